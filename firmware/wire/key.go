@@ -1,0 +1,117 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind is the plural, lower-case resource name of an object that crosses the link.
+type Kind string
+
+// The kinds that the link carries.
+const (
+	KindPod         Kind = "pods"
+	KindConfigMap   Kind = "configmaps"
+	KindSecret      Kind = "secrets"
+	KindNode        Kind = "nodes"
+	KindDevice      Kind = "devices"
+	KindDeviceModel Kind = "devicemodels"
+)
+
+// Kinds lists every kind that the link carries, in the order in which an agent should receive them:
+// what is referenced comes before what references it.
+func Kinds() []Kind {
+	return []Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice}
+}
+
+// Key names one object on the link: KIND/NAMESPACE/NAME, and for pods KIND/NAMESPACE/NAME/UID, because a pod that was
+// deleted and made again under the same name is another pod. NAMESPACE is empty for cluster-scoped kinds.
+type Key string
+
+// NewKey returns the key of an object. uid is used for pods only.
+func NewKey(kind Kind, namespace, name, uid string) Key {
+	if kind == KindPod {
+		return Key(string(kind) + "/" + namespace + "/" + name + "/" + uid)
+	}
+	return Key(string(kind) + "/" + namespace + "/" + name)
+}
+
+// ParseKey checks a key that came from outside.
+func ParseKey(s string) (Key, error) {
+	parts := strings.Split(s, "/")
+	want := 3
+	switch Kind(parts[0]) {
+	case KindPod:
+		want = 4
+	case KindConfigMap, KindSecret, KindNode, KindDevice, KindDeviceModel:
+	default:
+		return "", fmt.Errorf("key %q: unknown kind %q", clip(s), clip(parts[0]))
+	}
+	if len(parts) != want {
+		return "", fmt.Errorf("key %q: has %d parts, %s keys have %d", clip(s), len(parts), parts[0], want)
+	}
+	for i, p := range parts[2:] {
+		if p == "" {
+			return "", fmt.Errorf("key %q: part %d is empty", clip(s), i+2)
+		}
+	}
+	if (Kind(parts[0]) == KindNode) != (parts[1] == "") {
+		return "", fmt.Errorf("key %q: nodes have no namespace, all other kinds have one", clip(s))
+	}
+	return Key(s), nil
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
+
+func (k Key) part(i int) string {
+	s := string(k)
+	for ; i > 0; i-- {
+		j := strings.IndexByte(s, '/')
+		if j < 0 {
+			return ""
+		}
+		s = s[j+1:]
+	}
+	if j := strings.IndexByte(s, '/'); j >= 0 {
+		s = s[:j]
+	}
+	return s
+}
+
+// Kind returns the key's kind.
+func (k Key) Kind() Kind { return Kind(k.part(0)) }
+
+// Namespace returns the namespace, empty for cluster-scoped kinds.
+func (k Key) Namespace() string { return k.part(1) }
+
+// Name returns the object's name.
+func (k Key) Name() string { return k.part(2) }
+
+// UID returns a pod's UID, and "" for other kinds.
+func (k Key) UID() string { return k.part(3) }
+
+// Version says which state of an object somebody holds. A resourceVersion would not do: it changes with our own status
+// writes, hides a changed trim rule, and is used again after an etcd restore.
+type Version struct {
+	UID  string
+	Hash [16]byte // first 16 bytes of the SHA-256 of the canonical trimmed body
+}
+
+// Object is one desired object as the link and the store carry it.
+type Object struct {
+	Key      Key
+	Version  Version
+	Revision uint64 // resourceVersion at which the relay read it; informative, never compared for equality
+	Absent   bool   // the object is referenced, and did not exist as of Revision; Body is empty
+	Body     []byte // canonical MessagePack of the trimmed object
+}
+
+// ObjectRef names the object an event is about.
+type ObjectRef struct {
+	APIVersion, Kind, Namespace, Name, UID, FieldPath string
+}
