@@ -1,0 +1,128 @@
+# Skerry. `make help` lists the targets; `make demo` and `make test` are the two that a new user needs.
+SHELL      := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+BIN      := $(CURDIR)/build/bin
+LDFLAGS  := -s -w -X github.com/skerry/skerry.Version=$(VERSION)
+GOBUILD  := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+say       = @printf '\033[1m==> %s\033[0m\n' "$(1)"
+
+TEST     ?= ./...
+N        ?= 20
+ONCE     ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9%-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- what a machine needs -------------------------------------------------------------------------------------------
+
+.PHONY: deps deps-arm deps-qemu
+deps: ## install the Debian packages that the demo and the integration tests run on
+	@scripts/deps.sh rig
+deps-arm:
+	@scripts/deps.sh arm
+deps-qemu:
+	@scripts/deps.sh qemu
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+.PHONY: build build-host kube rig
+build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
+	$(call say,skerryd for linux/arm (GOARM=7))
+	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
+	$(call say,skerryd skerry-relay skerryctl for linux/arm64)
+	@GOOS=linux GOARCH=arm64 $(GOBUILD) -o build/linux-arm64/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl
+	$(call say,skerryd skerry-relay skerryctl for linux/amd64)
+	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o build/linux-amd64/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl
+	@ls -l build/linux-*/* | awk '{printf "    %6.1f MB  %s\n", $$5/1e6, $$9}'
+
+build-host:
+	$(call say,building skerryd skerry-relay skerryctl for this machine)
+	@$(GOBUILD) -o $(BIN)/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl
+
+kube: ## build the embedded Kubernetes control plane (once: about 10 CPU minutes)
+	@scripts/build-kube.sh $(BIN)/skerry-kube
+
+rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
+	$(call say,building the sample images and the rig)
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
+
+# --- the two commands -----------------------------------------------------------------------------------------------
+
+.PHONY: demo test test-unit test-contract test-integration test-arm
+demo: rig ## the whole system on loopback, step by step (ONCE=1: no terminal, exits 0 only if every step held)
+	@$(BIN)/demo -bin $(BIN) $(if $(ONCE),-once)
+
+test: test-unit test-contract test-integration ## unit, contract and integration tests
+	$(call say,all tests passed)
+
+test-unit:
+	$(call say,unit tests)
+	@go test ./...
+
+test-contract:
+	$(call say,contract tests against the CRI API and the KubeEdge API)
+	@cd hil-tests/contract/cri && go test ./...
+	@cd hil-tests/contract/kubeedge && go test ./...
+
+test-integration: rig
+	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)
+	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
+
+test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for GOARM=7 and arm64
+	@scripts/test-arm.sh
+
+# --- care -----------------------------------------------------------------------------------------------------------
+
+.PHONY: check fmt generate lint flake size repro
+check: lint ## formatting, generated code, vet, linters
+	$(call say,formatting is clean)
+	@test -z "$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go'))" || { echo "not formatted (run: make fmt):"; gofmt -l $$(git ls-files -co --exclude-standard '*.go'); exit 1; }
+	$(call say,generated code is up to date)
+	@scripts/unchanged.sh make -s generate
+	$(call say,vet)
+	@go vet ./... && go vet -tags integration ./hil-tests/...
+
+lint: $(BIN)/golangci-lint
+	$(call say,linters)
+	@$(BIN)/golangci-lint run ./...
+
+$(BIN)/golangci-lint: scripts/tools/lint/go.mod scripts/tools/lint/go.sum
+	$(call say,building golangci-lint (once: about 4 CPU minutes))
+	@cd scripts/tools/lint && CGO_ENABLED=0 go build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+fmt: ## format all Go code
+	@gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+generate: ## generate MessagePack codecs, deep copies and CRDs
+	$(call say,generating)
+	@go generate ./...
+
+flake: ## prove a test steady: make flake TEST=./firmware/link N=50
+	@go test -count=$(N) -failfast $(TEST)
+
+size: build ## binary sizes, written to build/bench/size.json
+	@go run ./hil-tests/bench/cmd/skerry-bench size
+
+repro: ## build twice in different folders and compare
+	@scripts/repro.sh
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+.PHONY: bench-memory bench-memory-arm bench-first-light
+bench-memory: rig ## resident and proportional memory of agent and relay
+	@$(BIN)/skerry-bench memory -bin $(BIN)
+
+bench-memory-arm: rig deps-qemu ## memory of skerryd read inside an ARMv7 machine with 128 MB
+	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
+	@$(BIN)/skerry-bench memory-arm -bin $(BIN) -skerryd build/linux-armv7/skerryd
+
+bench-first-light: rig ## start, offline start, pod and device latencies, idle traffic
+	@$(BIN)/skerry-bench first-light -bin $(BIN)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build
