@@ -1,0 +1,152 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Server serves one agent's health. All fields are set before Run and not changed afterwards.
+type Server struct {
+	Address string // host:port for /metrics and /healthz; empty: no TCP listener
+	Socket  string // path of the Unix socket for /status; empty: none
+	Metrics func(w io.Writer)
+	Status  func() any // encoded as JSON
+	Log     *slog.Logger
+}
+
+const rebindEvery = 15 * time.Second
+
+// Run serves until ctx ends. A listener that cannot be opened is logged once and tried again; it is not an error of Run.
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	if s.Address != "" {
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			s.Metrics(w)
+		})
+		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+		wg.Go(func() { s.keepServing(ctx, "metrics.address "+s.Address, s.listenTCP, mux) })
+	}
+	if s.Socket != "" {
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if err := json.NewEncoder(w).Encode(s.Status()); err != nil {
+				s.Log.Debug("a status answer was cut off", "error", err)
+			}
+		})
+		wg.Go(func() { s.keepServing(ctx, "socket "+s.Socket, s.listenUnix, mux) })
+	}
+	<-ctx.Done()
+	wg.Wait()
+	return nil
+}
+
+func (s *Server) keepServing(ctx context.Context, what string, listen func(context.Context) (net.Listener, error), h http.Handler) {
+	told := ""
+	for ctx.Err() == nil {
+		l, err := listen(ctx)
+		if err != nil {
+			if err.Error() != told {
+				told = err.Error()
+				s.Log.Error("cannot listen; trying again until it works, everything else goes on", "key", what, "error", err, "every", rebindEvery)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(rebindEvery):
+			}
+			continue
+		}
+		told = ""
+		serve(ctx, l, h)
+	}
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l)
+	}()
+	select {
+	case <-ctx.Done():
+	case <-done:
+	}
+	_ = srv.Close()
+	<-done
+}
+
+func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.Address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("metrics.address %s is used by another process: stop it (ss -ltnp shows which) or set another address: %w", s.Address, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on metrics.address %s: %w", s.Address, err)
+	}
+	return l, nil
+}
+
+func (s *Server) listenUnix(ctx context.Context) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the status socket: %w", err)
+	}
+	// A socket file outlives the process that was killed; the store's lock has already made sure that no other agent runs here.
+	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old status socket: %w", err)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", s.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the status socket %s: %w", s.Socket, err)
+	}
+	if err := os.Chmod(s.Socket, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("close the status socket to others: %w", err)
+	}
+	return l, nil
+}
+
+// Fetch asks the agent behind socket for its status document. An error says whether the agent is not running or not ours.
+func Fetch(ctx context.Context, socket string) ([]byte, error) {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://skerryd/status", nil)
+	if err != nil {
+		return nil, fmt.Errorf("build the status request: %w", err)
+	}
+	resp, err := client.Do(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("no agent answers on %s: is skerryd running? (systemctl status skerryd): %w", socket, err)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("only root may ask the agent on %s: %w", socket, err)
+	case err != nil:
+		return nil, fmt.Errorf("ask the agent on %s: %w", socket, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask the agent on %s: HTTP %s", socket, resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's status: %w", err)
+	}
+	return body, nil
+}
