@@ -1,0 +1,105 @@
+package corev1
+
+//go:generate go run github.com/tinylib/msgp@v1.6.5 -io=false -tests=false
+
+//msgp:limit arrays:4096 maps:65536
+
+// VolumeMount puts a volume into a container.
+type VolumeMount struct {
+	MountPath        string  `msg:"mountPath"`
+	MountPropagation *string `msg:"mountPropagation,omitempty"`
+	Name             string  `msg:"name"`
+	ReadOnly         bool    `msg:"readOnly,omitempty"`
+	SubPath          string  `msg:"subPath,omitempty"`
+}
+
+// Volume is one of a pod's volumes. Exactly one source is set.
+type Volume struct {
+	ConfigMap *ConfigMapVolume `msg:"configMap,omitempty"`
+	Downward  *DownwardVolume  `msg:"downwardAPI,omitempty"`
+	EmptyDir  *EmptyDirVolume  `msg:"emptyDir,omitempty"`
+	HostPath  *HostPathVolume  `msg:"hostPath,omitempty"`
+	Name      string           `msg:"name"`
+	Projected *ProjectedVolume `msg:"projected,omitempty"`
+	Secret    *SecretVolume    `msg:"secret,omitempty"`
+}
+
+// KeyToPath maps a key to a file inside a volume. Mode is the file's permission bits.
+type KeyToPath struct {
+	Key  string `msg:"key"`
+	Mode *int32 `msg:"mode,omitempty"`
+	Path string `msg:"path"`
+}
+
+// ConfigMapVolume shows a configMap's keys as files.
+type ConfigMapVolume struct {
+	DefaultMode *int32      `msg:"defaultMode,omitempty"`
+	Items       []KeyToPath `msg:"items,omitempty"`
+	Name        string      `msg:"name,omitempty"`
+	Optional    *bool       `msg:"optional,omitempty"`
+}
+
+// SecretVolume shows a secret's keys as files.
+type SecretVolume struct {
+	DefaultMode *int32      `msg:"defaultMode,omitempty"`
+	Items       []KeyToPath `msg:"items,omitempty"`
+	Optional    *bool       `msg:"optional,omitempty"`
+	SecretName  string      `msg:"secretName,omitempty"`
+}
+
+// EmptyDirVolume is a folder that lives as long as the pod. Medium "Memory" asks for a tmpfs.
+type EmptyDirVolume struct {
+	Medium    string    `msg:"medium,omitempty"`
+	SizeLimit *Quantity `msg:"sizeLimit,omitempty"`
+}
+
+// HostPathVolume is a file or folder of the gateway itself.
+type HostPathVolume struct {
+	Path string  `msg:"path"`
+	Type *string `msg:"type,omitempty"`
+}
+
+// ProjectedVolume puts several sources into one folder.
+type ProjectedVolume struct {
+	DefaultMode *int32             `msg:"defaultMode,omitempty"`
+	Sources     []VolumeProjection `msg:"sources,omitempty"`
+}
+
+// VolumeProjection is one source of a projected volume.
+type VolumeProjection struct {
+	ConfigMap           *ObjectProjection    `msg:"configMap,omitempty"`
+	Downward            *DownwardProjection  `msg:"downwardAPI,omitempty"`
+	Secret              *ObjectProjection    `msg:"secret,omitempty"`
+	ServiceAccountToken *TokenProjectionName `msg:"serviceAccountToken,omitempty"`
+}
+
+// ObjectProjection shows a configMap's or secret's keys as files.
+type ObjectProjection struct {
+	Items    []KeyToPath `msg:"items,omitempty"`
+	Name     string      `msg:"name,omitempty"`
+	Optional *bool       `msg:"optional,omitempty"`
+}
+
+// TokenProjectionName is where a service account token would be put.
+type TokenProjectionName struct {
+	Path string `msg:"path"`
+}
+
+// DownwardVolume shows fields of the pod as files.
+type DownwardVolume struct {
+	DefaultMode *int32         `msg:"defaultMode,omitempty"`
+	Items       []DownwardFile `msg:"items,omitempty"`
+}
+
+// DownwardProjection shows fields of the pod as files.
+type DownwardProjection struct {
+	Items []DownwardFile `msg:"items,omitempty"`
+}
+
+// DownwardFile is one field of the pod as a file.
+type DownwardFile struct {
+	FieldRef         *ObjectFieldSelector   `msg:"fieldRef,omitempty"`
+	Mode             *int32                 `msg:"mode,omitempty"`
+	Path             string                 `msg:"path"`
+	ResourceFieldRef *ResourceFieldSelector `msg:"resourceFieldRef,omitempty"`
+}
