@@ -1,0 +1,194 @@
+package cri
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// mapEntrySize is what one entry of a small map[string]string takes beside its bytes: two string headers
+// and its share of the table.
+const mapEntrySize = 64
+
+// str visits a string field. Strings that are not UTF-8, which proto3 forbids, are made so when decoding.
+func (f *fields) str(num int, p *string) {
+	if !f.decoding {
+		if *p != "" {
+			f.tag(num, wireBytes)
+			f.putString(*p)
+		}
+	} else if f.take(num, wireBytes) {
+		*p = text(f.data)
+	}
+}
+
+// strs visits a repeated string field.
+func (f *fields) strs(num int, p *[]string) {
+	if !f.decoding {
+		for _, s := range *p {
+			f.tag(num, wireBytes)
+			f.putString(s)
+		}
+	} else if f.take(num, wireBytes) && f.charge(32) {
+		*p = append(*p, text(f.data))
+	}
+}
+
+// bytes visits a bytes field.
+func (f *fields) bytes(num int, p *[]byte) {
+	if !f.decoding {
+		if len(*p) > 0 {
+			f.tag(num, wireBytes)
+			f.putUvarint(uint64(len(*p)))
+			f.buf = append(f.buf, *p...)
+		}
+	} else if f.take(num, wireBytes) {
+		*p = slices.Clone(f.data)
+	}
+}
+
+// boolean visits a bool field.
+func (f *fields) boolean(num int, p *bool) {
+	if !f.decoding {
+		if *p {
+			f.tag(num, wireVarint)
+			f.buf = append(f.buf, 1)
+		}
+	} else if f.take(num, wireVarint) {
+		*p = f.value != 0
+	}
+}
+
+// double visits a double field.
+func (f *fields) double(num int, p *float64) {
+	if !f.decoding {
+		if bits := math.Float64bits(*p); bits != 0 {
+			f.tag(num, wireFixed64)
+			for i := range 8 {
+				f.buf = append(f.buf, byte(bits>>(8*i)))
+			}
+		}
+	} else if f.take(num, wireFixed64) {
+		*p = math.Float64frombits(f.value)
+	}
+}
+
+// integer is a type of an int32, int64, uint32, uint64 or enum field. All are varints; the signed ones are
+// sign-extended to 64 bits, which is what Go's conversion to uint64 does.
+type integer interface {
+	~int32 | ~int64 | ~uint32 | ~uint64
+}
+
+// num visits an integer or enum field.
+func num[T integer](f *fields, n int, p *T) {
+	if !f.decoding {
+		if *p != 0 {
+			f.tag(n, wireVarint)
+			f.putUvarint(uint64(*p))
+		}
+	} else if f.take(n, wireVarint) {
+		*p = T(f.value)
+	}
+}
+
+// nums visits a repeated integer field: packed when encoding, packed or not when decoding.
+func nums[T integer](f *fields, n int, p *[]T) {
+	if !f.decoding {
+		if len(*p) > 0 {
+			start := f.begin(n)
+			for _, v := range *p {
+				f.putUvarint(uint64(v))
+			}
+			f.end(start)
+		}
+		return
+	}
+	if f.take(n, wireVarint) {
+		if f.charge(16) {
+			*p = append(*p, T(f.value))
+		}
+		return
+	}
+	if !f.take(n, wireBytes) {
+		return
+	}
+	for b := f.data; len(b) > 0; {
+		var v uint64
+		if v, b = f.uvarint(b); f.err != nil || !f.charge(16) {
+			return
+		}
+		*p = append(*p, T(v))
+	}
+}
+
+// wrapped visits a sub-message whose only field is number 1, an integer: Int64Value and its like. It tells
+// an absent value (nil) from zero.
+func wrapped[T integer](f *fields, n int, p **T) {
+	if !f.decoding {
+		if *p != nil {
+			start := f.begin(n)
+			num(f, 1, *p)
+			f.end(start)
+		}
+		return
+	}
+	if !f.take(n, wireBytes) {
+		return
+	}
+	if *p == nil {
+		if !f.charge(16) {
+			return
+		}
+		*p = new(T)
+	}
+	for b := f.data; len(b) > 0 && f.err == nil; {
+		if b = f.next(b); f.err == nil {
+			num(f, 1, *p)
+		}
+	}
+	f.num = 0
+}
+
+// strMap visits a map<string, string> field. Keys are written in order, so that equal messages have equal
+// encodings.
+func (f *fields) strMap(num int, p *map[string]string) {
+	if !f.decoding {
+		if len(*p) == 0 {
+			return
+		}
+		for _, k := range slices.Sorted(maps.Keys(*p)) {
+			start := f.begin(num)
+			v := (*p)[k]
+			f.str(1, &k)
+			f.str(2, &v)
+			f.end(start)
+		}
+		return
+	}
+	if !f.take(num, wireBytes) || !f.charge(2*mapEntrySize) {
+		return
+	}
+	var k, v string
+	for b := f.data; len(b) > 0 && f.err == nil; {
+		if b = f.next(b); f.err == nil {
+			f.str(1, &k)
+			f.str(2, &v)
+		}
+	}
+	f.num = 0
+	if f.err != nil {
+		return
+	}
+	if *p == nil {
+		*p = make(map[string]string)
+	}
+	(*p)[k] = v
+}
+
+func (f *fields) putString(s string) {
+	f.putUvarint(uint64(len(s)))
+	f.buf = append(f.buf, s...)
+}
+
+func text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
