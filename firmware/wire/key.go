@@ -94,24 +94,3 @@ func (k Key) Name() string { return k.part(2) }
 
 // UID returns a pod's UID, and "" for other kinds.
 func (k Key) UID() string { return k.part(3) }
-
-// Version says which state of an object somebody holds. A resourceVersion would not do: it changes with our own status
-// writes, hides a changed trim rule, and is used again after an etcd restore.
-type Version struct {
-	UID  string
-	Hash [16]byte // first 16 bytes of the SHA-256 of the canonical trimmed body
-}
-
-// Object is one desired object as the link and the store carry it.
-type Object struct {
-	Key      Key
-	Version  Version
-	Revision uint64 // resourceVersion at which the relay read it; informative, never compared for equality
-	Absent   bool   // the object is referenced, and did not exist as of Revision; Body is empty
-	Body     []byte // canonical MessagePack of the trimmed object
-}
-
-// ObjectRef names the object an event is about.
-type ObjectRef struct {
-	APIVersion, Kind, Namespace, Name, UID, FieldPath string
-}

@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 )
 
@@ -40,17 +41,47 @@ type Commit struct {
 	Revisions map[Kind]uint64
 }
 
-// OutboxItem is one message that may not be lost. (Epoch, Seq) is unique for a node for ever: Epoch changes when the outbox
-// is made anew, Seq counts up within it.
-type OutboxItem struct {
-	Epoch uint64
-	Seq   uint64
-	Kind  string // "event"
-	Body  []byte // canonical MessagePack, its shape depends on Kind
-}
-
 // KindOfEvent is the OutboxItem.Kind of a Kubernetes event.
 const KindOfEvent = "event"
+
+// Pack returns the digest's wire form: 8 bytes, big endian, in which bit i says that bucket i is not empty, followed by the
+// 16 bytes of each such bucket in ascending order. An empty digest packs to nil.
+func (d *Digest) Pack() []byte {
+	var set BucketSet
+	out := make([]byte, 8, 8+len(d.Buckets)*16)
+	for i := range d.Buckets {
+		if d.Buckets[i] != (Sum{}) {
+			set |= 1 << uint(i)
+			out = append(out, d.Buckets[i][:]...)
+		}
+	}
+	if set == 0 {
+		return nil
+	}
+	binary.BigEndian.PutUint64(out, uint64(set))
+	return out
+}
+
+// UnpackDigest reads what Pack wrote.
+func UnpackDigest(rules Rules, b []byte) (Digest, error) {
+	d := Digest{Rules: rules}
+	if len(b) == 0 {
+		return d, nil
+	}
+	if len(b) < 8 {
+		return Digest{}, fmt.Errorf("digest of %d bytes: at least 8 are needed", len(b))
+	}
+	set := BucketSet(binary.BigEndian.Uint64(b))
+	if b = b[8:]; len(b) != 16*set.Len() {
+		return Digest{}, fmt.Errorf("digest names %d buckets and carries %d bytes for them", set.Len(), len(b))
+	}
+	for i := range d.Buckets {
+		if set.Has(i) {
+			b = b[copy(d.Buckets[i][:], b):]
+		}
+	}
+	return d, nil
+}
 
 // DigestBuckets is the number of buckets of a Digest.
 const DigestBuckets = 64
