@@ -1,0 +1,2 @@
+// Package link is the agent's end of the connection to its relay.
+package link
