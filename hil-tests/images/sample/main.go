@@ -1,0 +1,155 @@
+// Command sample is the container that tests and the demo run: one static binary that serves HTTP, logs, ends
+// or eats memory as its arguments say.
+//
+//	sample [serve]       serve HTTP on $PORT (default 8080) and print one line a second
+//	sample exit N [MS]   print a line, wait MS milliseconds, exit with status N
+//	sample sleep         print a line and wait for a signal, printing nothing more
+//	sample memhog MB     touch MB mebibytes, then wait for a signal
+//	sample cat FILE…     print files
+//	sample env           print the environment
+//
+// serve answers /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
+// below $CONFIG_DIR, default /config) and / (host name, version, start time, uptime).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "sample:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	verb := "serve"
+	if len(args) > 0 {
+		verb, args = args[0], args[1:]
+	}
+	switch verb {
+	case "serve":
+		return serve(ctx)
+	case "exit":
+		return exit(ctx, args)
+	case "sleep":
+		fmt.Println("sample: sleeping")
+		<-ctx.Done()
+		return nil
+	case "memhog":
+		return memhog(ctx, args)
+	case "cat":
+		for _, path := range args {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			os.Stdout.Write(data) //nolint:errcheck // a broken pipe ends the process
+		}
+		return nil
+	case "env":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		return nil
+	default:
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat or env", verb)
+	}
+}
+
+func exit(ctx context.Context, args []string) error {
+	numbers := [2]int{}
+	for i := range min(len(args), len(numbers)) {
+		n, err := strconv.Atoi(args[i])
+		if err != nil {
+			return fmt.Errorf("exit: %w", err)
+		}
+		numbers[i] = n
+	}
+	fmt.Println("sample: exiting with status", numbers[0])
+	select {
+	case <-time.After(time.Duration(numbers[1]) * time.Millisecond):
+	case <-ctx.Done():
+	}
+	os.Exit(numbers[0])
+	return nil
+}
+
+func memhog(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("memhog: give the number of mebibytes")
+	}
+	mb, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("memhog: %w", err)
+	}
+	var held [][]byte
+	for i := range mb {
+		block := make([]byte, 1<<20)
+		for j := 0; j < len(block); j += 4096 {
+			block[j] = 1
+		}
+		held = append(held, block)
+		fmt.Printf("sample: holding %d MiB\n", i+1)
+	}
+	<-ctx.Done()
+	fmt.Printf("sample: releasing %d MiB\n", len(held))
+	return nil
+}
+
+func serve(ctx context.Context) error {
+	host, _ := os.Hostname() //nolint:errcheck // an empty name is shown
+	start := time.Now()
+	config := envOr("CONFIG_DIR", "/config")
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if path := os.Getenv("UNHEALTHY_FILE"); path != "" {
+			if _, err := os.Stat(path); err == nil {
+				http.Error(w, path+" exists", http.StatusInternalServerError)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+	})
+	mux.Handle("GET /config/", http.StripPrefix("/config/", http.FileServer(http.Dir(config))))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "host=%s version=%s started=%s up=%s\n", host, os.Getenv("SAMPLE_VERSION"),
+			start.UTC().Format(time.RFC3339Nano), time.Since(start).Round(time.Millisecond))
+	})
+	server := &http.Server{Addr: ":" + envOr("PORT", "8080"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		fmt.Printf("sample: line %d host=%s version=%s\n", n, host, os.Getenv("SAMPLE_VERSION"))
+		select {
+		case <-tick.C:
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			fmt.Println("sample: told to stop")
+			return server.Close()
+		}
+	}
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}

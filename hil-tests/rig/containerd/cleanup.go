@@ -1,0 +1,216 @@
+package containerd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cleanupLimit = 60 * time.Second
+
+// Cleanup removes every pod, ends containerd and removes everything it made, whatever state it is in. What cannot be
+// removed is named in the error. Cleanup may be called again.
+func (r *Runtime) Cleanup(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupLimit)
+	defer cancel()
+	if r.running() {
+		r.Resume() //nolint:errcheck // it may have ended meanwhile
+	}
+	// By the runtime's own way first: it frees networks and mounts best. What that leaves, the rest removes.
+	r.removePods(ctx) //nolint:errcheck // see above
+	errs := []error{r.Stop()}
+	r.client.Close()
+	r.killTasks()
+	errs = append(errs, r.unmountAll(), r.removeBridge(), r.removeCgroups())
+	r.removeShared()
+	for _, dir := range []string{r.stateDir, r.dir} {
+		if err := os.RemoveAll(dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove containerd's folder: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) removePods(ctx context.Context) error {
+	if !r.running() {
+		if len(r.taskDirs()) == 0 {
+			return nil
+		}
+		if err := r.start(ctx); err != nil {
+			return err
+		}
+	}
+	pods, err := r.client.ListPodSandbox(ctx, nil)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range pods {
+		errs = append(errs, r.client.StopPodSandbox(ctx, p.ID), r.client.RemovePodSandbox(ctx, p.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// taskDirs returns the bundles of the containers that have a shim.
+func (r *Runtime) taskDirs() []string {
+	dirs, _ := filepath.Glob(filepath.Join(r.layout.State, "io.containerd.runtime.v2.task", "*", "*")) //nolint:errcheck // a constant pattern
+	return dirs
+}
+
+// killTasks kills the containers' first processes and the shims that are still there, and removes the shims' sockets.
+func (r *Runtime) killTasks() {
+	for _, dir := range r.taskDirs() {
+		if pid := readPID(filepath.Join(dir, "init.pid")); pid > 1 && processUses(pid, filepath.Base(dir)) {
+			syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // gone is fine
+		}
+	}
+	for _, pid := range r.shims() {
+		syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // gone is fine
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(r.shims()) > 0 && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, dir := range r.taskDirs() {
+		if address, err := os.ReadFile(filepath.Join(dir, "address")); err == nil {
+			os.Remove(strings.TrimPrefix(strings.TrimSpace(string(address)), "unix://")) //nolint:errcheck // gone is fine
+		}
+	}
+}
+
+// shims returns the shims that were started for our socket.
+func (r *Runtime) shims() []int {
+	var pids []int
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") //nolint:errcheck // a constant pattern
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		args := strings.Split(string(data), "\x00")
+		if strings.Contains(args[0], "containerd-shim") && slices.Contains(args, r.layout.Socket) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func readPID(path string) int {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// processUses reports whether the process is in the container's cgroup: its id may have been given to another since.
+func processUses(pid int, container string) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && bytes.Contains(data, []byte(container))
+}
+
+// unmountAll unmounts what is mounted below our folders, the last mount first.
+func (r *Runtime) unmountAll() error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("look for mounts: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	var points []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if p := fields[4]; strings.HasPrefix(p, r.dir+"/") || strings.HasPrefix(p, r.stateDir+"/") {
+			points = append(points, p)
+		}
+	}
+	var errs []error
+	for _, p := range slices.Backward(points) {
+		if err := unix.Unmount(p, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) removeBridge() error {
+	if _, err := net.InterfaceByName(r.layout.Bridge); err != nil {
+		return nil
+	}
+	if err := ip("link", "del", r.layout.Bridge); err != nil {
+		return fmt.Errorf("remove the pods' bridge: %w", err)
+	}
+	return nil
+}
+
+// removeCgroups removes our cgroups in every hierarchy, the deepest first, after killing what is left in them.
+func (r *Runtime) removeCgroups() error {
+	var errs []error
+	roots, _ := filepath.Glob("/sys/fs/cgroup/*") //nolint:errcheck // a constant pattern
+	for _, root := range append(roots, "/sys/fs/cgroup") {
+		var dirs []string
+		top := filepath.Join(root, r.CgroupParent())
+		filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error { //nolint:errcheck // returns nil
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		for _, dir := range slices.Backward(dirs) {
+			if err := removeCgroup(dir); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeCgroup(dir string) error {
+	var err error
+	for range 50 {
+		if data, readErr := os.ReadFile(filepath.Join(dir, "cgroup.procs")); readErr == nil {
+			for _, field := range strings.Fields(string(data)) {
+				if pid, convErr := strconv.Atoi(field); convErr == nil && pid > 1 {
+					syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // gone is fine
+				}
+			}
+		}
+		if err = os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("remove cgroup %s: %w", dir, err)
+}
+
+// removeShared removes what lies in folders that containerd 1.6 and libcni share with others.
+func (r *Runtime) removeShared() {
+	results, _ := filepath.Glob("/var/lib/cni/results/" + r.layout.Bridge + "-*") //nolint:errcheck // a constant pattern
+	for _, path := range results {
+		os.Remove(path) //nolint:errcheck // a small file that nobody reads
+	}
+	// Remove fails on a folder that is in use.
+	for _, dir := range []string{"/run/containerd/s", "/run/containerd", "/var/lib/cni/results", "/var/lib/cni"} {
+		os.Remove(dir) //nolint:errcheck // see above
+	}
+}

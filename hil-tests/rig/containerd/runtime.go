@@ -1,0 +1,242 @@
+package containerd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+const (
+	readyLimit = 60 * time.Second // a cold start on a busy machine with 2 cores
+	stopLimit  = 15 * time.Second
+	maxSocket  = 107 // sun_path without its final NUL
+)
+
+// Options configure Start.
+type Options struct {
+	// Dir holds images, configuration and log. It should be on a file system that overlayfs can use.
+	Dir string
+	// StateDir holds sockets and mounts; its path must be short. Default /run/skerry-rig-XXXXXXXX, derived from Dir.
+	StateDir string
+	// Registry is the host:port of a registry without TLS.
+	Registry string
+	// SandboxImage is the pause image's full reference.
+	SandboxImage string
+	// Binary is the containerd to run. Default "containerd".
+	Binary string
+}
+
+// Runtime is one containerd. Its owner calls Cleanup.
+type Runtime struct {
+	binary   string
+	dir      string
+	stateDir string
+	id       string // 8 hexadecimal digits, derived from Dir
+	layout   layout
+	client   *cri.Client
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has ended and exitErr is set
+	exit   error
+}
+
+// Start writes the configuration, starts containerd and waits until it is ready for pods. What an earlier process with
+// the same Dir left behind is taken over: pods keep running.
+func Start(ctx context.Context, o Options) (*Runtime, error) {
+	r, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.start(ctx); err != nil {
+		return nil, errors.Join(err, r.Cleanup(context.WithoutCancel(ctx)))
+	}
+	return r, nil
+}
+
+func prepare(o Options) (*Runtime, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("containerd's folder: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make containerd's folder: %w", err)
+	}
+	o.Dir = dir
+	r := &Runtime{dir: dir, id: fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:8]}
+	r.stateDir = cmp.Or(o.StateDir, "/run/skerry-rig-"+r.id)
+	r.layout = newLayout(o, r.stateDir)
+	if len(r.layout.Socket)+len(".ttrpc") > maxSocket {
+		return nil, fmt.Errorf("containerd's socket path %s is too long for a unix socket: give a shorter StateDir", r.layout.Socket)
+	}
+	if r.binary, err = exec.LookPath(cmp.Or(o.Binary, "containerd")); err != nil {
+		return nil, fmt.Errorf("containerd is not installed (%w): install it with `apt-get install containerd runc`", err)
+	}
+	if r.layout.CNIBin, err = findCNI(); err != nil {
+		return nil, err
+	}
+	if err := r.layout.claimBridge(); err != nil {
+		return nil, err
+	}
+	if err := r.layout.write(); err != nil {
+		return nil, err
+	}
+	r.client = cri.New(cri.Options{Socket: r.layout.Socket})
+	return r, nil
+}
+
+// Client returns a client of this containerd; it stays good over restarts.
+func (r *Runtime) Client() *cri.Client { return r.client }
+
+// Socket returns the path of the CRI socket.
+func (r *Runtime) Socket() string { return r.layout.Socket }
+
+// CgroupParent returns a parent for pods' cgroups that only this Runtime uses: LinuxPodSandboxConfig.CgroupParent.
+func (r *Runtime) CgroupParent() string { return "/skerry-rig-" + r.id }
+
+// LogFile returns the path of containerd's own log.
+func (r *Runtime) LogFile() string { return r.layout.LogFile }
+
+// PID returns containerd's process id, 0 while it is not running.
+func (r *Runtime) PID() int {
+	if !r.running() {
+		return 0
+	}
+	return r.cmd.Process.Pid
+}
+
+// Stop ends containerd with SIGTERM, or SIGKILL if that takes too long. Pods keep running.
+func (r *Runtime) Stop() error { return r.end(syscall.SIGTERM) }
+
+// Kill ends containerd with SIGKILL. Pods keep running.
+func (r *Runtime) Kill() error { return r.end(syscall.SIGKILL) }
+
+// Pause stops containerd's process with SIGSTOP, so that it accepts connections but answers nothing; Resume continues it.
+func (r *Runtime) Pause() error { return r.signal(syscall.SIGSTOP) }
+
+// Resume undoes Pause.
+func (r *Runtime) Resume() error { return r.signal(syscall.SIGCONT) }
+
+// Restart starts containerd, after stopping it if it runs, and waits until it is ready.
+func (r *Runtime) Restart(ctx context.Context) error {
+	if err := r.Stop(); err != nil {
+		return err
+	}
+	return r.start(ctx)
+}
+
+func (r *Runtime) running() bool {
+	if r.cmd == nil {
+		return false
+	}
+	select {
+	case <-r.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (r *Runtime) signal(s syscall.Signal) error {
+	if !r.running() {
+		return errors.New("containerd is not running")
+	}
+	return r.cmd.Process.Signal(s)
+}
+
+func (r *Runtime) start(ctx context.Context) error {
+	log, err := os.OpenFile(r.layout.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open containerd's log: %w", err)
+	}
+	defer log.Close() //nolint:errcheck // the child has its own descriptor
+	cmd := exec.Command(r.binary, "--config", r.layout.ConfigFile)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own: Ctrl-C at the demo's terminal must not end it before its pods are removed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", r.binary, err)
+	}
+	exited := make(chan struct{})
+	r.cmd, r.exited = cmd, exited
+	go func() {
+		r.exit = cmd.Wait()
+		close(exited)
+	}()
+	return r.waitReady(ctx)
+}
+
+func (r *Runtime) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := r.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-r.exited:
+			return fmt.Errorf("containerd ended while starting: %v; end of %s:\n%s", r.exit, r.layout.LogFile, r.logTail())
+		case <-ctx.Done():
+			return fmt.Errorf("containerd is not ready: %w; end of %s:\n%s", err, r.layout.LogFile, r.logTail())
+		}
+	}
+}
+
+func (r *Runtime) ready(ctx context.Context) error {
+	status, err := r.client.Status(ctx, false)
+	if err != nil {
+		return err
+	}
+	for _, t := range []string{cri.RuntimeReady, cri.NetworkReady} {
+		if c := status.Status.Condition(t); !c.Status {
+			return fmt.Errorf("condition %s is false: %s: %s", t, c.Reason, c.Message)
+		}
+	}
+	return nil
+}
+
+// end sends s and waits for the process to end. It is no error if it is not running.
+func (r *Runtime) end(s syscall.Signal) error {
+	if !r.running() {
+		return nil
+	}
+	if err := r.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end containerd: %w", err)
+	}
+	timer := time.NewTimer(stopLimit)
+	defer timer.Stop()
+	select {
+	case <-r.exited:
+		return nil
+	case <-timer.C:
+	}
+	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill containerd: %w", err)
+	}
+	<-r.exited
+	return nil
+}
+
+// logTail returns the last lines of containerd's log.
+func (r *Runtime) logTail() string {
+	const lines = 15
+	data, err := os.ReadFile(r.layout.LogFile)
+	if err != nil {
+		return err.Error()
+	}
+	all := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
