@@ -24,7 +24,8 @@ const (
 
 // Options configure Start.
 type Options struct {
-	// Dir holds images, configuration and log. It should be on a file system that overlayfs can use.
+	// Dir holds images, configuration and log, and nothing else: Cleanup removes it. Its file system must be one that
+	// overlayfs can use.
 	Dir string
 	// StateDir holds sockets and mounts; its path must be short. Default /run/skerry-rig-XXXXXXXX, derived from Dir.
 	StateDir string
