@@ -318,9 +318,9 @@ func (z *DeviceModel) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *DeviceProperty) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 6
+	// map header, size 7
 	// string "name"
-	o = append(o, 0x86, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+	o = append(o, 0x87, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
 	o = msgp.AppendString(o, z.Name)
 	// string "desired"
 	o = append(o, 0xa7, 0x64, 0x65, 0x73, 0x69, 0x72, 0x65, 0x64)
@@ -347,6 +347,17 @@ func (z *DeviceProperty) MarshalMsg(b []byte) (o []byte, err error) {
 		o = msgp.AppendNil(o)
 	} else {
 		o = msgp.AppendBool(o, *z.ReportToCloud)
+	}
+	// string "pushMethod"
+	o = append(o, 0xaa, 0x70, 0x75, 0x73, 0x68, 0x4d, 0x65, 0x74, 0x68, 0x6f, 0x64)
+	o = msgp.AppendMapHeader(o, uint32(len(z.PushMethod)))
+	for za0001, za0002 := range z.PushMethod {
+		o = msgp.AppendString(o, za0001)
+		o, err = msgp.AppendIntf(o, za0002)
+		if err != nil {
+			err = msgp.WrapError(err, "PushMethod", za0001)
+			return
+		}
 	}
 	return
 }
@@ -447,6 +458,38 @@ func (z *DeviceProperty) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "pushMethod":
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "PushMethod")
+				return
+			}
+			if zb0003 > z94b1f360limitMaps {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.PushMethod == nil {
+				z.PushMethod = make(map[string]interface{}, zb0003)
+			} else if len(z.PushMethod) > 0 {
+				clear(z.PushMethod)
+			}
+			for zb0003 > 0 {
+				var za0002 interface{}
+				zb0003--
+				var za0001 string
+				za0001, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PushMethod")
+					return
+				}
+				za0002, bts, err = msgp.ReadIntfBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PushMethod", za0001)
+					return
+				}
+				z.PushMethod[za0001] = za0002
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -466,6 +509,13 @@ func (z *DeviceProperty) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += msgp.BoolSize
+	}
+	s += 11 + msgp.MapHeaderSize
+	if z.PushMethod != nil {
+		for za0001, za0002 := range z.PushMethod {
+			_ = za0002
+			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
+		}
 	}
 	return
 }

@@ -46,6 +46,7 @@ func TestDeviceDecodesWhatItUsesAndSkipsTheRest(t *testing.T) {
 			Protocol: ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"ip": "10.0.0.7", "port": "1502", "slaveID": int64(1),
 				"deep": map[string]any{"x": []any{int64(1), "2", nil}}}},
 			Properties: []DeviceProperty{{Name: "t", Desired: Desired{Value: "21.5"}, CollectCycle: 100, ReportToCloud: &no,
+				PushMethod: map[string]any{"mqtt": map[string]any{"qos": int64(1)}},
 				Visitors: ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"register": "HoldingRegister", "offset": int64(2)}}}}},
 	}
 	if !reflect.DeepEqual(d, want) {

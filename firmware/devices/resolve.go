@@ -1,0 +1,276 @@
+package devices
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire/devicev1"
+	"github.com/skerry/skerry/mappers/device"
+)
+
+// Reasons of the Valid condition.
+const (
+	reasonValid           = "Valid"
+	reasonModelNotFound   = "ModelNotFound"
+	reasonUnknownProtocol = "UnknownProtocol"
+	reasonInvalidConfig   = "InvalidConfig"   // spec.protocol.configData
+	reasonUnknownProperty = "UnknownProperty" // the model lacks it
+	reasonDuplicate       = "DuplicateProperty"
+	reasonInvalidModel    = "InvalidModel"   // the model's property itself is wrong
+	reasonInvalidVisitor  = "InvalidVisitor" // visitors.configData
+	reasonInvalidCycle    = "InvalidCycle"
+	reasonInvalidDesired  = "InvalidDesired" // not of the type, out of range, read-only
+	reasonNotSupported    = "NotSupported"
+	reasonUndecodable     = "Undecodable"
+)
+
+const (
+	defaultCollectCycle = time.Second
+	minCollectCycle     = 10 * time.Millisecond
+	maxCycle            = 7 * 24 * time.Hour
+)
+
+// problem is one thing wrong with a Device. fatal means that nothing of the device can be polled.
+type problem struct {
+	reason, message string
+	fatal           bool
+}
+
+// plan is a Device resolved against its model and driver: what a worker works from. It is immutable.
+type plan struct {
+	namespace, name, uid string
+	generation           int64
+	driver               device.Driver // nil if the problems are fatal
+	config               device.Config
+	properties           []property
+	reportState          bool
+	problems             []problem
+}
+
+// property is one property of a plan.
+type property struct {
+	name, unit    string
+	typ           device.Type
+	source        pointSource // what point was compiled from, to see whether it changed
+	point         device.Point
+	pointErr      string // why there is no point
+	collect       time.Duration
+	report        time.Duration // 0: on change
+	reportToCloud bool
+	desired       string       // as in the manifest; "" is none
+	desiredValue  device.Value // desired in the model's type
+	refused       string       // why desired can never be written
+	check         func(text string) (device.Value, error)
+}
+
+type pointSource struct {
+	cfg device.PointConfig
+}
+
+func (p *plan) fail(reason string, fatal bool, format string, args ...any) {
+	p.problems = append(p.problems, problem{reason: reason, message: fmt.Sprintf(format, args...), fatal: fatal})
+}
+
+func (p *plan) fatal() bool {
+	return slices.ContainsFunc(p.problems, func(x problem) bool { return x.fatal })
+}
+
+// resolve judges a Device against its model (nil if it is not there) and its driver. It does no I/O. A wrong property does
+// not stop the others; what makes the whole device impossible is fatal.
+func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string]device.Driver) *plan {
+	p := &plan{namespace: d.Metadata.Namespace, name: d.Metadata.Name, uid: d.Metadata.UID, generation: d.Metadata.Generation, reportState: true}
+	if r := d.Spec.StateReport; r != nil && r.ReportToCloud != nil {
+		p.reportState = *r.ReportToCloud
+	}
+	if d.Spec.DeviceModelRef == nil || d.Spec.DeviceModelRef.Name == "" {
+		p.fail(reasonModelNotFound, true, "spec.deviceModelRef.name: is missing: name a DeviceModel of namespace %q", p.namespace)
+		return p
+	}
+	if model == nil {
+		p.fail(reasonModelNotFound, true, "spec.deviceModelRef.name: %q: there is no such DeviceModel in namespace %q: create it, or correct the name",
+			d.Spec.DeviceModelRef.Name, p.namespace)
+		return p
+	}
+	protocol := d.Spec.Protocol.ProtocolName
+	if protocol == "" {
+		protocol = model.Spec.Protocol
+	}
+	driver := drivers[strings.ToLower(protocol)]
+	if driver == nil {
+		p.fail(reasonUnknownProtocol, true, "spec.protocol.protocolName: %q: this agent has no driver for it; allowed: %s",
+			protocol, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
+		return p
+	}
+	p.config = device.Config{Device: p.namespace + "/" + p.name, Protocol: overlay(model.Spec.ProtocolConfigData, d.Spec.Protocol.ConfigData)}
+	if err := guard(func() error { return driver.Check(p.config) }); err != nil {
+		p.fail(reasonInvalidConfig, true, "%v", oneLine(err))
+	}
+	p.resolveProperties(d, model, driver)
+	if !p.fatal() {
+		p.driver = driver
+	}
+	return p
+}
+
+func (p *plan) resolveProperties(d *devicev1.Device, model *devicev1.DeviceModel, driver device.Driver) {
+	declared := make(map[string]*devicev1.ModelProperty, len(model.Spec.Properties))
+	for i := range model.Spec.Properties {
+		declared[model.Spec.Properties[i].Name] = &model.Spec.Properties[i]
+	}
+	seen := make(map[string]bool, len(d.Spec.Properties))
+	for i := range d.Spec.Properties {
+		dp := &d.Spec.Properties[i]
+		path := fmt.Sprintf("spec.properties[%s]", dp.Name)
+		m := declared[dp.Name]
+		switch {
+		case seen[dp.Name]:
+			p.fail(reasonDuplicate, false, "%s: the property is listed twice; the first one counts: remove the other", path)
+			continue
+		case m == nil:
+			p.fail(reasonUnknownProperty, false, "%s: DeviceModel %q has no such property; allowed: %s", path, model.Metadata.Name,
+				strings.Join(slices.Sorted(maps.Keys(declared)), ", "))
+			continue
+		}
+		seen[dp.Name] = true
+		if prop, ok := p.resolveProperty(path, dp, m, driver); ok {
+			p.properties = append(p.properties, prop)
+		}
+	}
+}
+
+func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, driver device.Driver) (property, bool) {
+	prop := property{name: dp.Name, unit: m.Unit, desired: dp.Desired.Value, reportToCloud: dp.ReportToCloud == nil || *dp.ReportToCloud}
+	typ, ok := device.ParseType(m.Type)
+	if !ok {
+		p.fail(reasonInvalidModel, false, "DeviceModel property %q: type: %q is not known; allowed: INT, FLOAT, DOUBLE, STRING, BOOLEAN, BYTES", dp.Name, m.Type)
+		return prop, false
+	}
+	if typ == device.TypeStream {
+		p.fail(reasonNotSupported, false, "DeviceModel property %q: type: STREAM is not supported yet; allowed: INT, FLOAT, DOUBLE, STRING, BOOLEAN, BYTES", dp.Name)
+		return prop, false
+	}
+	prop.typ = typ
+	writable := strings.EqualFold(m.AccessMode, "ReadWrite")
+	if dp.PushMethod != nil {
+		p.fail(reasonNotSupported, false, "%s.pushMethod: is not supported yet; the property is polled and reported: remove the field", path)
+	}
+	prop.collect = p.cycle(path+".collectCycle", dp.CollectCycle, minCollectCycle, defaultCollectCycle)
+	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
+	prop.check = p.checker(dp.Name, m, typ, writable)
+	if prop.desired != "" {
+		v, err := prop.check(prop.desired)
+		if err != nil {
+			prop.refused = err.Error()
+			p.fail(reasonInvalidDesired, false, "%s.desired.value: %v", path, err)
+		}
+		prop.desiredValue = v
+	}
+	p.compile(path, &prop, dp, m, writable, driver)
+	return prop, true
+}
+
+// compile turns the visitor into a point. A property whose visitor is wrong stays in the plan, so that its twin says why.
+func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, writable bool, driver device.Driver) {
+	visitor, where := dp.Visitors, path+".visitors.configData"
+	if len(visitor.ConfigData) == 0 && m.Visitors != nil {
+		visitor, where = *m.Visitors, fmt.Sprintf("DeviceModel property %q: visitors.configData", dp.Name)
+	}
+	names := driver.Protocols()
+	if n := visitor.ProtocolName; n != "" && !slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(s, n) }) {
+		prop.pointErr = fmt.Sprintf("%s.visitors.protocolName: %q: differs from the device's protocol; allowed: %s", path, n, strings.Join(names, ", "))
+		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+		return
+	}
+	prop.source = pointSource{cfg: device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: visitor.ConfigData}}
+	err := guard(func() (err error) {
+		prop.point, err = driver.Compile(prop.source.cfg)
+		return err
+	})
+	if err != nil {
+		prop.point, prop.pointErr = nil, oneLine(err)
+		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+	}
+}
+
+// cycle reads a cycle in milliseconds; 0 means def. A wrong one is reported and replaced by a usable one.
+func (p *plan) cycle(path string, ms int64, low, def time.Duration) time.Duration {
+	switch {
+	case ms == 0:
+		return def
+	case ms < low.Milliseconds(), ms > maxCycle.Milliseconds():
+		p.fail(reasonInvalidCycle, false, "%s: %d: is out of range, %v is used; allowed: 0 (default), or %d to %d milliseconds",
+			path, ms, max(def, low), low.Milliseconds(), maxCycle.Milliseconds())
+		return max(def, low)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// checker returns the function that judges a desired value by the model: type, access, range.
+func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, writable bool) func(string) (device.Value, error) {
+	bound := func(field, text string) *device.Value {
+		if text == "" || !typ.Numeric() {
+			return nil
+		}
+		// Bounds of an INT may be written as "0.5": compare as doubles then.
+		v, err := device.Parse(text, typ)
+		if err != nil {
+			v, err = device.Parse(text, device.TypeDouble)
+		}
+		if err != nil {
+			p.fail(reasonInvalidModel, false, "DeviceModel property %q: %s: %v", name, field, err)
+			return nil
+		}
+		return &v
+	}
+	low, high := bound("minimum", m.Minimum), bound("maximum", m.Maximum)
+	if low != nil && high != nil && device.Compare(*low, *high) > 0 {
+		p.fail(reasonInvalidModel, false, "DeviceModel property %q: minimum %s is above maximum %s", name, m.Minimum, m.Maximum)
+	}
+	return func(text string) (device.Value, error) {
+		if !writable {
+			return device.Value{}, fmt.Errorf("%q: the DeviceModel says that the property is ReadOnly: remove the desired value, or make it ReadWrite", clip(text))
+		}
+		v, err := device.Parse(text, typ)
+		switch {
+		case err != nil:
+			return device.Value{}, err
+		case low != nil && device.Compare(v, *low) < 0:
+			return device.Value{}, fmt.Errorf("%q is below the DeviceModel's minimum %s", clip(text), m.Minimum)
+		case high != nil && device.Compare(v, *high) > 0:
+			return device.Value{}, fmt.Errorf("%q is above the DeviceModel's maximum %s", clip(text), m.Maximum)
+		}
+		return v, nil
+	}
+}
+
+// sameSession tells whether a session opened for p can go on for q.
+func (p *plan) sameSession(q *plan) bool {
+	return p.driver == q.driver && reflect.DeepEqual(p.config, q.config)
+}
+
+// overlay returns base with the fields of over on top, as the API says: the device overrides its model.
+func overlay(base, over map[string]any) map[string]any {
+	out := make(map[string]any, len(base)+len(over))
+	maps.Copy(out, base)
+	for k, v := range over {
+		// The driver ignores case, so a field of the model must not survive under another case.
+		maps.DeleteFunc(out, func(b string, _ any) bool { return strings.EqualFold(b, k) })
+		out[k] = v
+	}
+	return out
+}
+
+// oneLine joins the lines of a joined error.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// clip bounds what is repeated from a manifest.
+func clip(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,15 @@
+// Package devicetest is the conformance suite of package device, and a fake driver.
+//
+// # Usage
+//
+// A driver's tests call Run with a Subject: how to make the driver, a device that answers, and how to make that device
+// fail. Tests of the host use Fake, which passes the suite itself.
+//
+// # Concurrency
+//
+// Fake is safe for concurrent use. Run runs its cases one after the other, because each checks that no goroutine is left.
+//
+// # Testing
+//
+// The suite runs against Fake, against the Modbus driver with a hand-written fake server, and against that driver with pymodbus.
+package devicetest
