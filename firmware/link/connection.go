@@ -1,0 +1,167 @@
+package link
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// connection is one socket and the goroutine that reads it; another one writes. send and hangup do not block: what the
+// machine sends is bounded by its windows.
+type connection struct {
+	c      *Client
+	number uint64
+
+	mu      sync.Mutex
+	out     []wire.Frame
+	closing bool
+	more    chan struct{} // holds a value when out or closing changed
+	flushed chan struct{} // closed when the writer has ended
+	done    chan struct{} // closed when run has returned
+	cancel  context.CancelFunc
+}
+
+func newConnection(c *Client, number uint64) *connection {
+	return &connection{
+		c: c, number: number,
+		more: make(chan struct{}, 1), flushed: make(chan struct{}), done: make(chan struct{}),
+		cancel: func() {},
+	}
+}
+
+func (n *connection) signal() {
+	select {
+	case n.more <- struct{}{}:
+	default:
+	}
+}
+
+func (n *connection) send(f wire.Frame) {
+	n.mu.Lock()
+	n.out = append(n.out, f)
+	n.mu.Unlock()
+	n.signal()
+}
+
+// hangup closes the connection after what was sent before; a dial under way is given up.
+func (n *connection) hangup() {
+	n.mu.Lock()
+	n.closing = true
+	cancel := n.cancel
+	n.mu.Unlock()
+	cancel()
+	n.signal()
+}
+
+func (n *connection) ended() bool {
+	select {
+	case <-n.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *connection) awaitFlush(limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-n.done:
+	case <-n.flushed:
+	case <-t.C:
+	}
+}
+
+// run dials, then reads until the connection ends.
+func (n *connection) run(ctx context.Context, address string) {
+	defer close(n.done)
+	dialCtx, cancel := context.WithTimeout(ctx, n.c.opts.DialTimeout)
+	n.mu.Lock()
+	n.cancel = cancel
+	closing := n.closing
+	n.mu.Unlock()
+	defer cancel()
+	if closing {
+		return
+	}
+	ws, failure := n.c.dialer.dial(dialCtx, address)
+	if failure != nil {
+		n.c.step(Lost{Conn: n.number, Err: failure.err, RetryAfter: failure.retryAfter})
+		return
+	}
+	readCtx, stop := context.WithCancel(ctx)
+	n.mu.Lock()
+	n.cancel = func() {} // from here on a hang-up lets the writer flush
+	n.mu.Unlock()
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		defer stop()
+		defer close(n.flushed)
+		n.write(ctx, ws)
+	})
+	n.c.step(Opened{Conn: n.number})
+	err := n.read(readCtx, ws)
+	n.c.step(Lost{Conn: n.number, Err: explainLoss(address, err)})
+	n.hangup()
+	_ = ws.CloseNow() // unblocks a write under way
+	writer.Wait()
+}
+
+func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
+	for {
+		_, b, err := ws.Read(ctx)
+		if err != nil {
+			return err
+		}
+		f, err := wire.Decode(b)
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			n.c.step(Received{Conn: n.number, Frame: f, Size: len(b)})
+		}
+	}
+}
+
+// write sends what is queued until a hang-up, or until a write fails.
+func (n *connection) write(ctx context.Context, ws *websocket.Conn) {
+	var buf []byte
+	for {
+		n.mu.Lock()
+		frames, closing := n.out, n.closing
+		n.out = nil
+		n.mu.Unlock()
+		for _, f := range frames {
+			var err error
+			if buf, err = wire.Append(buf[:0], f); err != nil {
+				n.c.opts.Log.Error("a frame could not be encoded", "err", err)
+				return
+			}
+			if err := n.writeOne(ctx, ws, buf); err != nil {
+				return // the reader learns it too, and reports the loss
+			}
+			n.c.countSent(len(buf))
+		}
+		if cap(buf) > 128<<10 {
+			buf = nil
+		}
+		if closing {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.more:
+		}
+	}
+}
+
+func (n *connection) writeOne(ctx context.Context, ws *websocket.Conn, b []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*n.c.opts.Heartbeat)
+	defer cancel()
+	return ws.Write(ctx, websocket.MessageBinary, b)
+}

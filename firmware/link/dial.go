@@ -1,0 +1,120 @@
+package link
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// Path is where a relay accepts links.
+const Path = "/v1/link"
+
+// dialer opens WebSockets. Its session cache outlives connections, so that a reconnect can skip most of a handshake.
+type dialer struct {
+	opts     Options
+	sessions tls.ClientSessionCache
+}
+
+func newDialer(opts Options) *dialer {
+	return &dialer{opts: opts, sessions: tls.NewLRUClientSessionCache(8)}
+}
+
+// dialFailure says why a dial failed, in words fit for people.
+type dialFailure struct {
+	err        error
+	retryAfter time.Duration
+}
+
+func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *dialFailure) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, &dialFailure{err: fmt.Errorf("relay address %q: %w: write it as HOST:PORT", address, err)}
+	}
+	cfg, err := d.opts.TLS()
+	if err != nil {
+		return nil, &dialFailure{err: fmt.Errorf("relay %s: no identity to connect with: %w", address, err)}
+	}
+	cfg = cfg.Clone()
+	cfg.NextProtos = []string{"http/1.1"} // WebSocket needs a connection of its own
+	cfg.MinVersion = tls.VersionTLS13
+	if cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	if cfg.ClientSessionCache == nil {
+		cfg.ClientSessionCache = d.sessions
+	}
+	transport := &http.Transport{
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return dialTLS(ctx, network, addr, cfg)
+		},
+		ReadBufferSize: 2048, WriteBufferSize: 2048,
+	}
+	ws, resp, err := websocket.Dial(ctx, "wss://"+address+Path, &websocket.DialOptions{
+		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
+		Subprotocols: []string{wire.Subprotocol},
+	})
+	if err != nil {
+		transport.CloseIdleConnections()
+		return nil, &dialFailure{err: explainDial(address, resp, err, cfg, time.Now()), retryAfter: retryAfter(resp)}
+	}
+	if ws.Subprotocol() != wire.Subprotocol {
+		_ = ws.CloseNow()
+		return nil, &dialFailure{err: fmt.Errorf("relay %s takes WebSockets and does not speak %s: it is not a Skerry relay, or one of another release; check the address", address, wire.Subprotocol)}
+	}
+	ws.SetReadLimit(wire.MaxFrame + 1)
+	return ws, nil
+}
+
+// dialTLS connects without TCP keep-alives: the link's own heartbeats do that, and idle bytes cost money on mobile networks.
+func dialTLS(ctx context.Context, network, addr string, cfg *tls.Config) (net.Conn, error) {
+	raw, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, &handshakeError{err}
+	}
+	return conn, nil
+}
+
+// handshakeError marks a failure after the address had answered.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func retryAfter(resp *http.Response) time.Duration {
+	if resp == nil {
+		return 0
+	}
+	s, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || s < 0 || s > 3600 {
+		return 0
+	}
+	return time.Duration(s) * time.Second
+}
+
+// bodyLine returns the first line of a refused request's body: the relay says why in it.
+func bodyLine(resp *http.Response) string {
+	if resp.Body == nil {
+		return ""
+	}
+	sc := bufio.NewScanner(http.MaxBytesReader(nil, resp.Body, 512))
+	if sc.Scan() {
+		return clipText(sc.Text())
+	}
+	return ""
+}

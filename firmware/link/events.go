@@ -1,0 +1,110 @@
+package link
+
+import (
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// Event is what happens to a Machine. Events of a connection carry its number; those of an older one are ignored.
+type Event interface{ event() }
+
+// The events.
+type (
+	// Start begins to dial.
+	Start struct{}
+	// Stop ends the session with a Close frame. The machine stays down.
+	Stop struct{ Reason string }
+	// Tick says that the time Wake named has come. Ticks at other times do no harm.
+	Tick struct{}
+	// Opened says that the connection asked for by Dial is up: TLS and WebSocket included.
+	Opened struct{ Conn uint64 }
+	// Lost says that the connection could not be opened or broke. Err is fit for people: what failed and what to do.
+	Lost struct {
+		Conn       uint64
+		Err        error
+		RetryAfter time.Duration // asked for by the peer, 0 if it did not
+	}
+	// Received brings a frame; Size is its encoded length in bytes.
+	Received struct {
+		Conn  uint64
+		Frame wire.Frame
+		Size  int
+	}
+	// Applied answers Apply.
+	Applied struct {
+		Conn uint64
+		ID   uint64
+		Err  error
+	}
+	// Reported offers the newest body of a key.
+	Reported struct {
+		Key  wire.Key
+		Body []byte
+	}
+	// Withdrawn says that nothing is to be reported about the key any more.
+	Withdrawn struct{ Key wire.Key }
+	// OutboxChanged says that the outbox may hold new items.
+	OutboxChanged struct{}
+	// OutboxRead answers ReadOutbox.
+	OutboxRead struct {
+		Conn  uint64
+		Items []wire.OutboxItem
+	}
+)
+
+// Action is what a Machine wants done, in the order in which Step returns them.
+type Action interface{ action() }
+
+// The actions.
+type (
+	// Dial opens a connection to Options.Addresses[Address] and answers with Opened or Lost.
+	Dial struct {
+		Conn    uint64
+		Address int
+	}
+	// Send writes a frame.
+	Send struct {
+		Conn  uint64
+		Frame wire.Frame
+	}
+	// Hangup closes the connection, after what was sent before.
+	Hangup struct{ Conn uint64 }
+	// Apply makes a commit durable and answers with Applied. At most one is under way.
+	Apply struct {
+		Conn   uint64
+		Commit wire.Commit
+	}
+	// ReadOutbox reads the oldest items and answers with OutboxRead. At most one is under way.
+	ReadOutbox struct {
+		Conn  uint64
+		Limit int
+	}
+	// ForgetOutbox acknowledges items. It needs no answer; a ReadOutbox that follows must see its effect.
+	ForgetOutbox struct{ Epoch, Seq uint64 }
+	// Note tells people something. The machine limits how often.
+	Note struct {
+		Warn bool
+		Text string
+	}
+)
+
+func (Start) event()         {}
+func (Stop) event()          {}
+func (Tick) event()          {}
+func (Opened) event()        {}
+func (Lost) event()          {}
+func (Received) event()      {}
+func (Applied) event()       {}
+func (Reported) event()      {}
+func (Withdrawn) event()     {}
+func (OutboxChanged) event() {}
+func (OutboxRead) event()    {}
+
+func (Dial) action()         {}
+func (Send) action()         {}
+func (Hangup) action()       {}
+func (Apply) action()        {}
+func (ReadOutbox) action()   {}
+func (ForgetOutbox) action() {}
+func (Note) action()         {}
