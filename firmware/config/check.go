@@ -1,0 +1,135 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Bytes is an amount of memory. In YAML: a number of bytes, or one with the suffix Ki, Mi, Gi (or KiB, MiB, GiB).
+type Bytes int64
+
+var units = []struct {
+	suffix string
+	size   Bytes
+}{{"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10}}
+
+// UnmarshalYAML reads 67108864, 64Mi or 64MiB.
+func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
+	text := strings.TrimSuffix(n.Value, "B")
+	unit := Bytes(1)
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(text, u.suffix); ok {
+			text, unit = rest, u.size
+			break
+		}
+	}
+	v, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil || v < 0 || v > int64((1<<62)/unit) {
+		return fmt.Errorf("line %d: %q is not an amount of memory: allowed are bytes or a number with Ki, Mi or Gi, as 64Mi", n.Line, n.Value)
+	}
+	*b = Bytes(v) * unit
+	return nil
+}
+
+// MarshalYAML writes the largest unit that loses nothing.
+func (b Bytes) MarshalYAML() (any, error) { return b.String(), nil }
+
+func (b Bytes) String() string {
+	for _, u := range units {
+		if b != 0 && b%u.size == 0 {
+			return strconv.FormatInt(int64(b/u.size), 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+// Kubernetes takes a DNS subdomain (RFC 1123) as a node's name.
+var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+func nodeNameOf(host string) string {
+	return strings.ToLower(strings.ReplaceAll(host, "_", "-"))
+}
+
+func (c Config) check() error {
+	var wrong []error
+	bad := func(key string, value any, allowed string) {
+		wrong = append(wrong, fmt.Errorf("%s: %q is wrong: %s", key, fmt.Sprint(value), allowed))
+	}
+	if len(c.Node.Name) > 253 || !nodeName.MatchString(c.Node.Name) {
+		bad("node.name", c.Node.Name, "allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253")
+	}
+	if len(c.Relay.Addresses) == 0 {
+		wrong = append(wrong, errors.New("relay.addresses: is empty: at least one relay as HOST:PORT is needed"))
+	}
+	for i, a := range c.Relay.Addresses {
+		if err := hostPort(a, false); err != nil {
+			bad(fmt.Sprintf("relay.addresses[%d]", i), a, err.Error())
+		}
+	}
+	between := func(key string, d, least, most time.Duration) {
+		if d < least || d > most {
+			bad(key, d, fmt.Sprintf("allowed are %v to %v, as 15s or 1m30s", least, most))
+		}
+	}
+	between("relay.heartbeat", c.Relay.Heartbeat, time.Second, 10*time.Minute)
+	between("relay.maxBackoff", c.Relay.MaxBackoff, time.Second, time.Hour)
+	between("store.window", c.Store.Window, 0, time.Minute)
+	for _, p := range []struct{ key, path string }{
+		{"dataDir", c.DataDir}, {"identityDir", c.IdentityDir}, {"pods.rootDir", c.Pods.RootDir}, {"pods.logDir", c.Pods.LogDir}, {"socket", c.Socket},
+	} {
+		if !filepath.IsAbs(p.path) && !(p.key == "socket" && p.path == "") {
+			bad(p.key, p.path, "an absolute path is needed")
+		}
+	}
+	if len(c.Socket) > maxSocketPath {
+		bad("socket", c.Socket, fmt.Sprintf("the kernel takes paths of Unix sockets up to %d bytes", maxSocketPath))
+	}
+	if path, ok := strings.CutPrefix(c.Runtime.Endpoint, "unix://"); !ok || !filepath.IsAbs(path) {
+		bad("runtime.endpoint", c.Runtime.Endpoint, "allowed is unix:// with an absolute path, as unix:///run/containerd/containerd.sock")
+	}
+	if !filepath.IsAbs(c.Runtime.CgroupParent) {
+		bad("runtime.cgroupParent", c.Runtime.CgroupParent, "an absolute cgroup path is needed, as /skerry")
+	}
+	if c.Pods.Max < 1 || c.Pods.Max > 1000 {
+		bad("pods.max", c.Pods.Max, "allowed are 1 to 1000")
+	}
+	if c.Memory.Limit != 0 && c.Memory.Limit < 24<<20 {
+		bad("memory.limit", c.Memory.Limit, "allowed are 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format", c.Log.Format, "allowed are text and json")
+	}
+	if c.Metrics.Address != "" {
+		if err := hostPort(c.Metrics.Address, true); err != nil {
+			bad("metrics.address", c.Metrics.Address, err.Error())
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+const maxSocketPath = 107 // sun_path of unix(7), less the closing zero
+
+func hostPort(s string, hostMayBeEmpty bool) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return errors.New("allowed is HOST:PORT, as relay.example.org:7443, 192.0.2.7:7443 or [2001:db8::7]:7443")
+	}
+	if host == "" && !hostMayBeEmpty {
+		return errors.New("the host is missing")
+	}
+	if strings.Contains(host, "/") {
+		return errors.New("HOST:PORT is needed, not a URL")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port %q: allowed are 1 to 65535", port)
+	}
+	return nil
+}

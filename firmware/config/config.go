@@ -1,0 +1,167 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// DefaultPath is where the configuration file is if nobody says otherwise.
+const DefaultPath = "/etc/skerry/skerryd.yaml"
+
+// Config is everything that can be set. The yaml names are the documented keys.
+type Config struct {
+	Node        Node    `yaml:"node"`
+	Relay       Relay   `yaml:"relay"`
+	DataDir     string  `yaml:"dataDir"`
+	IdentityDir string  `yaml:"identityDir"`
+	Runtime     Runtime `yaml:"runtime"`
+	Pods        Pods    `yaml:"pods"`
+	Devices     Devices `yaml:"devices"`
+	Memory      Memory  `yaml:"memory"`
+	Store       Store   `yaml:"store"`
+	Log         Log     `yaml:"log"`
+	Metrics     Metrics `yaml:"metrics"`
+	Socket      string  `yaml:"socket"`
+}
+
+// Node names this gateway.
+type Node struct {
+	Name string `yaml:"name"`
+}
+
+// Relay says where the relays are and how patient the link is.
+type Relay struct {
+	Addresses  []string      `yaml:"addresses"`
+	Heartbeat  time.Duration `yaml:"heartbeat"`
+	MaxBackoff time.Duration `yaml:"maxBackoff"`
+}
+
+// Runtime is the container runtime.
+type Runtime struct {
+	Endpoint     string `yaml:"endpoint"`
+	CgroupParent string `yaml:"cgroupParent"`
+}
+
+// Pods is about pods on this gateway.
+type Pods struct {
+	Enabled bool   `yaml:"enabled"`
+	RootDir string `yaml:"rootDir"`
+	LogDir  string `yaml:"logDir"`
+	Max     int    `yaml:"max"`
+}
+
+// Devices is about devices on this gateway.
+type Devices struct {
+	Enabled bool `yaml:"enabled"`
+}
+
+// Memory is the agent's budget.
+type Memory struct {
+	Limit Bytes `yaml:"limit"`
+}
+
+// Store is about durability.
+type Store struct {
+	Window time.Duration `yaml:"window"`
+}
+
+// Log is about the agent's own log, which goes to standard error.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format"`
+}
+
+// Metrics is where Prometheus finds the agent.
+type Metrics struct {
+	Address string `yaml:"address"`
+}
+
+// Defaults returns the configuration of an empty file, before node.name and the paths that follow from dataDir are derived.
+func Defaults() Config {
+	return Config{
+		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
+		DataDir: "/var/lib/skerry",
+		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50},
+		Devices: Devices{Enabled: true},
+		Memory:  Memory{Limit: 64 << 20},
+		Store:   Store{Window: time.Second},
+		Log:     Log{Format: "text"},
+		Metrics: Metrics{Address: "127.0.0.1:10270"},
+		Socket:  "/run/skerry/skerryd.sock",
+	}
+}
+
+const maxFile = 1 << 20
+
+// Load reads and checks the file at path. The error of a missing file says how to begin.
+func Load(path string) (Config, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Config{}, fmt.Errorf("no configuration file %s: the least that it must hold is relay.addresses (see docs/configuration.md): %w", path, err)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("open the configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration %s: %w", path, err)
+	}
+	if len(b) > maxFile {
+		return Config{}, fmt.Errorf("configuration %s is larger than %d bytes", path, maxFile)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads and checks the text of a configuration file.
+func Parse(text []byte) (Config, error) {
+	c := Defaults()
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, err
+	}
+	if err := dec.Decode(new(Config)); !errors.Is(err, io.EOF) {
+		return Config{}, errors.New("the file holds more than one YAML document")
+	}
+	if c.Node.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return Config{}, fmt.Errorf("node.name is not set and the host name cannot be read: %w", err)
+		}
+		c.Node.Name = nodeNameOf(name)
+	}
+	if c.IdentityDir == "" {
+		c.IdentityDir = c.DataDir + "/identity"
+	}
+	if c.Pods.RootDir == "" {
+		c.Pods.RootDir = c.DataDir + "/pods"
+	}
+	if err := c.check(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// YAML returns the configuration as a file that Parse reads back.
+func (c Config) YAML() ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(c); err != nil {
+		return nil, fmt.Errorf("encode the configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,165 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const least = "node: {name: gw-1}\nrelay: {addresses: ['relay.example.org:7443']}\n"
+
+func TestLeastConfiguration(t *testing.T) {
+	c, err := Parse([]byte(least))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Defaults()
+	want.Node.Name = "gw-1"
+	want.Relay.Addresses = []string{"relay.example.org:7443"}
+	want.IdentityDir = "/var/lib/skerry/identity"
+	want.Pods.RootDir = "/var/lib/skerry/pods"
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse(text)
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	if !reflect.DeepEqual(again, c) {
+		t.Errorf("what `skerryd config` prints is read back as something else:\n%s", text)
+	}
+}
+
+func TestWrongConfiguration(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want []string // all in the error
+	}{
+		{"", []string{"relay.addresses", "at least one"}},
+		{least + "nodename: x\n", []string{"nodename", "line 3"}},
+		{"node: {name: GW_1}\nrelay: {addresses: [r:1]}\n", []string{"node.name", `"GW_1"`, "lower-case"}},
+		{"relay: {addresses: ['https://r:1/x', 'r', ':7443', 'r:0', 'r:70000']}\n",
+			[]string{"addresses[0]", "addresses[1]", `"r"`, "addresses[2]", "host is missing", "addresses[3]", "addresses[4]", "1 to 65535"}},
+		{least + "memory: {limit: 1Mi}\n", []string{"memory.limit", `"1Mi"`, "24Mi"}},
+		{least + "memory: {limit: lots}\n", []string{"lots", "64Mi", "line 3"}},
+		{least + "memory: {limit: 9999999999Gi}\n", []string{"9999999999Gi"}},
+		{least + "store: {window: 2h}\n", []string{"store.window", "2h0m0s", "1m0s"}},
+		{least + "log: {level: loud}\n", []string{"loud"}},
+		{least + "log: {format: xml}\n", []string{"log.format", "xml", "json"}},
+		{least + "runtime: {endpoint: /run/x.sock}\n", []string{"runtime.endpoint", "unix://"}},
+		{least + "dataDir: data\n", []string{"dataDir", "absolute"}},
+		{least + "socket: /" + strings.Repeat("x", 120) + "\n", []string{"socket", "107"}},
+		{least + "pods: {max: 0}\n", []string{"pods.max", "1 to 1000"}},
+		{least + "---\nnode: {name: b}\n", []string{"more than one"}},
+	} {
+		_, err := Parse([]byte(tc.text))
+		if err == nil {
+			t.Errorf("accepted:\n%s", tc.text)
+			continue
+		}
+		for _, w := range tc.want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("the error does not say %q: %v", w, err)
+			}
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Load(filepath.Join(dir, "none.yaml"))
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "relay.addresses") {
+		t.Errorf("missing file: %v", err)
+	}
+	big := filepath.Join(dir, "big.yaml")
+	if err := os.WriteFile(big, []byte(least+"# "+strings.Repeat("x", maxFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(big); err == nil || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("huge file: %v", err)
+	}
+	good := filepath.Join(dir, "good.yaml")
+	if err := os.WriteFile(good, []byte(least), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(good); err != nil || c.Node.Name != "gw-1" {
+		t.Errorf("good file: %+v, %v", c, err)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]Bytes{"64Mi": 64 << 20, "64MiB": 64 << 20, "1Gi": 1 << 30, "25165824": 24 << 20, "100000000": 100000000} {
+		c, err := Parse([]byte(least + "memory: {limit: " + text + "}\n"))
+		if err != nil || c.Memory.Limit != want {
+			t.Errorf("%s: %d, %v; want %d", text, c.Memory.Limit, err, want)
+		}
+	}
+}
+
+// TestReference holds docs/configuration.md to the code: every key is there with its default, and no other.
+func TestReference(t *testing.T) {
+	b, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		cells := strings.Split(line, "|")
+		if len(cells) >= 4 && strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+			documented[strings.Trim(strings.TrimSpace(cells[1]), "`")] = strings.Trim(strings.TrimSpace(cells[2]), "`")
+		}
+	}
+	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required"}
+	seen := 0
+	walk(reflect.ValueOf(Defaults()), "", func(key, value string) {
+		seen++
+		if d, ok := derived[key]; ok {
+			value = d
+		}
+		got, ok := documented[key]
+		if !ok {
+			t.Errorf("docs/configuration.md does not document %s", key)
+		} else if got != value {
+			t.Errorf("docs/configuration.md: the default of %s is %q, in the code it is %q", key, got, value)
+		}
+		delete(documented, key)
+	})
+	for key := range documented {
+		t.Errorf("docs/configuration.md documents %s, which does not exist", key)
+	}
+	if seen < 15 {
+		t.Errorf("only %d keys found by reflection", seen)
+	}
+}
+
+func walk(v reflect.Value, prefix string, visit func(key, value string)) {
+	for i := range v.NumField() {
+		key := prefix + v.Type().Field(i).Tag.Get("yaml")
+		f := v.Field(i)
+		switch x := f.Interface().(type) {
+		case time.Duration:
+			visit(key, x.String())
+			continue
+		case Bytes:
+			visit(key, x.String())
+			continue
+		case fmt.Stringer:
+			visit(key, strings.ToLower(x.String()))
+			continue
+		}
+		if f.Kind() == reflect.Struct {
+			walk(f, key+".", visit)
+		} else {
+			visit(key, fmt.Sprint(f.Interface()))
+		}
+	}
+}
