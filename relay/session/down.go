@@ -1,0 +1,342 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// catchUp begins the comparison as soon as the caches are ready and have seen everything that the agent has seen. Until
+// then nothing is sent, above all no deletion: a cache that is behind would take away what it does not know yet.
+func (m *Machine) catchUp(now time.Time) {
+	m.recheck = now.Add(time.Second)
+	want, ready := m.cfg.Source.Keys(m.cfg.Node)
+	if !ready {
+		return
+	}
+	if kind, have, seen := m.behind(); kind != "" {
+		if m.behindSince.IsZero() {
+			m.behindSince = now
+		}
+		// Seam: whether the cluster is really older (a restored etcd) needs a quorum read; until a relay can do that and reset
+		// the agent, it ends the session loudly and leaves the agent's state alone.
+		if now.Sub(m.behindSince) >= m.cfg.Limits.OlderAfter {
+			m.close(wire.CloseOlderState, fmt.Sprintf("the relay's cache of %s is at revision %d, and this gateway has seen %d: if the cluster was restored from a backup, the gateway's state must be reset", kind, have, seen), time.Minute)
+		}
+		return
+	}
+	m.recheck = time.Time{}
+	m.compare(want)
+	m.takeReport()
+}
+
+// behind returns a kind whose cache has not seen a revision that the agent has.
+func (m *Machine) behind() (kind string, have, seen uint64) {
+	revs := m.cfg.Source.Revisions()
+	for k, seen := range m.agentRevs {
+		if have := revs[wire.Kind(k)]; have < seen {
+			return k, have, seen
+		}
+	}
+	return "", 0, 0
+}
+
+// compare finds out what the agent holds: everything in buckets whose sums are equal, and what it says about the others.
+func (m *Machine) compare(want map[wire.Key]wire.Version) {
+	digest := wire.Digest{}
+	for k, v := range want {
+		digest.Toggle(wire.Entry{Key: k, Version: v})
+	}
+	m.comparing = digest.Differs(&m.agentDigest)
+	m.held = make(map[wire.Key]wire.Version, len(want))
+	for k, v := range want {
+		if m.comparing == 0 || !m.comparing.Has(k.Bucket()) {
+			m.held[k] = v
+		}
+	}
+	m.agentRevs = nil
+	if m.comparing == 0 {
+		m.up()
+		return
+	}
+	m.phase = phaseComparing
+	m.send(&wire.Compare{Buckets: m.comparing})
+}
+
+func (m *Machine) entries(e *wire.Entries) {
+	if m.phase != phaseComparing {
+		m.violation("entries that were not asked for")
+		return
+	}
+	for i := range e.Entries {
+		k := e.Entries[i].Key
+		if !m.comparing.Has(k.Bucket()) {
+			m.violation("%s is not in a bucket that was asked for", k)
+			return
+		}
+		m.held[k] = e.Entries[i].Version
+	}
+	if len(m.held) > m.cfg.Limits.MaxEntries {
+		m.close(wire.CloseLimit, fmt.Sprintf("the agent holds more than %d objects", m.cfg.Limits.MaxEntries), 5*time.Minute)
+		return
+	}
+	if e.More {
+		return
+	}
+	// Anything that changed since the digests were compared is dirty already: the subscription is older than the session.
+	want, _ := m.cfg.Source.Keys(m.cfg.Node)
+	for k, v := range want {
+		if m.held[k] != v {
+			m.dirty[k] = struct{}{}
+		}
+	}
+	for k := range m.held {
+		if _, ok := want[k]; !ok {
+			m.dirty[k] = struct{}{}
+		}
+	}
+	m.up()
+}
+
+func (m *Machine) up() {
+	m.phase = phaseUp
+	for k := range m.held {
+		if _, ok := m.dirty[k]; !ok {
+			m.stats.ObjectsResumed++
+		}
+	}
+}
+
+func (m *Machine) ack(a *wire.Ack) {
+	if a.ID > m.lastID || a.ID <= m.acked {
+		m.violation("commit %d was acknowledged; sent were %d, acknowledged before were %d", a.ID, m.lastID, m.acked)
+		return
+	}
+	m.acked = a.ID
+	n := 0
+	for n < len(m.inFlight) && m.inFlight[n].id <= a.ID {
+		m.bytes -= m.inFlight[n].bytes
+		n++
+	}
+	m.inFlight = slices.Delete(m.inFlight, 0, n)
+}
+
+// pump sends commits while the window allows.
+func (m *Machine) pump() {
+	for m.phase == phaseUp && len(m.dirty) > 0 && len(m.inFlight) < m.cfg.Limits.InFlight && m.bytes < m.cfg.Limits.InFlightBytes {
+		m.sendCommit()
+	}
+	if m.phase == phaseUp && !m.synced && len(m.dirty) == 0 && len(m.inFlight) == 0 {
+		m.synced = true
+		m.send(&wire.Synced{})
+	}
+}
+
+// draft is a commit that is being filled.
+type draft struct {
+	put    []wire.Object
+	del    []wire.Key
+	bytes  int
+	inside map[wire.Key]wire.Version // what put holds
+}
+
+// version returns what the agent will hold of key when the draft is applied.
+func (m *Machine) version(d *draft, key wire.Key) wire.Version {
+	if v, ok := d.inside[key]; ok {
+		return v
+	}
+	return m.held[key]
+}
+
+func (d *draft) add(o wire.Object) {
+	d.put = append(d.put, o)
+	d.inside[o.Key] = o.Version
+	d.bytes += size(&o)
+}
+
+func size(o *wire.Object) int { return len(o.Body) + len(o.Key) + len(o.Version.UID) + 64 }
+
+// sendCommit takes dirty keys until the commit is full, and sends it. Puts go in the order of wire.Kinds; deletions wait
+// until no put is dirty and go in the reverse order, so that nothing loses what it refers to while it is still there.
+func (m *Machine) sendCommit() {
+	revs := m.cfg.Source.Revisions() // before the objects: they may be newer, never older
+	d := &draft{inside: map[wire.Key]wire.Version{}}
+	var gone []wire.Key
+	full := false
+	for _, k := range m.sortedDirty() {
+		obj, refs, ok := m.cfg.Source.Object(m.cfg.Node, k)
+		if !ok {
+			gone = append(gone, k)
+			continue
+		}
+		unit, fits := m.unit(d, obj, refs, revs)
+		if !fits {
+			delete(m.dirty, k)
+			continue
+		}
+		bytes := 0
+		for i := range unit {
+			bytes += size(&unit[i])
+		}
+		if len(d.put) > 0 && d.bytes+bytes > m.cfg.Limits.CommitBytes {
+			full = true
+			break
+		}
+		if bytes > m.cfg.Limits.MaxCommitBytes && len(unit) > 1 {
+			// Too much for one commit: the references go ahead one by one; this key stays dirty.
+			d.add(unit[0])
+			delete(m.dirty, unit[0].Key)
+			full = true
+			break
+		}
+		for _, o := range unit {
+			d.add(o)
+			delete(m.dirty, o.Key)
+		}
+		delete(m.dirty, k)
+	}
+	if !full {
+		m.addDeletes(d, gone)
+	}
+	if len(d.put)+len(d.del) > 0 {
+		m.commit(d, revs)
+	}
+}
+
+func (m *Machine) sortedDirty() []wire.Key {
+	keys := make([]wire.Key, 0, len(m.dirty))
+	for k := range m.dirty {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b wire.Key) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
+	return keys
+}
+
+// rank orders keys by wire.Kinds, without making the list each time.
+func rank(k wire.Key) int {
+	switch k.Kind() {
+	case wire.KindNode:
+		return 0
+	case wire.KindConfigMap:
+		return 1
+	case wire.KindSecret:
+		return 2
+	case wire.KindDeviceModel:
+		return 3
+	case wire.KindPod:
+		return 4
+	}
+	return 5
+}
+
+// unit returns what must go together for obj: the references that the agent does not hold at their newest version, then obj
+// itself unless it is held. fits is false if something of it is larger than a frame that the agent takes.
+func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key, revs map[wire.Kind]uint64) (unit []wire.Object, fits bool) {
+	for _, r := range refs {
+		o, _, ok := m.cfg.Source.Object(m.cfg.Node, r)
+		if !ok {
+			o = wire.Object{Key: r, Absent: true, Version: wire.AbsentVersion(), Revision: revs[r.Kind()]}
+		}
+		if m.version(d, r) == o.Version {
+			continue
+		}
+		if !m.sendable(&o, obj.Key) {
+			return nil, false
+		}
+		unit = append(unit, o)
+	}
+	if m.version(d, obj.Key) != obj.Version {
+		if !m.sendable(&obj, obj.Key) {
+			return nil, false
+		}
+		unit = append(unit, obj)
+	}
+	return unit, true
+}
+
+// sendable reports whether o fits a frame, and says so once per version if it does not.
+func (m *Machine) sendable(o *wire.Object, wantedBy wire.Key) bool {
+	if size(o)+1024 <= m.peerFrame {
+		return true
+	}
+	if m.warned[o.Key] != o.Version {
+		if m.warned == nil {
+			m.warned = map[wire.Key]wire.Version{}
+		}
+		m.warned[o.Key] = o.Version
+		m.do(Note{Text: fmt.Sprintf("%s has %d bytes, node %s takes %d in one frame: it is not sent, nor is %s", o.Key, len(o.Body), m.cfg.Node, m.peerFrame, wantedBy)})
+	}
+	return false
+}
+
+func (m *Machine) addDeletes(d *draft, gone []wire.Key) {
+	for _, k := range slices.Backward(gone) {
+		if d.bytes > m.cfg.Limits.CommitBytes && len(d.del) > 0 {
+			return
+		}
+		delete(m.dirty, k)
+		if _, inside := d.inside[k]; inside {
+			continue // came back as a missing reference in this very commit
+		}
+		if _, held := m.held[k]; !held {
+			continue
+		}
+		d.del = append(d.del, k)
+		d.bytes += len(k) + 16
+	}
+}
+
+func (m *Machine) commit(d *draft, revs map[wire.Kind]uint64) {
+	m.lastID++
+	for k, v := range d.inside {
+		m.held[k] = v
+	}
+	for _, k := range d.del {
+		delete(m.held, k)
+	}
+	high := make(map[string]uint64, len(revs))
+	for k, r := range revs {
+		high[string(k)] = r
+	}
+	for i := range d.put {
+		if k := string(d.put[i].Key.Kind()); d.put[i].Revision > high[k] {
+			high[k] = d.put[i].Revision
+		}
+	}
+	m.inFlight = append(m.inFlight, sentCommit{id: m.lastID, bytes: d.bytes})
+	m.bytes += d.bytes
+	m.stats.CommitsSent++
+	m.stats.ObjectsSent += uint64(len(d.put))
+	m.stats.DeletesSent += uint64(len(d.del))
+	m.sendParts(d, high)
+}
+
+// sendParts cuts a commit into frames; an object is never cut.
+func (m *Machine) sendParts(d *draft, revs map[string]uint64) {
+	limit := min(m.cfg.Limits.PartBytes, m.peerFrame-1024)
+	part := &wire.CommitPart{ID: m.lastID, Rules: m.cfg.Rules}
+	bytes := 0
+	next := func(n int) {
+		if count := len(part.Put) + len(part.Delete); count > 0 && (bytes+n > limit || count >= wire.MaxItems/2) {
+			part.More = true
+			m.send(part)
+			part, bytes = &wire.CommitPart{ID: m.lastID, Part: part.Part + 1, Rules: m.cfg.Rules}, 0
+		}
+		bytes += n
+	}
+	for i := range d.put {
+		next(size(&d.put[i]))
+		part.Put = append(part.Put, d.put[i])
+	}
+	for _, k := range d.del {
+		next(len(k) + 16)
+		part.Delete = append(part.Delete, k)
+	}
+	part.Revisions = revs
+	m.send(part)
+}

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// Event is what happens to a Machine.
+type Event interface{ event() }
+
+// The events.
+type (
+	// Received brings a frame from the agent; Size is its encoded length in bytes.
+	Received struct {
+		Frame wire.Frame
+		Size  int
+	}
+	// Dirty says that these keys of the node may have changed, appeared or gone.
+	Dirty struct{ Keys []wire.Key }
+	// Started answers Start.
+	Started struct{ Err error }
+	// OutboxStored answers StoreOutbox.
+	OutboxStored struct{ Err error }
+	// Tick says that the time Wake named has come. Ticks at other times do no harm.
+	Tick struct{}
+	// Shut ends the session with a Close frame.
+	Shut struct {
+		Code       wire.CloseCode
+		Reason     string
+		RetryAfter time.Duration
+	}
+	// Lost says that the connection broke.
+	Lost struct{}
+)
+
+// Action is what a Machine wants done, in the order in which Step returns them.
+type Action interface{ action() }
+
+// The actions.
+type (
+	// Start claims the session for its epoch at the Sink, and answers with Started.
+	Start struct{}
+	// Send writes a frame.
+	Send struct{ Frame wire.Frame }
+	// Report hands a status document, which the node may write, to the Sink.
+	Report struct {
+		Key  wire.Key
+		Body []byte
+	}
+	// StoreOutbox hands items to the Sink and answers with OutboxStored. At most one is under way.
+	StoreOutbox struct{ Items []wire.OutboxItem }
+	// Hangup closes the connection after what was sent before. It is the last action of a session.
+	Hangup struct {
+		Code   wire.CloseCode // 0 if the connection was lost or the agent said goodbye
+		Reason string
+	}
+	// Note tells the relay's operator something about this node.
+	Note struct{ Text string }
+)
+
+func (Received) event()     {}
+func (Dirty) event()        {}
+func (Started) event()      {}
+func (OutboxStored) event() {}
+func (Tick) event()         {}
+func (Shut) event()         {}
+func (Lost) event()         {}
+
+func (Start) action()       {}
+func (Send) action()        {}
+func (Report) action()      {}
+func (StoreOutbox) action() {}
+func (Hangup) action()      {}
+func (Note) action()        {}

@@ -1,0 +1,85 @@
+package sessiontest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// Sink is a model of what takes reports (hub.Sink). It is safe for concurrent use.
+type Sink struct {
+	mu       sync.Mutex
+	epochs   map[string]uint64
+	reports  map[wire.Key][]byte
+	count    int
+	outbox   map[string]map[[2]uint64]wire.OutboxItem
+	received int
+
+	// FailOutbox, if set, decides whether the next Outbox call fails.
+	FailOutbox func() error
+}
+
+// NewSink returns an empty sink.
+func NewSink() *Sink {
+	return &Sink{epochs: map[string]uint64{}, reports: map[wire.Key][]byte{}, outbox: map[string]map[[2]uint64]wire.OutboxItem{}}
+}
+
+// SessionStarted fences older sessions of the node.
+func (s *Sink) SessionStarted(_ context.Context, node string, epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch <= s.epochs[node] {
+		return fmt.Errorf("session %d of node %s is older than session %d", epoch, node, s.epochs[node])
+	}
+	s.epochs[node] = epoch
+	return nil
+}
+
+// SessionEnded does nothing.
+func (s *Sink) SessionEnded(string, uint64) {}
+
+// Report keeps the newest body, unless a newer session has begun.
+func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch == s.epochs[node] {
+		s.reports[key] = body
+		s.count++
+	}
+}
+
+// Outbox keeps items, once each.
+func (s *Sink) Outbox(_ context.Context, node string, items []wire.OutboxItem) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.FailOutbox != nil {
+		if err := s.FailOutbox(); err != nil {
+			return err
+		}
+	}
+	if s.outbox[node] == nil {
+		s.outbox[node] = map[[2]uint64]wire.OutboxItem{}
+	}
+	for _, it := range items {
+		s.outbox[node][[2]uint64{it.Epoch, it.Seq}] = it
+		s.received++
+	}
+	return nil
+}
+
+// Reported returns the newest body of a key.
+func (s *Sink) Reported(key wire.Key) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.reports[key]
+	return b, ok
+}
+
+// Counts returns how many reports were taken, how many distinct outbox items of the node there are, and how many came.
+func (s *Sink) Counts(node string) (reports, items, received int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count, len(s.outbox[node]), s.received
+}

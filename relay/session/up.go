@@ -1,0 +1,156 @@
+package session
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+)
+
+// reported takes a batch. The node's own status goes on at once, because it keeps the node alive. The others wait until the
+// caches know what the agent knows: before, a pod that is the node's could look like one that is not.
+func (m *Machine) reported(r *wire.Report) {
+	if m.report != nil {
+		m.violation("reports %d came before %d were acknowledged", r.Seq, m.report.Seq)
+		return
+	}
+	if m.phase == phaseCatching {
+		rest := &wire.Report{Seq: r.Seq}
+		for _, it := range r.Items {
+			if it.Key.Kind() == wire.KindNode {
+				m.accept(it)
+			} else {
+				rest.Items = append(rest.Items, it)
+			}
+		}
+		if len(rest.Items) > 0 {
+			m.report = rest
+			return
+		}
+		r.Items = nil
+	}
+	m.takeAll(r)
+}
+
+func (m *Machine) takeReport() {
+	if r := m.report; r != nil && m.phase != phaseClosed {
+		m.report = nil
+		m.takeAll(r)
+	}
+}
+
+func (m *Machine) takeAll(r *wire.Report) {
+	for _, it := range r.Items {
+		m.accept(it)
+		if m.phase == phaseClosed {
+			return
+		}
+	}
+	m.send(&wire.ReportAck{Seq: r.Seq})
+}
+
+func (m *Machine) accept(it wire.ReportItem) {
+	if err := canon.Check(it.Body); err != nil {
+		m.violation("report on %s: %v", it.Key, err)
+		return
+	}
+	if !m.mayReport(it.Key) {
+		m.stats.ReportsRefused++
+		return
+	}
+	m.stats.Reports++
+	m.do(Report{Key: it.Key, Body: it.Body})
+}
+
+// mayReport is the rule of Kubernetes' NodeRestriction: a node reports on itself and on what is bound to it. What is
+// refused may simply be gone already, so it does not end the session.
+func (m *Machine) mayReport(k wire.Key) bool {
+	switch k.Kind() {
+	case wire.KindNode:
+		return k == wire.NewKey(wire.KindNode, "", m.cfg.Node, "")
+	case wire.KindPod, wire.KindDevice:
+		obj, _, ok := m.cfg.Source.Object(m.cfg.Node, k)
+		return ok && !obj.Absent
+	}
+	return false
+}
+
+// outboxState is one batch on its way to the Sink.
+type outboxState struct {
+	items    []wire.OutboxItem
+	epoch    uint64 // of the newest item that came, stored or not
+	seq      uint64
+	failures int
+	retryAt  time.Time
+}
+
+func (m *Machine) outboxReceived(f *wire.Outbox) {
+	o := &m.outbox
+	if len(o.items) > 0 {
+		m.violation("outbox items came before others were acknowledged")
+		return
+	}
+	if len(f.Items) == 0 {
+		m.violation("an outbox frame without items")
+		return
+	}
+	for _, it := range f.Items {
+		o.epoch, o.seq = it.Epoch, it.Seq
+		if err := canon.Check(it.Body); err != nil {
+			// Refusing it would bring it back for ever: it is dropped, and said so.
+			m.do(Note{Text: fmt.Sprintf("outbox item %d of node %s is dropped: %v", it.Seq, m.cfg.Node, err)})
+			continue
+		}
+		o.items = append(o.items, it)
+	}
+	if len(o.items) == 0 {
+		m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
+		return
+	}
+	m.storeOutbox()
+}
+
+func (m *Machine) storeOutbox() {
+	m.outbox.retryAt = time.Time{}
+	m.do(StoreOutbox{Items: m.outbox.items})
+}
+
+func (m *Machine) outboxStored(err error, now time.Time) {
+	o := &m.outbox
+	if len(o.items) == 0 {
+		return
+	}
+	if err != nil {
+		wait := time.Second << min(o.failures, 5)
+		o.failures++
+		o.retryAt = now.Add(wait)
+		if o.failures == 1 {
+			m.do(Note{Text: fmt.Sprintf("%d outbox items of node %s could not be stored, trying again: %v", len(o.items), m.cfg.Node, err)})
+		}
+		return
+	}
+	m.stats.OutboxItems += uint64(len(o.items))
+	m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
+	m.outbox = outboxState{epoch: o.epoch, seq: o.seq}
+}
+
+// budget is a token bucket over received bytes.
+type budget struct {
+	rate, burst, left float64
+	at                time.Time
+}
+
+func newBudget(perSecond int, now time.Time) budget {
+	b := 4 * float64(perSecond)
+	return budget{rate: float64(perSecond), burst: b, left: b, at: now}
+}
+
+// take takes n bytes and a fixed price per frame, so that a flood of tiny frames counts too.
+func (b *budget) take(n int, now time.Time) bool {
+	const perFrame = 512
+	b.left = min(b.burst, b.left+b.rate*max(now.Sub(b.at).Seconds(), 0))
+	b.at = now
+	b.left -= float64(n + perFrame)
+	return b.left >= 0
+}
