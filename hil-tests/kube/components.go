@@ -185,9 +185,13 @@ func (p *plane) startAPIServer(ctx context.Context, sup *supervisor, etcd string
 		"--allow-privileged=true",
 		"--max-requests-inflight=200",
 		"--max-mutating-requests-inflight=100",
+		"--shutdown-watch-termination-grace-period=2s", // or open watches hold up the end for a minute
 		"--profiling=false",
 	})
 	if err != nil {
+		return err
+	}
+	if err := o.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return err
 	}
 	o.SecureServing.Listener = p.listener

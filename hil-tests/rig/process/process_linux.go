@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ type Spec struct {
 	Args  []string      // without the program's name
 	Env   []string      // KEY=VALUE, added to this process's environment
 	Dir   string        // working folder; this process's if empty
+	Stdin string        // text on standard input, which is empty otherwise
 	Log   string        // file that both outputs are appended to, made with its folder; discarded if empty
 	Grace time.Duration // how long Stop waits after SIGTERM; DefaultGrace if 0
 }
@@ -92,7 +94,7 @@ func (p *Process) openLog(cmd *exec.Cmd) error {
 func (p *Process) own(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := start(cmd, p.spec.Env, p.spec.Dir)
+	err := start(cmd, p.spec)
 	if f, ok := cmd.Stdout.(*os.File); ok {
 		f.Close() // the child has its own
 	}
@@ -106,9 +108,12 @@ func (p *Process) own(cmd *exec.Cmd, started chan<- error) {
 	close(p.done)
 }
 
-func start(cmd *exec.Cmd, env []string, dir string) error {
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Dir = dir
+func start(cmd *exec.Cmd, spec Spec) error {
+	cmd.Env = append(os.Environ(), spec.Env...)
+	cmd.Dir = spec.Dir
+	if spec.Stdin != "" {
+		cmd.Stdin = strings.NewReader(spec.Stdin)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd.Start()
 }

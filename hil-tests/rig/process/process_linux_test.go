@@ -226,6 +226,9 @@ func TestOutput(t *testing.T) {
 	if err != nil || out != "hello\n/\n" {
 		t.Errorf("Output = %q, %v", out, err)
 	}
+	if out, err = Output(t.Context(), Spec{Path: "cat", Stdin: "a manifest"}); err != nil || out != "a manifest" {
+		t.Errorf("Output = %q, %v", out, err)
+	}
 	_, err = Output(t.Context(), Spec{Name: "kubectl", Path: "/bin/sh", Args: []string{"-c", "echo no such pod >&2; exit 1"}})
 	if err == nil || err.Error() != "kubectl: exit status 1: no such pod" {
 		t.Errorf("Output: %v", err)
