@@ -1,0 +1,163 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire/join"
+)
+
+// attemptTimeout bounds one request, so that an address that swallows packets does not hold up the next one.
+const attemptTimeout = 15 * time.Second
+
+// errFinal marks failures that trying the same address again cannot mend.
+type errFinal struct{ error }
+
+func (e errFinal) Unwrap() error { return e.error }
+
+// ask sends the request to each relay in turn until one signs, one refuses, or ctx ends.
+func ask(ctx context.Context, o EnrollOptions, token join.Token, req join.Request) (*join.Response, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(token.CA)
+	client := &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:   clientTLS(roots, notBefore(o.now, token.CA.NotBefore)),
+			DisableKeepAlives: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	for attempt := 0; ; attempt++ {
+		var failures []error
+		final := true
+		for _, addr := range o.Addresses {
+			resp, err := askOne(ctx, client, addr, body, o.now)
+			if err == nil {
+				return resp, nil
+			}
+			var refusal *join.Refusal
+			if errors.As(err, &refusal) && !refusal.Code.Temporary() {
+				return nil, fmt.Errorf("relay %s refuses: %w", addr, refusal)
+			}
+			var f errFinal
+			final = final && errors.As(err, &f)
+			failures = append(failures, fmt.Errorf("relay %s: %w", addr, err))
+		}
+		if final {
+			return nil, oneLine(failures)
+		}
+		wait := o.pause(attempt)
+		if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(deadline) < wait {
+			return nil, fmt.Errorf("gave up after %d attempts: %w", attempt+1, oneLine(failures))
+		}
+		o.Log.Warn("joining: no relay has answered yet, trying again", "in", wait.Round(time.Millisecond), "error", oneLine(failures))
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("gave up after %d attempts: %w", attempt+1, oneLine(failures))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// oneLine joins errors with semicolons: each message of ours is one line for the technician.
+func oneLine(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	format := strings.TrimSuffix(strings.Repeat("%w; ", len(errs)), "; ")
+	args := make([]any, len(errs))
+	for i, e := range errs {
+		args[i] = e
+	}
+	return fmt.Errorf(format, args...)
+}
+
+func askOne(ctx context.Context, client *http.Client, addr string, body []byte, now func() time.Time) (*join.Response, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, errFinal{fmt.Errorf("the address is not HOST:PORT (%w): correct relay.addresses", err)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+join.Path, bytes.NewReader(body))
+	if err != nil {
+		return nil, errFinal{fmt.Errorf("the address is not one (%w): correct relay.addresses", err)}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, explain(err, now())
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, join.MaxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	if len(answer) > join.MaxBody {
+		return nil, errFinal{errNotRelay(resp.Status)}
+	}
+	if resp.StatusCode == http.StatusOK {
+		out := new(join.Response)
+		if err := json.Unmarshal(answer, out); err != nil || len(out.Chain) == 0 {
+			return nil, errFinal{errNotRelay(resp.Status)}
+		}
+		return out, nil
+	}
+	refusal := new(join.Refusal)
+	if err := json.Unmarshal(answer, refusal); err != nil || refusal.Code == "" {
+		if resp.StatusCode >= 500 { // a load balancer whose relays are away
+			return nil, fmt.Errorf("answered %s", resp.Status)
+		}
+		return nil, errFinal{errNotRelay(resp.Status)}
+	}
+	return nil, refusal
+}
+
+func errNotRelay(status string) error {
+	return fmt.Errorf("answered %s, which no Skerry relay would to a join request: check that relay.addresses has the relay's own address and port", status)
+}
+
+// explain turns a failed request into a cause and a remedy.
+func explain(err error, clock time.Time) error {
+	var (
+		notTLS   tls.RecordHeaderError
+		unknown  x509.UnknownAuthorityError
+		invalid  x509.CertificateInvalidError
+		wrong    x509.HostnameError
+		resolve  *net.DNSError
+		op       *net.OpError
+		deadline = errors.Is(err, context.DeadlineExceeded)
+	)
+	switch {
+	case errors.As(err, &notTLS):
+		return errFinal{fmt.Errorf("does not speak TLS, so it is not a Skerry relay: check the port in relay.addresses")}
+	case errors.As(err, &unknown):
+		return errFinal{errors.New("has a certificate that the token's CA did not sign: the address is another server's, or the token is another installation's; check relay.addresses, or create a token with `skerryctl token create` against this relay's cluster")}
+	case errors.As(err, &wrong):
+		return errFinal{errors.New("has a certificate of the token's CA that is not a relay's: check relay.addresses")}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return errFinal{fmt.Errorf("has a certificate that is valid from %s to %s, and this gateway's clock says %s: set the clock, then join again",
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), clock.UTC().Format(time.RFC3339))}
+	case errors.As(err, &invalid):
+		return errFinal{fmt.Errorf("has a certificate that cannot be accepted: %w", err)}
+	case errors.As(err, &resolve):
+		return fmt.Errorf("its host name %q does not resolve: check relay.addresses and the gateway's DNS", resolve.Name)
+	case deadline:
+		return errors.New("does not answer in time: check the address, and that no firewall drops the port")
+	case errors.As(err, &op) && op.Op == "dial":
+		return fmt.Errorf("cannot be reached (%w): check the address, that the relay runs, and the gateway's network", op.Err)
+	}
+	return fmt.Errorf("the connection failed: %w", err)
+}
