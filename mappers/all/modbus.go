@@ -1,0 +1,10 @@
+//go:build !nomodbus
+
+package all
+
+import (
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/modbus"
+)
+
+func newModbus() device.Driver { return modbus.New() }

@@ -1,0 +1,7 @@
+//go:build nomodbus
+
+package all
+
+import "github.com/skerry/skerry/mappers/device"
+
+func newModbus() device.Driver { return nil }

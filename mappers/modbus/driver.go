@@ -1,0 +1,85 @@
+package modbus
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"github.com/skerry/skerry/mappers/device"
+)
+
+// Driver is the Modbus TCP driver. It owns one endpoint for each host:port that has an open session. It is safe for
+// concurrent use.
+type Driver struct {
+	dialer dialer
+
+	mu        sync.Mutex
+	endpoints map[string]*endpoint
+}
+
+// New returns the driver.
+func New() *Driver {
+	return &Driver{dialer: &net.Dialer{}, endpoints: make(map[string]*endpoint)}
+}
+
+// Protocols implements device.Driver.
+func (d *Driver) Protocols() []string { return []string{"modbus", "modbus-tcp", "modbustcp"} }
+
+// Describe implements device.Driver.
+func (d *Driver) Describe() device.Description {
+	return device.Description{Device: describeDevice(), Visitor: describeVisitor()}
+}
+
+// Check implements device.Driver.
+func (d *Driver) Check(cfg device.Config) error {
+	_, err := parseConfig(cfg)
+	return err
+}
+
+// Compile implements device.Driver.
+func (d *Driver) Compile(cfg device.PointConfig) (device.Point, error) {
+	p, err := parsePoint(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Open implements device.Driver. It does no I/O: the endpoint connects with the first request.
+func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, error) {
+	c, err := parseConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &session{driver: d, config: c, endpoint: d.acquire(c.endpoint), closed: make(chan struct{}), alone: make(map[span]bool)}, nil
+}
+
+// acquire returns the endpoint at addr, shared by all sessions that use it.
+func (d *Driver) acquire(addr string) *endpoint {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.endpoints[addr]
+	if e == nil {
+		e = newEndpoint(addr, d.dialer)
+		d.endpoints[addr] = e
+	}
+	e.refs++
+	return e
+}
+
+// release gives an endpoint back; the last one closes it.
+func (d *Driver) release(e *endpoint) {
+	d.mu.Lock()
+	e.refs--
+	last := e.refs == 0
+	if last {
+		delete(d.endpoints, e.addr)
+	}
+	d.mu.Unlock()
+	if last {
+		e.close()
+	}
+}
