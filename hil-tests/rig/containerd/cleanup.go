@@ -92,6 +92,34 @@ func (r *Runtime) killTasks() {
 
 // shims returns the shims that were started for our socket.
 func (r *Runtime) shims() []int {
+	return processes(func(args []string) bool {
+		return strings.Contains(args[0], "containerd-shim") && slices.Contains(args, r.layout.Socket)
+	})
+}
+
+// killOld ends a containerd with our configuration that an earlier process started and could not end: it holds the
+// lock of our folders.
+func (r *Runtime) killOld() error {
+	old := func() []int {
+		return processes(func(args []string) bool {
+			return filepath.Base(args[0]) == filepath.Base(r.binary) && slices.Contains(args, r.layout.ConfigFile)
+		})
+	}
+	for _, pid := range old() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end the containerd that an earlier run left (process %d): %w", pid, err)
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(old()) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the containerd that an earlier run left (processes %v) does not end", old())
+		}
+	}
+	return nil
+}
+
+// processes returns the ids of the processes whose arguments match.
+func processes(match func(args []string) bool) []int {
 	var pids []int
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") //nolint:errcheck // a constant pattern
 	for _, path := range paths {
@@ -99,8 +127,7 @@ func (r *Runtime) shims() []int {
 		if err != nil {
 			continue
 		}
-		args := strings.Split(string(data), "\x00")
-		if strings.Contains(args[0], "containerd-shim") && slices.Contains(args, r.layout.Socket) {
+		if match(strings.Split(string(data), "\x00")) { // a zombie has no arguments
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
 				pids = append(pids, pid)
 			}
@@ -205,9 +232,15 @@ func removeCgroup(dir string) error {
 
 // removeShared removes what lies in folders that containerd 1.6 and libcni share with others.
 func (r *Runtime) removeShared() {
-	results, _ := filepath.Glob("/var/lib/cni/results/" + r.layout.Bridge + "-*") //nolint:errcheck // a constant pattern
-	for _, path := range results {
-		os.Remove(path) //nolint:errcheck // a small file that nobody reads
+	patterns := []string{r.layout.Bridge + "-*"}
+	for _, dir := range r.taskDirs() { // of the loopback network, whose name is compiled in
+		patterns = append(patterns, "cni-loopback-"+filepath.Base(dir)+"-*")
+	}
+	for _, pattern := range patterns {
+		results, _ := filepath.Glob(filepath.Join("/var/lib/cni/results", pattern)) //nolint:errcheck // a constant pattern
+		for _, path := range results {
+			os.Remove(path) //nolint:errcheck // a small file that nobody reads
+		}
 	}
 	// Remove fails on a folder that is in use.
 	for _, dir := range []string{"/run/containerd/s", "/run/containerd", "/var/lib/cni/results", "/var/lib/cni"} {

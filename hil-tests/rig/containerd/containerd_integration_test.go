@@ -23,25 +23,22 @@ import (
 
 // rig is one containerd and registry, shared by the subtests: starting them is most of the time.
 type rig struct {
-	rt   *containerd.Runtime
-	reg  *images.Registry
-	logs string
+	rt      *containerd.Runtime
+	reg     *images.Registry
+	options containerd.Options
+	logs    string
 }
 
-func TestRealContainerd(t *testing.T) {
+func newRig(t *testing.T) *rig {
+	t.Helper()
 	dir := t.TempDir()
 	reg, err := images.Start(t.Context(), images.Options{ModuleDir: "../../..", BuildDir: filepath.Join(dir, "images")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	t.Cleanup(func() { noError(t, reg.Close()) })
+	options := containerd.Options{Dir: filepath.Join(dir, "containerd"), Registry: reg.Addr(), SandboxImage: reg.PauseImage()}
 	began := time.Now()
-	rt, err := containerd.Start(t.Context(), containerd.Options{
-		Dir: filepath.Join(dir, "containerd"), Registry: reg.Addr(), SandboxImage: reg.PauseImage(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	rt, err := containerd.Start(t.Context(), options)
+	noError(t, err)
 	t.Logf("containerd ready after %v", time.Since(began).Round(time.Millisecond))
 	t.Cleanup(func() {
 		began := time.Now()
@@ -49,13 +46,17 @@ func TestRealContainerd(t *testing.T) {
 		t.Logf("cleaned up in %v", time.Since(began).Round(time.Millisecond))
 		checkNothingLeft(t, rt)
 	})
-	r := &rig{rt, reg, filepath.Join(dir, "logs")}
+	return &rig{rt, reg, options, filepath.Join(dir, "logs")}
+}
+
+func TestRealContainerd(t *testing.T) {
+	r := newRig(t)
 	t.Run("images", r.testImages)
 	t.Run("pod", r.testPod)
 	t.Run("memory limit", r.testMemoryLimit)
 	t.Run("not on 1.6", r.testUnimplemented)
 	t.Run("hung runtime", r.testHung)
-	t.Run("restart", r.testRestart)
+	t.Run("restart", r.testRestart) // leaves its pod running: Cleanup must remove it
 }
 
 func (r *rig) testImages(t *testing.T) {
@@ -251,7 +252,28 @@ func (r *rig) testRestart(t *testing.T) {
 	if after.Status.State != cri.ContainerRunning || after.Status.StartedAt != before.Status.StartedAt {
 		t.Errorf("container after restart = %+v, before %+v", after.Status, before.Status)
 	}
-	// Left running: Cleanup must remove it.
+}
+
+// TestTakeOverAndCleanUp plays a rig that was killed, then a containerd that cannot be started any more.
+func TestTakeOverAndCleanUp(t *testing.T) {
+	r := newRig(t)
+	_, err := r.rt.Client().PullImage(t.Context(), &cri.ImageSpec{Image: r.reg.Ref("sample:1")}, nil, nil)
+	noError(t, err)
+	p := r.sandbox(t, "left")
+	id := r.run(t, p, r.container("app", "serve"))
+	second, err := containerd.Start(t.Context(), r.options)
+	noError(t, err)
+	status, err := second.Client().ContainerStatus(t.Context(), id, false)
+	if noError(t, err); status.Status.State != cri.ContainerRunning {
+		t.Errorf("container after the take-over = %+v", status.Status)
+	}
+	if r.rt.PID() != 0 {
+		t.Error("the first containerd still runs beside the second")
+	}
+	noError(t, second.Kill())
+	noError(t, os.WriteFile(filepath.Join(r.options.Dir, "config.toml"), []byte("not a configuration"), 0o600))
+	noError(t, second.Cleanup(t.Context()))
+	checkNothingLeft(t, second)
 }
 
 type pod struct {

@@ -1,7 +1,6 @@
 package containerd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -14,11 +13,12 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/hil-tests/rig/process"
 )
 
 const (
 	readyLimit = 60 * time.Second // a cold start on a busy machine with 2 cores
-	stopLimit  = 15 * time.Second
+	stopGrace  = 15 * time.Second
 	maxSocket  = 107 // sun_path without its final NUL
 )
 
@@ -46,9 +46,7 @@ type Runtime struct {
 	layout   layout
 	client   *cri.Client
 
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when cmd has ended and exitErr is set
-	exit   error
+	process *process.Process // nil before the first start
 }
 
 // Start writes the configuration, starts containerd and waits until it is ready for pods. What an earlier process with
@@ -112,14 +110,24 @@ func (r *Runtime) PID() int {
 	if !r.running() {
 		return 0
 	}
-	return r.cmd.Process.Pid
+	return r.process.PID()
 }
 
-// Stop ends containerd with SIGTERM, or SIGKILL if that takes too long. Pods keep running.
-func (r *Runtime) Stop() error { return r.end(syscall.SIGTERM) }
+// Stop ends containerd with SIGTERM. Pods keep running.
+func (r *Runtime) Stop() error {
+	if r.process == nil {
+		return nil
+	}
+	return r.process.Stop()
+}
 
 // Kill ends containerd with SIGKILL. Pods keep running.
-func (r *Runtime) Kill() error { return r.end(syscall.SIGKILL) }
+func (r *Runtime) Kill() error {
+	if r.process == nil {
+		return nil
+	}
+	return r.process.Kill()
+}
 
 // Pause stops containerd's process with SIGSTOP, so that it accepts connections but answers nothing; Resume continues it.
 func (r *Runtime) Pause() error { return r.signal(syscall.SIGSTOP) }
@@ -136,11 +144,11 @@ func (r *Runtime) Restart(ctx context.Context) error {
 }
 
 func (r *Runtime) running() bool {
-	if r.cmd == nil {
+	if r.process == nil {
 		return false
 	}
 	select {
-	case <-r.exited:
+	case <-r.process.Done():
 		return false
 	default:
 		return true
@@ -151,49 +159,23 @@ func (r *Runtime) signal(s syscall.Signal) error {
 	if !r.running() {
 		return errors.New("containerd is not running")
 	}
-	return r.cmd.Process.Signal(s)
+	return r.process.Signal(s)
 }
 
 func (r *Runtime) start(ctx context.Context) error {
-	log, err := os.OpenFile(r.layout.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err := r.killOld(); err != nil {
+		return err
+	}
+	p, err := process.Start(process.Spec{
+		Name: "containerd", Path: r.binary, Args: []string{"--config", r.layout.ConfigFile}, Log: r.layout.LogFile, Grace: stopGrace,
+	})
 	if err != nil {
-		return fmt.Errorf("open containerd's log: %w", err)
+		return err
 	}
-	defer log.Close() //nolint:errcheck // the child has its own descriptor
-	cmd := exec.Command(r.binary, "--config", r.layout.ConfigFile)
-	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own: Ctrl-C at the demo's terminal must not end it before its pods are removed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", r.binary, err)
-	}
-	exited := make(chan struct{})
-	r.cmd, r.exited = cmd, exited
-	go func() {
-		r.exit = cmd.Wait()
-		close(exited)
-	}()
-	return r.waitReady(ctx)
-}
-
-func (r *Runtime) waitReady(ctx context.Context) error {
+	r.process = p
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := r.ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-r.exited:
-			return fmt.Errorf("containerd ended while starting: %v; end of %s:\n%s", r.exit, r.layout.LogFile, r.logTail())
-		case <-ctx.Done():
-			return fmt.Errorf("containerd is not ready: %w; end of %s:\n%s", err, r.layout.LogFile, r.logTail())
-		}
-	}
+	return process.WaitReady(ctx, p, "containerd is ready for pods", nil, r.ready)
 }
 
 func (r *Runtime) ready(ctx context.Context) error {
@@ -207,37 +189,4 @@ func (r *Runtime) ready(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// end sends s and waits for the process to end. It is no error if it is not running.
-func (r *Runtime) end(s syscall.Signal) error {
-	if !r.running() {
-		return nil
-	}
-	if err := r.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("end containerd: %w", err)
-	}
-	timer := time.NewTimer(stopLimit)
-	defer timer.Stop()
-	select {
-	case <-r.exited:
-		return nil
-	case <-timer.C:
-	}
-	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill containerd: %w", err)
-	}
-	<-r.exited
-	return nil
-}
-
-// logTail returns the last lines of containerd's log.
-func (r *Runtime) logTail() string {
-	const lines = 15
-	data, err := os.ReadFile(r.layout.LogFile)
-	if err != nil {
-		return err.Error()
-	}
-	all := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
 }
