@@ -1,0 +1,233 @@
+package kube
+
+import (
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// changes collects what a change of the index means for others, to be told after the lock is released.
+type changes struct {
+	calls    []call
+	observed []observation
+}
+
+type observation struct {
+	key  wire.Key
+	node string
+}
+
+// put adds or replaces one object. An older state than the one held is ignored: answers to our own writes overtake the
+// watch.
+func (x *Index) put(kind wire.Kind, r *record) {
+	var c changes
+	x.mu.Lock()
+	x.putLocked(x.kinds[kind], r, &c)
+	x.mu.Unlock()
+	x.tell(c)
+}
+
+// refresh takes the API's answer to a write of ours. It never adds an object: the answer may be older than its deletion.
+func (x *Index) refresh(kind wire.Kind, r *record) {
+	var c changes
+	x.mu.Lock()
+	k := x.kinds[kind]
+	if old := k.records[r.key]; old != nil && old.version.UID == r.version.UID {
+		x.putLocked(k, r, &c)
+	}
+	x.mu.Unlock()
+	x.tell(c)
+}
+
+// remove forgets one object. uid must match; revision is the one of the deletion.
+func (x *Index) remove(kind wire.Kind, key wire.Key, uid string, revision uint64) {
+	var c changes
+	x.mu.Lock()
+	k := x.kinds[kind]
+	k.revision = max(k.revision, revision)
+	if old := k.records[key]; old != nil && old.version.UID == uid {
+		x.replaceLocked(k, old, nil, &c)
+	}
+	x.mu.Unlock()
+	x.tell(c)
+}
+
+// replaceAll makes the cache of a kind equal to a complete list as of revision, which may be older than what was held: the
+// cluster has then been restored, and the list is the truth.
+func (x *Index) replaceAll(kind wire.Kind, records []*record, revision uint64) {
+	var c changes
+	x.mu.Lock()
+	k := x.kinds[kind]
+	k.revision = revision
+	listed := make(map[wire.Key]struct{}, len(records))
+	for _, r := range records {
+		listed[r.key] = struct{}{}
+		x.replaceLocked(k, k.records[r.key], r, &c)
+	}
+	for key, old := range k.records {
+		if _, ok := listed[key]; !ok {
+			x.replaceLocked(k, old, nil, &c)
+		}
+	}
+	first := !k.synced
+	k.synced = true
+	k.problem = ""
+	if first && x.syncedLocked() {
+		x.tellEverybodyLocked(&c)
+	}
+	x.mu.Unlock()
+	x.tell(c)
+}
+
+// bookmark notes that the cache is complete up to revision.
+func (x *Index) bookmark(kind wire.Kind, revision uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := x.kinds[kind]
+	k.revision = max(k.revision, revision)
+	k.problem = ""
+}
+
+// setProblem says why the watch of a kind does not work at present.
+func (x *Index) setProblem(kind wire.Kind, problem string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.kinds[kind].problem = problem
+}
+
+func (x *Index) putLocked(k *kindState, r *record, c *changes) {
+	k.revision = max(k.revision, r.revision)
+	old := k.records[r.key]
+	if old != nil && old.version.UID == r.version.UID && r.revision <= old.revision {
+		return
+	}
+	x.replaceLocked(k, old, r, c)
+}
+
+// replaceLocked turns old (nil: it was not there) into r (nil: it is gone), keeps the indexes, and collects whom to tell.
+func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
+	either := old
+	if r != nil {
+		either = r
+	}
+	if old.sameBody(r) {
+		r.body, r.refs = old.body, old.refs // one copy of the bytes, however often the status changes
+		k.records[r.key] = r
+		c.observe(r)
+		return
+	}
+	// Both the old and the new view are told: a key of either may have appeared or gone.
+	x.collectLocked(either.key, old, c)
+	x.unlinkLocked(old)
+	if r == nil {
+		delete(k.records, old.key)
+	} else {
+		k.records[r.key] = r
+	}
+	x.linkLocked(r)
+	x.collectLocked(either.key, r, c)
+	c.observe(either)
+}
+
+func (c *changes) observe(r *record) {
+	switch r.key.Kind() {
+	case wire.KindNode, wire.KindPod, wire.KindDevice:
+		c.observed = append(c.observed, observation{key: r.key, node: r.node})
+	}
+}
+
+func (x *Index) linkLocked(r *record) {
+	if r == nil {
+		return
+	}
+	if r.node != "" {
+		x.viewLocked(r.node).roots[r.key] = struct{}{}
+	}
+	for _, ref := range r.refs {
+		users := x.users[ref]
+		if users == nil {
+			users = make(map[wire.Key]struct{})
+			x.users[ref] = users
+		}
+		users[r.key] = struct{}{}
+	}
+}
+
+func (x *Index) unlinkLocked(r *record) {
+	if r == nil {
+		return
+	}
+	if view := x.nodes[r.node]; view != nil && r.node != "" {
+		delete(view.roots, r.key)
+		x.dropViewLocked(r.node)
+	}
+	for _, ref := range r.refs {
+		if users := x.users[ref]; users != nil {
+			delete(users, r.key)
+			if len(users) == 0 {
+				delete(x.users, ref)
+			}
+		}
+	}
+}
+
+// collectLocked notes the notifications that r (nil: none) causes: to its own node, with what it references, and to the
+// nodes of those who reference it.
+func (x *Index) collectLocked(key wire.Key, r *record, c *changes) {
+	if r != nil && r.node != "" {
+		if view := x.nodes[r.node]; view != nil {
+			for _, sub := range view.subs {
+				c.calls = append(c.calls, call{sub, key})
+				for _, ref := range r.refs {
+					c.calls = append(c.calls, call{sub, ref})
+				}
+			}
+		}
+	}
+	switch key.Kind() {
+	case wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel:
+	default:
+		return
+	}
+	told := make(map[string]struct{})
+	for user := range x.users[key] {
+		u := x.lookup(user)
+		if u == nil || u.node == "" {
+			continue
+		}
+		if _, done := told[u.node]; done {
+			continue
+		}
+		told[u.node] = struct{}{}
+		if view := x.nodes[u.node]; view != nil {
+			for _, sub := range view.subs {
+				c.calls = append(c.calls, call{sub, key})
+			}
+		}
+	}
+}
+
+// tellEverybodyLocked runs once, when the caches become complete: sessions that came earlier had been told "not ready".
+func (x *Index) tellEverybodyLocked(c *changes) {
+	for node, view := range x.nodes {
+		for _, sub := range view.subs {
+			c.calls = append(c.calls, call{sub, wire.NewKey(wire.KindNode, "", node, "")})
+			for root := range view.roots {
+				c.calls = append(c.calls, call{sub, root})
+				for _, ref := range x.lookup(root).refs {
+					c.calls = append(c.calls, call{sub, ref})
+				}
+			}
+		}
+	}
+}
+
+func (x *Index) tell(c changes) {
+	for _, n := range c.calls {
+		n.sub.notify(n.key)
+	}
+	if x.observe == nil {
+		return
+	}
+	for _, o := range c.observed {
+		x.observe(o.key, o.node)
+	}
+}

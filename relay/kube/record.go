@@ -1,0 +1,76 @@
+package kube
+
+import (
+	"fmt"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+)
+
+// record is what stays of an API object: immutable once it is in the index, except that Index may replace it by another.
+type record struct {
+	key      wire.Key
+	version  wire.Version
+	rv       string // resourceVersion, the precondition of writes
+	revision uint64 // the same as a number
+	body     []byte // canonical bytes of the trimmed object, shared by all who send them
+	status   []byte // canonical bytes of the status, to compare reports with; nil for kinds without reports
+	refs     []wire.Key
+	node     string // the node that may see it and report on it; empty for what is seen by reference only
+	deleting bool   // metadata.deletionTimestamp is set
+}
+
+// newRecord trims and encodes an object, which it owns and changes.
+func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
+	namespace, name, uid := u.GetNamespace(), u.GetName(), string(u.GetUID())
+	r := &record{
+		key:      wire.NewKey(res.kind, namespace, name, uid),
+		rv:       u.GetResourceVersion(),
+		deleting: u.GetDeletionTimestamp() != nil,
+	}
+	// From Kubernetes 1.35 on, resourceVersions of one resource are comparable numbers, and etcd has always made them so.
+	var err error
+	if r.revision, err = strconv.ParseUint(r.rv, 10, 64); err != nil {
+		return nil, fmt.Errorf("%s %s/%s: resourceVersion %q is not a number: this API server's storage cannot be used", res.kind, namespace, name, r.rv)
+	}
+	switch res.kind {
+	case wire.KindNode:
+		r.node = name
+	case wire.KindPod, wire.KindDevice:
+		r.node = text(child(u.Object, "spec"), "nodeName")
+	}
+	r.refs = references(res.kind, namespace, u.Object)
+
+	body, status := trim(res, u.Object)
+	if r.body, err = canon.FromValue(body); err != nil {
+		return nil, fmt.Errorf("%s %s/%s: encode: %w", res.kind, namespace, name, err)
+	}
+	r.version = wire.BodyVersion(uid, r.body)
+	switch res.kind {
+	case wire.KindNode, wire.KindPod, wire.KindDevice:
+		if status == nil {
+			status = map[string]any{}
+		}
+		if r.status, err = canon.FromValue(canon.DropNulls(status)); err != nil {
+			return nil, fmt.Errorf("%s %s/%s: encode status: %w", res.kind, namespace, name, err)
+		}
+	}
+	return r, nil
+}
+
+// currentStatus decodes the status as the API last showed it; the caller owns the result.
+func (r *record) currentStatus() map[string]any {
+	v, err := canon.ToValue(r.status)
+	if m, ok := v.(map[string]any); ok && err == nil {
+		return m
+	}
+	return map[string]any{}
+}
+
+// sameBody reports whether both stand for the same bytes at the same node, so that nobody needs to hear of the change.
+func (r *record) sameBody(o *record) bool {
+	return r != nil && o != nil && r.version == o.version && r.node == o.node
+}

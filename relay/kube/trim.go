@@ -1,0 +1,104 @@
+package kube
+
+import (
+	"slices"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+)
+
+// TrimVersion numbers the rules below. Raise it when the same API object would give other bytes than before: every agent
+// then holds another version of every object, and mixed versions of relay and agent must be able to tell.
+const TrimVersion = 1
+
+// Annotations that say nothing to an agent. The first repeats the whole object; the second changes on every node of a
+// cluster when the cluster grows past a threshold, which would send every node object again.
+var droppedAnnotations = []string{
+	"kubectl.kubernetes.io/last-applied-configuration",
+	"node.alpha.kubernetes.io/ttl",
+}
+
+// trim reduces an API object, which it owns and changes, to what travels to agents, and returns the status apart.
+//
+// Dropped: metadata.managedFields, resourceVersion (it travels in the envelope) and selfLink; the annotations above; the
+// status, because the agent owns it and would be told of each of its own reports; nulls in objects of the core API, which
+// mean the same as no field. Everything else stays, known to us or not, so that the edge can serve the object again.
+func trim(res resource, obj map[string]any) (body, status map[string]any) {
+	body = obj
+	status, _ = body["status"].(map[string]any)
+	delete(body, "status")
+	// Items of a list carry neither; a watch event carries both. The version must not depend on which it was.
+	body["apiVersion"] = res.apiVersion()
+	body["kind"] = res.apiKind
+
+	if meta, ok := body["metadata"].(map[string]any); ok {
+		delete(meta, "managedFields")
+		delete(meta, "resourceVersion")
+		delete(meta, "selfLink")
+		if annotations, ok := meta["annotations"].(map[string]any); ok {
+			for _, name := range droppedAnnotations {
+				delete(annotations, name)
+			}
+			if len(annotations) == 0 {
+				delete(meta, "annotations")
+			}
+		}
+	}
+	if res.gvr.Group == "" {
+		canon.DropNulls(body)
+	} else {
+		// Free-form configData may hold a null of its own; metadata may not.
+		canon.DropNulls(body["metadata"])
+	}
+	return body, status
+}
+
+// references returns the keys of the objects that obj names and cannot do without: what has to travel with it. Sorted,
+// each once, references that are marked optional included (their absence has to be known, too).
+func references(kind wire.Kind, namespace string, obj map[string]any) []wire.Key {
+	var refs []wire.Key
+	add := func(kind wire.Kind, name string) {
+		if name != "" {
+			refs = append(refs, wire.NewKey(kind, namespace, name, ""))
+		}
+	}
+	spec := child(obj, "spec")
+	switch kind {
+	case wire.KindPod:
+		podReferences(spec, add)
+	case wire.KindDevice:
+		add(wire.KindDeviceModel, text(child(spec, "deviceModelRef"), "name"))
+	default:
+		return nil
+	}
+	slices.Sort(refs)
+	return slices.Clip(slices.Compact(refs))
+}
+
+func podReferences(spec map[string]any, add func(wire.Kind, string)) {
+	for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
+		for c := range items(spec, list) {
+			for from := range items(c, "envFrom") {
+				add(wire.KindConfigMap, text(child(from, "configMapRef"), "name"))
+				add(wire.KindSecret, text(child(from, "secretRef"), "name"))
+			}
+			for env := range items(c, "env") {
+				from := child(env, "valueFrom")
+				add(wire.KindConfigMap, text(child(from, "configMapKeyRef"), "name"))
+				add(wire.KindSecret, text(child(from, "secretKeyRef"), "name"))
+			}
+		}
+	}
+	for v := range items(spec, "volumes") {
+		add(wire.KindConfigMap, text(child(v, "configMap"), "name"))
+		add(wire.KindSecret, text(child(v, "secret"), "secretName"))
+		add(wire.KindSecret, text(child(child(v, "csi"), "nodePublishSecretRef"), "name"))
+		for source := range items(child(v, "projected"), "sources") {
+			add(wire.KindConfigMap, text(child(source, "configMap"), "name"))
+			add(wire.KindSecret, text(child(source, "secret"), "name"))
+		}
+	}
+	for s := range items(spec, "imagePullSecrets") {
+		add(wire.KindSecret, text(s, "name"))
+	}
+}

@@ -1,0 +1,120 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// kubeletConditions are the pod conditions that the node owns: one that it no longer reports is removed. All other types
+// (PodScheduled, DisruptionTarget, readiness gates) are somebody else's and stay.
+var kubeletConditions = []string{
+	string(corev1.PodReady), string(corev1.PodInitialized), string(corev1.ContainersReady),
+	string(corev1.PodReadyToStartContainers), string(corev1.PodResizePending), string(corev1.PodResizeInProgress),
+}
+
+// schedulerFields of a pod's status are written by others than the node.
+var schedulerFields = []string{
+	"nominatedNodeName", "qosClass", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize",
+}
+
+func (s *Sink) writePod(ctx context.Context, w *work, doc map[string]any) (outcome, error) {
+	if doc["deleted"] == true {
+		return s.deletePod(ctx, w)
+	}
+	if s.index.get(w.key) == nil {
+		return s.unknownObject(w), nil
+	}
+	reported := child(doc, "status")
+	if reported == nil {
+		return dropReport, refusal{"pod report has neither status nor deleted"}
+	}
+	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
+		return podStatus(current, reported)
+	})
+}
+
+// unknownObject decides about a report on what the cache does not hold: it may be about to arrive (another relay was
+// faster), so it is kept and compared when it does.
+func (s *Sink) unknownObject(w *work) outcome {
+	s.log.Debug("report on an object that the cache does not hold; kept until it appears or the session ends",
+		slog.String("node", w.node), slog.String("key", string(w.key)))
+	s.opts.Metrics.reports("unknown-object")
+	return awaitObject
+}
+
+// podStatus merges what the node reports into the current status, and returns both in comparable form.
+func podStatus(current, reported map[string]any) (from, to map[string]any, err error) {
+	if from, err = normalise(current, &corev1.PodStatus{}); err != nil {
+		return nil, nil, err
+	}
+	if to, err = normalise(reported, &corev1.PodStatus{}); err != nil {
+		return nil, nil, err
+	}
+	if was, is := text(from, "phase"), text(to, "phase"); terminal(was) && !terminal(is) {
+		// A pod that has ended never comes back; the API lets others end it (pod garbage collection, eviction).
+		return nil, nil, refusal{fmt.Sprintf("the pod is %s in the API and cannot become %s again", was, is)}
+	}
+	for _, name := range append(slices.Clone(schedulerFields), "startTime") {
+		if v, ok := from[name]; ok {
+			to[name] = v
+		}
+	}
+	have, order := conditionsByType(from)
+	ours, reportedOrder := conditionsByType(to)
+	var merged []any
+	for _, t := range order {
+		switch c := ours[t]; {
+		case t == string(corev1.PodScheduled), c == nil && !slices.Contains(kubeletConditions, t) && !strings.Contains(t, "skerry.dev/"):
+			merged = append(merged, have[t])
+		case c != nil:
+			keepTransition(c, have[t], "")
+			// The kubelet's probe time is null; what the API stores of it is the same as what we send.
+			merged = append(merged, c)
+		}
+	}
+	for _, t := range reportedOrder {
+		if _, known := have[t]; !known && t != string(corev1.PodScheduled) {
+			merged = append(merged, ours[t])
+		}
+	}
+	delete(to, "conditions")
+	if len(merged) > 0 {
+		to["conditions"] = merged
+	}
+	return from, to, nil
+}
+
+func terminal(phase string) bool {
+	return phase == string(corev1.PodSucceeded) || phase == string(corev1.PodFailed)
+}
+
+// deletePod removes a terminating pod whose containers are gone.
+func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
+	rec := s.index.get(w.key)
+	if rec == nil {
+		return dropReport, nil
+	}
+	if !rec.deleting {
+		// Our cache may lag behind the relay that told the agent. The report is kept, and looked at again when the pod changes.
+		s.log.Warn("agent says that a pod is gone which nobody has deleted; not removed", slog.String("node", w.node), slog.String("key", string(w.key)))
+		s.opts.Metrics.reports("not-deleting")
+		return keepReport, nil
+	}
+	zero, uid := int64(0), types.UID(rec.version.UID)
+	err := s.client(w.key).Delete(ctx, w.key.Name(), metav1.DeleteOptions{
+		GracePeriodSeconds: &zero,
+		Preconditions:      &metav1.Preconditions{UID: &uid},
+	})
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // conflict: it is another pod of that name
+		return dropReport, nil
+	}
+	return keepReport, fmt.Errorf("delete %s: %w", w.key, err)
+}
