@@ -160,6 +160,7 @@ func (m *Machine) applied(e Applied, now time.Time) {
 	d.failures = 0
 	for i := range c.Put {
 		d.bytes -= len(c.Put[i].Body) + 256
+		m.offerAgain(c.Put[i].Key, now)
 	}
 	d.bytes -= 64 * len(c.Delete)
 	m.send(&wire.Ack{ID: e.ID}, now)

@@ -63,7 +63,7 @@ func (m *Machine) withdraw(key wire.Key) {
 	if r == nil {
 		return
 	}
-	r.gone, r.body = true, nil
+	r.gone, r.known, r.body = true, false, nil
 	if !r.queued {
 		delete(m.up.reports, key)
 	}
@@ -73,6 +73,15 @@ func (m *Machine) withdraw(key wire.Key) {
 func (m *Machine) reoffer(now time.Time) {
 	m.up.batch, m.up.seq = nil, 0
 	for k, r := range m.up.reports {
+		r.known = false
+		m.queue(k, r, now)
+	}
+}
+
+// offerAgain queues the report on an object that came anew: if it was deleted and made again under the same name, what the
+// relay acknowledged went to its predecessor.
+func (m *Machine) offerAgain(k wire.Key, now time.Time) {
+	if r := m.up.reports[k]; r != nil && !r.gone {
 		r.known = false
 		m.queue(k, r, now)
 	}

@@ -12,7 +12,7 @@ import (
 // catchUp begins the comparison as soon as the caches are ready and have seen everything that the agent has seen. Until
 // then nothing is sent, above all no deletion: a cache that is behind would take away what it does not know yet.
 func (m *Machine) catchUp(now time.Time) {
-	m.recheck = now.Add(time.Second)
+	m.retryLater(now)
 	want, ready := m.cfg.Source.Keys(m.cfg.Node)
 	if !ready {
 		return
@@ -30,8 +30,10 @@ func (m *Machine) catchUp(now time.Time) {
 	}
 	m.recheck = time.Time{}
 	m.compare(want)
-	m.takeReport()
+	m.takeReport(now)
 }
+
+func (m *Machine) retryLater(now time.Time) { m.recheck = now.Add(time.Second) }
 
 // behind returns a kind whose cache has not seen a revision that the agent has.
 func (m *Machine) behind() (kind string, have, seen uint64) {
@@ -88,8 +90,16 @@ func (m *Machine) entries(e *wire.Entries) {
 	}
 	// Anything that changed since the digests were compared is dirty already: the subscription is older than the session.
 	want, _ := m.cfg.Source.Keys(m.cfg.Node)
+	m.markDifferences(want)
+	m.up()
+}
+
+// markDifferences makes everything dirty that the agent does not hold as wanted, or holds and should not. It reports
+// whether anything became dirty that was not.
+func (m *Machine) markDifferences(want map[wire.Key]wire.Version) bool {
+	before := len(m.dirty)
 	for k, v := range want {
-		if m.held[k] != v {
+		if held, ok := m.held[k]; (!ok || held != v) && m.tooLarge[k] != v {
 			m.dirty[k] = struct{}{}
 		}
 	}
@@ -98,7 +108,7 @@ func (m *Machine) entries(e *wire.Entries) {
 			m.dirty[k] = struct{}{}
 		}
 	}
-	m.up()
+	return len(m.dirty) > before
 }
 
 func (m *Machine) up() {
@@ -125,9 +135,12 @@ func (m *Machine) ack(a *wire.Ack) {
 }
 
 // pump sends commits while the window allows.
-func (m *Machine) pump() {
-	for m.phase == phaseUp && len(m.dirty) > 0 && len(m.inFlight) < m.cfg.Limits.InFlight && m.bytes < m.cfg.Limits.InFlightBytes {
-		m.sendCommit()
+func (m *Machine) pump(now time.Time) {
+	for m.phase == phaseUp && m.recheck.IsZero() && len(m.dirty) > 0 &&
+		len(m.inFlight) < m.cfg.Limits.InFlight && m.bytes < m.cfg.Limits.InFlightBytes {
+		if !m.sendCommit() {
+			m.retryLater(now)
+		}
 	}
 	if m.phase == phaseUp && !m.synced && len(m.dirty) == 0 && len(m.inFlight) == 0 {
 		m.synced = true
@@ -161,49 +174,75 @@ func size(o *wire.Object) int { return len(o.Body) + len(o.Key) + len(o.Version.
 
 // sendCommit takes dirty keys until the commit is full, and sends it. Puts go in the order of wire.Kinds; deletions wait
 // until no put is dirty and go in the reverse order, so that nothing loses what it refers to while it is still there.
-func (m *Machine) sendCommit() {
+// It returns false if the Source cannot be relied on at the moment.
+func (m *Machine) sendCommit() bool {
 	revs := m.cfg.Source.Revisions() // before the objects: they may be newer, never older
 	d := &draft{inside: map[wire.Key]wire.Version{}}
+	before := len(m.dirty)
 	var gone []wire.Key
-	full := false
+	full, sure := false, true
 	for _, k := range m.sortedDirty() {
 		obj, refs, ok := m.cfg.Source.Object(m.cfg.Node, k)
 		if !ok {
 			gone = append(gone, k)
 			continue
 		}
-		unit, fits := m.unit(d, obj, refs, revs)
-		if !fits {
-			delete(m.dirty, k)
+		unit, verdict := m.unit(d, obj, refs)
+		if verdict == unitUnsure {
+			sure = false
 			continue
 		}
-		bytes := 0
-		for i := range unit {
-			bytes += size(&unit[i])
+		if verdict == unitTooLarge {
+			m.refuse(k, obj.Version)
+			continue
 		}
-		if len(d.put) > 0 && d.bytes+bytes > m.cfg.Limits.CommitBytes {
-			full = true
+		if full = m.addUnit(d, k, unit); full {
 			break
 		}
-		if bytes > m.cfg.Limits.MaxCommitBytes && len(unit) > 1 {
-			// Too much for one commit: the references go ahead one by one; this key stays dirty.
-			d.add(unit[0])
-			delete(m.dirty, unit[0].Key)
-			full = true
-			break
-		}
-		for _, o := range unit {
-			d.add(o)
-			delete(m.dirty, o.Key)
-		}
-		delete(m.dirty, k)
 	}
-	if !full {
-		m.addDeletes(d, gone)
+	if !full && sure && len(gone) > 0 {
+		// Not ok may mean gone or not ready. Only a complete answer in which the key is missing allows a deletion.
+		want, ready := m.cfg.Source.Keys(m.cfg.Node)
+		switch {
+		case !ready:
+			sure = false
+		case m.markDifferences(want):
+			// A notification is still on its way: what referred to the key changes or goes first.
+			if len(d.put) == 0 {
+				return true
+			}
+		default:
+			m.addDeletes(d, gone, want)
+		}
 	}
 	if len(d.put)+len(d.del) > 0 {
 		m.commit(d, revs)
+		return sure
 	}
+	return sure && len(m.dirty) < before
+}
+
+// addUnit adds what belongs to the dirty key k, if there is room; full says that the commit has to go first.
+func (m *Machine) addUnit(d *draft, k wire.Key, unit []wire.Object) (full bool) {
+	bytes := 0
+	for i := range unit {
+		bytes += size(&unit[i])
+	}
+	if len(d.put) > 0 && d.bytes+bytes > m.cfg.Limits.CommitBytes {
+		return true
+	}
+	if bytes > m.cfg.Limits.MaxCommitBytes && len(unit) > 1 {
+		// Too much for one commit: the references go ahead one by one; this key stays dirty.
+		d.add(unit[0])
+		delete(m.dirty, unit[0].Key)
+		return true
+	}
+	for _, o := range unit {
+		d.add(o)
+		delete(m.dirty, o.Key)
+	}
+	delete(m.dirty, k)
+	return false
 }
 
 func (m *Machine) sortedDirty() []wire.Key {
@@ -234,29 +273,38 @@ func rank(k wire.Key) int {
 	return 5
 }
 
+type unitVerdict uint8
+
+const (
+	unitReady    unitVerdict = iota
+	unitTooLarge             // something of it is larger than a frame that the agent takes
+	unitUnsure               // the Source does not know a reference at the moment
+)
+
 // unit returns what must go together for obj: the references that the agent does not hold at their newest version, then obj
-// itself unless it is held. fits is false if something of it is larger than a frame that the agent takes.
-func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key, revs map[wire.Kind]uint64) (unit []wire.Object, fits bool) {
+// itself unless it is held.
+func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key) ([]wire.Object, unitVerdict) {
+	var unit []wire.Object
 	for _, r := range refs {
 		o, _, ok := m.cfg.Source.Object(m.cfg.Node, r)
 		if !ok {
-			o = wire.Object{Key: r, Absent: true, Version: wire.AbsentVersion(), Revision: revs[r.Kind()]}
+			return nil, unitUnsure
 		}
-		if m.version(d, r) == o.Version {
+		if m.version(d, r) == o.Version || slices.ContainsFunc(unit, func(u wire.Object) bool { return u.Key == r }) {
 			continue
 		}
 		if !m.sendable(&o, obj.Key) {
-			return nil, false
+			return nil, unitTooLarge
 		}
 		unit = append(unit, o)
 	}
 	if m.version(d, obj.Key) != obj.Version {
 		if !m.sendable(&obj, obj.Key) {
-			return nil, false
+			return nil, unitTooLarge
 		}
 		unit = append(unit, obj)
 	}
-	return unit, true
+	return unit, unitReady
 }
 
 // sendable reports whether o fits a frame, and says so once per version if it does not.
@@ -264,25 +312,31 @@ func (m *Machine) sendable(o *wire.Object, wantedBy wire.Key) bool {
 	if size(o)+1024 <= m.peerFrame {
 		return true
 	}
-	if m.warned[o.Key] != o.Version {
-		if m.warned == nil {
-			m.warned = map[wire.Key]wire.Version{}
-		}
-		m.warned[o.Key] = o.Version
+	if m.tooLarge[o.Key] != o.Version {
+		m.refuse(o.Key, o.Version)
 		m.do(Note{Text: fmt.Sprintf("%s has %d bytes, node %s takes %d in one frame: it is not sent, nor is %s", o.Key, len(o.Body), m.cfg.Node, m.peerFrame, wantedBy)})
 	}
 	return false
 }
 
-func (m *Machine) addDeletes(d *draft, gone []wire.Key) {
+// refuse leaves a key out until it changes.
+func (m *Machine) refuse(k wire.Key, v wire.Version) {
+	if m.tooLarge == nil {
+		m.tooLarge = map[wire.Key]wire.Version{}
+	}
+	m.tooLarge[k] = v
+	delete(m.dirty, k)
+}
+
+func (m *Machine) addDeletes(d *draft, gone []wire.Key, want map[wire.Key]wire.Version) {
 	for _, k := range slices.Backward(gone) {
 		if d.bytes > m.cfg.Limits.CommitBytes && len(d.del) > 0 {
 			return
 		}
-		delete(m.dirty, k)
-		if _, inside := d.inside[k]; inside {
-			continue // came back as a missing reference in this very commit
+		if _, back := want[k]; back {
+			continue // stays dirty
 		}
+		delete(m.dirty, k)
 		if _, held := m.held[k]; !held {
 			continue
 		}

@@ -91,7 +91,7 @@ type Machine struct {
 	agentDigest wire.Digest
 	agentRevs   map[string]uint64
 	behindSince time.Time
-	recheck     time.Time
+	recheck     time.Time // when to ask a Source again that was not ready
 	comparing   wire.BucketSet
 
 	held     map[wire.Key]wire.Version // what the agent holds once it has applied what is in flight
@@ -101,7 +101,7 @@ type Machine struct {
 	lastID   uint64
 	acked    uint64
 	synced   bool
-	warned   map[wire.Key]wire.Version // too large to send
+	tooLarge map[wire.Key]wire.Version // left out: they, or a reference, are larger than a frame
 
 	report *wire.Report // waiting until the caches know what the agent knows
 	outbox outboxState
@@ -151,8 +151,12 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		for _, k := range e.Keys {
 			m.dirty[k] = struct{}{}
 		}
-		if m.phase == phaseCatching {
+		switch m.phase {
+		case phaseCatching:
 			m.catchUp(now)
+		case phaseUp: // whatever the Source was not sure about may be what changed
+			m.recheck = time.Time{}
+			m.takeReport(now)
 		}
 	case Started:
 		m.started(e.Err, now)
@@ -164,7 +168,7 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		m.end(0, "the connection was lost")
 	}
 	m.due(now)
-	m.pump()
+	m.pump(now)
 	return m.out
 }
 
@@ -193,8 +197,13 @@ func (m *Machine) due(now time.Time) {
 		m.close(wire.CloseHeartbeat, fmt.Sprintf("nothing was heard for %v", 2*m.heartbeat), 0)
 		return
 	}
-	if m.phase == phaseCatching && reached(m.recheck) {
-		m.catchUp(now)
+	if reached(m.recheck) {
+		m.recheck = time.Time{}
+		if m.phase == phaseCatching {
+			m.catchUp(now)
+		} else {
+			m.takeReport(now)
+		}
 	}
 	if reached(m.outbox.retryAt) {
 		m.storeOutbox()
@@ -247,7 +256,7 @@ func (m *Machine) received(f wire.Frame, now time.Time) {
 	case *wire.Ack:
 		m.ack(t)
 	case *wire.Report:
-		m.reported(t)
+		m.reported(t, now)
 	case *wire.Outbox:
 		m.outboxReceived(t)
 	default:

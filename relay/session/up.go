@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -10,65 +11,70 @@ import (
 
 // reported takes a batch. The node's own status goes on at once, because it keeps the node alive. The others wait until the
 // caches know what the agent knows: before, a pod that is the node's could look like one that is not.
-func (m *Machine) reported(r *wire.Report) {
+func (m *Machine) reported(r *wire.Report, now time.Time) {
 	if m.report != nil {
 		m.violation("reports %d came before %d were acknowledged", r.Seq, m.report.Seq)
 		return
 	}
+	for _, it := range r.Items {
+		if err := canon.Check(it.Body); err != nil {
+			m.violation("report on %s: %v", it.Key, err)
+			return
+		}
+	}
+	m.report = r
 	if m.phase == phaseCatching {
-		rest := &wire.Report{Seq: r.Seq}
-		for _, it := range r.Items {
-			if it.Key.Kind() == wire.KindNode {
+		r.Items = slices.DeleteFunc(r.Items, func(it wire.ReportItem) bool {
+			own := m.isOwn(it.Key)
+			if own {
 				m.accept(it)
-			} else {
-				rest.Items = append(rest.Items, it)
+			}
+			return own
+		})
+	}
+	if m.phase != phaseCatching || len(r.Items) == 0 {
+		m.takeReport(now)
+	}
+}
+
+// takeReport goes through the batch that waits, and acknowledges it. It waits on if the Source cannot tell now.
+func (m *Machine) takeReport(now time.Time) {
+	r := m.report
+	if r == nil || m.phase == phaseClosed {
+		return
+	}
+	ready := false
+	for i, it := range r.Items {
+		if m.mayReport(it.Key) {
+			m.accept(it)
+			continue
+		}
+		if !ready {
+			if _, ready = m.cfg.Source.Keys(m.cfg.Node); !ready {
+				r.Items = r.Items[i:]
+				m.retryLater(now)
+				return
 			}
 		}
-		if len(rest.Items) > 0 {
-			m.report = rest
-			return
-		}
-		r.Items = nil
+		m.stats.ReportsRefused++
 	}
-	m.takeAll(r)
-}
-
-func (m *Machine) takeReport() {
-	if r := m.report; r != nil && m.phase != phaseClosed {
-		m.report = nil
-		m.takeAll(r)
-	}
-}
-
-func (m *Machine) takeAll(r *wire.Report) {
-	for _, it := range r.Items {
-		m.accept(it)
-		if m.phase == phaseClosed {
-			return
-		}
-	}
+	m.report = nil
 	m.send(&wire.ReportAck{Seq: r.Seq})
 }
 
 func (m *Machine) accept(it wire.ReportItem) {
-	if err := canon.Check(it.Body); err != nil {
-		m.violation("report on %s: %v", it.Key, err)
-		return
-	}
-	if !m.mayReport(it.Key) {
-		m.stats.ReportsRefused++
-		return
-	}
 	m.stats.Reports++
 	m.do(Report{Key: it.Key, Body: it.Body})
 }
+
+func (m *Machine) isOwn(k wire.Key) bool { return k == wire.NewKey(wire.KindNode, "", m.cfg.Node, "") }
 
 // mayReport is the rule of Kubernetes' NodeRestriction: a node reports on itself and on what is bound to it. What is
 // refused may simply be gone already, so it does not end the session.
 func (m *Machine) mayReport(k wire.Key) bool {
 	switch k.Kind() {
 	case wire.KindNode:
-		return k == wire.NewKey(wire.KindNode, "", m.cfg.Node, "")
+		return m.isOwn(k)
 	case wire.KindPod, wire.KindDevice:
 		obj, _, ok := m.cfg.Source.Object(m.cfg.Node, k)
 		return ok && !obj.Absent

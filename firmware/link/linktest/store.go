@@ -223,3 +223,10 @@ func Refs(body []byte) []wire.Key {
 	}
 	return out
 }
+
+// Appended returns how many outbox items were ever appended.
+func (s *Store) Appended() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
