@@ -111,7 +111,11 @@ func TestTheControlPlaneKeepsItsState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Kill()
+	t.Cleanup(func() {
+		if err := watch.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
 	err = process.WaitReady(ctx, watch, "the watch shows the pod", nil, func(context.Context) error {
 		if !strings.Contains(watch.LogTail(10), "Pending") {
 			return errors.New("not yet")

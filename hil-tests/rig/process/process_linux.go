@@ -51,7 +51,7 @@ type Process struct {
 
 // Start runs the child. It returns once the child executes or could not.
 func Start(spec Spec) (*Process, error) {
-	cmd := exec.Command(spec.Path, spec.Args...)
+	cmd := command(spec)
 	p := &Process{spec: spec, done: make(chan struct{})}
 	if err := p.openLog(cmd); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (p *Process) openLog(cmd *exec.Cmd) error {
 func (p *Process) own(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := start(cmd, p.spec)
+	err := cmd.Start()
 	if f, ok := cmd.Stdout.(*os.File); ok {
 		f.Close() // the child has its own
 	}
@@ -108,14 +108,17 @@ func (p *Process) own(cmd *exec.Cmd, started chan<- error) {
 	close(p.done)
 }
 
-func start(cmd *exec.Cmd, spec Spec) error {
+// command prepares a child. No context ends it: that would kill it past Stop
+// and leave its group behind.
+func command(spec Spec) *exec.Cmd {
+	cmd := exec.Command(spec.Path, spec.Args...) //nolint:noctx // see above
 	cmd.Env = append(os.Environ(), spec.Env...)
 	cmd.Dir = spec.Dir
 	if spec.Stdin != "" {
 		cmd.Stdin = strings.NewReader(spec.Stdin)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return cmd.Start()
+	return cmd
 }
 
 // reap waits for the child's end, kills what is left of its group while the
@@ -222,7 +225,7 @@ func (p *Process) gone(err error) error {
 // quotes its standard error. If ctx ends first, the program and its group are
 // killed. Spec.Log and Spec.Grace are not used.
 func Output(ctx context.Context, spec Spec) (string, error) {
-	cmd := exec.Command(spec.Path, spec.Args...)
+	cmd := command(spec)
 	var stdout, stderr limitedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	p := &Process{spec: spec, done: make(chan struct{})}
