@@ -1,0 +1,61 @@
+package pods
+
+import "time"
+
+// The kubelet's figures: 10 s doubling to 5 min, forgotten after 10 min without trouble.
+const (
+	backoffFirst  = 10 * time.Second
+	backoffMax    = 5 * time.Minute
+	backoffForget = 2 * backoffMax
+)
+
+// backoff is one doubling delay. The zero value has none. Not safe for concurrent use.
+type backoff struct {
+	delay time.Duration // that follows the last failure
+	since time.Time     // the last failure
+}
+
+// fail records a failure at now and doubles the delay that follows it.
+func (b *backoff) fail(now time.Time, first, most time.Duration) time.Duration {
+	b.delay = min(max(b.delay*2, first), most)
+	b.since = now
+	return b.delay
+}
+
+// left returns how long to wait still.
+func (b *backoff) left(now time.Time) time.Duration {
+	// A clock that was set back must not extend the wait.
+	return max(0, min(b.delay, b.since.Add(b.delay).Sub(now)))
+}
+
+// restartBackoff delays restarts of one container: the first restart is immediate, the following wait 10 s, 20 s, … 5 min after
+// the container's end. A run of 10 minutes forgets it.
+type restartBackoff struct {
+	delay time.Duration // that has to pass between the end of the last run and the next start
+	known bool
+}
+
+// wait returns how long a container that ended must wait still, at now. restarts seeds the delay after a restart of the
+// agent, which otherwise would forget a crash loop.
+func (r *restartBackoff) wait(c *containerState, now time.Time) time.Duration {
+	if !r.known {
+		r.known = true
+		for range min(c.restarts, 10) {
+			r.next()
+		}
+	}
+	if !c.started.IsZero() && c.finished.Sub(c.started) >= backoffForget {
+		r.delay = 0
+	}
+	ended := c.finished
+	if ended.IsZero() || ended.After(now) {
+		ended = now.Add(-r.delay) // unknown, or a clock that was set back
+	}
+	return max(0, ended.Add(r.delay).Sub(now))
+}
+
+// next is called when the container is started again.
+func (r *restartBackoff) next() {
+	r.known = true
+	r.delay = min(max(r.delay*2, backoffFirst), backoffMax)
+}

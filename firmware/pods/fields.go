@@ -1,0 +1,200 @@
+package pods
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// rule says what becomes of one field of a pod. The zero rule refuses it.
+type rule struct {
+	any    bool   // accepted with all that is below it
+	only   []any  // accepted with one of these values
+	remedy string // why it is refused, and what to do instead
+}
+
+// fieldTable lists every field of a pod's spec that is accepted, by path; list indexes are written "[]". Fields that are not
+// in it are refused by name, so that a field that a later Kubernetes adds cannot be ignored silently.
+type fieldTable struct {
+	rules  map[string]rule
+	inside map[string]bool // paths that have rules below them
+}
+
+func newFieldTable() *fieldTable {
+	t := &fieldTable{rules: map[string]rule{}, inside: map[string]bool{}}
+	t.podFields()
+	t.volumeFields()
+	t.containerFields("spec.containers[].")
+	t.containerFields("spec.initContainers[].")
+	for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
+		t.probeFields("spec.containers[]." + probe + ".")
+		t.refuse("spec.initContainers[]."+probe, "only init containers with restartPolicy Always have probes, and those are not supported yet: make it a normal container")
+	}
+	t.only("spec.containers[].restartPolicy", "restart rules of single containers are not supported yet: use the pod's restartPolicy")
+	t.only("spec.initContainers[].restartPolicy", "init containers that keep running (sidecars) are not supported yet: make it a normal container")
+	for path := range t.rules {
+		for i, c := range path {
+			if c == '.' || c == '[' {
+				t.inside[path[:i]] = true
+			} else if c == ']' {
+				t.inside[path[:i+1]] = true
+			}
+		}
+	}
+	return t
+}
+
+func (t *fieldTable) any(prefix string, names ...string) {
+	for _, n := range names {
+		t.rules[prefix+n] = rule{any: true}
+	}
+}
+
+func (t *fieldTable) only(path, remedy string, values ...any) {
+	t.rules[path] = rule{only: values, remedy: remedy}
+}
+
+func (t *fieldTable) refuse(path, remedy string) { t.rules[path] = rule{remedy: remedy} }
+
+func (t *fieldTable) podFields() {
+	t.any("spec.", "activeDeadlineSeconds", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "hostAliases", "hostIPC", "hostNetwork",
+		"hostPID", "hostname", "imagePullSecrets", "nodeName", "restartPolicy", "shareProcessNamespace", "subdomain", "terminationGracePeriodSeconds")
+	// What only matters before a pod is bound to its node, or only to the API server.
+	t.any("spec.", "affinity", "enableServiceLinks", "nodeSelector", "preemptionPolicy", "priority", "priorityClassName", "schedulerName", "schedulingGates",
+		"serviceAccount", "serviceAccountName", "tolerations", "topologySpreadConstraints")
+	t.only("spec.os.name", "pods of other systems than Linux cannot run here", "linux")
+	t.only("spec.hostUsers", "user namespaces are not supported yet: remove the field", true)
+	t.refuse("spec.ephemeralContainers", "ephemeral containers are not supported yet: use crictl on the gateway")
+	t.refuse("spec.runtimeClassName", "runtime classes are not supported yet: remove the field")
+	t.refuse("spec.overhead", "runtime classes are not supported yet: remove runtimeClassName")
+	t.refuse("spec.readinessGates", "readiness gates are not supported yet: remove the field")
+	t.refuse("spec.resources", "resources of whole pods are not supported yet: set them on the containers")
+	t.refuse("spec.resourceClaims", "dynamic resource allocation is not supported: remove the field")
+	const sc = "spec.securityContext."
+	t.any(sc, "fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser", "supplementalGroups", "fsGroupChangePolicy")
+	t.only(sc+"supplementalGroupsPolicy", "only Merge is supported yet", "Merge")
+	t.any(sc+"seccompProfile.", "type", "localhostProfile")
+	t.any(sc+"sysctls[].", "name", "value")
+	t.only(sc+"appArmorProfile.type", "AppArmor profiles other than the runtime's default are not supported yet", "RuntimeDefault")
+	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
+}
+
+func (t *fieldTable) volumeFields() {
+	const v = "spec.volumes[]."
+	t.any(v, "name", "configMap", "secret", "hostPath")
+	t.only(v+"emptyDir.medium", "supported media are \"\" and Memory", "", "Memory")
+	t.any(v, "emptyDir.sizeLimit") // with medium Memory only: see checkMeaning
+	t.any(v+"projected.", "defaultMode", "sources[].configMap", "sources[].secret")
+	t.downwardFields(v + "projected.sources[].downwardAPI.")
+	t.downwardFields(v + "downwardAPI.")
+	t.any(v, "downwardAPI.defaultMode")
+	t.refuse(v+"projected.sources[].serviceAccountToken", "service account tokens cannot be had at the edge yet: "+
+		"set automountServiceAccountToken: false in the pod or in its service account")
+	t.refuse(v+"projected.sources[].clusterTrustBundle", "cluster trust bundles are not supported yet: use a configMap")
+	t.refuse(v+"projected.sources[].podCertificate", "pod certificates are not supported yet: use a secret")
+	t.refuse(v+"persistentVolumeClaim", "persistent volumes are not supported at the edge: use a hostPath of type DirectoryOrCreate")
+	t.refuse(v+"ephemeral", "persistent volumes are not supported at the edge: use emptyDir")
+	t.refuse(v+"csi", "CSI volumes are not supported at the edge: use hostPath, emptyDir, configMap or secret")
+	t.refuse(v+"nfs", "NFS volumes are not supported: mount it on the gateway and use hostPath")
+	t.refuse(v+"image", "image volumes are not supported yet: copy the files with an init container")
+}
+
+func (t *fieldTable) downwardFields(prefix string) {
+	t.any(prefix+"items[].", "path", "mode", "fieldRef.apiVersion", "fieldRef.fieldPath",
+		"resourceFieldRef.containerName", "resourceFieldRef.divisor", "resourceFieldRef.resource")
+}
+
+func (t *fieldTable) containerFields(c string) {
+	t.any(c, "name", "image", "command", "args", "workingDir", "imagePullPolicy", "stdin", "stdinOnce", "tty", "terminationMessagePath",
+		"terminationMessagePolicy", "resizePolicy")
+	t.any(c+"env[].", "name", "value", "valueFrom.configMapKeyRef", "valueFrom.secretKeyRef", "valueFrom.fieldRef", "valueFrom.resourceFieldRef")
+	t.any(c+"envFrom[].", "prefix", "configMapRef", "secretRef")
+	t.any(c+"ports[].", "name", "containerPort", "hostPort", "hostIP", "protocol")
+	t.any(c+"resources.", "requests", "limits.cpu", "limits.memory")
+	t.refuse(c+"resources.limits.ephemeral-storage", "limits of ephemeral-storage cannot be enforced yet: remove it")
+	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation")
+	t.only(c+"volumeMounts[].recursiveReadOnly", "recursive read-only mounts are not supported yet", "Disabled", "IfPossible")
+	t.refuse(c+"volumeMounts[].subPath", "subPath is not supported yet: mount the whole volume, or pick keys with items")
+	t.refuse(c+"volumeMounts[].subPathExpr", "subPathExpr is not supported yet: mount the whole volume")
+	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice")
+	t.refuse(c+"lifecycle", "lifecycle hooks are not supported yet: handle SIGTERM in the container instead of preStop")
+	sc := c + "securityContext."
+	t.any(sc, "allowPrivilegeEscalation", "capabilities.add", "capabilities.drop", "privileged", "readOnlyRootFilesystem", "runAsGroup",
+		"runAsNonRoot", "runAsUser", "seccompProfile.type", "seccompProfile.localhostProfile")
+	t.only(sc+"procMount", "only Default is supported yet", "Default")
+	t.only(sc+"appArmorProfile.type", "AppArmor profiles other than the runtime's default are not supported yet", "RuntimeDefault")
+	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
+}
+
+func (t *fieldTable) probeFields(p string) {
+	t.any(p, "failureThreshold", "initialDelaySeconds", "periodSeconds", "successThreshold", "timeoutSeconds", "terminationGracePeriodSeconds",
+		"exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value",
+		"tcpSocket.port", "tcpSocket.host")
+	t.only(p+"httpGet.scheme", "HTTPS probes are not supported yet: use HTTP or tcpSocket", "HTTP")
+	t.refuse(p+"grpc", "gRPC probes are not supported yet: use tcpSocket")
+}
+
+// check returns what is refused in a pod's spec (as package canon decodes it), each with path and remedy, in order of paths.
+func (t *fieldTable) check(spec any) []string {
+	var refused []string
+	t.walk("spec", "spec", spec, &refused)
+	return refused
+}
+
+// walk visits one value. path has list indexes, pattern has "[]" in their place.
+func (t *fieldTable) walk(path, pattern string, v any, refused *[]string) {
+	if noEffect(v) {
+		return
+	}
+	if r, ok := t.rules[pattern]; ok {
+		if !r.any && !slices.Contains(r.only, v) {
+			*refused = append(*refused, fmt.Sprintf("%s: %s", path, r.remedy))
+		}
+		return
+	}
+	if v == false {
+		return // what Kubernetes adds is off by default
+	}
+	if !t.inside[pattern] {
+		*refused = append(*refused, path+": this field is not supported: remove it")
+		return
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			t.walk(path+"."+k, pattern+"."+k, v[k], refused)
+		}
+	case []any:
+		for i, e := range v {
+			t.walk(fmt.Sprintf("%s[%d]", path, i), pattern+"[]", e, refused)
+		}
+	default:
+		*refused = append(*refused, path+": must be an object or a list")
+	}
+}
+
+// noEffect reports whether a value is the same as no value at all.
+func noEffect(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	default:
+		return false
+	}
+}
+
+// refusal joins what is refused into one message.
+func refusal(refused []string) string {
+	const most = 5
+	if len(refused) > most {
+		refused = append(slices.Clone(refused[:most]), fmt.Sprintf("and %d more", len(refused)-most))
+	}
+	return strings.Join(refused, "; ")
+}

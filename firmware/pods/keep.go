@@ -1,0 +1,70 @@
+package pods
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// statusFile keeps the last status of a pod: its start time, its conditions' transition times, a final phase.
+const statusFile = "status"
+
+// loadStatus reads a pod's last status; nil if there is none. A damaged one is as good as none: what it holds can be
+// made again, with later times.
+func loadStatus(dir string) *corev1.PodStatus {
+	b, err := os.ReadFile(filepath.Join(dir, statusFile))
+	if err != nil {
+		return nil
+	}
+	var r corev1.PodReport
+	if rest, err := r.UnmarshalMsg(b); err != nil || len(rest) != 0 || r.Status == nil {
+		return nil
+	}
+	return r.Status
+}
+
+// saveStatus replaces a pod's last status. It is not synced: flash is a wear part, and the file may be lost without harm.
+func saveStatus(dir string, s *corev1.PodStatus) error {
+	b, err := (&corev1.PodReport{Status: s}).MarshalMsg(nil)
+	if err != nil {
+		return fmt.Errorf("keep pod status: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("keep pod status: %w", err)
+	}
+	return replaceFile(filepath.Join(dir, statusFile), b, 0o600)
+}
+
+// replaceFile writes a file so that readers see the old or the new content.
+func replaceFile(path string, content []byte, mode os.FileMode) error {
+	next := path + ".next"
+	if err := os.WriteFile(next, content, mode); err != nil {
+		return err
+	}
+	if err := os.Chmod(next, mode); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
+// strayDirs lists the pod folders below dir whose UID is not known.
+func strayDirs(dir string, known func(uid string) bool) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for folders of pods that are gone: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() && !known(e.Name()) {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,49 @@
+package pods
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// maxTailLines is how many lines of a log become a termination message at most, as in Kubernetes.
+const maxTailLines = 80
+
+// tailLog returns the end of a log in the CRI format (time, stream, P or F, text), at most limit bytes of text.
+func tailLog(path string, limit int) string {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()   //nolint:errcheck // read only
+	const perByte = 4 // a line's head is longer than short texts
+	if info, err := f.Stat(); err == nil && info.Size() > int64(limit*perByte) {
+		if _, err := f.Seek(-int64(limit*perByte), io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, int64(limit*perByte)))
+	if err != nil {
+		return ""
+	}
+	lines := bytes.Split(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n"))
+	if len(lines) > maxTailLines {
+		lines = lines[len(lines)-maxTailLines:]
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		if parts := bytes.SplitN(line, []byte(" "), 4); len(parts) == 4 && (string(parts[1]) == "stdout" || string(parts[1]) == "stderr") {
+			b.Write(parts[3])
+			if string(parts[2]) != "P" {
+				b.WriteByte('\n')
+			}
+		}
+	}
+	text := b.String()
+	if len(text) > limit {
+		text = text[len(text)-limit:]
+	}
+	return text
+}

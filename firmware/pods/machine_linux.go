@@ -1,0 +1,78 @@
+package pods
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// LocalMachine measures the machine that it runs on.
+type LocalMachine struct {
+	Dir  string // a folder on the file system that holds the pods
+	Proc string // default /proc
+}
+
+// Measure reads /proc and asks the file system.
+func (l LocalMachine) Measure() (Measurement, error) {
+	setDefault(&l.Proc, "/proc")
+	v := Measurement{CPUs: int64(runtime.NumCPU())}
+	errs := []error{l.memory(&v), l.disk(&v)}
+	v.PIDsMax = l.number("sys/kernel/pid_max")
+	if text, err := os.ReadFile(filepath.Join(l.Proc, "loadavg")); err == nil {
+		if f := strings.Fields(string(text)); len(f) > 3 { // "0.1 0.1 0.1 running/all last"
+			_, all, _ := strings.Cut(f[3], "/")
+			v.PIDs, _ = strconv.ParseInt(all, 10, 64)
+		}
+	}
+	return v, errors.Join(errs...)
+}
+
+func (l LocalMachine) number(name string) int64 {
+	text, err := os.ReadFile(filepath.Join(l.Proc, filepath.FromSlash(name)))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return n
+}
+
+func (l LocalMachine) memory(v *Measurement) error {
+	f, err := os.Open(filepath.Join(l.Proc, "meminfo"))
+	if err != nil {
+		return fmt.Errorf("measure memory: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		w := strings.Fields(lines.Text())
+		if len(w) < 2 {
+			continue
+		}
+		kib, _ := strconv.ParseInt(w[1], 10, 64)
+		switch w[0] {
+		case "MemTotal:":
+			v.Memory = kib << 10
+		case "MemAvailable:":
+			v.MemoryAvailable = kib << 10
+		}
+	}
+	return lines.Err()
+}
+
+func (l LocalMachine) disk(v *Measurement) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(l.Dir, &st); err != nil {
+		return fmt.Errorf("measure the disk at %s: %w", l.Dir, err)
+	}
+	block := int64(st.Frsize)
+	v.Disk, v.DiskAvailable = int64(st.Blocks)*block, int64(st.Bavail)*block //nolint:gosec // sizes of file systems fit
+	v.Inodes, v.InodesFree = int64(st.Files), int64(st.Ffree)                //nolint:gosec // so do counts
+	return nil
+}

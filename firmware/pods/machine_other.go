@@ -1,0 +1,14 @@
+//go:build !linux
+
+package pods
+
+import "errors"
+
+// LocalMachine measures the machine that it runs on.
+type LocalMachine struct {
+	Dir  string // a folder on the file system that holds the pods
+	Proc string // not used
+}
+
+// Measure fails outside of Linux, where no pods run.
+func (LocalMachine) Measure() (Measurement, error) { return Measurement{}, errors.ErrUnsupported }

@@ -1,0 +1,309 @@
+package pods
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// Manager runs the pods of one node. Make it with New; see the package comment.
+type Manager struct {
+	o         Options
+	fields    *fieldTable
+	poked     chan struct{} // relist soon
+	nodePoked chan struct{} // look at the node soon
+	wg        sync.WaitGroup
+
+	mu       sync.Mutex
+	workers  map[string]*worker // by pod UID
+	changed  time.Time          // when desired objects changed last
+	rt       runtimeState
+	resource corev1.ResourceList // the node's allocatable
+	memory   int64               // the node's capacity in bytes
+	ips      []string
+}
+
+// runtimeState is what is known about the runtime.
+type runtimeState struct {
+	up      bool
+	err     error // why it is not up
+	name    string
+	version string
+	systemd bool // its cgroup driver
+}
+
+// Status says how the manager is doing.
+type Status struct {
+	Pods         int    // pods that have a worker, those being removed included
+	RuntimeReady bool   // the last question to the runtime was answered
+	RuntimeError string // why not
+	Runtime      string // name and version
+}
+
+// New checks the options. It does nothing else.
+func New(o Options) (*Manager, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	return &Manager{
+		o: o, fields: newFieldTable(), poked: make(chan struct{}, 1), nodePoked: make(chan struct{}, 1), workers: map[string]*worker{},
+		rt: runtimeState{name: "containerd", err: fmt.Errorf("the container runtime at %s has not answered yet", o.Socket)},
+	}, nil
+}
+
+// Status returns how the manager is doing. It may be called by any goroutine.
+func (m *Manager) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := Status{Pods: len(m.workers), RuntimeReady: m.rt.up, Runtime: m.rt.name + " " + m.rt.version}
+	if m.rt.err != nil {
+		s.RuntimeError = m.rt.err.Error()
+	}
+	return s
+}
+
+// Run runs the pods until ctx ends, then waits for all workers. Containers keep running. The error is ctx's, or that Dir cannot be
+// made.
+func (m *Manager) Run(ctx context.Context) error {
+	for _, dir := range []string{m.o.Dir, m.o.LogDir} {
+		if err := os.MkdirAll(dir, folderMode); err != nil {
+			return fmt.Errorf("pods: make folder: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer m.wg.Wait()
+	defer cancel()
+	pods := m.o.Watch(wire.KindPod)
+	defer pods.Close()
+	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret)
+	defer refs.Close()
+
+	node := newNodeReporter(m)
+	node.sample(ctx) // workers want to know the node's memory and addresses
+	m.runtimeFound(ctx)
+	m.wg.Go(func() { node.run(ctx) })
+	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
+	m.adoptStrays(ctx)
+
+	seen := map[string]uint64{}
+	for ctx.Err() == nil {
+		m.await(ctx, m.relist(ctx, seen), pods, refs)
+	}
+	return ctx.Err()
+}
+
+// await serves the watches until the next relist is due.
+func (m *Manager) await(ctx context.Context, next time.Duration, pods, refs Watch) {
+	deadline := time.Now().Add(next)
+	due := time.After(next)
+	soon := func() { // never puts off: whoever asks often must not starve the relist
+		if at := time.Now().Add(m.o.RelistActive); at.Before(deadline) {
+			deadline, due = at, time.After(m.o.RelistActive)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pods.C():
+			m.reconcile(ctx)
+			soon()
+		case <-refs.C():
+			m.referencesChanged()
+			soon()
+		case <-m.poked:
+			soon()
+		case <-due:
+			return
+		}
+	}
+}
+
+// poke asks for a relist soon. It never blocks.
+func (m *Manager) poke() {
+	select {
+	case m.poked <- struct{}{}:
+	default:
+	}
+}
+
+// reconcile gives each desired pod a worker, and tells the workers of pods that are gone.
+func (m *Manager) reconcile(ctx context.Context) {
+	gone := map[string]bool{}
+	m.mu.Lock()
+	for uid := range m.workers {
+		gone[uid] = true
+	}
+	m.changed = time.Now()
+	m.mu.Unlock()
+	for _, o := range m.o.Desired.List(wire.KindPod) {
+		uid := o.Key.UID()
+		if o.Absent || !safeName(uid) {
+			continue
+		}
+		delete(gone, uid)
+		m.assign(ctx, uid, o)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid := range gone {
+		if w := m.workers[uid]; w != nil && w.shared.desired != nil {
+			w.set(nil)
+		}
+	}
+}
+
+// assign hands a desired pod to its worker, if it is not the version that the worker has.
+func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) {
+	m.mu.Lock()
+	w := m.workers[uid]
+	same := w != nil && w.shared.desired != nil && w.shared.desired.version == o.Version
+	m.mu.Unlock()
+	if same {
+		return
+	}
+	d := m.fields.decodePod(o)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w = m.workers[uid]
+	if w == nil {
+		w = m.start(ctx, uid)
+	}
+	w.set(d)
+}
+
+// start starts a worker. m.mu is held.
+func (m *Manager) start(ctx context.Context, uid string) *worker {
+	w := newWorker(m, uid)
+	m.workers[uid] = w
+	m.wg.Go(func() { w.run(ctx) })
+	return w
+}
+
+// set gives a worker a new desired pod. What it is doing is cut short if the pod is to end, or to end sooner. m.mu is held.
+func (w *worker) set(d *desiredPod) {
+	old := w.shared.desired
+	w.shared.desired = d
+	ends := d == nil || d.terminating() && (old == nil || !old.terminating() || d.grace() < old.grace())
+	if ends && w.shared.cancel != nil {
+		w.shared.cancel()
+	}
+	w.poke()
+}
+
+// begin returns what a worker should do now, and keeps how to cut it short.
+func (m *Manager) begin(w *worker, cancel context.CancelFunc) *desiredPod {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.shared.cancel = cancel
+	return w.shared.desired
+}
+
+// forget drops the worker of a pod that is gone, unless the pod is wanted again.
+func (m *Manager) forget(w *worker) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w.shared.desired != nil {
+		return false
+	}
+	delete(m.workers, w.uid)
+	return true
+}
+
+// referencesChanged wakes the pods that use configMaps or secrets.
+func (m *Manager) referencesChanged() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed = time.Now()
+	for _, w := range m.workers {
+		if w.shared.desired != nil && w.shared.desired.refs {
+			w.poke()
+		}
+	}
+}
+
+// changedSince reports whether desired objects changed after t, so that a back-off need not be waited for.
+func (m *Manager) changedSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed.After(t)
+}
+
+// adoptStrays gives workers to folders of pods that are no longer desired: they find nothing in the runtime, and clean up.
+func (m *Manager) adoptStrays(ctx context.Context) {
+	uids, err := strayDirs(m.o.Dir, func(uid string) bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.workers[uid] != nil
+	})
+	if err != nil {
+		m.o.Log.Warn("folders of pods that are gone may stay", "error", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, uid := range uids {
+		if m.workers[uid] == nil {
+			m.start(ctx, uid)
+		}
+	}
+}
+
+// pace returns how long until the next relist. m.mu is held.
+func (m *Manager) pace() time.Duration {
+	if len(m.workers) == 0 && m.rt.up {
+		return m.o.RelistEmpty
+	}
+	for _, w := range m.workers {
+		if !w.settled.Load() {
+			return m.o.RelistActive
+		}
+	}
+	return m.o.RelistIdle
+}
+
+// relist asks the runtime for all that is ours, wakes the workers of pods whose state changed since seen was filled, and
+// returns when to ask again.
+func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Duration {
+	selector := map[string]string{labelNode: m.o.Node}
+	sandboxes, err := m.o.Runtime.ListPodSandbox(ctx, &cri.PodSandboxFilter{LabelSelector: selector})
+	var containers []cri.Container
+	if err == nil {
+		containers, err = m.o.Runtime.ListContainers(ctx, &cri.ContainerFilter{LabelSelector: selector})
+	}
+	if ctx.Err() != nil {
+		return m.o.RelistActive
+	}
+	if err != nil {
+		m.runtimeLost(err)
+		return m.o.RelistActive
+	}
+	recovered := m.runtimeFound(ctx)
+	now := fingerprints(sandboxes, containers)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid, print := range now {
+		w := m.workers[uid]
+		switch {
+		case w == nil && safeName(uid):
+			m.o.Log.Info("found a pod that is no longer desired; it will be stopped and removed", "pod_uid", uid)
+			m.start(ctx, uid)
+		case w != nil && seen[uid] != print:
+			w.poke()
+		}
+	}
+	for uid, w := range m.workers {
+		if _, there := now[uid]; recovered || !there && seen[uid] != 0 {
+			w.poke()
+		}
+	}
+	clear(seen)
+	maps.Copy(seen, now)
+	return m.pace()
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package pods
+
+import "errors"
+
+// kernelMounter has no tmpfs outside of Linux; pods only run there.
+type kernelMounter struct{}
+
+// Tmpfs always fails.
+func (kernelMounter) Tmpfs(string, int64) error { return errors.ErrUnsupported }
+
+// Unmount has nothing to do.
+func (kernelMounter) Unmount(string) error { return nil }

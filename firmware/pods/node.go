@@ -1,0 +1,273 @@
+package pods
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// Thresholds of pressure, in parts of a hundred that are left. The kubelet's 100 MiB of memory would be all that a small
+// gateway has.
+const (
+	memoryPressureBelow = 5
+	diskPressureBelow   = 10
+	inodePressureBelow  = 5
+	pidPressureBelow    = 10
+)
+
+// Machine measures the gateway. Zero figures are unknown, and cause no pressure.
+type Machine interface {
+	Measure() (Measurement, error)
+}
+
+// Measurement is the state of the gateway. Sizes are in bytes.
+type Measurement struct {
+	CPUs                    int64
+	Memory, MemoryAvailable int64
+	Disk, DiskAvailable     int64 // of the file system that holds the pods' folders
+	Inodes, InodesFree      int64
+	PIDs, PIDsMax           int64
+}
+
+// nodeReporter reports the node's status: on change, and now and then unchanged. It belongs to one goroutine after sample.
+type nodeReporter struct {
+	m        *Manager
+	before   map[string]corev1.Condition
+	reported []byte
+	at       time.Time
+}
+
+func newNodeReporter(m *Manager) *nodeReporter {
+	return &nodeReporter{m: m, before: map[string]corev1.Condition{}}
+}
+
+// run samples and reports until ctx ends.
+func (n *nodeReporter) run(ctx context.Context) {
+	ticker := time.NewTicker(n.m.o.NodePeriod)
+	defer ticker.Stop()
+	n.report(n.sample(ctx))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-n.m.nodePoked:
+		}
+		n.report(n.sample(ctx))
+	}
+}
+
+// sample looks at the machine and the runtime and makes the node's document.
+func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
+	m := n.m
+	measured, err := m.o.Machine.Measure()
+	if err != nil {
+		m.o.Log.Warn("the machine cannot be measured: the node's capacity may be wrong", "error", err)
+	}
+	capacity := corev1.ResourceList{
+		"cpu": corev1.NewQuantity(measured.CPUs), "memory": corev1.Quantity(strconv.FormatInt(measured.Memory>>10, 10) + "Ki"),
+		"ephemeral-storage": corev1.Quantity(strconv.FormatInt(measured.Disk>>10, 10) + "Ki"), "pods": corev1.NewQuantity(m.o.MaxPods),
+	}
+	alloc := allocatable(capacity, m.o.Reserved)
+	ips := m.findIPs()
+	m.mu.Lock()
+	moved := !slices.Equal(m.ips, ips)
+	m.resource, m.memory, m.ips = alloc, measured.Memory, ips
+	if moved {
+		for _, w := range m.workers {
+			w.poke() // hostIP is part of every pod's status
+		}
+	}
+	m.mu.Unlock()
+
+	info := m.o.NodeInfo
+	setDefault(&info.Architecture, runtime.GOARCH)
+	setDefault(&info.OperatingSystem, "linux")
+	setDefault(&info.KubeletVersion, m.o.Version)
+	doc := &corev1.NodeReport{
+		Labels: corev1.StringMap{"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture},
+	}
+	maps.Copy(doc.Labels, m.o.Labels)
+	s := &doc.Status
+	s.Capacity, s.Allocatable = capacity, alloc
+	for _, ip := range ips {
+		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
+	}
+	s.Conditions = append(pressure(&measured), n.ready(ctx))
+	m.mu.Lock()
+	if m.rt.up {
+		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
+	}
+	m.mu.Unlock()
+	s.NodeInfo = info
+	n.transitions(s.Conditions)
+	return doc
+}
+
+// ready asks the runtime how it is.
+func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
+	c := corev1.Condition{Type: "Ready", Status: "False", Reason: "RuntimeNotReady"}
+	m := n.m
+	ctx, cancel := context.WithTimeout(ctx, max(m.o.NodePeriod, time.Second))
+	defer cancel()
+	resp, err := m.o.Runtime.Status(ctx, false)
+	if err != nil {
+		c.Message = fmt.Sprintf("the container runtime at %s does not answer: %v. Start it (systemctl start containerd) or correct the agent's runtime socket; "+
+			"pods are looked after again as soon as it answers", m.o.Socket, err)
+		return c
+	}
+	status := resp.Status
+	if status == nil {
+		status = &cri.RuntimeStatus{}
+	}
+	for _, name := range []string{cri.RuntimeReady, cri.NetworkReady} {
+		if rc := status.Condition(name); !rc.Status {
+			c.Message = fmt.Sprintf("the container runtime at %s reports %s=false (%s): %s", m.o.Socket, name, rc.Reason, rc.Message)
+			if name == cri.NetworkReady {
+				c.Reason = "NetworkNotReady"
+				c.Message += ". Install a CNI configuration where the runtime looks for it; pods with hostNetwork run without one"
+			}
+			return c
+		}
+	}
+	c.Status, c.Reason, c.Message = "True", "KubeletReady", "skerryd is posting ready status"
+	return c
+}
+
+// pressure makes the pressure conditions.
+func pressure(v *Measurement) []corev1.Condition {
+	low := func(left, all, percent int64) bool { return all > 0 && left < all*percent/100 }
+	list := []corev1.Condition{
+		condition("MemoryPressure", low(v.MemoryAvailable, v.Memory, memoryPressureBelow), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
+			fmt.Sprintf("less than %d %% of memory is available", memoryPressureBelow), "kubelet has sufficient memory available"),
+		condition("DiskPressure", low(v.DiskAvailable, v.Disk, diskPressureBelow) || low(v.InodesFree, v.Inodes, inodePressureBelow),
+			"KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
+			fmt.Sprintf("less than %d %% of the disk or %d %% of its inodes are free: remove images and logs", diskPressureBelow, inodePressureBelow), "kubelet has no disk pressure"),
+		condition("PIDPressure", low(v.PIDsMax-v.PIDs, v.PIDsMax, pidPressureBelow), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
+			fmt.Sprintf("less than %d %% of process ids are free", pidPressureBelow), "kubelet has sufficient PID available"),
+	}
+	return list
+}
+
+func condition(kind string, on bool, reasonOn, reasonOff, messageOn, messageOff string) corev1.Condition {
+	if on {
+		return corev1.Condition{Type: kind, Status: "True", Reason: reasonOn, Message: messageOn}
+	}
+	return corev1.Condition{Type: kind, Status: "False", Reason: reasonOff, Message: messageOff}
+}
+
+// transitions keeps the times at which conditions changed.
+func (n *nodeReporter) transitions(list []corev1.Condition) {
+	for i := range list {
+		c := &list[i]
+		old, ok := n.before[c.Type]
+		if ok && old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		} else {
+			c.LastTransitionTime = corev1.NewTime(time.Now())
+		}
+		n.before[c.Type] = *c
+	}
+}
+
+// report reports the document if it changed or was not reported for long. Heartbeats are the Lease's; lastHeartbeatTime says
+// when the document was made.
+func (n *nodeReporter) report(doc *corev1.NodeReport) {
+	b, err := doc.MarshalMsg(nil)
+	if err != nil {
+		n.m.o.Log.Error("node status cannot be encoded", "error", err)
+		return
+	}
+	now := time.Now()
+	if bytes.Equal(b, n.reported) && now.Sub(n.at) < n.m.o.NodeRefresh {
+		return
+	}
+	for i := range doc.Status.Conditions {
+		doc.Status.Conditions[i].LastHeartbeatTime = corev1.NewTime(now)
+	}
+	body, err := corev1.Canonical(doc)
+	if err != nil {
+		n.m.o.Log.Error("node status cannot be encoded", "error", err)
+		return
+	}
+	n.reported, n.at = b, now
+	n.m.o.Reports.Report(wire.NewKey(wire.KindNode, "", n.m.o.Node, ""), body)
+}
+
+// allocatable is the capacity without what is reserved.
+func allocatable(capacity, reserved corev1.ResourceList) corev1.ResourceList {
+	out := maps.Clone(capacity)
+	for name, r := range reserved {
+		if q, ok := capacity[name]; ok {
+			if name == "cpu" {
+				out[name] = corev1.NewMilli(max(0, milli(q)-milli(r)))
+			} else {
+				out[name] = corev1.NewQuantity(max(0, whole(q)-whole(r)))
+			}
+		}
+	}
+	return out
+}
+
+func (m *Manager) allocatable() corev1.ResourceList {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.resource
+}
+
+func (m *Manager) hostIPs() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ips
+}
+
+// findIPs returns the node's addresses: the one that is configured, or the one from which the kernel would reach a relay. A UDP
+// socket that is only connected sends nothing. If no relay has a route, the last address stays.
+func (m *Manager) findIPs() []string {
+	if m.o.NodeIP != "" {
+		return []string{m.o.NodeIP}
+	}
+	for _, to := range m.o.RouteTo {
+		host, port, err := net.SplitHostPort(to)
+		if err != nil || net.ParseIP(host) == nil && host != "localhost" {
+			continue // a name would need a resolver, which may hang when the node is cut off
+		}
+		conn, err := net.Dial("udp", net.JoinHostPort(host, port))
+		if err != nil {
+			continue
+		}
+		local, ok := conn.LocalAddr().(*net.UDPAddr)
+		_ = conn.Close()
+		if ok && !local.IP.IsUnspecified() {
+			return []string{local.IP.String()}
+		}
+	}
+	if ips := m.hostIPs(); len(ips) > 0 {
+		return ips
+	}
+	return interfaceIPs()
+}
+
+// interfaceIPs returns the first global address of the machine, for nodes whose relay has only a name.
+func interfaceIPs() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
+			return []string{n.IP.String()}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// SandboxRuntime makes and removes pod sandboxes. *cri.Client implements it.
+type SandboxRuntime interface {
+	RunPodSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (id string, err error)
+	StopPodSandbox(ctx context.Context, id string) error
+	RemovePodSandbox(ctx context.Context, id string) error
+	PodSandboxStatus(ctx context.Context, id string, verbose bool) (*cri.PodSandboxStatusResponse, error)
+	ListPodSandbox(ctx context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error)
+}
+
+// ContainerRuntime starts and stops containers in a sandbox. *cri.Client implements it.
+type ContainerRuntime interface {
+	CreateContainer(ctx context.Context, sandboxID string, config *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) (id string, err error)
+	StartContainer(ctx context.Context, id string) error
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+	RemoveContainer(ctx context.Context, id string) error
+	ContainerLister
+}
+
+// ContainerLister tells about containers and runs commands in them. *cri.Client implements it.
+type ContainerLister interface {
+	ListContainers(ctx context.Context, filter *cri.ContainerFilter) ([]cri.Container, error)
+	ContainerStatus(ctx context.Context, id string, verbose bool) (*cri.ContainerStatusResponse, error)
+	ExecSync(ctx context.Context, id string, command []string, timeout time.Duration) (*cri.ExecSyncResponse, error)
+}
+
+// ImageRuntime fetches images. *cri.Client implements it.
+type ImageRuntime interface {
+	PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (ref string, err error)
+	ImageStatus(ctx context.Context, image *cri.ImageSpec, verbose bool) (*cri.ImageStatusResponse, error) // Image nil: not there
+}
+
+// RuntimeInfo tells about the runtime itself. *cri.Client implements it.
+type RuntimeInfo interface {
+	Version(ctx context.Context) (*cri.VersionResponse, error)
+	Status(ctx context.Context, verbose bool) (*cri.StatusResponse, error)
+	RuntimeConfig(ctx context.Context) (*cri.RuntimeConfigResponse, error) // ErrUnimplemented before CRI 1.28
+}
+
+// Runtime is the container runtime. *cri.Client implements it. Calls may block until their context ends.
+type Runtime interface {
+	SandboxRuntime
+	ContainerRuntime
+	ImageRuntime
+	RuntimeInfo
+}
+
+// Desired is the view of the objects that this node should hold. *store.Desired implements it. Calls do not block for long.
+type Desired interface {
+	Get(key wire.Key) (wire.Object, bool)
+	List(kind wire.Kind) []wire.Object
+}
+
+// Watch tells that desired objects changed. *store.Watch implements it.
+type Watch interface {
+	C() <-chan struct{} // coalesced
+	Close()
+}
+
+// Reporter takes status documents to the relay. *link.Client implements it. Report never blocks; the newest body wins.
+type Reporter interface {
+	Report(key wire.Key, body []byte)
+	Withdraw(key wire.Key)
+}
+
+// Recorder takes events for operators. Event must not block for long.
+type Recorder interface {
+	Event(ref wire.ObjectRef, eventType, reason, message string)
+}
+
+// Options configure a Manager. The required ones are marked.
+type Options struct {
+	Node    string                         // required: the node's name
+	Runtime Runtime                        // required
+	Socket  string                         // the runtime's socket, for messages
+	Desired Desired                        // required
+	Watch   func(kinds ...wire.Kind) Watch // required: func(k ...wire.Kind) pods.Watch { return desired.Watch(k...) }
+	Reports Reporter                       // required
+	Events  Recorder                       // required
+	Dir     string                         // required: absolute; volumes and state of pods, a folder for each UID
+	LogDir  string                         // required: absolute; container logs, NAMESPACE_NAME_UID/CONTAINER/N.log
+	Log     *slog.Logger                   // default: slog.Default()
+
+	// Complete reports whether the desired view is whole. While it returns false (the store was damaged and the relay has not
+	// filled it again) pods that the view does not know are left running. nil: always whole.
+	Complete func() bool
+
+	CgroupParent string // default "/skerry"; pods live in CgroupParent/podUID
+	CgroupRoot   string // default "/sys/fs/cgroup"; where empty pod cgroups are removed
+	Version      string // this agent's version, reported as nodeInfo.kubeletVersion if NodeInfo has none
+
+	NodeIP   string                // the node's address; empty: found by the route to RouteTo
+	RouteTo  []string              // HOST:PORT of the relays
+	NodeInfo corev1.NodeSystemInfo // what the board says of itself
+	Labels   map[string]string     // additional labels of the node
+	MaxPods  int64                 // default 110
+	Reserved corev1.ResourceList   // cpu, memory and ephemeral-storage kept from pods
+
+	RelistActive time.Duration // default 1 s: how often the runtime is asked while something is going on
+	RelistIdle   time.Duration // default 2 s: … while all is quiet
+	RelistEmpty  time.Duration // default 10 s: … while there are no pods
+	NodePeriod   time.Duration // default 10 s: how often the node's state is sampled
+	NodeRefresh  time.Duration // default 5 min: unchanged node status is reported again after this time
+
+	Mount      Mounter // default: tmpfs mounts of the kernel (root only)
+	Machine    Machine // default: /proc and statfs
+	ResolvConf string  // default /etc/resolv.conf
+}
+
+// Mounter mounts the tmpfs of emptyDir volumes with medium Memory. Both calls are idempotent.
+type Mounter interface {
+	Tmpfs(dir string, sizeBytes int64) error // sizeBytes 0: the kernel's default
+	Unmount(dir string) error                // nil if nothing is mounted there
+}
+
+func (o *Options) fill() error {
+	var missing []string
+	for name, absent := range map[string]bool{
+		"Node": o.Node == "", "Runtime": o.Runtime == nil, "Desired": o.Desired == nil, "Watch": o.Watch == nil,
+		"Reports": o.Reports == nil, "Events": o.Events == nil, "Dir": o.Dir == "", "LogDir": o.LogDir == "",
+	} {
+		if absent {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("pods: options %v are not set", missing)
+	}
+	if !filepath.IsAbs(o.Dir) || !filepath.IsAbs(o.LogDir) {
+		return errors.New("pods: Dir and LogDir must be absolute paths, because the container runtime uses them too")
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	setDefault(&o.CgroupParent, "/skerry")
+	setDefault(&o.CgroupRoot, "/sys/fs/cgroup")
+	setDefault(&o.ResolvConf, "/etc/resolv.conf")
+	setDefault(&o.MaxPods, 110)
+	setDefault(&o.RelistActive, time.Second)
+	setDefault(&o.RelistIdle, 2*time.Second)
+	setDefault(&o.RelistEmpty, 10*time.Second)
+	setDefault(&o.NodePeriod, 10*time.Second)
+	setDefault(&o.NodeRefresh, 5*time.Minute)
+	if o.Mount == nil {
+		o.Mount = kernelMounter{}
+	}
+	if o.Machine == nil {
+		o.Machine = LocalMachine{Dir: o.Dir}
+	}
+	if o.Complete == nil {
+		o.Complete = func() bool { return true }
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

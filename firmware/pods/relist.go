@@ -1,0 +1,135 @@
+package pods
+
+import (
+	"context"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+// fingerprints sums up what the runtime has of each pod, so that a change is noticed. The order of the lists does not matter.
+func fingerprints(sandboxes []cri.PodSandbox, containers []cri.Container) map[string]uint64 {
+	out := map[string]uint64{}
+	add := func(labels map[string]string, id string, state int32) {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(id + strconv.Itoa(int(state))))
+		out[labels[labelPodUID]] += h.Sum64() | 1
+	}
+	for i := range sandboxes {
+		add(sandboxes[i].Labels, sandboxes[i].ID, int32(sandboxes[i].State))
+	}
+	for i := range containers {
+		add(containers[i].Labels, containers[i].ID, int32(containers[i].State))
+	}
+	delete(out, "")
+	return out
+}
+
+// runtimeLost notes that the runtime does not answer, with one line in the log.
+func (m *Manager) runtimeLost(err error) {
+	m.mu.Lock()
+	first := m.rt.up || m.rt.version == "" && m.rt.name != ""
+	m.rt.up, m.rt.err = false, err
+	if first {
+		m.rt.version = "unknown"
+	}
+	m.mu.Unlock()
+	if first {
+		m.pokeNode()
+		m.o.Log.Error("the container runtime does not answer: pods keep their state, and are looked after again as soon as it does",
+			"socket", m.o.Socket, "error", err)
+	}
+}
+
+// runtimeFound notes that the runtime answered, and asks who it is if it did not answer before. It returns whether it is back.
+func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
+	m.mu.Lock()
+	up := m.rt.up
+	m.mu.Unlock()
+	if up {
+		return false
+	}
+	v, err := m.o.Runtime.Version(ctx)
+	if err != nil {
+		m.runtimeLost(err)
+		return false
+	}
+	systemd := false
+	if c, err := m.o.Runtime.RuntimeConfig(ctx); err == nil && c.Linux != nil { // older runtimes do not implement it
+		systemd = c.Linux.CgroupDriver == cri.CgroupDriverSystemd
+	}
+	m.mu.Lock()
+	m.rt = runtimeState{up: true, name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd}
+	m.mu.Unlock()
+	m.pokeNode()
+	m.o.Log.Info("the container runtime answers", "socket", m.o.Socket, "runtime", v.RuntimeName, "version", v.RuntimeVersion, "systemd_cgroups", systemd)
+	return true
+}
+
+// runtimeUp returns why the runtime cannot be used, nil if it can.
+func (m *Manager) runtimeUp() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rt.up {
+		return nil
+	}
+	return &downError{m.rt.err}
+}
+
+// downError is why the runtime cannot be used at the moment.
+type downError struct{ error }
+
+// Is matches cri.ErrUnavailable, whatever the error was that the runtime was found down by.
+func (e *downError) Is(target error) bool { return target == cri.ErrUnavailable }
+
+// pokeNode asks for a look at the node soon. It never blocks.
+func (m *Manager) pokeNode() {
+	select {
+	case m.nodePoked <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) runtimeName() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rt.name
+}
+
+// host returns what a pod's configuration needs to know about the node.
+func (m *Manager) host() *host {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &host{
+		node: m.o.Node, ips: m.ips, memory: m.memory, cgroup: m.o.CgroupParent, systemd: m.rt.systemd,
+		resolvConf: m.o.ResolvConf, logDir: m.o.LogDir,
+	}
+}
+
+// removeCgroups removes the empty cgroups that a pod leaves: the runtime makes a pod's cgroup, but only removes those of its
+// containers. One that is not empty stays, and is nothing to worry about.
+func (m *Manager) removeCgroups(uid string) {
+	m.mu.Lock()
+	systemd := m.rt.systemd
+	m.mu.Unlock()
+	if systemd || !safeName(uid) {
+		return // systemd removes its slices itself
+	}
+	group := podCgroup(m.o.CgroupParent, uid, false)
+	places := []string{filepath.Join(m.o.CgroupRoot, filepath.FromSlash(group))} // version 2
+	hierarchies, err := os.ReadDir(m.o.CgroupRoot)
+	if err != nil {
+		return
+	}
+	for _, h := range hierarchies {
+		if h.IsDir() {
+			places = append(places, filepath.Join(m.o.CgroupRoot, h.Name(), filepath.FromSlash(group))) // version 1
+		}
+	}
+	for _, p := range places {
+		_ = os.Remove(p)
+	}
+}

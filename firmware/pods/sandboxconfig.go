@@ -1,0 +1,215 @@
+package pods
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// host is what a pod's configuration needs to know about its node.
+type host struct {
+	node       string
+	ips        []string
+	memory     int64 // capacity in bytes
+	cgroup     string
+	systemd    bool // whether the runtime's cgroup driver is systemd
+	resolvConf string
+	logDir     string
+}
+
+// podLogDir is where the runtime writes a pod's logs: NAMESPACE_NAME_UID, as log collectors expect it.
+func podLogDir(base string, m *corev1.ObjectMeta) string {
+	return filepath.Join(base, m.Namespace+"_"+m.Name+"_"+m.UID)
+}
+
+// podLabels are on every sandbox and container, and all that adoption needs.
+func podLabels(node string, m *corev1.ObjectMeta) map[string]string {
+	return map[string]string{labelPodName: m.Name, labelPodNamespace: m.Namespace, labelPodUID: m.UID, labelNode: node}
+}
+
+// sandboxConfig makes the configuration of a pod's sandbox. It depends on its arguments alone, because CreateContainer has to be
+// given the same again.
+func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxConfig, error) {
+	m, s := &pod.Metadata, &pod.Spec
+	labels := maps.Clone(map[string]string(m.Labels))
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, podLabels(h.node, m))
+	dns, err := dnsConfig(s, h.resolvConf)
+	if err != nil {
+		return nil, err
+	}
+	c := &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: m.Name, UID: m.UID, Namespace: m.Namespace, Attempt: attempt},
+		LogDirectory: podLogDir(h.logDir, m),
+		DNSConfig:    dns,
+		Labels:       labels,
+		Annotations:  m.Annotations,
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent: podCgroup(h.cgroup, m.UID, h.systemd),
+			Resources:    sandboxResources(s),
+			SecurityContext: &cri.LinuxSandboxSecurityContext{
+				NamespaceOptions: namespaces(s),
+				Privileged:       privilegedPod(s),
+				Seccomp:          &cri.SecurityProfile{ProfileType: cri.ProfileRuntimeDefault},
+			},
+		},
+	}
+	if !s.HostNetwork {
+		c.Hostname = hostname(pod)
+		c.PortMappings = portMappings(s)
+	}
+	if sc := s.SecurityContext; sc != nil {
+		if len(sc.Sysctls) > 0 {
+			c.Linux.Sysctls = map[string]string{}
+			for _, ctl := range sc.Sysctls {
+				c.Linux.Sysctls[ctl.Name] = ctl.Value
+			}
+		}
+		c.Linux.SecurityContext.RunAsUser = sc.RunAsUser
+		if sc.RunAsUser != nil {
+			c.Linux.SecurityContext.RunAsGroup = sc.RunAsGroup
+		}
+		c.Linux.SecurityContext.SupplementalGroups = supplementalGroups(sc)
+	}
+	return c, nil
+}
+
+// hostname is the pod's own, without what a host name may not have.
+func hostname(pod *corev1.Pod) string {
+	name := pod.Spec.Hostname
+	if name == "" {
+		name = pod.Metadata.Name
+	}
+	const longest = 63 // RFC 1123, and the kernel's limit
+	if len(name) > longest {
+		name = strings.TrimRight(name[:longest], "-.")
+	}
+	return name
+}
+
+func namespaces(s *corev1.PodSpec) *cri.NamespaceOption {
+	o := &cri.NamespaceOption{Network: cri.NamespacePod, IPC: cri.NamespacePod, PID: cri.NamespaceContainer}
+	if s.HostNetwork {
+		o.Network = cri.NamespaceNode
+	}
+	if s.HostIPC {
+		o.IPC = cri.NamespaceNode
+	}
+	switch {
+	case s.HostPID:
+		o.PID = cri.NamespaceNode
+	case s.ShareProcessNamespace != nil && *s.ShareProcessNamespace:
+		o.PID = cri.NamespacePod
+	}
+	return o
+}
+
+func privilegedPod(s *corev1.PodSpec) bool {
+	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
+		for i := range list {
+			if sc := list[i].SecurityContext; sc != nil && sc.Privileged != nil && *sc.Privileged {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func supplementalGroups(sc *corev1.PodSecurityContext) []int64 {
+	groups := append([]int64(nil), sc.SupplementalGroups...)
+	if sc.FSGroup != nil {
+		groups = append(groups, *sc.FSGroup)
+	}
+	return groups
+}
+
+func portMappings(s *corev1.PodSpec) []cri.PortMapping {
+	var out []cri.PortMapping
+	for _, c := range s.Containers {
+		for _, p := range c.Ports {
+			protocol := cri.ProtocolTCP
+			switch p.Protocol {
+			case "UDP":
+				protocol = cri.ProtocolUDP
+			case "SCTP":
+				protocol = cri.ProtocolSCTP
+			}
+			out = append(out, cri.PortMapping{Protocol: protocol, ContainerPort: p.ContainerPort, HostPort: p.HostPort, HostIP: p.HostIP})
+		}
+	}
+	return out
+}
+
+// dnsConfig chooses the pod's resolver. There is no cluster DNS at the edge: ClusterFirst falls back to the node's resolver, as
+// the kubelet does when it was not told of a cluster DNS. nil leaves the file to the runtime, which copies the node's.
+func dnsConfig(s *corev1.PodSpec, resolvConf string) (*cri.DNSConfig, error) {
+	if s.DNSConfig == nil && s.DNSPolicy != "None" {
+		return nil, nil
+	}
+	out := &cri.DNSConfig{}
+	if s.DNSPolicy != "None" {
+		text, err := os.ReadFile(resolvConf) //nolint:gosec // an option
+		if err != nil && !os.IsNotExist(err) {
+			return nil, fmt.Errorf("read the node's resolver configuration: %w", err)
+		}
+		out = parseResolvConf(text)
+	}
+	if d := s.DNSConfig; d != nil {
+		out.Servers = append(out.Servers, d.Nameservers...)
+		out.Searches = append(out.Searches, d.Searches...)
+		for _, o := range d.Options {
+			if o.Value != nil && *o.Value != "" {
+				out.Options = append(out.Options, o.Name+":"+*o.Value)
+			} else {
+				out.Options = append(out.Options, o.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+// parseResolvConf reads resolv.conf(5).
+func parseResolvConf(text []byte) *cri.DNSConfig {
+	out := &cri.DNSConfig{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			out.Servers = append(out.Servers, f[1])
+		case "search", "domain":
+			out.Searches = f[1:]
+		case "options":
+			out.Options = append(out.Options, f[1:]...)
+		}
+	}
+	return out
+}
+
+// hostsFile makes a pod's /etc/hosts.
+func hostsFile(pod *corev1.Pod, ips []string) []byte {
+	var b strings.Builder
+	b.WriteString("# Managed by skerryd.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
+	for _, ip := range ips {
+		fmt.Fprintf(&b, "%s\t%s\n", ip, hostname(pod))
+	}
+	for _, a := range pod.Spec.HostAliases {
+		if _, err := netip.ParseAddr(a.IP); err == nil && len(a.Hostnames) > 0 {
+			fmt.Fprintf(&b, "%s\t%s\n", a.IP, strings.Join(a.Hostnames, "\t"))
+		}
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,305 @@
+package pods
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// Pod phases.
+const (
+	phasePending   = "Pending"
+	phaseRunning   = "Running"
+	phaseSucceeded = "Succeeded"
+	phaseFailed    = "Failed"
+)
+
+// waiting is why a container is not running.
+type waiting struct{ reason, message string }
+
+// statusInput is all that a pod's status is made from.
+type statusInput struct {
+	pod     *corev1.Pod
+	obs     *observation
+	waiting map[string]waiting // by container name: what the last attempt to start it said
+	probes  func(containerID string) (started, ready bool)
+	failed  *waiting          // the pod failed for good, whatever its containers do: reason and message
+	before  *corev1.PodStatus // the status before this one; nil: none
+	hostIPs []string
+	runtime string // name of the runtime: prefix of container ids
+	now     time.Time
+}
+
+// terminal reports whether a phase is final.
+func terminal(phase string) bool { return phase == phaseSucceeded || phase == phaseFailed }
+
+// makeStatus makes a pod's status as the kubelet would write it. PodScheduled is the API server's and not part of it.
+func makeStatus(in *statusInput) *corev1.PodStatus {
+	s := &corev1.PodStatus{
+		ObservedGeneration: in.pod.Metadata.Generation,
+		QOSClass:           qosClass(&in.pod.Spec),
+		StartTime:          corev1.NewTime(in.now),
+	}
+	if in.before != nil && in.before.StartTime != nil {
+		s.StartTime = in.before.StartTime
+	}
+	s.HostIP = first(in.hostIPs)
+	for _, ip := range in.hostIPs {
+		s.HostIPs = append(s.HostIPs, corev1.IP{IP: ip})
+	}
+	ips := in.obs.ips
+	if in.pod.Spec.HostNetwork && in.obs.sandbox() != nil {
+		ips = in.hostIPs
+	}
+	s.PodIP = first(ips)
+	for _, ip := range ips {
+		s.PodIPs = append(s.PodIPs, corev1.IP{IP: ip})
+	}
+	s.InitContainerStatuses = in.containers(in.pod.Spec.InitContainers, true, true)
+	initialized := in.initialized(s)
+	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, initialized)
+	s.Phase = phaseOf(in.pod, s, initialized)
+	if in.failed != nil {
+		s.Phase, s.Reason, s.Message = phaseFailed, in.failed.reason, in.failed.message
+	} else if in.before != nil && terminal(in.before.Phase) {
+		s.Phase, s.Reason, s.Message = in.before.Phase, in.before.Reason, in.before.Message // never goes back
+	}
+	s.Conditions = conditions(in, s, initialized)
+	return s
+}
+
+// initialized reports whether all init containers have succeeded. Once a container was made they had, even if the runtime has
+// forgotten them since.
+func (in *statusInput) initialized(s *corev1.PodStatus) bool {
+	if sb := in.obs.sandbox(); sb != nil {
+		for i := range in.pod.Spec.Containers {
+			if in.obs.inSandbox(in.pod.Spec.Containers[i].Name, sb.id) != nil {
+				return true
+			}
+		}
+	}
+	for i := range s.InitContainerStatuses {
+		if t := s.InitContainerStatuses[i].State.Terminated; t == nil || t.ExitCode != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// containers makes the statuses of a list of containers.
+func (in *statusInput) containers(list []corev1.Container, isInit, initialized bool) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range list {
+		out = append(out, in.containerStatus(&list[i], isInit, initialized))
+	}
+	return out
+}
+
+func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initialized bool) corev1.ContainerStatus {
+	no := false
+	st := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image, Started: &no}
+	c := in.obs.newest(spec.Name)
+	if c == nil {
+		st.State.Waiting = in.waitingFor(spec.Name, initialized)
+		if old := in.previous(spec.Name); old != nil && terminalPhase(in.before) {
+			return *old // the runtime has forgotten it; its end is history
+		}
+		return st
+	}
+	st.ContainerID, st.Image, st.ImageID, st.RestartCount = in.runtime+"://"+c.id, c.image, c.imageRef, c.restarts
+	if st.Image == "" {
+		st.Image = spec.Image
+	}
+	if last := in.obs.lastExited(spec.Name, c.id); last != nil {
+		st.LastState.Terminated = in.terminated(last)
+	}
+	switch c.state {
+	case cri.ContainerRunning:
+		st.State.Running = &corev1.StateRunning{StartedAt: corev1.NewTime(c.started)}
+		started, ready := true, !isInit
+		if in.probes != nil && !isInit {
+			started, ready = in.probes(c.id)
+		}
+		st.Started, st.Ready = &started, ready
+	case cri.ContainerExited:
+		if w, ok := in.waiting[spec.Name]; ok {
+			st.State.Waiting = &corev1.StateWaiting{Reason: w.reason, Message: w.message}
+			st.LastState.Terminated = in.terminated(c)
+			break
+		}
+		st.State.Terminated = in.terminated(c)
+		st.Ready = isInit && c.exitCode == 0
+	case cri.ContainerUnknown:
+		st.State.Waiting = &corev1.StateWaiting{Reason: "ContainerStatusUnknown", Message: "the container runtime lost the container; it will be started again"}
+	default:
+		st.State.Waiting = in.waitingFor(spec.Name, initialized)
+	}
+	return st
+}
+
+func (in *statusInput) waitingFor(name string, initialized bool) *corev1.StateWaiting {
+	if w, ok := in.waiting[name]; ok {
+		return &corev1.StateWaiting{Reason: w.reason, Message: w.message}
+	}
+	if !initialized {
+		return &corev1.StateWaiting{Reason: "PodInitializing"}
+	}
+	return &corev1.StateWaiting{Reason: "ContainerCreating"}
+}
+
+// previous returns a container's status before this one.
+func (in *statusInput) previous(name string) *corev1.ContainerStatus {
+	if in.before == nil {
+		return nil
+	}
+	for _, list := range [][]corev1.ContainerStatus{in.before.InitContainerStatuses, in.before.ContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+func terminalPhase(s *corev1.PodStatus) bool { return s != nil && terminal(s.Phase) }
+
+func (in *statusInput) terminated(c *containerState) *corev1.StateTerminated {
+	t := &corev1.StateTerminated{
+		ContainerID: in.runtime + "://" + c.id, ExitCode: c.exitCode, Reason: c.reason, Message: c.message,
+		StartedAt: corev1.NewTime(c.started), FinishedAt: corev1.NewTime(c.finished),
+	}
+	if t.Reason == "" {
+		t.Reason = "Error"
+		if c.exitCode == 0 {
+			t.Reason = "Completed"
+		}
+	}
+	return t
+}
+
+// phaseOf follows the kubelet's getPhase (k8s.io/kubernetes/pkg/kubelet/kubelet_pods.go).
+func phaseOf(pod *corev1.Pod, s *corev1.PodStatus, initialized bool) string {
+	if !initialized {
+		for i := range s.InitContainerStatuses {
+			if t := ended(&s.InitContainerStatuses[i]); t != nil && t.ExitCode != 0 && pod.Spec.RestartPolicy == restartNever {
+				return phaseFailed
+			}
+		}
+		return phasePending
+	}
+	var pending, running, stopped, succeeded int
+	for i := range s.ContainerStatuses {
+		c := &s.ContainerStatuses[i]
+		switch t := ended(c); {
+		case c.State.Running != nil:
+			running++
+		case t != nil:
+			stopped++
+			if t.ExitCode == 0 && c.State.Terminated != nil {
+				succeeded++
+			}
+		default:
+			pending++
+		}
+	}
+	switch {
+	case pending > 0:
+		return phasePending
+	case running > 0:
+		return phaseRunning
+	case pod.Spec.RestartPolicy == restartAlways:
+		return phaseRunning
+	case stopped == succeeded:
+		return phaseSucceeded
+	case pod.Spec.RestartPolicy == restartNever:
+		return phaseFailed
+	default:
+		return phaseRunning
+	}
+}
+
+// ended returns how a container that does not run ended last, nil if it never ran.
+func ended(c *corev1.ContainerStatus) *corev1.StateTerminated {
+	if c.State.Terminated != nil {
+		return c.State.Terminated
+	}
+	if c.State.Running == nil {
+		return c.LastState.Terminated
+	}
+	return nil
+}
+
+// Condition types.
+const (
+	condReadyToStart    = "PodReadyToStartContainers"
+	condInitialized     = "Initialized"
+	condReady           = "Ready"
+	condContainersReady = "ContainersReady"
+)
+
+// conditions makes the pod's conditions; a transition time changes only with the status.
+func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1.Condition {
+	ready := readiness(s)
+	ready.Type = condReady
+	containersReady := ready
+	containersReady.Type = condContainersReady
+	sandbox := corev1.Condition{Type: condReadyToStart, Status: "False"}
+	if in.obs.sandbox() != nil {
+		sandbox.Status = "True"
+	}
+	ini := corev1.Condition{Type: condInitialized, Status: "True"}
+	switch {
+	case s.Phase == phaseSucceeded:
+		ini.Reason = "PodCompleted"
+	case !initialized:
+		ini.Status, ini.Reason = "False", "ContainersNotInitialized"
+		ini.Message = "containers with incomplete status: " + names(s.InitContainerStatuses, func(c *corev1.ContainerStatus) bool { return !c.Ready })
+	}
+	list := []corev1.Condition{sandbox, ini, ready, containersReady}
+	for i := range list {
+		c := &list[i]
+		c.ObservedGeneration = in.pod.Metadata.Generation
+		c.LastTransitionTime = corev1.NewTime(in.now)
+		if in.before == nil {
+			continue
+		}
+		for j := range in.before.Conditions {
+			if old := &in.before.Conditions[j]; old.Type == c.Type && old.Status == c.Status && old.LastTransitionTime != nil {
+				c.LastTransitionTime = old.LastTransitionTime
+			}
+		}
+	}
+	return list
+}
+
+func readiness(s *corev1.PodStatus) corev1.Condition {
+	switch s.Phase {
+	case phaseSucceeded:
+		return corev1.Condition{Status: "False", Reason: "PodCompleted"}
+	case phaseFailed:
+		return corev1.Condition{Status: "False", Reason: "PodFailed", Message: s.Message}
+	}
+	unready := names(s.ContainerStatuses, func(c *corev1.ContainerStatus) bool { return !c.Ready })
+	if unready == "" {
+		return corev1.Condition{Status: "True"}
+	}
+	return corev1.Condition{Status: "False", Reason: "ContainersNotReady", Message: "containers with unready status: " + unready}
+}
+
+// names lists the containers that match, as [a b]; "" if none does.
+func names(list []corev1.ContainerStatus, match func(*corev1.ContainerStatus) bool) string {
+	var out []string
+	for i := range list {
+		if match(&list[i]) {
+			out = append(out, list[i].Name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("[%s]", strings.Join(out, " "))
+}

@@ -1,0 +1,278 @@
+package pods
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// volumes prepares one pod's volumes below its folder, and takes them away again.
+type volumes struct {
+	dir   string // the pod's folder
+	refs  references
+	facts *facts
+	mount Mounter
+}
+
+// Folder names are the kubelet's, because tools look for them.
+const (
+	pluginConfigMap = "kubernetes.io~configmap"
+	pluginSecret    = "kubernetes.io~secret" //nolint:gosec // a folder's name
+	pluginProjected = "kubernetes.io~projected"
+	pluginDownward  = "kubernetes.io~downward-api"
+	pluginEmptyDir  = "kubernetes.io~empty-dir"
+)
+
+func (v *volumes) path(plugin, name string) string {
+	return filepath.Join(v.dir, "volumes", plugin, name)
+}
+
+// prepare brings all volumes up to date and returns each one's path on the host. It may be called again at any time: volumes
+// that are in use are updated in place.
+func (v *volumes) prepare(spec *corev1.PodSpec) (map[string]string, error) {
+	group := -1
+	if sc := spec.SecurityContext; sc != nil && sc.FSGroup != nil {
+		group = int(*sc.FSGroup)
+	}
+	paths := make(map[string]string, len(spec.Volumes))
+	for i := range spec.Volumes {
+		vol := &spec.Volumes[i]
+		host, err := v.prepareOne(vol, group)
+		if err != nil {
+			if w, ok := errors.AsType[*waitError](err); ok {
+				return nil, waitFor("ContainerCreating", "volume %q: %s", vol.Name, w.message)
+			}
+			return nil, waitFor("ContainerCreating", "volume %q: %v", vol.Name, err)
+		}
+		paths[vol.Name] = host
+	}
+	return paths, nil
+}
+
+func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
+	switch {
+	case vol.HostPath != nil:
+		return vol.HostPath.Path, checkHostPath(vol.HostPath)
+	case vol.ConfigMap != nil:
+		s := vol.ConfigMap
+		p, mode := payload{}, modeOf(s.DefaultMode)
+		if err := v.addObject(p, wire.KindConfigMap, s.Name, s.Items, s.Optional, mode); err != nil {
+			return "", err
+		}
+		return v.write(pluginConfigMap, vol.Name, p, group)
+	case vol.Secret != nil:
+		s := vol.Secret
+		p, mode := payload{}, modeOf(s.DefaultMode)
+		if err := v.addObject(p, wire.KindSecret, s.SecretName, s.Items, s.Optional, mode); err != nil {
+			return "", err
+		}
+		return v.write(pluginSecret, vol.Name, p, group)
+	case vol.Downward != nil:
+		p := payload{}
+		if err := v.addDownward(p, vol.Downward.Items, modeOf(vol.Downward.DefaultMode)); err != nil {
+			return "", err
+		}
+		return v.write(pluginDownward, vol.Name, p, group)
+	case vol.Projected != nil:
+		p, err := v.project(vol.Projected)
+		if err != nil {
+			return "", err
+		}
+		return v.write(pluginProjected, vol.Name, p, group)
+	default: // an empty source is an emptyDir: the encoder drops "emptyDir": {}
+		return v.emptyDir(vol, group)
+	}
+}
+
+func modeOf(mode *int32) os.FileMode {
+	if mode == nil {
+		return 0o644
+	}
+	return os.FileMode(*mode) & os.ModePerm //nolint:gosec // masked
+}
+
+func (v *volumes) write(plugin, name string, p payload, group int) (string, error) {
+	dir := v.path(plugin, name)
+	_, err := writePayload(dir, p, group)
+	return dir, err
+}
+
+// addObject adds a configMap's or secret's keys, or those that items select.
+func (v *volumes) addObject(p payload, kind wire.Kind, name string, items []corev1.KeyToPath, optional *bool, mode os.FileMode) error {
+	data, err := v.refs.data(kind, name, optional)
+	if err != nil {
+		return err
+	}
+	if len(items) == 0 {
+		for k, b := range data {
+			if err := p.add(k, b, mode); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, item := range items {
+		b, ok := data[item.Key]
+		if !ok {
+			if optional != nil && *optional {
+				continue
+			}
+			return waitFor(reasonConfigError, "%s %q has no key %q", kind, name, item.Key)
+		}
+		m := mode
+		if item.Mode != nil {
+			m = modeOf(item.Mode)
+		}
+		if err := p.add(item.Path, b, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *volumes) addDownward(p payload, items []corev1.DownwardFile, mode os.FileMode) error {
+	for _, item := range items {
+		var value string
+		var err error
+		switch {
+		case item.FieldRef != nil:
+			value, err = v.facts.field(item.FieldRef.FieldPath)
+		case item.ResourceFieldRef != nil:
+			value, err = v.facts.resource(item.ResourceFieldRef.ContainerName, item.ResourceFieldRef)
+		}
+		if err != nil {
+			return err
+		}
+		m := mode
+		if item.Mode != nil {
+			m = modeOf(item.Mode)
+		}
+		if err := p.add(item.Path, []byte(value), m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *volumes) project(s *corev1.ProjectedVolume) (payload, error) {
+	p, mode := payload{}, modeOf(s.DefaultMode)
+	for _, src := range s.Sources {
+		var err error
+		switch {
+		case src.ConfigMap != nil:
+			err = v.addObject(p, wire.KindConfigMap, src.ConfigMap.Name, src.ConfigMap.Items, src.ConfigMap.Optional, mode)
+		case src.Secret != nil:
+			err = v.addObject(p, wire.KindSecret, src.Secret.Name, src.Secret.Items, src.Secret.Optional, mode)
+		case src.Downward != nil:
+			err = v.addDownward(p, src.Downward.Items, mode)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// emptyDir makes a folder that everybody may write to, on disk or in memory.
+func (v *volumes) emptyDir(vol *corev1.Volume, group int) (string, error) {
+	dir := v.path(pluginEmptyDir, vol.Name)
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return "", err
+	}
+	if e := vol.EmptyDir; e != nil && e.Medium == "Memory" {
+		var size int64
+		if e.SizeLimit != nil {
+			size = whole(*e.SizeLimit)
+		}
+		if err := v.mount.Tmpfs(dir, size); err != nil {
+			return "", err
+		}
+	}
+	mode := os.FileMode(0o777)
+	if group >= 0 {
+		if err := os.Chown(dir, -1, group); err != nil {
+			return "", err
+		}
+		mode |= os.ModeSetgid
+	}
+	return dir, os.Chmod(dir, mode)
+}
+
+// checkHostPath holds a path on the gateway to its type, and makes it where the type says so.
+func checkHostPath(h *corev1.HostPathVolume) error {
+	kind := ""
+	if h.Type != nil {
+		kind = *h.Type
+	}
+	info, err := os.Stat(h.Path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case kind == "":
+		return nil
+	case missing && kind == "DirectoryOrCreate":
+		return os.MkdirAll(h.Path, folderMode)
+	case missing && kind == "FileOrCreate":
+		f, err := os.OpenFile(h.Path, os.O_CREATE|os.O_RDONLY, 0o644) //nolint:gosec // as in Kubernetes
+		if err != nil {
+			return fmt.Errorf("hostPath %s: %w", h.Path, err)
+		}
+		return f.Close()
+	case missing:
+		return fmt.Errorf("hostPath %s: no such path on this gateway (type %s): create it there or correct the path", h.Path, kind)
+	case err != nil:
+		return fmt.Errorf("hostPath: %w", err)
+	}
+	mode := info.Mode()
+	is := map[string]bool{
+		"Directory": mode.IsDir(), "DirectoryOrCreate": mode.IsDir(), "File": mode.IsRegular(), "FileOrCreate": mode.IsRegular(),
+		"Socket": mode.Type() == fs.ModeSocket, "CharDevice": mode.Type() == fs.ModeDevice|fs.ModeCharDevice, "BlockDevice": mode.Type() == fs.ModeDevice,
+	}
+	ok, known := is[kind]
+	if !known {
+		return fmt.Errorf("hostPath %s: type %q is unknown: use Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice or BlockDevice", h.Path, kind)
+	}
+	if !ok {
+		return fmt.Errorf("hostPath %s: is not of type %s, but %s", h.Path, kind, mode)
+	}
+	return nil
+}
+
+// mounts turns a container's volumeMounts into the runtime's.
+func mounts(c *corev1.Container, paths map[string]string) []cri.Mount {
+	var out []cri.Mount
+	for _, m := range c.VolumeMounts {
+		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly}
+		if m.MountPropagation != nil {
+			switch *m.MountPropagation {
+			case "HostToContainer":
+				mount.Propagation = cri.PropagationHostToContainer
+			case "Bidirectional":
+				mount.Propagation = cri.PropagationBidirectional
+			}
+		}
+		out = append(out, mount)
+	}
+	return out
+}
+
+// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the emptyDir folders can have mounts;
+// one that cannot be unmounted keeps the folder, so that nothing of the host is ever deleted through a mount.
+func removePodDir(dir string, mount Mounter) error {
+	empties := filepath.Join(dir, "volumes", pluginEmptyDir)
+	entries, err := os.ReadDir(empties)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if err := mount.Unmount(filepath.Join(empties, e.Name())); err != nil {
+			return fmt.Errorf("remove pod folder: %w", err)
+		}
+	}
+	return os.RemoveAll(dir)
+}

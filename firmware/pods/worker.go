@@ -1,0 +1,357 @@
+package pods
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+const (
+	retrySoon    = 10 * time.Second // after an error that nothing will wake us from
+	minGrace     = 2                // s; the kubelet gives containers at least this
+	tryFirst     = time.Second      // back-off of sandboxes, volumes and container creation
+	tryMost      = time.Minute
+	initPollFrom = 100 * time.Millisecond // how soon to look whether an init container has ended; doubles to initPollTo
+	initPollTo   = time.Second
+)
+
+// worker drives one pod. All fields but wake, settled and those in shared belong to its goroutine.
+type worker struct {
+	m       *Manager
+	uid     string
+	log     *slog.Logger
+	wake    chan struct{}
+	settled atomic.Bool // nothing is going on: the runtime may be asked less often
+	shared  sharedState // guarded by m.mu
+
+	obs      *observer
+	puller   *imagePuller
+	probes   *prober
+	restarts map[string]*restartBackoff // by container name
+	tries    map[string]*backoff        // of sandbox, volumes and container creation
+	waiting  map[string]waiting         // by container name
+	forced   map[string]bool            // containers to start again whatever their exit code
+	events   *eventLog
+	pod      *desiredPod       // the newest there was; nil for a pod that was never desired
+	status   *corev1.PodStatus // the last one, from this run or the run before
+	reported []byte
+	failed   *waiting
+	deleted  bool // {"deleted":true} was reported
+	initPoll time.Duration
+}
+
+// sharedState is what the manager tells a worker.
+type sharedState struct {
+	desired *desiredPod
+	cancel  context.CancelFunc // ends the sync that is under way
+}
+
+func newWorker(m *Manager, uid string) *worker {
+	w := &worker{
+		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
+		obs:      newObserver(m.o.Runtime, m.o.Node, uid),
+		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
+		forced: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
+		status: loadStatus(m.podDir(uid)),
+	}
+	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*backoff{}, now: time.Now, event: w.event}
+	w.probes = newProber(m.o.Runtime, w.poke, w.events)
+	return w
+}
+
+// poke makes the worker look again. It never blocks.
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run drives the pod until it is gone or ctx ends. It leaves containers running.
+func (w *worker) run(ctx context.Context) {
+	defer w.probes.stop()
+	for {
+		next, done := w.once(ctx)
+		if ctx.Err() != nil || done && w.m.forget(w) {
+			return
+		}
+		var timer <-chan time.Time
+		if next > 0 {
+			timer = time.After(next)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-timer:
+		}
+	}
+}
+
+// once runs one sync that the manager can cut short, and survives its panic: one pod must not take the others down.
+func (w *worker) once(ctx context.Context) (next time.Duration, done bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := w.m.begin(w, cancel)
+	defer w.m.begin(w, nil)
+	if d != nil {
+		if w.pod == nil || w.pod.version != d.version {
+			m := &d.pod.Metadata
+			w.log = w.m.o.Log.With("pod", m.Namespace+"/"+m.Name, "pod_uid", w.uid)
+		}
+		w.pod = d
+		w.events.about(d.ref(""), w.log)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			w.log.Error("the pod's worker failed and will try again", "panic", p, "stack", string(debug.Stack()))
+			next, done = retrySoon, false
+		}
+	}()
+	w.settled.Store(false)
+	next, done, err := w.sync(ctx, d)
+	switch {
+	case ctx.Err() != nil:
+	case runtimeGone(err):
+		w.withoutRuntime(d, err)
+		w.m.poke()
+		next = retrySoon
+	case err != nil:
+		w.log.Warn("pod is not where it should be, will try again", "error", err, "in", retrySoon)
+		next = retrySoon
+	}
+	return next, done
+}
+
+// runtimeGone reports whether the runtime did not answer at all.
+func runtimeGone(err error) bool { return errors.Is(err, cri.ErrUnavailable) }
+
+// sync brings the pod one step nearer to what d wants; nil wants it gone. It returns when to look again if nothing happens
+// before (0: not at all), and whether the pod is gone for good.
+func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, done bool, err error) {
+	if err := w.m.runtimeUp(); err != nil {
+		return 0, false, err
+	}
+	obs, err := w.obs.observe(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	switch {
+	case d == nil && !w.m.o.Complete():
+		return retrySoon, false, nil
+	case d == nil:
+		if err := w.remove(ctx, obs, w.graceOf(obs)); err != nil {
+			return 0, false, err
+		}
+		if w.pod != nil {
+			w.m.o.Reports.Withdraw(w.pod.key)
+		}
+		return 0, true, nil
+	case d.terminating():
+		return w.terminate(ctx, d, obs)
+	}
+	if d.refused != "" && w.failed == nil && !terminalPhase(w.status) {
+		w.failed = &waiting{reason: "Unsupported", message: d.refused}
+		w.event(eventWarning, "Unsupported", d.refused)
+	}
+	next = w.deadline(d)
+	if w.failed != nil || terminalPhase(w.status) {
+		return 0, false, w.finish(ctx, d, obs)
+	}
+	again, obs, err := w.drive(ctx, d, obs)
+	if err != nil {
+		return 0, false, err
+	}
+	w.report(d, obs)
+	if terminalPhase(w.status) {
+		return 0, false, w.finish(ctx, d, obs)
+	}
+	return sooner(next, again), false, nil
+}
+
+// deadline fails the pod if it has been active for longer than it may, and returns how long it has left otherwise.
+func (w *worker) deadline(d *desiredPod) time.Duration {
+	limit := d.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil || w.status == nil || w.status.StartTime == nil || terminalPhase(w.status) {
+		return 0
+	}
+	left := w.status.StartTime.Add(time.Duration(*limit) * time.Second).Sub(time.Now())
+	if left <= 0 && w.failed == nil {
+		w.failed = &waiting{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
+		w.event(eventNormal, w.failed.reason, w.failed.message)
+	}
+	return max(left, 0)
+}
+
+// finish stops what a pod in a final phase still has, and reports it. Its containers stay, stopped, for their logs.
+func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) error {
+	w.probes.stop()
+	if obs.running() || obs.sandbox() != nil {
+		if err := w.stopAll(ctx, obs, d.grace()); err != nil {
+			return err
+		}
+		var err error
+		if obs, err = w.obs.observe(ctx); err != nil {
+			return err
+		}
+	}
+	w.report(d, obs)
+	w.settled.Store(true)
+	return nil
+}
+
+// terminate ends a pod that is being deleted, and says so.
+func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation) (time.Duration, bool, error) {
+	w.probes.stop()
+	for i := range obs.containers {
+		if c := &obs.containers[i]; c.state == cri.ContainerRunning {
+			w.eventFor(c.name, eventNormal, "Killing", "Stopping container "+c.name)
+		}
+	}
+	if err := w.remove(ctx, obs, d.grace()); err != nil {
+		return 0, false, err
+	}
+	if !w.deleted {
+		body, err := corev1.Canonical(&corev1.PodReport{Deleted: true})
+		if err != nil {
+			return 0, false, err
+		}
+		w.m.o.Reports.Report(d.key, body)
+		w.deleted = true
+		w.log.Info("pod is gone from this node")
+	}
+	w.settled.Store(true)
+	return 0, false, nil
+}
+
+// remove takes away all that a pod has: containers, sandboxes, logs, volumes, cgroup. It may be repeated.
+func (w *worker) remove(ctx context.Context, obs *observation, grace int64) error {
+	w.probes.stop()
+	if err := w.stopAll(ctx, obs, grace); err != nil {
+		return err
+	}
+	for _, s := range obs.sandboxes {
+		if err := ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, s.id)); err != nil {
+			return err
+		}
+	}
+	if err := w.removeLogs(); err != nil {
+		return err
+	}
+	if err := removePodDir(w.m.podDir(w.uid), w.m.o.Mount); err != nil {
+		return err
+	}
+	w.m.removeCgroups(w.uid)
+	return nil
+}
+
+// removeLogs removes the pod's log folder, whatever the pod's name was.
+func (w *worker) removeLogs() error {
+	if strings.ContainsAny(w.uid, `*?[\`) || !safeName(w.uid) {
+		return nil // not a UID of ours
+	}
+	dirs, err := filepath.Glob(filepath.Join(w.m.o.LogDir, "*_"+w.uid))
+	if err != nil {
+		return fmt.Errorf("look for the pod's logs: %w", err)
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove the pod's logs: %w", err)
+		}
+	}
+	return nil
+}
+
+// graceOf is the grace period of a pod that is no longer desired: its own, or what its containers were started with.
+func (w *worker) graceOf(obs *observation) int64 {
+	if w.pod != nil {
+		return w.pod.grace()
+	}
+	if len(obs.containers) > 0 {
+		return obs.containers[0].grace
+	}
+	return defaultGrace
+}
+
+// withoutRuntime makes a status for a pod that the runtime has never been asked about. All others keep the one that they have.
+func (w *worker) withoutRuntime(d *desiredPod, err error) {
+	if d == nil || w.status != nil || d.refused != "" || d.terminating() {
+		return
+	}
+	for i := range d.pod.Spec.Containers {
+		w.waiting[d.pod.Spec.Containers[i].Name] = waiting{reason: "ContainerCreating", message: err.Error()}
+	}
+	w.report(d, new(observation))
+	clear(w.waiting)
+}
+
+// report makes the pod's status, and reports and keeps it if it changed.
+func (w *worker) report(d *desiredPod, obs *observation) {
+	w.status = makeStatus(&statusInput{
+		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, failed: w.failed, before: w.status,
+		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
+	})
+	doc := &corev1.PodReport{Status: w.status}
+	b, err := doc.MarshalMsg(nil)
+	if err != nil || bytes.Equal(b, w.reported) {
+		return
+	}
+	body, err := corev1.Canonical(doc)
+	if err != nil {
+		w.log.Error("pod status cannot be encoded", "error", err)
+		return
+	}
+	w.reported = b
+	w.m.o.Reports.Report(d.key, body)
+	if err := saveStatus(w.m.podDir(w.uid), w.status); err != nil {
+		w.log.Warn("pod status is not kept: after a restart of the agent its times begin anew", "error", err)
+	}
+}
+
+// event records an event about the pod.
+func (w *worker) event(eventType, reason, message string) {
+	w.events.record("", eventType, reason, message)
+}
+
+// eventFor records an event about one of the pod's containers.
+func (w *worker) eventFor(container, eventType, reason, message string) {
+	w.events.record(containerField(container), eventType, reason, message)
+}
+
+// try returns the back-off of something that this pod tries to do.
+func (w *worker) try(what string) *backoff {
+	b := w.tries[what]
+	if b == nil {
+		b = new(backoff)
+		w.tries[what] = b
+	}
+	return b
+}
+
+func (m *Manager) podDir(uid string) string { return filepath.Join(m.o.Dir, uid) }
+
+// sooner returns the shorter of two delays, where 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, cri.ErrNotFound) {
+		return nil
+	}
+	return err
+}
