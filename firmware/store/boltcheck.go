@@ -202,6 +202,12 @@ func (w *boltWalk) elements(b []byte, id uint64, in bounds, depth int, bucket st
 		w.fault("page %d: impossible number of elements %d", id, count)
 		return
 	}
+	if in.min != nil {
+		// bbolt finds a page in its parent by the page's first key when it writes it back; if they differed, it would add the page twice.
+		if first, _, ok := element(b, boltPageHeader, flags); count == 0 || !ok || !bytes.Equal(first, in.min) {
+			w.fault("page %d does not begin with the key that leads to it", id)
+		}
+	}
 	var prev []byte
 	for i := range count {
 		at := boltPageHeader + i*boltElem

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const (
 	newName = "state.db.new" // a rebuilt checkpoint on its way to become state.db
 
 	infoBucket = "skerry"
-	infoKey    = "checkpoint" // sealed: last sequence[8] epoch[8]
+	infoKey    = "checkpoint" // sealed: last sequence[8] epoch[8] and the tally of all records[24]
 	infoKeyID  = "key"
 )
 
@@ -27,7 +28,7 @@ const (
 var infoRec = recKey{space: 0, key: infoKey}
 
 // openBolt opens a checkpoint file that has been checked, or makes a new one.
-func openBolt(path string) (db *bolt.DB, err error) {
+func (s *Store) openBolt(path string) (db *bolt.DB, err error) {
 	err = guard(func() error {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout: time.Second,
@@ -37,6 +38,7 @@ func openBolt(path string) (db *bolt.DB, err error) {
 			// The default of the machine may be 64 KiB on arm64: too coarse for flash.
 			PageSize:     4096,
 			NoStatistics: true,
+			NoSync:       s.opt.noSync,
 		})
 		return err
 	})
@@ -103,7 +105,7 @@ func (s *Store) writeCheckpoint() error {
 	case s.replaceDB:
 		db, n, _, err = s.rebuildBolt(s.frozen, s.frozenSeq)
 	default:
-		if db, err = openBolt(filepath.Join(s.opt.Dir, dbName)); err == nil {
+		if db, err = s.openBolt(filepath.Join(s.opt.Dir, dbName)); err == nil {
 			if err = s.opt.fs.syncDir(s.opt.Dir); err == nil {
 				n, err = s.fill(db, s.frozen, s.frozenSeq)
 			}
@@ -137,10 +139,11 @@ func (s *Store) rebuildBolt(recs map[recKey]rec, seq uint64) (db *bolt.DB, writt
 	if err := s.opt.fs.remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, "", err
 	}
-	if db, err = openBolt(fresh); err != nil {
+	if db, err = s.openBolt(fresh); err != nil {
 		_ = s.opt.fs.remove(fresh)
 		return nil, 0, "", err
 	}
+	s.tally = tally{}
 	if written, err = s.fill(db, recs, seq); err != nil {
 		_ = s.opt.fs.remove(fresh)
 		return db, 0, "", err
@@ -157,10 +160,7 @@ func (s *Store) rebuildBolt(recs map[recKey]rec, seq uint64) (db *bolt.DB, writt
 
 // fill puts recs and the checkpoint's own record into db in one transaction, and returns the bytes that it wrote.
 func (s *Store) fill(db *bolt.DB, recs map[recKey]rec, seq uint64) (written int64, err error) {
-	info, err := s.sealInfo(seq)
-	if err != nil {
-		return 0, err
-	}
+	tally := s.tally
 	// Sorted, so that bbolt fills its pages one after the other.
 	keys := slices.SortedFunc(maps.Keys(recs), func(a, b recKey) int {
 		return cmp.Or(cmp.Compare(a.space, b.space), cmp.Compare(a.key, b.key))
@@ -175,25 +175,35 @@ func (s *Store) fill(db *bolt.DB, recs map[recKey]rec, seq uint64) (written int6
 			if err != nil {
 				return err
 			}
-			keyID := s.opt.Sealer.KeyID()
-			if err := errors.Join(b.Put([]byte(infoKey), info), b.Put([]byte(infoKeyID), keyID[:])); err != nil {
-				return err
-			}
 			for _, k := range keys {
-				if err := putRec(tx, k, recs[k]); err != nil {
+				if err := putRec(tx, k, recs[k], &tally); err != nil {
 					return err
 				}
 			}
-			return nil
+			info, err := s.sealInfo(seq, tally)
+			if err != nil {
+				return err
+			}
+			keyID := s.opt.Sealer.KeyID()
+			return errors.Join(b.Put([]byte(infoKey), info), b.Put([]byte(infoKeyID), keyID[:]))
 		})
 	})
+	if err == nil {
+		s.tally = tally
+	}
 	return written, err
 }
 
-func putRec(tx *bolt.Tx, k recKey, r rec) error {
+func putRec(tx *bolt.Tx, k recKey, r rec, t *tally) error {
 	b, err := tx.CreateBucketIfNotExists([]byte(k.space.String()))
 	if err != nil {
 		return err
+	}
+	if old := b.Get([]byte(k.key)); old != nil {
+		t.remove(k, old)
+	}
+	if !r.del {
+		t.add(k, joinStored(r))
 	}
 	if r.del {
 		return b.Delete([]byte(k.key))
@@ -256,16 +266,38 @@ func splitStored(v []byte) (seq uint64, sealed []byte, ok bool) {
 	return seq, v[n:], true
 }
 
-func (s *Store) sealInfo(seq uint64) ([]byte, error) {
+func (s *Store) sealInfo(seq uint64, t tally) ([]byte, error) {
 	plain := binary.LittleEndian.AppendUint64(nil, seq)
 	plain = binary.LittleEndian.AppendUint64(plain, s.wal.epoch)
+	plain = binary.LittleEndian.AppendUint64(plain, t.count)
+	plain = append(plain, t.sum[:]...)
 	return s.opt.Sealer.Seal(nil, plain, appendAD(nil, infoRec, 0, false))
 }
 
-func (s *Store) openInfo(sealed []byte) (seq, epoch uint64, ok bool) {
+func (s *Store) openInfo(sealed []byte) (seq, epoch uint64, t tally, ok bool) {
 	plain, err := s.opt.Sealer.Open(nil, sealed, appendAD(nil, infoRec, 0, false))
-	if err != nil || len(plain) != 16 {
-		return 0, 0, false
+	if err != nil || len(plain) != 40 {
+		return 0, 0, t, false
 	}
-	return binary.LittleEndian.Uint64(plain), binary.LittleEndian.Uint64(plain[8:]), true
+	t.count = binary.LittleEndian.Uint64(plain[16:])
+	copy(t.sum[:], plain[24:])
+	return binary.LittleEndian.Uint64(plain), binary.LittleEndian.Uint64(plain[8:]), t, true
+}
+
+// tally says which records at which versions a checkpoint has: their number, and the exclusive or of the hashes of key and
+// sequence. bbolt has no checksum over its leaf pages, and a seal cannot tell that a record is missing, or older than it should be.
+type tally struct {
+	count uint64
+	sum   [16]byte
+}
+
+func (t *tally) add(k recKey, stored []byte)    { t.count++; t.toggle(k, stored) }
+func (t *tally) remove(k recKey, stored []byte) { t.count--; t.toggle(k, stored) }
+
+func (t *tally) toggle(k recKey, stored []byte) {
+	seq, _, _ := splitStored(stored)
+	h := sha256.Sum256(appendAD(nil, k, seq, false))
+	for i := range t.sum {
+		t.sum[i] ^= h[i]
+	}
 }

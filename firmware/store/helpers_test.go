@@ -24,6 +24,31 @@ func testOptions(t testing.TB, dir string) Options {
 	return Options{Dir: dir, Sealer: testSealer(t), Log: quiet()}
 }
 
+// fastOptions leaves out all syncs, for tests that open thousands of stores and do not test durability against the kernel.
+func fastOptions(t testing.TB, dir string) Options {
+	opt := testOptions(t, dir)
+	opt.fs, opt.noSync = lazyFS{}, true
+	return opt
+}
+
+type lazyFS struct{ osFS }
+
+func (lazyFS) syncDir(string) error { return nil }
+
+func (l lazyFS) create(path string) (file, error) { return lazily(l.osFS.create(path)) }
+func (l lazyFS) open(path string) (file, error)   { return lazily(l.osFS.open(path)) }
+
+func lazily(f file, err error) (file, error) {
+	if err != nil {
+		return nil, err
+	}
+	return lazyFile{f}, nil
+}
+
+type lazyFile struct{ file }
+
+func (lazyFile) Datasync() error { return nil }
+
 func mustOpen(t testing.TB, opt Options) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), opt)

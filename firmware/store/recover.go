@@ -25,6 +25,8 @@ type checked struct {
 	broken   []recKey // that do not
 	keyID    []byte
 	maxSeq   uint64
+	told     tally // what the checkpoint says it has
+	has      tally // what it has
 	otherKey bool
 }
 
@@ -105,9 +107,9 @@ func (s *Store) recoverCheckpoint(names []string) (checked, error) {
 		return checked{}, nil
 	}
 	if ck.damage == "" {
-		db, err := openBolt(path)
+		db, err := s.openBolt(path)
 		if err == nil {
-			s.db = db
+			s.db, s.tally = db, ck.has
 			for _, k := range ck.broken {
 				s.note(Finding{RecordDropped, k.String(), "its value in the checkpoint does not open: altered or moved"})
 			}
@@ -184,6 +186,7 @@ func (s *Store) checkBolt(path string, keep func(recKey, rec)) (checked, error) 
 		}
 		k := recKey{sp, string(key)}
 		seq, sealed, whole := splitStored(value)
+		ck.has.add(k, value)
 		r := rec{seq: seq, sealed: sealed}
 		if _, err := s.unseal(k, r); !whole || err != nil {
 			ck.broken = append(ck.broken, k)
@@ -201,6 +204,10 @@ func (s *Store) checkBolt(path string, keep func(recKey, rec)) (checked, error) 
 		ck.damage = err.Error()
 	case walk.bad > 0:
 		ck.damage = fmt.Sprintf("%d faults: %s", walk.bad, strings.Join(walk.damage, "; "))
+	case !ck.info && ck.records > 0:
+		ck.damage = "its own record is missing or does not open"
+	case ck.info && ck.told != ck.has && len(ck.broken) == 0: // a broken record differs, too, and costs only itself
+		ck.damage = fmt.Sprintf("it should have %d records and has %d, or one is older than it should be", ck.told.count, ck.has.count)
 	}
 	id := s.opt.Sealer.KeyID()
 	ck.otherKey = ck.records == 0 && len(ck.broken) > 0 && !ck.info && ck.keyID != nil && !bytes.Equal(ck.keyID, id[:])
@@ -210,7 +217,7 @@ func (s *Store) checkBolt(path string, keep func(recKey, rec)) (checked, error) 
 func (s *Store) checkInfo(ck *checked, key string, value []byte) {
 	switch key {
 	case infoKey:
-		ck.seq, ck.epoch, ck.info = s.openInfo(value)
+		ck.seq, ck.epoch, ck.told, ck.info = s.openInfo(value)
 	case infoKeyID:
 		ck.keyID = bytes.Clone(value)
 	}

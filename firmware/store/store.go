@@ -29,7 +29,8 @@ type Options struct {
 	// OverlayBytes is the size of values in memory after which the same happens. Default: 1 MiB.
 	OverlayBytes int64
 
-	fs fsys // tests inject a full disk
+	fs     fsys // tests inject a full disk
+	noSync bool // of bbolt; for tests that open thousands of stores
 }
 
 const (
@@ -88,7 +89,9 @@ type Store struct {
 	writeErr  error // the last write failed with this; nil once one succeeded
 	ckptErr   error
 	closed    bool
-	replaceDB bool // a damaged checkpoint waits to be replaced; guarded by ckpt
+
+	replaceDB bool  // a damaged checkpoint waits to be replaced; guarded by ckpt
+	tally     tally // of the checkpoint; guarded by ckpt
 
 	logBytes atomic.Int64
 }
