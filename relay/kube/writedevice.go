@@ -82,8 +82,8 @@ func deviceState(current, doc map[string]any) (from, to map[string]any, err erro
 	return from, to, nil
 }
 
-// due returns a waitError while the last write of the device's values is less than DeviceInterval ago. So the first change at once, the following ones at most every DeviceInterval, so
-// that the newest value is always on its way and never queued behind older ones.
+// due returns a waitError while the last write of the device's values is less than DeviceInterval ago. So the first change
+// is written at once, and the newest value is always on its way and never queued behind older ones.
 func (s *Sink) due(w *work) error {
 	if w.key.Kind() != wire.KindDevice {
 		return nil

@@ -1,0 +1,364 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/VictoriaMetrics/metrics"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+)
+
+// fakeAPI is an API server in memory with what client-go's own fake lacks and the sink relies on: growing
+// resourceVersions, preconditions, merge patches and conflicts. hil-tests/relay holds the same expectations against the
+// real one.
+type fakeAPI struct {
+	mu       sync.Mutex
+	rv       uint64
+	uids     int
+	objects  map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
+	watchers map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher
+	requests []string // "verb resource ns/name", writes and gets only
+	// fail, if set, is asked before each write and get; its error is the answer.
+	fail func(verb, resource, name string) error
+}
+
+func newFakeAPI() *fakeAPI {
+	return &fakeAPI{
+		rv:       100,
+		objects:  make(map[schema.GroupVersionResource]map[string]*unstructured.Unstructured),
+		watchers: make(map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher),
+	}
+}
+
+// IsWatchListSemanticsUnSupported tells the reflector to list.
+func (a *fakeAPI) IsWatchListSemanticsUnSupported() bool { return true }
+
+func (a *fakeAPI) Resource(gvr schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
+	return &fakeResource{api: a, gvr: gvr}
+}
+
+type fakeResource struct {
+	dynamic.NamespaceableResourceInterface // what is not overridden is not used
+	api                                    *fakeAPI
+	gvr                                    schema.GroupVersionResource
+	ns                                     string
+}
+
+func (r *fakeResource) Namespace(ns string) dynamic.ResourceInterface {
+	return &fakeResource{api: r.api, gvr: r.gvr, ns: ns}
+}
+
+func (r *fakeResource) begin(verb, name string) error {
+	r.api.requests = append(r.api.requests, verb+" "+r.gvr.Resource+" "+r.ns+"/"+name)
+	if r.api.fail != nil {
+		return r.api.fail(verb, r.gvr.Resource, name)
+	}
+	return nil
+}
+
+func (r *fakeResource) notFound(name string) error {
+	return apierrors.NewNotFound(r.gvr.GroupResource(), name)
+}
+
+func (r *fakeResource) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	if err := r.begin("get", name); err != nil {
+		return nil, err
+	}
+	if o := r.api.objects[r.gvr][r.ns+"/"+name]; o != nil {
+		return o.DeepCopy(), nil
+	}
+	return nil, r.notFound(name)
+}
+
+func (r *fakeResource) Create(_ context.Context, obj *unstructured.Unstructured, _ metav1.CreateOptions, _ ...string) (*unstructured.Unstructured, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	if err := r.begin("create", obj.GetName()); err != nil {
+		return nil, err
+	}
+	if r.api.objects[r.gvr][r.ns+"/"+obj.GetName()] != nil {
+		return nil, apierrors.NewAlreadyExists(r.gvr.GroupResource(), obj.GetName())
+	}
+	return r.api.store(r.gvr, obj.DeepCopy(), watch.Added), nil
+}
+
+func (r *fakeResource) Patch(_ context.Context, name string, pt types.PatchType, data []byte, _ metav1.PatchOptions, subresources ...string) (*unstructured.Unstructured, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	verb := "patch"
+	if len(subresources) > 0 {
+		verb += "/" + subresources[0]
+	}
+	if err := r.begin(verb, name); err != nil {
+		return nil, err
+	}
+	have := r.api.objects[r.gvr][r.ns+"/"+name]
+	if have == nil {
+		return nil, r.notFound(name)
+	}
+	var patch map[string]any
+	if pt != types.MergePatchType {
+		return nil, apierrors.NewBadRequest("only merge patches are expected")
+	}
+	if err := json.Unmarshal(data, &patch); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	meta := child(patch, "metadata")
+	if rv := text(meta, "resourceVersion"); rv != "" && rv != have.GetResourceVersion() {
+		return nil, apierrors.NewConflict(r.gvr.GroupResource(), name, fmt.Errorf("it is at %s, not %s", have.GetResourceVersion(), rv))
+	}
+	if uid := text(meta, "uid"); uid != "" && uid != string(have.GetUID()) {
+		return nil, apierrors.NewConflict(r.gvr.GroupResource(), name, fmt.Errorf("other uid"))
+	}
+	if len(subresources) > 0 {
+		patch = map[string]any{"status": patch["status"]}
+	}
+	next := have.DeepCopy()
+	applyMergePatch(next.Object, patch)
+	return r.api.store(r.gvr, next, watch.Modified), nil
+}
+
+func applyMergePatch(to, patch map[string]any) {
+	for k, v := range patch {
+		switch v := v.(type) {
+		case nil:
+			delete(to, k)
+		case map[string]any:
+			sub, ok := to[k].(map[string]any)
+			if !ok {
+				sub = map[string]any{}
+			}
+			applyMergePatch(sub, v)
+			to[k] = sub
+		default:
+			to[k] = v
+		}
+	}
+}
+
+func (r *fakeResource) Delete(_ context.Context, name string, o metav1.DeleteOptions, _ ...string) error {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	if err := r.begin("delete", name); err != nil {
+		return err
+	}
+	have := r.api.objects[r.gvr][r.ns+"/"+name]
+	if have == nil {
+		return r.notFound(name)
+	}
+	if o.Preconditions != nil && *o.Preconditions.UID != have.GetUID() {
+		return apierrors.NewConflict(r.gvr.GroupResource(), name, fmt.Errorf("other uid"))
+	}
+	if o.GracePeriodSeconds == nil || *o.GracePeriodSeconds != 0 {
+		return apierrors.NewBadRequest("grace period 0 is expected")
+	}
+	r.api.store(r.gvr, have, watch.Deleted)
+	return nil
+}
+
+func (r *fakeResource) List(context.Context, metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	if r.api.fail != nil {
+		if err := r.api.fail("list", r.gvr.Resource, ""); err != nil {
+			return nil, err
+		}
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetResourceVersion(strconv.FormatUint(r.api.rv, 10))
+	for _, name := range slices.Sorted(maps.Keys(r.api.objects[r.gvr])) {
+		list.Items = append(list.Items, *r.api.objects[r.gvr][name].DeepCopy())
+	}
+	return list, nil
+}
+
+func (r *fakeResource) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	w := watch.NewRaceFreeFake()
+	r.api.watchers[r.gvr] = append(r.api.watchers[r.gvr], w)
+	return w, nil
+}
+
+// store makes a change visible: everything that happens gets the next resourceVersion and goes to the watchers.
+func (a *fakeAPI) store(gvr schema.GroupVersionResource, obj *unstructured.Unstructured, event watch.EventType) *unstructured.Unstructured {
+	a.rv++
+	// As the API does, store what comes as JSON: numbers are int64 or float64.
+	b, err := json.Marshal(obj.Object)
+	if err != nil {
+		panic(err)
+	}
+	next := &unstructured.Unstructured{}
+	if err := next.UnmarshalJSON(b); err != nil {
+		panic(err)
+	}
+	if next.GetUID() == "" {
+		a.uids++
+		next.SetUID(types.UID(fmt.Sprintf("uid-%d", a.uids)))
+	}
+	next.SetResourceVersion(strconv.FormatUint(a.rv, 10))
+	if a.objects[gvr] == nil {
+		a.objects[gvr] = make(map[string]*unstructured.Unstructured)
+	}
+	name := next.GetNamespace() + "/" + next.GetName()
+	if event == watch.Deleted {
+		delete(a.objects[gvr], name)
+	} else {
+		a.objects[gvr][name] = next
+	}
+	for _, w := range a.watchers[gvr] {
+		if !w.IsStopped() {
+			w.Action(event, next.DeepCopy())
+		}
+	}
+	return next.DeepCopy()
+}
+
+// put is what kubectl and the controllers do: it replaces or adds an object given as YAML-like JSON.
+func (a *fakeAPI) put(t *testing.T, kind wire.Kind, text string) *unstructured.Unstructured {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	res, _ := resourceOf(kind)
+	obj := decode(t, res, text)
+	event := watch.Added
+	if have := a.objects[res.gvr][obj.GetNamespace()+"/"+obj.GetName()]; have != nil {
+		event = watch.Modified
+		if obj.GetUID() == "" {
+			obj.SetUID(have.GetUID())
+		}
+	}
+	return a.store(res.gvr, obj, event)
+}
+
+func (a *fakeAPI) remove(kind wire.Kind, name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	res, _ := resourceOf(kind)
+	a.store(res.gvr, a.objects[res.gvr][name], watch.Deleted)
+}
+
+func (a *fakeAPI) get(gvr schema.GroupVersionResource, name string) map[string]any {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if o := a.objects[gvr][name]; o != nil {
+		return o.DeepCopy().Object
+	}
+	return nil
+}
+
+// taken returns the requests since the last call, leases left out.
+func (a *fakeAPI) taken() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := slices.DeleteFunc(a.requests, func(r string) bool { return strings.Contains(r, " leases ") })
+	a.requests = nil
+	return out
+}
+
+func (a *fakeAPI) failWith(f func(verb, resource, name string) error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fail = f
+}
+
+func decode(t *testing.T, res resource, text string) *unstructured.Unstructured {
+	t.Helper()
+	obj := &unstructured.Unstructured{}
+	text = strings.Replace(text, "{", fmt.Sprintf(`{"apiVersion":%q,"kind":%q,`, res.apiVersion(), res.apiKind), 1)
+	if err := obj.UnmarshalJSON([]byte(text)); err != nil {
+		t.Fatalf("object %s: %v", text, err)
+	}
+	return obj
+}
+
+// bench is an index and a sink on a fake API, running inside a synctest bubble.
+type bench struct {
+	t     *testing.T
+	api   *fakeAPI
+	index *Index
+	sink  *Sink
+	set   *metrics.Set
+	gone  []uint64 // epochs that were fenced
+}
+
+// withBench runs f with index and sink running; time is the bubble's.
+func withBench(t *testing.T, f func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, api: newFakeAPI(), set: metrics.NewSet()}
+		m := NewMetrics(b.set)
+		log := slog.New(slog.DiscardHandler)
+		b.index = NewIndex(IndexOptions{Client: b.api, Log: log, Metrics: m})
+		b.sink = NewSink(SinkOptions{
+			Index: b.index, Client: b.api, Relay: "relay-a", Log: log, Metrics: m,
+			Fenced: func(_ string, epoch uint64) { b.gone = append(b.gone, epoch) },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = b.index.Run(ctx) })
+		wg.Go(func() { _ = b.sink.Run(ctx) })
+		synctest.Wait()
+		f(b)
+		cancel()
+		wg.Wait()
+	})
+}
+
+func (b *bench) start(node string, epoch uint64) {
+	b.t.Helper()
+	if err := b.sink.SessionStarted(b.t.Context(), node, epoch); err != nil {
+		b.t.Fatalf("SessionStarted(%s, %d): %v", node, epoch, err)
+	}
+}
+
+// report sends a status document given as JSON and waits until the sink has dealt with it.
+func (b *bench) report(node string, epoch uint64, key wire.Key, doc string) {
+	b.t.Helper()
+	body, err := canon.FromJSON([]byte(doc))
+	if err != nil {
+		b.t.Fatalf("report %s: %v", doc, err)
+	}
+	b.sink.Report(node, epoch, key, body)
+	synctest.Wait()
+}
+
+func (b *bench) counter(name string) uint64 { return b.set.GetOrCreateCounter(name).Get() }
+
+// field walks obj: strings name map entries, ints list elements.
+func field(obj any, path ...any) any {
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			m, _ := obj.(map[string]any)
+			obj = m[p]
+		case int:
+			l, _ := obj.([]any)
+			if p >= len(l) {
+				return nil
+			}
+			obj = l[p]
+		}
+	}
+	return obj
+}
