@@ -8,12 +8,10 @@ import (
 	"github.com/goburrow/modbus"
 )
 
-// Quantities that one request may ask for or carry (Application Protocol V1.1b3, sections 6.1 to 6.12).
+// Quantities that one request may ask for (Application Protocol V1.1b3, sections 6.1 to 6.4).
 const (
-	maxReadBits       = 2000
-	maxReadRegisters  = 125
-	maxWriteBits      = 1968
-	maxWriteRegisters = 123
+	maxReadBits      = 2000
+	maxReadRegisters = 125
 )
 
 // table is one of the four address spaces.
@@ -105,32 +103,17 @@ func readRequest(t table, addr, quantity uint16) *request {
 	return &request{table: t, addr: addr, quantity: quantity, pdu: modbus.ProtocolDataUnit{FunctionCode: t.readFunction(), Data: data}}
 }
 
-// writeCoils writes bits, one with FC 5 and several with FC 15.
-func writeCoils(addr uint16, on []bool) *request {
-	r := &request{table: coils, addr: addr, quantity: uint16(len(on))}
-	head := binary.BigEndian.AppendUint16(nil, addr)
-	if len(on) == 1 {
-		value := uint16(0)
-		if on[0] {
-			value = 0xFF00
-		}
-		r.echo = binary.BigEndian.AppendUint16(head, value)
-		r.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleCoil, Data: r.echo}
-		return r
+// writeCoil writes one coil with FC 5.
+func writeCoil(addr uint16, on bool) *request {
+	value := uint16(0)
+	if on {
+		value = 0xFF00
 	}
-	r.echo = binary.BigEndian.AppendUint16(head, r.quantity)
-	packed := make([]byte, (len(on)+7)/8)
-	for i, b := range on {
-		if b {
-			packed[i/8] |= 1 << (i % 8)
-		}
-	}
-	data := append(bytes.Clone(r.echo), byte(len(packed)))
-	r.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteMultipleCoils, Data: append(data, packed...)}
-	return r
+	echo := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, addr), value)
+	return &request{table: coils, addr: addr, quantity: 1, echo: echo, pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleCoil, Data: echo}}
 }
 
-// writeRegisters writes registers given as big-endian bytes, one with FC 6 and several with FC 16.
+// writeRegisters writes the 1 to 4 registers of a value, given as big-endian bytes, one with FC 6 and several with FC 16.
 func writeRegisters(addr uint16, regs []byte) *request {
 	r := &request{table: holdingRegisters, addr: addr, quantity: uint16(len(regs) / 2)}
 	head := binary.BigEndian.AppendUint16(nil, addr)

@@ -187,10 +187,10 @@ func (p *point) write(v device.Value) (*request, error) {
 	if p.table == coils {
 		switch v.Kind() {
 		case device.KindBool:
-			return writeCoils(p.addr, []bool{v.AsBool()}), nil
+			return writeCoil(p.addr, v.AsBool()), nil
 		case device.KindInt, device.KindUint, device.KindFloat:
 			if x := v.AsFloat(); x == 0 || x == 1 {
-				return writeCoils(p.addr, []bool{x == 1}), nil
+				return writeCoil(p.addr, x == 1), nil
 			}
 		}
 		return nil, fmt.Errorf("%q is neither true nor false, and a coil holds nothing else", v.Text())

@@ -59,13 +59,14 @@ func (s *session) Read(ctx context.Context, points []device.Point, values []devi
 		spans[i], compiled[i] = mp.span, mp
 		values[i] = device.BadValue("not read", now)
 	}
-	for n, b := range s.plan(spans) {
+	blocks := s.plan(spans)
+	for n, b := range blocks {
 		err := s.readBlock(ctx, b, compiled, values)
 		if err == nil {
 			continue
 		}
 		// The device as a whole does not answer: asking for the rest would only cost its neighbours time.
-		for _, rest := range s.plan(spans)[n:] {
+		for _, rest := range blocks[n:] {
 			for _, i := range rest.members {
 				if values[i].Kind() == device.KindNone {
 					values[i] = device.BadValue(err.Error(), time.Now())

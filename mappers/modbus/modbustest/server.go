@@ -1,0 +1,289 @@
+// Package modbustest is a small Modbus TCP server for tests, which can misbehave in the ways real devices and broken
+// gateways do.
+//
+// # Usage
+//
+//	srv := modbustest.Start(t)           // loopback, a free port, closed with the test
+//	srv.Unit(1).SetHolding(40, 0x1234)
+//	srv.Misbehave(modbustest.WrongTransaction)
+//
+// # Concurrency
+//
+// All methods may be called concurrently.
+//
+// # Testing
+//
+// It is hand-written; the driver's conformance suite runs against it and against pymodbus, and both must pass.
+package modbustest
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Fault is a misbehaviour of the server.
+type Fault uint8
+
+// The faults.
+const (
+	None             Fault = iota
+	WrongTransaction       // the reply carries another transaction id
+	WrongUnit              // another unit answers
+	WrongFunction          // the reply is to another function
+	WrongProtocol          // the protocol id is not 0
+	ShortData              // one register too few, and the count agrees with it
+	LongData               // one register too many, and the count agrees with it
+	WrongCount             // the byte count differs from the data
+	HugeLength             // the header announces 65,535 bytes
+	ZeroLength             // the header announces no PDU
+	WrongEcho              // the reply to a write repeats another value
+	ByteWise               // correct, a byte every 2 ms
+	Late                   // correct, after the delay of SetDelay
+	Silent                 // no reply
+	Hangup                 // the connection is closed instead of a reply
+	Duplicate              // correct, twice
+	Garbage                // not Modbus at all
+)
+
+// Unit is the memory of one unit. Addresses beyond Limit are refused with exception 2.
+type Unit struct {
+	srv      *Server
+	coils    map[uint16]bool
+	discrete map[uint16]bool
+	input    map[uint16]uint16
+	holding  map[uint16]uint16
+	limit    int
+	exc      byte
+	silent   bool
+	noSingle bool
+	stuck    bool
+}
+
+// Server is the server.
+type Server struct {
+	t  testing.TB
+	wg sync.WaitGroup
+
+	mu       sync.Mutex
+	addr     string
+	ln       net.Listener
+	conns    map[net.Conn]bool
+	units    map[byte]*Unit
+	fault    Fault
+	delay    time.Duration
+	accepted int
+	log      []Request
+}
+
+// Request is one request as the server saw it.
+type Request struct {
+	Unit     byte
+	Function byte
+	Addr     uint16
+	Quantity uint16 // of reads; the value of FC 5 and 6
+}
+
+// Start listens on loopback until the test ends.
+func Start(t testing.TB) *Server {
+	s := &Server{t: t, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), units: make(map[byte]*Unit)}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Addr returns host:port.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// Port returns the port.
+func (s *Server) Port() int {
+	a, err := net.ResolveTCPAddr("tcp", s.Addr())
+	if err != nil {
+		s.t.Fatalf("modbustest: %v", err)
+	}
+	return a.Port
+}
+
+// Unit returns the memory of a unit, which exists from then on. Other units do not answer.
+func (s *Server) Unit(id byte) *Unit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.units[id]
+	if u == nil {
+		u = &Unit{srv: s, coils: map[uint16]bool{}, discrete: map[uint16]bool{}, input: map[uint16]uint16{}, holding: map[uint16]uint16{}, limit: 65536}
+		s.units[id] = u
+	}
+	return u
+}
+
+// Misbehave sets the fault for all replies from now on.
+func (s *Server) Misbehave(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// SetDelay sets the delay of Late.
+func (s *Server) SetDelay(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = d
+}
+
+// Kill stops listening and breaks all connections.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	if s.ln != nil {
+		_ = s.ln.Close()
+		s.ln = nil
+	}
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// Restart listens again, on the same port.
+func (s *Server) Restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.t.Fatalf("modbustest: %v", err)
+	}
+	s.ln, s.addr = ln, ln.Addr().String()
+	s.wg.Add(1)
+	go s.accept(ln)
+}
+
+// Accepted returns how many connections were accepted so far.
+func (s *Server) Accepted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.accepted
+}
+
+// TakeLog returns the requests seen since the last call.
+func (s *Server) TakeLog() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.log
+	s.log = nil
+	return l
+}
+
+func (s *Server) accept(ln net.Listener) {
+	defer s.wg.Done()
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.ln != ln {
+			s.mu.Unlock()
+			_ = c.Close()
+			return
+		}
+		s.conns[c] = true
+		s.accepted++
+		s.wg.Add(1)
+		s.mu.Unlock()
+		go s.serve(c)
+	}
+}
+
+func (s *Server) serve(c net.Conn) {
+	defer s.wg.Done()
+	defer func() {
+		_ = c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	for {
+		head := make([]byte, 7)
+		if _, err := io.ReadFull(c, head); err != nil {
+			return
+		}
+		pdu := make([]byte, binary.BigEndian.Uint16(head[4:])-1)
+		if _, err := io.ReadFull(c, pdu); err != nil {
+			return
+		}
+		s.mu.Lock()
+		reply, fault, delay := s.answer(head[6], pdu), s.fault, s.delay
+		s.mu.Unlock()
+		if reply == nil {
+			continue
+		}
+		if !send(c, head, reply, fault, delay) {
+			return
+		}
+	}
+}
+
+// send sends a reply with a fault in it; false ends the connection.
+func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
+	head = append([]byte(nil), head...)
+	switch fault {
+	case WrongTransaction:
+		head[1] ^= 0x55
+	case WrongUnit:
+		head[6]++
+	case WrongProtocol:
+		head[3] = 9
+	case WrongFunction:
+		pdu[0]++
+	case ShortData:
+		pdu = pdu[:len(pdu)-2]
+		pdu[1] -= 2
+	case LongData:
+		pdu = append(pdu, 0, 0)
+		pdu[1] += 2
+	case WrongCount:
+		pdu[1] += 2
+	case WrongEcho:
+		pdu[len(pdu)-1] ^= 1
+	case Late:
+		time.Sleep(delay)
+	case Silent:
+		return true
+	case Hangup:
+		return false
+	case Garbage:
+		_, err := c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		return err == nil
+	case None, HugeLength, ZeroLength, ByteWise, Duplicate:
+	}
+	binary.BigEndian.PutUint16(head[4:], uint16(len(pdu)+1))
+	switch fault {
+	case HugeLength:
+		binary.BigEndian.PutUint16(head[4:], 65535)
+	case ZeroLength:
+		binary.BigEndian.PutUint16(head[4:], 0)
+	case Duplicate:
+		if _, err := c.Write(append(append([]byte(nil), head...), pdu...)); err != nil {
+			return false
+		}
+	}
+	out := append(head, pdu...)
+	if fault != ByteWise {
+		_, err := c.Write(out)
+		return err == nil
+	}
+	for i := range out {
+		time.Sleep(2 * time.Millisecond)
+		if _, err := c.Write(out[i : i+1]); err != nil {
+			return false
+		}
+	}
+	return true
+}

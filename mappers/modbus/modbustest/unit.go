@@ -1,0 +1,142 @@
+package modbustest
+
+import "encoding/binary"
+
+// with changes the unit under the server's lock.
+func (u *Unit) with(f func()) {
+	u.srv.mu.Lock()
+	defer u.srv.mu.Unlock()
+	f()
+}
+
+// SetHolding sets holding registers from addr on.
+func (u *Unit) SetHolding(addr uint16, v ...uint16) {
+	u.with(func() {
+		for i, x := range v {
+			u.holding[addr+uint16(i)] = x
+		}
+	})
+}
+
+// Holding returns a holding register.
+func (u *Unit) Holding(addr uint16) (v uint16) {
+	u.with(func() { v = u.holding[addr] })
+	return v
+}
+
+// SetInput sets input registers from addr on.
+func (u *Unit) SetInput(addr uint16, v ...uint16) {
+	u.with(func() {
+		for i, x := range v {
+			u.input[addr+uint16(i)] = x
+		}
+	})
+}
+
+// SetCoil sets a coil.
+func (u *Unit) SetCoil(addr uint16, v bool) { u.with(func() { u.coils[addr] = v }) }
+
+// Coil returns a coil.
+func (u *Unit) Coil(addr uint16) (v bool) {
+	u.with(func() { v = u.coils[addr] })
+	return v
+}
+
+// SetDiscrete sets a discrete input.
+func (u *Unit) SetDiscrete(addr uint16, v bool) { u.with(func() { u.discrete[addr] = v }) }
+
+// SetLimit makes addresses from n on unknown to the unit.
+func (u *Unit) SetLimit(n int) { u.with(func() { u.limit = n }) }
+
+// SetException makes the unit refuse everything with a code; 0 ends that.
+func (u *Unit) SetException(code byte) { u.with(func() { u.exc = code }) }
+
+// SetSilent makes the unit not answer, as one that is switched off behind a gateway.
+func (u *Unit) SetSilent(on bool) { u.with(func() { u.silent = on }) }
+
+// SetNoSingle makes the unit refuse FC 5 and 6.
+func (u *Unit) SetNoSingle(on bool) { u.with(func() { u.noSingle = on }) }
+
+// SetStuck makes the unit accept writes without changing anything.
+func (u *Unit) SetStuck(on bool) { u.with(func() { u.stuck = on }) }
+
+// answer serves a request; nil means no reply. The server's lock is held.
+func (s *Server) answer(id byte, pdu []byte) []byte {
+	if len(pdu) < 5 {
+		return []byte{pdu[0] | 0x80, 3}
+	}
+	fc, addr, n := pdu[0], binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
+	s.log = append(s.log, Request{Unit: id, Function: fc, Addr: addr, Quantity: n})
+	u := s.units[id]
+	if u == nil || u.silent {
+		return nil
+	}
+	quantity := int(n)
+	if fc == 5 || fc == 6 {
+		quantity = 1
+	}
+	switch {
+	case u.exc != 0:
+		return []byte{fc | 0x80, u.exc}
+	case u.noSingle && (fc == 5 || fc == 6):
+		return []byte{fc | 0x80, 1}
+	case int(addr)+quantity > u.limit:
+		return []byte{fc | 0x80, 2}
+	}
+	switch fc {
+	case 1:
+		return bits(fc, u.coils, addr, quantity)
+	case 2:
+		return bits(fc, u.discrete, addr, quantity)
+	case 3:
+		return words(fc, u.holding, addr, quantity)
+	case 4:
+		return words(fc, u.input, addr, quantity)
+	}
+	if !u.stuck {
+		u.write(fc, addr, quantity, pdu)
+	}
+	return append([]byte(nil), pdu[:5]...)
+}
+
+func (u *Unit) write(fc byte, addr uint16, quantity int, pdu []byte) {
+	switch fc {
+	case 5:
+		u.coils[addr] = pdu[3] == 0xFF
+	case 6:
+		u.holding[addr] = binary.BigEndian.Uint16(pdu[3:])
+	case 15:
+		for i := range quantity {
+			u.coils[addr+uint16(i)] = pdu[6+i/8]>>(i%8)&1 == 1
+		}
+	case 16:
+		for i := range quantity {
+			u.holding[addr+uint16(i)] = binary.BigEndian.Uint16(pdu[6+2*i:])
+		}
+	}
+}
+
+func bits(fc byte, m map[uint16]bool, addr uint16, n int) []byte {
+	if n < 1 || n > 2000 {
+		return []byte{fc | 0x80, 3}
+	}
+	out := make([]byte, 2+(n+7)/8)
+	out[0], out[1] = fc, byte(len(out)-2)
+	for i := range n {
+		if m[addr+uint16(i)] {
+			out[2+i/8] |= 1 << (i % 8)
+		}
+	}
+	return out
+}
+
+func words(fc byte, m map[uint16]uint16, addr uint16, n int) []byte {
+	if n < 1 || n > 125 {
+		return []byte{fc | 0x80, 3}
+	}
+	out := []byte{fc, byte(2 * n)}
+	for i := range n {
+		out = binary.BigEndian.AppendUint16(out, m[addr+uint16(i)])
+	}
+	return out
+}
