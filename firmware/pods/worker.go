@@ -55,6 +55,7 @@ type worker struct {
 type sharedState struct {
 	desired *desiredPod
 	cancel  context.CancelFunc // ends the sync that is under way
+	state   *PodState          // for List; nil until a status was made
 }
 
 func newWorker(m *Manager, uid string) *worker {
@@ -302,6 +303,7 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, failed: w.failed, before: w.status,
 		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	})
+	w.publish(d)
 	doc := &corev1.PodReport{Status: w.status}
 	b, err := doc.MarshalMsg(nil)
 	if err != nil || bytes.Equal(b, w.reported) {

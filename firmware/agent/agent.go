@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/skerry/skerry"
+	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/config"
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/devices"
+	"github.com/skerry/skerry/firmware/health"
+	"github.com/skerry/skerry/firmware/identity"
+	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/pods"
+	"github.com/skerry/skerry/firmware/store"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/mappers/all"
+)
+
+// Agent is a running skerryd. It lives for one call of Run.
+type Agent struct {
+	cfg     config.Config
+	log     *slog.Logger
+	started time.Time
+
+	store   *store.Store
+	desired *store.Desired
+	outbox  *store.Outbox
+	events  *recorder
+	link    *link.Client
+	runtime *cri.Client
+	pods    *pods.Manager
+	devices *devices.Host
+	metrics *meters
+}
+
+// Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
+// gateway's identity, or a store that cannot be opened.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	a := &Agent{cfg: cfg, log: log, started: time.Now()}
+	if cfg.Memory.Limit > 0 {
+		debug.SetMemoryLimit(int64(cfg.Memory.Limit))
+	}
+	if err := a.checkIdentity(); err != nil {
+		return err
+	}
+	if err := a.openStore(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err := a.store.Close(); err != nil {
+			log.Error("closing the store: what was not yet written is lost", "error", err)
+		}
+	}()
+	if err := a.build(); err != nil {
+		return err
+	}
+	log.Info("the agent is starting", "node", cfg.Node.Name, "version", skerry.Version, "relays", cfg.Relay.Addresses,
+		"held", len(a.desired.List(wire.KindPod)), "devices", len(a.desired.List(wire.KindDevice)))
+	supervise(ctx, log, a.metrics.restarted, a.tasks()...)
+	a.runtime.Close()
+	log.Info("the agent has stopped; pods go on running", "node", cfg.Node.Name)
+	return nil
+}
+
+// checkIdentity refuses to run under another name than the one this gateway was enrolled with. No identity yet is no
+// error: pods and devices that the store knows run all the same, and the link says what to do.
+func (a *Agent) checkIdentity() error {
+	id, err := identity.Load(a.cfg.IdentityDir)
+	switch {
+	case errors.Is(err, identity.ErrNotEnrolled):
+		a.log.Warn("this gateway has not joined yet: run `skerryd join --token TOKEN`; the token comes from `skerryctl token create --node "+a.cfg.Node.Name+"`",
+			"identityDir", a.cfg.IdentityDir)
+		return nil
+	case err != nil:
+		a.log.Error("the identity cannot be read; the agent goes on from its store, but cannot reach the relay", "error", err)
+		return nil
+	}
+	if id.Node() != a.cfg.Node.Name {
+		return fmt.Errorf("node.name is %q, but this gateway joined as %q (%s): set node.name to %q, or join anew with a token for %q",
+			a.cfg.Node.Name, id.Node(), a.cfg.IdentityDir, id.Node(), a.cfg.Node.Name)
+	}
+	return nil
+}
+
+func (a *Agent) openStore(ctx context.Context) error {
+	if err := os.MkdirAll(a.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make dataDir %s: %w", a.cfg.DataDir, err)
+	}
+	sealer, err := store.OpenKeyFile(filepath.Join(a.cfg.DataDir, "seal.key"))
+	if err != nil {
+		return fmt.Errorf("the key of the store: %w", err)
+	}
+	a.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(a.cfg.DataDir, "store"), Sealer: sealer, Log: a.log, Window: a.cfg.Store.Window})
+	if err != nil {
+		return fmt.Errorf("open the store in %s: %w", a.cfg.DataDir, err)
+	}
+	a.desired, err = store.NewDesired(a.store)
+	if err == nil {
+		a.outbox, err = store.NewOutbox(a.store, store.OutboxLimits{})
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("read the store in %s: %w", a.cfg.DataDir, err), a.store.Close())
+	}
+	return nil
+}
+
+func (a *Agent) build() error {
+	cfg := a.cfg
+	a.events = newRecorder(a.outbox, a.log)
+	a.link = link.New(link.Options{
+		Addresses: cfg.Relay.Addresses,
+		TLS:       a.tls,
+		Node:      cfg.Node.Name, Version: skerry.Version,
+		Desired: a.desired, Outbox: a.outbox,
+		Log:       a.log.With("part", "link"),
+		Heartbeat: cfg.Relay.Heartbeat, MaxBackoff: cfg.Relay.MaxBackoff,
+	})
+	a.runtime = cri.New(cri.Options{Socket: cfg.Runtime.Endpoint})
+	var err error
+	if cfg.Pods.Enabled {
+		if a.pods, err = a.newPods(); err != nil {
+			return err
+		}
+	}
+	if cfg.Devices.Enabled {
+		if a.devices, err = a.newDevices(); err != nil {
+			return err
+		}
+	}
+	a.metrics = newMeters(a)
+	return nil
+}
+
+func (a *Agent) tls() (*tls.Config, error) {
+	id, err := identity.Load(a.cfg.IdentityDir)
+	if err != nil {
+		return nil, err
+	}
+	return id.TLSConfig()
+}
+
+func (a *Agent) newPods() (*pods.Manager, error) {
+	facts := board.Describe()
+	return pods.New(pods.Options{
+		Node: a.cfg.Node.Name, Runtime: a.runtime, Socket: a.runtime.Socket(),
+		Desired: a.desired,
+		Watch:   func(kinds ...wire.Kind) pods.Watch { return a.desired.Watch(kinds...) },
+		Reports: a.link, Events: a.events,
+		Dir: a.cfg.Pods.RootDir, LogDir: a.cfg.Pods.LogDir,
+		Log:          a.log.With("part", "pods"),
+		CgroupParent: a.cfg.Runtime.CgroupParent,
+		Version:      "v0.0.0-skerry." + skerry.Version,
+		RouteTo:      a.cfg.Relay.Addresses,
+		NodeInfo:     nodeInfo(facts),
+		MaxPods:      int64(a.cfg.Pods.Max),
+	})
+}
+
+func (a *Agent) newDevices() (*devices.Host, error) {
+	return devices.New(devices.Options{
+		Drivers: all.Drivers(),
+		Desired: a.desired,
+		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
+		Reports: a.link, Events: a.events,
+		Twins: twins{a.store},
+		Log:   a.log.With("part", "devices"),
+	})
+}
+
+func (a *Agent) tasks() []task {
+	srv := &health.Server{Address: a.cfg.Metrics.Address, Socket: a.cfg.Socket, Metrics: a.metrics.write, Status: a.status, Log: a.log.With("part", "health")}
+	list := []task{
+		{"store", a.store.Run},
+		{"health", srv.Run},
+		{"link", a.link.Run},
+	}
+	if a.pods != nil {
+		list = append(list, task{"pods", a.pods.Run})
+	}
+	if a.devices != nil {
+		list = append(list, task{"devices", a.devices.Run})
+	}
+	return list
+}

@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"io"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/skerry/skerry"
+)
+
+// meters are the agent's Prometheus metrics. Most are read off the parts when they are asked for.
+type meters struct {
+	set   *metrics.Set
+	agent *Agent
+}
+
+func newMeters(a *Agent) *meters {
+	m := &meters{set: metrics.NewSet(), agent: a}
+	gauge := func(name string, read func() float64) { m.set.NewGauge(name, read) }
+	gauge(`skerry_agent_info{version="`+skerry.Version+`",node="`+a.cfg.Node.Name+`"}`, func() float64 { return 1 })
+	gauge("skerry_link_connected", func() float64 { return oneIf(a.link.Status().Connected) })
+	gauge("skerry_link_in_sync", func() float64 { return oneIf(a.link.Status().InSync) })
+	gauge("skerry_link_sessions_total", func() float64 { return float64(a.link.Status().Sessions) })
+	gauge("skerry_link_attempts_total", func() float64 { return float64(a.link.Status().Attempts) })
+	gauge("skerry_link_sent_bytes_total", func() float64 { return float64(a.link.Status().BytesSent) })
+	gauge("skerry_link_received_bytes_total", func() float64 { return float64(a.link.Status().BytesReceived) })
+	gauge("skerry_link_objects_received_total", func() float64 { return float64(a.link.Status().ObjectsReceived) })
+	gauge("skerry_link_reports_sent_total", func() float64 { return float64(a.link.Status().ReportsSent) })
+	gauge("skerry_link_reports_pending", func() float64 { return float64(a.link.Status().ReportsPending) })
+	gauge("skerry_store_objects", func() float64 { return float64(a.desired.Len()) })
+	gauge("skerry_store_writable", func() float64 { return oneIf(a.store.Err() == nil) })
+	gauge("skerry_store_written_bytes_total", func() float64 { return float64(a.store.Metrics().BytesWritten) })
+	gauge("skerry_store_syncs_total", func() float64 { return float64(a.store.Metrics().Syncs) })
+	gauge("skerry_outbox_pending", func() float64 { return float64(a.outbox.Stats().Pending) })
+	gauge("skerry_outbox_dropped_total", func() float64 { return float64(a.outbox.Stats().Dropped) })
+	if a.pods != nil {
+		gauge("skerry_pods", func() float64 { return float64(a.pods.Status().Pods) })
+		gauge("skerry_runtime_up", func() float64 { return oneIf(a.pods.Status().RuntimeReady) })
+	}
+	if a.devices != nil {
+		gauge("skerry_devices", func() float64 { return float64(len(a.devices.Status())) })
+		gauge("skerry_devices_online", func() float64 {
+			n := 0
+			for _, d := range a.devices.Status() {
+				if d.State == "online" {
+					n++
+				}
+			}
+			return float64(n)
+		})
+	}
+	return m
+}
+
+func (m *meters) restarted(part string) {
+	m.set.GetOrCreateCounter(`skerry_part_restarts_total{part="` + part + `"}`).Inc()
+}
+
+func (m *meters) write(w io.Writer) {
+	m.set.WritePrometheus(w)
+	metrics.WriteProcessMetrics(w)
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

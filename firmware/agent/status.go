@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/skerry/skerry"
+	"github.com/skerry/skerry/firmware/devices"
+	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/mappers/device"
+)
+
+// Status is the whole state of an agent as `skerryd status` and the status socket tell it.
+type Status struct {
+	Node    string         `json:"node"`
+	Version string         `json:"version"`
+	Started time.Time      `json:"started"`
+	PID     int            `json:"pid"`
+	Link    link.Status    `json:"link"`
+	Store   StoreStatus    `json:"store"`
+	Pods    []PodStatus    `json:"pods"`
+	Devices []DeviceStatus `json:"devices"`
+	Runtime string         `json:"runtime"` // name and version, or why the container runtime cannot be used
+	Memory  MemoryStatus   `json:"memory"`
+}
+
+// StoreStatus says whether what is promised can be kept.
+type StoreStatus struct {
+	Objects       int    `json:"objects"`       // desired objects held
+	Error         string `json:"error"`         // why the store cannot be written now
+	Recovered     string `json:"recovered"`     // what was found damaged at the start
+	OutboxPending int    `json:"outboxPending"` // events that wait for the relay
+	OutboxDropped uint64 `json:"outboxDropped"` // events given up because the outbox was full
+}
+
+// PodStatus is one pod on this gateway.
+type PodStatus struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Phase     string `json:"phase"`
+	Ready     string `json:"ready"` // "1/2"
+	Restarts  int    `json:"restarts"`
+	Reason    string `json:"reason"`
+}
+
+// DeviceStatus is one device on this gateway.
+type DeviceStatus struct {
+	Namespace  string    `json:"namespace"`
+	Name       string    `json:"name"`
+	Protocol   string    `json:"protocol"`
+	State      string    `json:"state"`
+	Points     int       `json:"points"`
+	Good       int       `json:"good"` // points whose quality is good
+	LastOnline time.Time `json:"lastOnline"`
+	Reason     string    `json:"reason"`
+}
+
+// MemoryStatus is what the kernel accounts to the agent.
+type MemoryStatus struct {
+	RSSBytes int64 `json:"rssBytes"`
+	PSSBytes int64 `json:"pssBytes"`
+}
+
+func (a *Agent) status() any {
+	s := Status{
+		Node: a.cfg.Node.Name, Version: skerry.Version, Started: a.started, PID: os.Getpid(),
+		Link: a.link.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(),
+	}
+	if a.pods != nil {
+		if p := a.pods.Status(); p.RuntimeReady {
+			s.Runtime = p.Runtime
+		} else {
+			s.Runtime = "NOT READY: " + p.RuntimeError
+		}
+		for _, p := range a.pods.List() {
+			s.Pods = append(s.Pods, PodStatus{
+				Namespace: p.Namespace, Name: p.Name, Phase: p.Phase, Restarts: p.Restarts,
+				Ready: fmt.Sprintf("%d/%d", p.Ready, p.Containers), Reason: p.Reason,
+			})
+		}
+	}
+	if a.devices != nil {
+		for _, d := range a.devices.Status() {
+			s.Devices = append(s.Devices, deviceStatus(d))
+		}
+	}
+	return s
+}
+
+func deviceStatus(d devices.DeviceState) DeviceStatus {
+	out := DeviceStatus{Namespace: d.Namespace, Name: d.Name, Protocol: d.Protocol, State: d.State, Points: len(d.Properties), LastOnline: d.LastOnline}
+	for _, p := range d.Properties {
+		if p.Quality == device.Good {
+			out.Good++
+		}
+	}
+	if !d.Ready {
+		out.Reason = strings.TrimSuffix(d.Reason+": "+d.Message, ": ")
+	}
+	return out
+}
+
+func (a *Agent) storeStatus() StoreStatus {
+	out := a.outbox.Stats()
+	s := StoreStatus{Objects: a.desired.Len(), Recovered: a.store.Recovery().String(), OutboxPending: out.Pending, OutboxDropped: out.Dropped}
+	if err := a.store.Err(); err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+// memory reads what proc(5) calls smaps_rollup; zero where the kernel does not have it.
+func memory() MemoryStatus {
+	var m MemoryStatus
+	b, err := os.ReadFile("/proc/self/smaps_rollup")
+	if err != nil {
+		return m
+	}
+	for line := range strings.Lines(string(b)) {
+		name, rest, _ := strings.Cut(line, ":")
+		f := strings.Fields(rest)
+		if len(f) == 0 {
+			continue
+		}
+		kb, err := strconv.ParseInt(f[0], 10, 64)
+		switch {
+		case err != nil:
+		case name == "Rss":
+			m.RSSBytes = kb << 10
+		case name == "Pss":
+			m.PSSBytes = kb << 10
+		}
+	}
+	return m
+}
+
+// Print writes the status for a person: first what is wrong, then the tables.
+func (s Status) Print(w io.Writer, now time.Time) {
+	fmt.Fprintf(w, "node      %s   skerryd %s, up %s, %.1f MB\n", s.Node, s.Version, age(now, s.Started), float64(s.Memory.PSSBytes)/1e6)
+	switch l := s.Link; {
+	case l.Connected && l.InSync:
+		fmt.Fprintf(w, "relay     connected to %s for %s, in sync\n", l.Address, age(now, l.Since))
+	case l.Connected:
+		fmt.Fprintf(w, "relay     connected to %s for %s, catching up\n", l.Address, age(now, l.Since))
+	default:
+		fmt.Fprintf(w, "relay     NOT CONNECTED: %s\n", l.LastError)
+	}
+	fmt.Fprintf(w, "store     %d objects, %d events waiting, %d dropped\n", s.Store.Objects, s.Store.OutboxPending, s.Store.OutboxDropped)
+	if s.Store.Error != "" {
+		fmt.Fprintf(w, "          CANNOT WRITE: %s\n", s.Store.Error)
+	}
+	if s.Store.Recovered != "" {
+		fmt.Fprintf(w, "          recovered at the start: %s\n", s.Store.Recovered)
+	}
+	fmt.Fprintf(w, "runtime   %s\n", s.Runtime)
+	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	if len(s.Pods) > 0 {
+		fmt.Fprintln(t, "\nPOD\tREADY\tPHASE\tRESTARTS\tREASON")
+		for _, p := range s.Pods {
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%d\t%s\n", p.Namespace, p.Name, p.Ready, p.Phase, p.Restarts, p.Reason)
+		}
+	}
+	if len(s.Devices) > 0 {
+		fmt.Fprintln(t, "\nDEVICE\tPROTOCOL\tSTATE\tGOOD\tLAST ONLINE\tREASON")
+		for _, d := range s.Devices {
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%d/%d\t%s\t%s\n", d.Namespace, d.Name, d.Protocol, d.State, d.Good, d.Points, age(now, d.LastOnline), d.Reason)
+		}
+	}
+	t.Flush()
+}
+
+func age(now, then time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	d := now.Sub(then)
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
