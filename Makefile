@@ -67,6 +67,7 @@ test-contract:
 	$(call say,contract tests against the CRI API and the KubeEdge API)
 	@cd hil-tests/contract/cri && go test ./...
 	@cd hil-tests/contract/kubeedge && go test ./...
+	@cd hil-tests/kube && go test ./pki
 
 test-integration: rig
 	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)

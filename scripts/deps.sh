@@ -6,7 +6,7 @@ set -euo pipefail
 case "${1:-}" in
 rig) want="containerd runc containernetworking-plugins iptables iproute2 python3 python3-pymodbus git" ;;
 arm) want="qemu-user-static" ;;
-qemu) want="qemu-system-arm cpio kmod" ;;
+qemu) want="qemu-system-arm cpio kmod socat" ;;
 *) echo "usage: $0 rig|arm|qemu" >&2; exit 2 ;;
 esac
 
