@@ -24,6 +24,9 @@ const (
 // (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, Length-Prefixed-Message).
 const frameHeader = 5
 
+// deadlineSlack is how much before our deadline a runtime may end a call because of it.
+const deadlineSlack = 20 * time.Millisecond
+
 // readStep bounds how far a buffer grows ahead of the bytes that have arrived.
 const readStep = 64 << 10
 
@@ -128,9 +131,12 @@ func (c *Client) send(ctx context.Context, path string, req Message) (*http.Resp
 }
 
 // failed returns the Error of a call that failed on this side; a context that ended is the reason whatever
-// net/http made of it.
+// net/http made of it. The runtime keeps the same deadline and its reset of the stream can overtake our timer.
 func (c *Client) failed(ctx context.Context, method string, code Code, err error) error {
+	deadline, ok := ctx.Deadline()
 	switch ctxErr := ctx.Err(); {
+	case ctxErr == nil && code == ErrUnavailable && ok && time.Until(deadline) < deadlineSlack:
+		code, err = ErrDeadlineExceeded, context.DeadlineExceeded
 	case errors.Is(ctxErr, context.DeadlineExceeded):
 		code, err = ErrDeadlineExceeded, ctxErr
 	case ctxErr != nil:
