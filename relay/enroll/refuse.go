@@ -1,0 +1,40 @@
+package enroll
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire/join"
+)
+
+// Refusals, each with the remedy as the operator would type it.
+
+func refuse(code join.Code, remedy, format string, args ...any) *join.Refusal {
+	return &join.Refusal{Code: code, Message: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+func createAnother(node string) string {
+	return fmt.Sprintf("create another with `skerryctl token create --node %s`", node)
+}
+
+func refuseUnknown() *join.Refusal {
+	return refuse(join.CodeUnknownToken, "create one with `skerryctl token create --node NAME`, on this relay's cluster",
+		"the join token is not known: it was deleted, altered, or belongs to another installation")
+}
+
+func refuseExpired(t TokenInfo) *join.Refusal {
+	return refuse(join.CodeExpired, createAnother(t.Node), "the join token %s expired at %s by the relay's clock", t.ID, t.Expires.UTC().Format(time.RFC3339))
+}
+
+func refuseWrongNode(of, asked string) *join.Refusal {
+	return refuse(join.CodeWrongNode, createAnother(asked), "the join token is for node %q, not for %q", of, asked)
+}
+
+func refuseUsed(t TokenInfo) *join.Refusal {
+	return refuse(join.CodeUsed, createAnother(t.Node)+"; if nobody should have used it, revoke the node first",
+		"the join token %s was used by another key at %s: by another machine, or by this gateway before its identity folder was lost", t.ID, t.BoundAt.UTC().Format(time.RFC3339))
+}
+
+func refuseRevoked(node string) *join.Refusal {
+	return refuse(join.CodeRevoked, fmt.Sprintf("if that was a mistake: `skerryctl node restore %s`", node), "node %q is revoked", node)
+}

@@ -1,0 +1,200 @@
+package enroll
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry/firmware/wire/join"
+)
+
+// DefaultLifetime is how long a gateway's certificate is valid.
+const DefaultLifetime = 90 * 24 * time.Hour
+
+// requestTimeout bounds what one request may cost: a read and a write at the API server, and a signature.
+const requestTimeout = 20 * time.Second
+
+// Options configures a Server. Client and CA are required.
+type Options struct {
+	Client   kubernetes.Interface
+	CA       *CA
+	Revoked  func(node string) bool // default: no node is
+	Lifetime time.Duration          // of a gateway's certificate; default DefaultLifetime
+	// PerSource is how many requests a second one source address may make, on average; default 5, with bursts of 20. Many
+	// gateways may share an address behind NAT: they are told to come again, and do.
+	PerSource float64
+	Log       *slog.Logger
+	Now       func() time.Time // default time.Now
+}
+
+// Server answers POST /v1/enroll.
+type Server struct {
+	opts   Options
+	tokens *Tokens
+	limit  *limiter
+	slots  chan struct{}
+}
+
+// NewServer returns the handler. It keeps no state that another replica would need.
+func NewServer(o Options) *Server {
+	if o.Revoked == nil {
+		o.Revoked = func(string) bool { return false }
+	}
+	if o.Lifetime <= 0 {
+		o.Lifetime = DefaultLifetime
+	}
+	if o.PerSource <= 0 {
+		o.PerSource = 5
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Server{
+		opts: o, tokens: NewTokens(o.Client, o.Now),
+		limit: newLimiter(o.PerSource, 20),
+		slots: make(chan struct{}, 16),
+	}
+}
+
+// ServeHTTP takes a join.Request and answers with a join.Response or a join.Refusal.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != join.Path {
+		http.NotFound(w, r)
+		return
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		s.refuse(w, r, "", http.StatusMethodNotAllowed, refuse(join.CodeBadRequest, "", "only POST is served here"))
+		return
+	}
+	source := sourceOf(r.RemoteAddr)
+	if !s.limit.allow(source, s.opts.Now()) {
+		s.busy(w, r)
+		return
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		s.busy(w, r)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, join.MaxBody))
+	if err != nil {
+		s.refuse(w, r, "", http.StatusBadRequest, refuse(join.CodeBadRequest, "", "the request could not be read, or is larger than %d bytes", join.MaxBody))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	resp, node, err := s.enroll(ctx, body)
+	if err != nil {
+		s.fail(w, r, node, err)
+		return
+	}
+	s.opts.Log.Info("node joined", "node", resp.Node, "source", source)
+	s.write(w, http.StatusOK, resp)
+}
+
+func (s *Server) busy(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Retry-After", "2")
+	s.refuse(w, r, "", http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many join requests"))
+}
+
+// enroll judges one request. node is returned as far as it is known, for the log.
+func (s *Server) enroll(ctx context.Context, body []byte) (resp *join.Response, node string, err error) {
+	req, key, refusal := parseRequest(body)
+	if refusal != nil {
+		return nil, req.Node, refusal
+	}
+	if err := s.tokens.bind(ctx, req, keyHash(key)); err != nil {
+		return nil, req.Node, err
+	}
+	// Only after the token is proven: whether a node is revoked is nobody else's business.
+	if s.opts.Revoked(req.Node) {
+		return nil, req.Node, refuseRevoked(req.Node)
+	}
+	cert, err := s.opts.CA.issueNode(req.Node, key, s.opts.Now(), s.opts.Lifetime)
+	if err != nil {
+		return nil, req.Node, err
+	}
+	resp = &join.Response{Node: req.Node, Chain: [][]byte{cert.Raw}, Time: s.opts.Now().UTC()}
+	for _, c := range s.opts.CA.roots {
+		resp.Roots = append(resp.Roots, c.Raw)
+	}
+	return resp, req.Node, nil
+}
+
+// parseRequest checks what the request shows by itself: its shape, and that its sender has the key.
+func parseRequest(body []byte) (req join.Request, key *ecdsa.PublicKey, _ *join.Refusal) {
+	if err := json.Unmarshal(body, &req); err != nil {
+		return join.Request{}, nil, refuse(join.CodeBadRequest, "update the agent, or check what sends to this address", "the request is not a join request")
+	}
+	if !join.ValidID(req.TokenID) || len(req.Secret) != join.SecretSize {
+		return join.Request{}, nil, refuse(join.CodeBadRequest, "", "the request has no token, or one of another format")
+	}
+	if len(validation.IsDNS1123Subdomain(req.Node)) > 0 {
+		return join.Request{}, nil, refuse(join.CodeBadRequest, "", "the request names no node, or one that Kubernetes would not accept")
+	}
+	csr, err := x509.ParseCertificateRequest(req.CSR)
+	if err != nil {
+		return req, nil, refuse(join.CodeBadRequest, "", "the certificate request cannot be parsed")
+	}
+	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return req, nil, refuse(join.CodeBadKey, "", "the certificate request is not for an ECDSA P-256 key")
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return req, nil, refuse(join.CodeBadProof, "", "the certificate request is not signed by its own key")
+	}
+	return req, key, nil
+}
+
+// keyHash names a public key: SHA-256 of its SubjectPublicKeyInfo, in hex.
+func keyHash(key *ecdsa.PublicKey) string {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil { // not for a key that was just parsed
+		panic(err)
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, node string, err error) {
+	var refusal *join.Refusal
+	if errors.As(err, &refusal) {
+		s.refuse(w, r, node, refusal.Code.Status(), refusal)
+		return
+	}
+	s.opts.Log.Error("a join request could not be judged; the gateway will try again", "node", node, "error", err)
+	w.Header().Set("Retry-After", "5")
+	s.write(w, join.CodeUnavailable.Status(), refuse(join.CodeUnavailable, "try again; the relay's log says more", "the relay cannot reach Kubernetes"))
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, node string, status int, refusal *join.Refusal) {
+	s.opts.Log.Warn("join request refused", "node", node, "source", sourceOf(r.RemoteAddr), "code", refusal.Code, "reason", refusal.Message)
+	s.write(w, status, refusal)
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.opts.Log.Debug("the answer to a join request was not taken", "error", err)
+	}
+}
