@@ -115,8 +115,10 @@ func (w *worker) armFlush(now time.Time) {
 // flush hands changed reported values to the store; they are durable within its window.
 func (w *worker) flush() {
 	var records []TwinRecord
+	var changed []*propertyTwin
 	for name, t := range w.twins {
 		if t.dirty {
+			changed = append(changed, t)
 			records = append(records, w.record(name, t))
 		}
 	}
@@ -124,6 +126,10 @@ func (w *worker) flush() {
 		return
 	}
 	if err := w.host.opt.Twins.CommitLazy(records); err != nil {
+		for _, t := range changed {
+			t.dirty = true
+		}
+		w.armFlush(time.Now())
 		w.commitFailed(err)
 		return
 	}

@@ -1,0 +1,238 @@
+package devices
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
+)
+
+func TestBadManifests(t *testing.T) {
+	with := func(prop string) string { return deviceDoc("1", tempProp, prop) }
+	for name, c := range map[string]struct {
+		doc, reason, message string
+		polls                bool // the good property goes on
+	}{
+		"missing model": {strings.Replace(with(onProp), `"name": "m"`, `"name": "nope"`, 1), "ModelNotFound",
+			`spec.deviceModelRef.name: "nope": there is no such DeviceModel in namespace "ns": create it, or correct the name`, false},
+		"unknown protocol": {strings.Replace(with(onProp), `"protocolName": "fake"`, `"protocolName": "canbus"`, 1), "UnknownProtocol",
+			`spec.protocol.protocolName: "canbus": this agent has no driver for it; allowed: fake`, false},
+		"bad configData": {strings.Replace(with(onProp), `"id": "1"`, `"idd": "1"`, 1), "InvalidConfig",
+			`spec.protocol.configData.idd: unknown field; allowed: id`, false},
+		"unknown property": {with(`{"name": "x", "visitors": {"configData": {"cell": "x"}}}`), "UnknownProperty",
+			`spec.properties[x]: DeviceModel "m" has no such property; allowed: on, set, temp`, true},
+		"property twice": {with(`{"name": "temp", "visitors": {"configData": {"cell": "x"}}}`), "DuplicateProperty",
+			`spec.properties[temp]: the property is listed twice`, true},
+		"bad visitor": {with(`{"name": "on", "visitors": {"configData": {"cel": "x"}}}`), "InvalidVisitor",
+			`spec.properties[on].visitors.configData.cel: unknown field`, true},
+		"other protocol in the visitor": {with(`{"name": "on", "visitors": {"protocolName": "opcua", "configData": {"cell": "o"}}}`), "InvalidVisitor",
+			`spec.properties[on].visitors.protocolName: "opcua": differs from the device's protocol`, true},
+		"desired not of the type": {with(setProp("hot")), "InvalidDesired", `spec.properties[set].desired.value: "hot" is not an INT`, true},
+		"desired above maximum":   {with(setProp("101")), "InvalidDesired", `"101" is above the DeviceModel's maximum 100`, true},
+		"desired below minimum":   {with(setProp("-1")), "InvalidDesired", `"-1" is below the DeviceModel's minimum 0`, true},
+		"desired of a read-only property": {deviceDoc("1", strings.Replace(tempProp, `"visitors"`, `"desired": {"value": "1"}, "visitors"`, 1)), "InvalidDesired",
+			`the DeviceModel says that the property is ReadOnly`, true},
+		"cycle too short": {deviceDoc("1", strings.Replace(tempProp, `100`, `1`, 1)), "InvalidCycle",
+			`spec.properties[temp].collectCycle: 1: is out of range, 1s is used; allowed: 0 (default), or 10 to`, true},
+		"pushMethod": {with(strings.Replace(onProp, `"visitors"`, `"pushMethod": {"mqtt": {"qos": 1}}, "visitors"`, 1)), "NotSupported",
+			`spec.properties[on].pushMethod: is not supported yet`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(w *world) {
+				w.apply(wire.KindDevice, "d", c.doc)
+				w.start()
+				defer w.stop()
+				got := w.condition("Valid")
+				if got.Status != "False" || got.Reason != c.reason || !strings.Contains(got.Message, c.message) || got.ObservedGeneration != 1 {
+					t.Errorf("condition %+v", got)
+				}
+				if c.polls {
+					if w.twin("temp").Reported.Value != "21.5" {
+						t.Errorf("the good property is not polled: %+v", w.last())
+					}
+				} else if w.condition("Ready").Reason != "InvalidDevice" || w.last().DeviceStatus.State != "unknown" {
+					t.Errorf("ready %+v", w.condition("Ready"))
+				}
+				if len(w.fake.Writes("1")) != 0 {
+					t.Errorf("writes %v", w.fake.Writes("1"))
+				}
+				n := w.count()
+				w.settle(30 * time.Second)
+				if w.count() > n {
+					t.Errorf("%d reports while nothing changes", w.count()-n)
+				}
+				// The cause is gone: no restart needed.
+				w.apply(wire.KindDevice, "d", deviceDoc("2", tempProp, setProp("50")))
+				w.settle(time.Second)
+				if w.condition("Valid").Status != "True" || w.condition("Ready").Status != "True" || w.twin("set").Reported.Value != "50" {
+					t.Errorf("after the fix: %+v", w.last())
+				}
+			})
+		})
+	}
+}
+
+func TestModelArrivesLater(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDeviceModel, "m", "")
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp, setProp("200")))
+		w.start()
+		defer w.stop()
+		if w.condition("Valid").Reason != "ModelNotFound" {
+			t.Errorf("condition %+v", w.condition("Valid"))
+		}
+		w.apply(wire.KindDeviceModel, "m", modelDoc)
+		w.settle(time.Second)
+		if w.twin("temp").Reported.Value != "21.5" || w.twin("set").ObservedDesired.Metadata.Outcome != "refused" {
+			t.Errorf("after the model came: %+v", w.last())
+		}
+		// A wider range makes the refused value writable.
+		w.apply(wire.KindDeviceModel, "m", strings.Replace(modelDoc, `"maximum": "100"`, `"maximum": "300"`, 1))
+		w.settle(time.Second)
+		if got := w.fake.Writes("1"); len(got) != 1 || got[0] != "s=200" || w.twin("set").ObservedDesired.Metadata.Outcome != "verified" {
+			t.Errorf("writes %v, %+v", got, w.twin("set").ObservedDesired)
+		}
+	})
+}
+
+func TestOfflineAndBack(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+		w.start()
+		defer w.stop()
+		seen := w.last().DeviceStatus.LastOnlineTime
+		w.settle(time.Minute)
+		w.fake.SetFault(devicetest.Off)
+		w.settle(time.Second)
+		tw := w.twin("temp")
+		if w.last().DeviceStatus.State != "offline" || w.condition("Ready").Reason != "Unreachable" || tw.Reported.Value != "21.5" ||
+			tw.Reported.Metadata.Quality != "bad" || tw.Reported.Metadata.Reason == "" || w.last().DeviceStatus.LastOnlineTime == seen {
+			t.Errorf("offline: %+v %+v", w.last(), tw.Reported)
+		}
+		n := w.count()
+		w.settle(10 * time.Second)
+		if w.count() > n {
+			t.Errorf("%d reports while it stays offline", w.count()-n)
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(time.Second)
+		if w.last().DeviceStatus.State != "online" || w.twin("temp").Reported.Metadata.Quality != "good" {
+			t.Errorf("back: %+v", w.last())
+		}
+	})
+}
+
+func TestOneBadPropertyMakesTheDeviceUnhealthy(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.fake.Refuse("1", "o", "illegal data address (2)")
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp, onProp))
+		w.start()
+		defer w.stop()
+		ready := w.condition("Ready")
+		if w.last().DeviceStatus.State != "unhealthy" || ready.Reason != "PropertyErrors" || !strings.Contains(ready.Message, `property "on": illegal data address (2)`) {
+			t.Errorf("%+v", w.last())
+		}
+		if w.twin("temp").Reported.Metadata.Quality != "good" || w.twin("on").Reported.Metadata.Quality != "bad" {
+			t.Errorf("%+v", w.last().DeviceStatus.Twins)
+		}
+	})
+}
+
+func TestPanickingDriverIsRestartedAlone(t *testing.T) {
+	for name, fault := range map[string]devicetest.Fault{"in Read": devicetest.Panic, "in Open": devicetest.OpenPanics} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(w *world) {
+				w.fake.SetFault(fault)
+				w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+				w.start()
+				defer w.stop()
+				w.settle(10 * time.Minute)
+				if n := w.fake.Opens("1"); n < 5 || n > 30 {
+					t.Errorf("%d restarts in ten minutes", n)
+				}
+				if c := w.condition("Ready"); c.Reason != "DriverFailed" || !strings.Contains(c.Message, "the driver panicked: fake:") || w.fake.Live() > 0 {
+					t.Errorf("%+v, %d sessions", c, w.fake.Live())
+				}
+				w.fake.SetFault(devicetest.None)
+				w.settle(2 * time.Minute)
+				if w.last().DeviceStatus.State != "online" || w.twin("temp").Reported.Metadata.Quality != "good" {
+					t.Errorf("after the fault: %+v", w.last())
+				}
+			})
+		})
+	}
+}
+
+func TestWedgedDriverIsGivenUp(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+		w.start()
+		w.fake.SetFault(devicetest.Wedge)
+		w.settle(20 * time.Second)
+		if c := w.condition("Ready"); c.Reason != "DriverFailed" || !strings.Contains(c.Message, "did not return from a call within 12s") {
+			t.Errorf("%+v", c)
+		}
+		w.settle(time.Hour)
+		if n := w.host.calls.Load(); n > maxHanging {
+			t.Errorf("%d calls hang", n)
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(2 * time.Minute)
+		if w.last().DeviceStatus.State != "online" {
+			t.Errorf("after the fault: %+v", w.last())
+		}
+		w.stop()
+		w.settle(time.Minute)
+		if n, live := w.host.calls.Load(), w.fake.Live(); n != 0 || live != 0 {
+			t.Errorf("%d calls, %d sessions left", n, live)
+		}
+	})
+}
+
+func TestStopWithAWedgedDriver(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+		w.start()
+		w.fake.SetFault(devicetest.Wedge)
+		w.settle(time.Second)
+		begin := time.Now()
+		w.stop()
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("stopping took %v", took)
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(time.Minute)
+	})
+}
+
+func TestDriversThatClaimTheSameProtocol(t *testing.T) {
+	if _, err := New(Options{Drivers: []device.Driver{devicetest.NewFake(), devicetest.NewFake()}}); err == nil || !strings.Contains(err.Error(), `"fake"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSchedulerKeepsPhaseAndSkipsWhatItMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler()
+		w := &worker{wake: make(chan struct{}, 1)}
+		start := time.Now()
+		s.set(w, taskGroup, start.Add(100*time.Millisecond), 100*time.Millisecond)
+		s.set(w, taskRetry, start.Add(150*time.Millisecond), 0)
+		if wait := s.fire(start); wait != 100*time.Millisecond || len(w.mail.tasks) != 0 {
+			t.Errorf("wait %v, tasks %v", wait, w.mail.tasks)
+		}
+		if wait := s.fire(start.Add(370 * time.Millisecond)); wait != 30*time.Millisecond || len(w.mail.tasks) != 2 {
+			t.Errorf("wait %v, tasks %v", wait, w.mail.tasks)
+		}
+		s.set(w, taskFlush, start.Add(400*time.Millisecond), 0)
+		s.clear(w, taskFlush)
+		s.drop(w)
+		if len(s.queue) != 0 || len(s.byTask) != 0 {
+			t.Errorf("left %d entries", len(s.queue))
+		}
+	})
+}

@@ -1,0 +1,470 @@
+package devices
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/devicev1"
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
+)
+
+// world is everything around a host: the desired view, the relay, the store.
+type world struct {
+	t    *testing.T
+	fake *devicetest.Fake
+
+	mu      sync.Mutex
+	objects map[wire.Key]wire.Object
+	changed chan struct{}
+	reports map[wire.Key][]devicev1.Report
+	gone    []wire.Key
+	events  []string
+	records map[string][]byte
+	commits int
+	full    bool // the store's disk
+
+	cancel context.CancelFunc
+	done   chan error
+	host   *Host
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, fake: devicetest.NewFake(), objects: map[wire.Key]wire.Object{}, changed: make(chan struct{}, 1),
+		reports: map[wire.Key][]devicev1.Report{}, records: map[string][]byte{},
+	}
+}
+
+func (w *world) Get(k wire.Key) (wire.Object, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o, ok := w.objects[k]
+	return o, ok
+}
+
+func (w *world) List(kind wire.Kind) (out []wire.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range slices.Sorted(maps.Keys(w.objects)) {
+		if k.Kind() == kind {
+			out = append(out, w.objects[k])
+		}
+	}
+	return out
+}
+
+func (w *world) C() <-chan struct{} { return w.changed }
+func (w *world) Take() []wire.Key   { return nil }
+
+func (w *world) Report(k wire.Key, body []byte) {
+	var r devicev1.Report
+	if _, err := r.UnmarshalMsg(body); err != nil {
+		w.t.Errorf("report: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports[k] = append(w.reports[k], r)
+}
+
+func (w *world) Withdraw(k wire.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = append(w.gone, k)
+}
+
+func (w *world) Event(ref wire.ObjectRef, typ, reason, message string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, typ+" "+ref.Namespace+"/"+ref.Name+" "+reason+": "+message)
+}
+
+func (w *world) Scan(prefix string, fn func(string, []byte) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k, v := range w.records {
+		if strings.HasPrefix(k, prefix) {
+			if err := fn(k, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) Commit(_ context.Context, records []TwinRecord) error {
+	w.mu.Lock()
+	w.commits++
+	w.mu.Unlock()
+	return w.CommitLazy(records)
+}
+
+func (w *world) CommitLazy(records []TwinRecord) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.full {
+		return errors.New("no space left on device")
+	}
+	for _, r := range records {
+		if r.Record == nil {
+			delete(w.records, r.Key)
+		} else {
+			w.records[r.Key] = slices.Clone(r.Record)
+		}
+	}
+	return nil
+}
+
+// apply puts an object into the desired view, or removes it if doc is empty.
+func (w *world) apply(kind wire.Kind, name, doc string) {
+	w.t.Helper()
+	key := wire.NewKey(kind, "ns", name, "")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if doc == "" {
+		delete(w.objects, key)
+	} else {
+		dec := json.NewDecoder(strings.NewReader(doc))
+		dec.UseNumber()
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			w.t.Fatalf("%v in %s", err, doc)
+		}
+		body, err := msgp.AppendIntf(nil, v)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		sum := sha256.Sum256(body)
+		w.objects[key] = wire.Object{Key: key, Version: wire.Version{Hash: [16]byte(sum[:16])}, Body: body}
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+const modelDoc = `{"metadata": {"name": "m", "namespace": "ns"}, "spec": {"protocol": "fake", "properties": [
+	{"name": "temp", "type": "FLOAT", "accessMode": "ReadOnly", "unit": "C"},
+	{"name": "set", "type": "INT", "accessMode": "ReadWrite", "minimum": "0", "maximum": "100"},
+	{"name": "on", "type": "BOOLEAN", "accessMode": "ReadWrite"}]}}`
+
+// deviceDoc is a device "d" with properties given as JSON.
+func deviceDoc(generation string, properties ...string) string {
+	return `{"metadata": {"name": "d", "namespace": "ns", "uid": "u1", "generation": ` + generation + `}, "spec": {"deviceModelRef": {"name": "m"},
+		"protocol": {"protocolName": "fake", "configData": {"id": "1"}}, "properties": [` + strings.Join(properties, ",") + `]}}`
+}
+
+const (
+	tempProp = `{"name": "temp", "collectCycle": 100, "visitors": {"configData": {"cell": "t"}}}`
+	onProp   = `{"name": "on", "collectCycle": 100, "visitors": {"configData": {"cell": "o"}}}`
+)
+
+func setProp(desired string) string {
+	return `{"name": "set", "collectCycle": 100, "desired": {"value": "` + desired + `"}, "visitors": {"configData": {"cell": "s"}}}`
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	h, err := New(Options{Drivers: []device.Driver{w.fake}, Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.cancel, w.done, w.host = cancel, make(chan error, 1), h
+	go func() { w.done <- h.Run(ctx) }()
+	w.settle(50 * time.Millisecond)
+}
+
+func (w *world) stop() {
+	w.t.Helper()
+	w.cancel()
+	if err := <-w.done; err != nil {
+		w.t.Errorf("Run: %v", err)
+	}
+}
+
+// settle lets time pass, and everything that it causes happen.
+func (w *world) settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+var devKey = wire.NewKey(wire.KindDevice, "ns", "d", "")
+
+// last returns the newest report of device d.
+func (w *world) last() devicev1.Report {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rs := w.reports[devKey]
+	if len(rs) == 0 {
+		w.t.Fatal("no report")
+	}
+	return rs[len(rs)-1]
+}
+
+func (w *world) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.reports[devKey])
+}
+
+func (w *world) twin(name string) devicev1.Twin {
+	w.t.Helper()
+	for _, tw := range w.last().DeviceStatus.Twins {
+		if tw.PropertyName == name {
+			return tw
+		}
+	}
+	w.t.Fatalf("no twin %q in %+v", name, w.last())
+	return devicev1.Twin{}
+}
+
+func (w *world) condition(typ string) devicev1.Condition {
+	w.t.Helper()
+	for _, c := range w.last().Conditions {
+		if c.Type == typ {
+			return c
+		}
+	}
+	w.t.Fatalf("no condition %q", typ)
+	return devicev1.Condition{}
+}
+
+// simulate runs f with a fresh world in a bubble of fake time.
+func simulate(t *testing.T, f func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fake.Set("1", "t", device.Float32(21.5))
+		w.fake.Set("1", "s", device.Int(1))
+		w.fake.Set("1", "o", device.Bool(false))
+		w.apply(wire.KindDeviceModel, "m", modelDoc)
+		f(w)
+	})
+}
+
+func TestPollsAndReportsOnChange(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("3", tempProp, setProp("")))
+		w.start()
+		defer w.stop()
+		r := w.last()
+		if r.ObservedGeneration != 3 || r.DeviceStatus.State != "online" || w.condition("Ready").Status != "True" || w.condition("Valid").Status != "True" {
+			t.Errorf("first report %+v", r)
+		}
+		tw := w.twin("temp")
+		if tw.Reported.Value != "21.5" || tw.Reported.Metadata.Type != "FLOAT" || tw.Reported.Metadata.Quality != "good" || tw.Reported.Metadata.Unit != "C" ||
+			tw.Reported.Metadata.Timestamp == "" || tw.ObservedDesired != nil {
+			t.Errorf("twin %+v %+v", tw.Reported, tw.ObservedDesired)
+		}
+		n := w.count()
+		w.settle(10 * time.Second)
+		if w.count() != n {
+			t.Errorf("%d reports without a change", w.count()-n)
+		}
+		w.fake.Set("1", "t", device.Float32(22))
+		w.settle(100 * time.Millisecond)
+		if w.count() != n+1 || w.twin("temp").Reported.Value != "22" {
+			t.Errorf("a change made %d reports: %+v", w.count()-n, w.twin("temp").Reported)
+		}
+		w.settle(time.Minute)
+		if got := w.count() - n - 1; got != 1 {
+			t.Errorf("%d refreshes in a minute, want 1", got)
+		}
+		if w.fake.Opens("1") != 1 {
+			t.Errorf("%d sessions opened", w.fake.Opens("1"))
+		}
+	})
+}
+
+func TestReportCycleConflates(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", `{"name": "temp", "collectCycle": 100, "reportCycle": 1000, "visitors": {"configData": {"cell": "t"}}}`))
+		w.start()
+		defer w.stop()
+		n := w.count()
+		for i := range 100 {
+			w.fake.Set("1", "t", device.Float32(float32(i)))
+			w.settle(100 * time.Millisecond)
+		}
+		if got := w.count() - n; got < 9 || got > 11 {
+			t.Errorf("%d reports in 10 s with a reportCycle of 1 s", got)
+		}
+	})
+}
+
+func TestReportToCloudFalse(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", onProp, `{"name": "temp", "collectCycle": 100, "reportToCloud": false, "visitors": {"configData": {"cell": "t"}}}`))
+		w.start()
+		defer w.stop()
+		n := w.count()
+		w.fake.Set("1", "t", device.Float32(99))
+		w.settle(time.Second)
+		if len(w.last().DeviceStatus.Twins) != 1 || w.count() != n {
+			t.Errorf("a property with reportToCloud false is reported: %+v", w.last().DeviceStatus.Twins)
+		}
+		if st := w.host.Status(); st[0].Properties[1].Value != "99" {
+			t.Errorf("it is not in the local status either: %+v", st)
+		}
+	})
+}
+
+func TestDesiredIsWrittenVerifiedAndNotRepeated(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp, setProp("42")))
+		w.start()
+		tw := w.twin("set")
+		if tw.ObservedDesired == nil || tw.ObservedDesired.Value != "42" || tw.ObservedDesired.Metadata.Outcome != "verified" ||
+			tw.ObservedDesired.Metadata.Generation != "1" || tw.Reported.Value != "42" {
+			t.Errorf("twin %+v %+v", tw.Reported, tw.ObservedDesired)
+		}
+		// A change of something else neither opens the session again nor writes again.
+		w.apply(wire.KindDevice, "d", deviceDoc("2", `{"name": "temp", "collectCycle": 500, "visitors": {"configData": {"cell": "t"}}}`, setProp("42"), onProp))
+		w.settle(time.Second)
+		if w.fake.Opens("1") != 1 || len(w.fake.Writes("1")) != 1 || w.last().ObservedGeneration != 2 {
+			t.Errorf("opens %d, writes %v, generation %d", w.fake.Opens("1"), w.fake.Writes("1"), w.last().ObservedGeneration)
+		}
+		w.apply(wire.KindDevice, "d", deviceDoc("3", tempProp, setProp("43"), onProp))
+		w.settle(time.Millisecond)
+		if got := w.fake.Writes("1"); len(got) != 2 || got[1] != "s=43" {
+			t.Errorf("writes %v", got)
+		}
+		w.stop()
+
+		// After a restart nothing is written again, and the last values are there before the device answers.
+		w.fake.SetFault(devicetest.Off)
+		w.start()
+		tw = w.twin("set")
+		if got := w.fake.Writes("1"); len(got) != 2 {
+			t.Errorf("writes after a restart %v", got)
+		}
+		if tw.Reported.Value != "43" || tw.Reported.Metadata.Quality != "bad" || tw.ObservedDesired.Metadata.Outcome != "verified" || w.last().DeviceStatus.State != "offline" {
+			t.Errorf("after a restart with the device off: %+v %+v", tw.Reported, tw.ObservedDesired)
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(time.Second)
+		if w.twin("set").Reported.Metadata.Quality != "good" || len(w.fake.Writes("1")) != 2 {
+			t.Errorf("after the device came back: %+v, writes %v", w.twin("set").Reported, w.fake.Writes("1"))
+		}
+		w.stop()
+	})
+}
+
+func TestDesiredThatFails(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.fake.Stick("1", "s", true)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", setProp("42")))
+		w.start()
+		defer w.stop()
+		m := w.twin("set").ObservedDesired.Metadata
+		if m.Outcome != "failed" || !strings.Contains(m.Reason, "wrote 42, the device shows 1") {
+			t.Errorf("outcome %+v", m)
+		}
+		w.settle(5 * time.Minute)
+		tries := len(w.fake.Writes("1"))
+		if tries < 5 || tries > 20 {
+			t.Errorf("%d attempts in five minutes", tries)
+		}
+		w.mu.Lock()
+		failed := 0
+		for _, e := range w.events {
+			if strings.Contains(e, "DesiredValueFailed") {
+				failed++
+			}
+		}
+		w.mu.Unlock()
+		if failed != 1 {
+			t.Errorf("%d events for one lasting failure", failed)
+		}
+		w.fake.Stick("1", "s", false)
+		w.settle(31 * time.Second)
+		if w.twin("set").ObservedDesired.Metadata.Outcome != "verified" {
+			t.Errorf("outcome %+v", w.twin("set").ObservedDesired)
+		}
+	})
+}
+
+func TestDesiredWhileOfflineIsWrittenWhenItIsBack(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.fake.SetFault(devicetest.Off)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", setProp("42")))
+		w.start()
+		defer w.stop()
+		w.settle(10 * time.Minute)
+		if m := w.twin("set").ObservedDesired.Metadata; m.Outcome != "pending" || m.Reason == "" {
+			t.Errorf("outcome while off %+v", m)
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(250 * time.Millisecond)
+		if got := w.fake.Writes("1"); len(got) != 1 || w.twin("set").ObservedDesired.Metadata.Outcome != "verified" {
+			t.Errorf("writes %v, outcome %+v", got, w.twin("set").ObservedDesired)
+		}
+	})
+}
+
+func TestRemovedDevice(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", setProp("42")))
+		w.start()
+		defer w.stop()
+		w.apply(wire.KindDevice, "d", "")
+		w.settle(time.Second)
+		if w.fake.Live() != 0 || len(w.gone) != 1 || len(w.records) != 0 || len(w.host.Status()) != 0 {
+			t.Errorf("live %d, withdrawn %v, records %d", w.fake.Live(), w.gone, len(w.records))
+		}
+		// Made anew under the same name: generation 1 again, and the value is written again.
+		w.apply(wire.KindDevice, "d", strings.Replace(deviceDoc("1", setProp("42")), `"u1"`, `"u2"`, 1))
+		w.settle(time.Second)
+		if len(w.fake.Writes("1")) != 2 {
+			t.Errorf("writes %v", w.fake.Writes("1"))
+		}
+	})
+}
+
+func TestFullDisk(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.full = true
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp, setProp("42")))
+		w.start()
+		defer w.stop()
+		w.settle(10 * time.Second)
+		w.fake.Set("1", "t", device.Float32(5))
+		w.settle(5 * time.Second)
+		if w.twin("set").ObservedDesired.Metadata.Outcome != "verified" || w.twin("temp").Reported.Value != "5" {
+			t.Error("polling stopped with a full disk")
+		}
+		w.mu.Lock()
+		n := 0
+		for _, e := range w.events {
+			if strings.Contains(e, "TwinNotPersisted") {
+				n++
+			}
+		}
+		w.full = false
+		w.mu.Unlock()
+		if n != 1 {
+			t.Errorf("%d events", n)
+		}
+		w.fake.Set("1", "t", device.Float32(6))
+		w.settle(5 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.records) != 2 {
+			t.Errorf("records after the disk has space again: %d, want 2", len(w.records))
+		}
+	})
+}
