@@ -61,12 +61,12 @@ func ask(ctx context.Context, o EnrollOptions, token join.Token, req join.Reques
 		}
 		wait := o.pause(attempt)
 		if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(deadline) < wait {
-			return nil, fmt.Errorf("gave up after %d attempts: %w", attempt+1, oneLine(failures))
+			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, oneLine(failures))
 		}
 		o.Log.Warn("joining: no relay has answered yet, trying again", "in", wait.Round(time.Millisecond), "error", oneLine(failures))
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("gave up after %d attempts: %w", attempt+1, oneLine(failures))
+			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, oneLine(failures))
 		case <-time.After(wait):
 		}
 	}
@@ -141,7 +141,7 @@ func explain(err error, clock time.Time) error {
 		deadline = errors.Is(err, context.DeadlineExceeded)
 	)
 	switch {
-	case errors.As(err, &notTLS):
+	case errors.As(err, &notTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return errFinal{fmt.Errorf("does not speak TLS, so it is not a Skerry relay: check the port in relay.addresses")}
 	case errors.As(err, &unknown):
 		return errFinal{errors.New("has a certificate that the token's CA did not sign: the address is another server's, or the token is another installation's; check relay.addresses, or create a token with `skerryctl token create` against this relay's cluster")}
