@@ -1,2 +1,29 @@
-// Package hub accepts agents: sockets, TLS, the registry of sessions, limits and metrics around relay/session.
+// Package hub accepts agents. It is the shell around relay/session: one TLS 1.3 port, the registry of sessions, the calls to
+// Source and Sink, metrics.
+//
+// # The port
+//
+//	GET  /v1/link    WebSocket, subprotocol skerry.v1; needs a client certificate, which alone says who the node is
+//	POST /v1/enroll  Options.Enroll
+//	GET  /healthz    200 while the process serves
+//	GET  /readyz     200 when Options.Ready returns nil
+//
+// Every answer carries the header Skerry-Relay, so that an agent can tell a relay that refuses from something else.
+//
+// # Sessions
+//
+// A newer session of a node ends the older one. Revoke ends a node's session, and the hook Options.Revoked keeps it out:
+// it is asked in VerifyConnection, which also runs when a TLS session is resumed. Options.Admit is where admission control
+// (a reconnect storm, an overloaded relay) says "not now, come back in so long".
+//
+// # Concurrency and memory
+//
+// Serve blocks; all other methods may be called from anywhere. An idle agent has one goroutine, blocked in a read: the HTTP
+// handler has returned, writes and timers borrow a goroutine when there is something to do. The lock order is a session's
+// machine before its queue; notifications of the Source take the queue's lock only, so a Source may send them while it
+// holds its own.
+//
+// # Tests
+//
+// hub_test.go drives real agents (firmware/link) over loopback TLS against the models in relay/session/sessiontest.
 package hub

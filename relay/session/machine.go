@@ -7,9 +7,12 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 )
 
+// DefaultMaxFrame is the largest frame that a relay takes from an agent unless Limits says otherwise, bytes.
+const DefaultMaxFrame = 512 << 10
+
 // Limits bounds what one agent can make the relay hold or do. Zero fields take the defaults.
 type Limits struct {
-	MaxFrame       int           // largest frame from the agent, bytes; 512 KiB
+	MaxFrame       int           // largest frame from the agent, bytes; DefaultMaxFrame
 	InFlight       int           // commits that are sent and not acknowledged; 4
 	InFlightBytes  int           // encoded bytes of them, exceeded by at most one commit; 1 MiB
 	CommitBytes    int           // a commit is cut when it has so many bytes, except between a pod and its references; 256 KiB
@@ -23,7 +26,7 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	set(&l.MaxFrame, 512<<10)
+	set(&l.MaxFrame, DefaultMaxFrame)
 	set(&l.InFlight, 4)
 	set(&l.InFlightBytes, 1<<20)
 	set(&l.CommitBytes, 256<<10)

@@ -1,0 +1,103 @@
+package hub
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/session"
+)
+
+// accept turns a request into a session. It returns at once: net/http then frees what it held for the request.
+func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Request) {
+	node, status, why := h.authenticate(r)
+	if status != 0 {
+		h.meter.refused(why)
+		http.Error(w, explain(why, node), status)
+		return
+	}
+	if !slices.Contains(offered(r), wire.Subprotocol) {
+		h.meter.refused("subprotocol")
+		http.Error(w, "this relay speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
+		return
+	}
+	if retry, ok := h.admit(node); !ok {
+		h.meter.refused("admission")
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(retry/time.Second))))
+		http.Error(w, "the relay takes no more sessions now", http.StatusServiceUnavailable)
+		return
+	}
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
+	if err != nil {
+		h.meter.refused("websocket")
+		h.log.Debug("not a WebSocket", "node", node, "remote", r.RemoteAddr, "err", err)
+		return
+	}
+	limit := int64(h.opts.Limits.MaxFrame)
+	if limit <= 0 {
+		limit = session.DefaultMaxFrame
+	}
+	ws.SetReadLimit(limit)
+	a := newAgent(h, work, ws, node, r.RemoteAddr)
+	if err := h.register(a); err != nil {
+		_ = ws.CloseNow()
+		return
+	}
+	a.begin()
+}
+
+// authenticate takes the node's name from the client certificate, and from nothing else.
+func (h *Hub) authenticate(r *http.Request) (node string, status int, why string) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return "", http.StatusUnauthorized, "no-certificate"
+	}
+	node, err := join.NodeOf(r.TLS.PeerCertificates[0])
+	if err != nil {
+		return "", http.StatusForbidden, "not-a-node"
+	}
+	// A connection may be older than the revocation.
+	if h.opts.Revoked != nil && h.opts.Revoked(node) {
+		return node, http.StatusForbidden, "revoked"
+	}
+	return node, 0, ""
+}
+
+func explain(why, node string) string {
+	switch why {
+	case "no-certificate":
+		return "no client certificate was presented"
+	case "not-a-node":
+		return "the client certificate is not a gateway's"
+	}
+	return "node " + node + " is revoked"
+}
+
+func (h *Hub) admit(node string) (time.Duration, bool) {
+	h.mu.Lock()
+	closing := h.closing
+	h.mu.Unlock()
+	if closing {
+		return time.Second, false
+	}
+	if h.opts.Admit == nil {
+		return 0, true
+	}
+	return h.opts.Admit(node)
+}
+
+func offered(r *http.Request) []string {
+	var out []string
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			out = append(out, strings.TrimSpace(p))
+		}
+	}
+	return out
+}

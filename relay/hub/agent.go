@@ -1,0 +1,282 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/relay/session"
+)
+
+// agent is the shell around one session: its socket, and the goroutines that it borrows.
+type agent struct {
+	h      *Hub
+	ws     *websocket.Conn
+	node   string
+	remote string
+	epoch  uint64
+	since  time.Time
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+	unsub  func()
+
+	mu      sync.Mutex // before q.mu
+	machine *session.Machine
+	counted session.Stats
+	started bool // Sink.SessionStarted has returned nil, and SessionEnded has not been called
+	hungUp  bool
+
+	q outQueue
+}
+
+// outQueue is what an agent's pump has to do. Its lock is never held while anything else is called.
+type outQueue struct {
+	mu      sync.Mutex
+	actions []session.Action
+	dirty   []wire.Key
+	pumping bool
+	done    bool
+	borrows sync.WaitGroup // goroutines that work for the session
+}
+
+func newAgent(h *Hub, work context.Context, ws *websocket.Conn, node, remote string) *agent {
+	ctx, cancel := context.WithCancel(work)
+	return &agent{h: h, ws: ws, node: node, remote: remote, since: time.Now(), ctx: ctx, cancel: cancel}
+}
+
+// begin starts the session after it was registered.
+func (a *agent) begin() {
+	a.mu.Lock()
+	a.machine = session.New(session.Config{
+		Node: a.node, Relay: a.h.opts.Name, Epoch: a.epoch,
+		Source: a.h.opts.Source, Rules: a.h.opts.Rules, Limits: a.h.opts.Limits,
+	}, a.since)
+	a.mu.Unlock()
+	a.unsub = a.h.opts.Source.Subscribe(a.node, a.notify)
+	go a.read() // waited for by Hub.all
+}
+
+// read is the one goroutine that an idle session has.
+func (a *agent) read() {
+	defer a.end()
+	for {
+		// No deadline: the machine counts heartbeats, and a context that can end would cost memory for each agent.
+		_, b, err := a.ws.Read(context.Background())
+		if err != nil {
+			a.lost(err)
+			return
+		}
+		a.h.meter.received(len(b))
+		f, err := wire.Decode(b)
+		if err != nil {
+			a.step(session.Shut{Code: wire.CloseProtocol, Reason: err.Error()})
+			continue // until the pump has closed the socket
+		}
+		if f != nil {
+			a.step(session.Received{Frame: f, Size: len(b)})
+		}
+	}
+}
+
+func (a *agent) lost(err error) {
+	if !errors.Is(err, io.EOF) && websocket.CloseStatus(err) == -1 {
+		a.h.log.Debug("connection broke", "node", a.node, "err", err)
+	}
+	a.step(session.Lost{})
+}
+
+// end cleans up when the socket is gone.
+func (a *agent) end() {
+	a.unsub()
+	a.q.mu.Lock()
+	a.q.done = true
+	a.q.mu.Unlock()
+	a.cancel()
+	a.q.borrows.Wait()
+	_ = a.ws.CloseNow()
+	a.mu.Lock()
+	started := a.started
+	a.started = false
+	a.mu.Unlock()
+	if started {
+		a.h.opts.Sink.SessionEnded(a.node, a.epoch)
+	}
+	a.h.unregister(a)
+}
+
+// notify marks a key dirty. The Source may hold its locks.
+func (a *agent) notify(k wire.Key) {
+	a.q.mu.Lock()
+	defer a.q.mu.Unlock()
+	a.q.dirty = append(a.q.dirty, k)
+	a.wakeLocked()
+}
+
+// step feeds the machine; the pump carries out what it wants.
+func (a *agent) step(ev session.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.machine == nil { // replaced before it began
+		_ = a.ws.CloseNow()
+		return
+	}
+	acts := a.machine.Step(ev, time.Now())
+	a.count()
+	if len(acts) == 0 {
+		return
+	}
+	a.q.mu.Lock()
+	defer a.q.mu.Unlock()
+	a.q.actions = append(a.q.actions, acts...)
+	a.wakeLocked()
+}
+
+func (a *agent) count() {
+	now := a.machine.Stats()
+	if now != a.counted {
+		a.h.meter.stats(a.counted, now)
+		a.counted = now
+	}
+}
+
+func (a *agent) tick(now time.Time) {
+	a.mu.Lock()
+	due := false
+	if a.machine != nil {
+		w := a.machine.Wake()
+		due = !w.IsZero() && !now.Before(w)
+	}
+	a.mu.Unlock()
+	if due {
+		a.step(session.Tick{})
+	}
+}
+
+func (a *agent) info() Info {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Info{Node: a.node, Epoch: a.epoch, Remote: a.remote, Since: a.since, InSync: a.machine != nil && a.machine.Synced()}
+}
+
+// wakeLocked borrows a goroutine for the pump unless it runs. The caller holds q.mu.
+func (a *agent) wakeLocked() {
+	if a.q.pumping || a.q.done {
+		return
+	}
+	a.q.pumping = true
+	a.q.borrows.Go(a.pump)
+}
+
+// borrow runs fn in a goroutine that end waits for.
+func (a *agent) borrow(fn func()) {
+	a.q.mu.Lock()
+	defer a.q.mu.Unlock()
+	if !a.q.done {
+		a.q.borrows.Go(fn)
+	}
+}
+
+// pump carries out actions in order until there are none.
+func (a *agent) pump() {
+	for {
+		a.q.mu.Lock()
+		dirty, actions := a.q.dirty, a.q.actions
+		a.q.dirty, a.q.actions = nil, nil
+		if len(dirty) == 0 && len(actions) == 0 {
+			a.q.pumping = false
+			a.q.mu.Unlock()
+			return
+		}
+		a.q.mu.Unlock()
+		for _, act := range actions {
+			a.do(act)
+		}
+		if len(dirty) > 0 {
+			a.step(session.Dirty{Keys: dirty})
+		}
+	}
+}
+
+func (a *agent) do(act session.Action) {
+	switch t := act.(type) {
+	case session.Send:
+		a.send(t.Frame)
+	case session.Report:
+		a.h.opts.Sink.Report(a.node, a.epoch, t.Key, t.Body)
+	case session.Start:
+		a.borrow(a.start)
+	case session.StoreOutbox:
+		a.borrow(func() {
+			a.step(session.OutboxStored{Err: a.h.opts.Sink.Outbox(a.ctx, a.node, t.Items)})
+		})
+	case session.Note:
+		a.h.log.Warn(t.Text, "node", a.node)
+	case session.Hangup:
+		a.hangup(t)
+	}
+}
+
+func (a *agent) start() {
+	ctx, cancel := context.WithTimeout(a.ctx, 10*time.Second)
+	defer cancel()
+	err := a.h.opts.Sink.SessionStarted(ctx, a.node, a.epoch)
+	a.mu.Lock()
+	a.started = err == nil
+	a.mu.Unlock()
+	if err != nil {
+		a.h.log.Warn("a session could not be started", "node", a.node, "epoch", a.epoch, "err", err)
+	} else {
+		a.h.log.Info("agent connected", "node", a.node, "epoch", a.epoch, "remote", a.remote)
+	}
+	a.step(session.Started{Err: err})
+}
+
+func (a *agent) send(f wire.Frame) {
+	if a.hungUp {
+		return
+	}
+	buf := a.h.bufs.Get().(*[]byte)
+	b, err := wire.Append((*buf)[:0], f)
+	if err != nil {
+		a.h.log.Error("a frame could not be encoded", "node", a.node, "err", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	err = a.ws.Write(ctx, websocket.MessageBinary, b)
+	cancel()
+	if err != nil {
+		_ = a.ws.CloseNow() // the reader learns it and ends the session
+	} else {
+		a.h.meter.sent(len(b))
+	}
+	if cap(b) <= 256<<10 {
+		*buf = b[:0]
+		a.h.bufs.Put(buf)
+	}
+}
+
+// hangup closes the socket. hungUp is only used by the pump, which is one goroutine at a time.
+func (a *agent) hangup(t session.Hangup) {
+	if a.hungUp {
+		return
+	}
+	a.hungUp = true
+	a.h.meter.closed(t.Code)
+	level := slog.LevelInfo
+	if t.Code == wire.CloseProtocol || t.Code == wire.CloseOlderState || t.Code == wire.CloseLimit {
+		level = slog.LevelWarn
+	}
+	a.h.log.Log(a.ctx, level, "agent disconnected", "node", a.node, "epoch", a.epoch, "reason", t.Reason)
+	if t.Code == 0 || t.Code == wire.CloseHeartbeat {
+		_ = a.ws.CloseNow()
+		return
+	}
+	// The agent closes when it has read why; this waits for it, a few seconds at most.
+	_ = a.ws.Close(websocket.StatusNormalClosure, t.Code.String())
+}

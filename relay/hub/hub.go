@@ -1,0 +1,309 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/session"
+)
+
+// Options configures a Hub. Name, TLS, Source and Sink are required.
+type Options struct {
+	Name string // of this relay, for people
+	// TLS holds the certificate and ClientCAs. Client certificates are verified if they are given; the hub sets the rest.
+	TLS *tls.Config
+	// ClientCAs, if set, replaces TLS.ClientCAs and is asked for each connection, so that a new CA needs no restart.
+	ClientCAs func() *x509.CertPool
+	// Revoked reports whether a node may not connect any more. It does not block. May be nil.
+	Revoked func(node string) bool
+	// Admit reports whether a node may open a session now, and if not, when it should try again. It does not block. May be
+	// nil.
+	Admit func(node string) (retryAfter time.Duration, ok bool)
+	// Ready says why the relay is not ready, nil if it is. May be nil.
+	Ready   func() error
+	Enroll  http.Handler // for /v1/enroll; may be nil
+	Source  Source
+	Sink    Sink
+	Rules   wire.Rules // version of the Source's trim rules
+	Limits  session.Limits
+	Metrics *metrics.Set // may be nil
+	Log     *slog.Logger // may be nil
+}
+
+// Hub accepts agents and keeps their sessions.
+type Hub struct {
+	opts  Options
+	log   *slog.Logger
+	meter *meter
+	bufs  sync.Pool // of *[]byte, for encoding frames
+
+	mu       sync.Mutex
+	sessions map[string]*agent // by node
+	alive    map[*agent]struct{}
+	closing  bool
+	epoch    uint64
+	all      sync.WaitGroup // of alive
+}
+
+// New returns a hub. It panics if a required option is missing: that is a wiring error, not input.
+func New(opts Options) *Hub {
+	if opts.Name == "" || opts.TLS == nil || opts.Source == nil || opts.Sink == nil {
+		panic("hub: Name, TLS, Source and Sink are required")
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = metrics.NewSet()
+	}
+	h := &Hub{
+		opts: opts, log: opts.Log,
+		sessions: map[string]*agent{}, alive: map[*agent]struct{}{},
+	}
+	h.bufs.New = func() any { b := make([]byte, 0, 4096); return &b }
+	h.meter = newMeter(opts.Metrics, func() float64 {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return float64(len(h.alive))
+	})
+	return h
+}
+
+// Listen opens the relay's port without TCP keep-alives: the link has heartbeats of its own, and idle bytes cost money.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("relay port %s: %w: choose another port, or stop what uses it", address, err)
+	}
+	return l, nil
+}
+
+// Serve accepts agents on l until ctx ends, then says goodbye to each and returns nil once all of them are gone.
+func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // a WebSocket needs a connection of its own
+	srv := &http.Server{
+		Handler:           h.handler(work),
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(tls.NewListener(l, h.tlsConfig())) }()
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { h.sweep(work) })
+
+	var err error
+	running := true
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		running = false
+		err = fmt.Errorf("relay port %s: %w", l.Addr(), err)
+	}
+	h.shutdown()
+	_ = srv.Close()
+	if running {
+		<-served
+	}
+	cancel()
+	sweeping.Wait()
+	return err
+}
+
+func (h *Hub) tlsConfig() *tls.Config {
+	cfg := h.opts.TLS.Clone()
+	cfg.MinVersion = tls.VersionTLS13
+	cfg.ClientAuth = tls.VerifyClientCertIfGiven // enrolment comes without one
+	cfg.NextProtos = []string{"http/1.1"}
+	cfg.VerifyConnection = h.verify
+	if h.opts.ClientCAs != nil {
+		base := cfg
+		cfg = base.Clone()
+		cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			c := base.Clone()
+			c.ClientCAs = h.opts.ClientCAs()
+			return c, nil
+		}
+	}
+	return cfg
+}
+
+// verify keeps revoked nodes out. Unlike VerifyPeerCertificate it runs for resumed TLS sessions too.
+func (h *Hub) verify(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) == 0 || h.opts.Revoked == nil {
+		return nil
+	}
+	node, err := join.NodeOf(cs.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	if h.opts.Revoked(node) {
+		h.meter.refused("revoked")
+		return fmt.Errorf("node %s is revoked", node)
+	}
+	return nil
+}
+
+// Revoke ends the node's session at once, if it has one. That it cannot come back is Options.Revoked's part.
+func (h *Hub) Revoke(node string) {
+	h.shut(node, 0, session.Shut{Code: wire.CloseRevoked, Reason: "the node was revoked"})
+}
+
+// End ends the node's session with the given epoch: the Sink found that another relay owns the node now.
+func (h *Hub) End(node string, epoch uint64, reason string) {
+	h.shut(node, epoch, session.Shut{Code: wire.CloseReplaced, Reason: reason})
+}
+
+// shut ends a node's session; epoch 0 means any.
+func (h *Hub) shut(node string, epoch uint64, why session.Shut) {
+	h.mu.Lock()
+	a := h.sessions[node]
+	h.mu.Unlock()
+	if a != nil && (epoch == 0 || a.epoch == epoch) {
+		a.step(why)
+	}
+}
+
+// Info describes one session for people.
+type Info struct {
+	Node   string    `json:"node"`
+	Epoch  uint64    `json:"epoch"`
+	Remote string    `json:"remote"` // address
+	Since  time.Time `json:"since"`
+	InSync bool      `json:"inSync"` // the agent has acknowledged everything that was known when the session began
+}
+
+// Sessions returns all sessions, in no particular order.
+func (h *Hub) Sessions() []Info {
+	h.mu.Lock()
+	agents := make([]*agent, 0, len(h.sessions))
+	for _, a := range h.sessions {
+		agents = append(agents, a)
+	}
+	h.mu.Unlock()
+	out := make([]Info, 0, len(agents))
+	for _, a := range agents {
+		out = append(out, a.info())
+	}
+	return out
+}
+
+var errClosing = errors.New("the relay shuts down")
+
+// register makes a the node's session; an older one is told that it was replaced.
+func (h *Hub) register(a *agent) error {
+	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		return errClosing
+	}
+	// Epochs grow across relays and restarts as clocks do; what a clock does wrong, the Lease finds out.
+	h.epoch = max(h.epoch+1, uint64(time.Now().UnixNano()))
+	a.epoch = h.epoch
+	old := h.sessions[a.node]
+	h.sessions[a.node] = a
+	h.alive[a] = struct{}{}
+	h.all.Add(1)
+	h.mu.Unlock()
+	if old != nil {
+		old.step(session.Shut{Code: wire.CloseReplaced, Reason: "a newer session of this node was opened from " + a.remote})
+	}
+	return nil
+}
+
+func (h *Hub) unregister(a *agent) {
+	h.mu.Lock()
+	if h.sessions[a.node] == a {
+		delete(h.sessions, a.node)
+	}
+	delete(h.alive, a)
+	h.mu.Unlock()
+	h.all.Done()
+}
+
+// snapshot returns the agents whose sessions have not ended.
+func (h *Hub) snapshot() []*agent {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]*agent, 0, len(h.alive))
+	for a := range h.alive {
+		out = append(out, a)
+	}
+	return out
+}
+
+// sweep gives sessions their time. One sweep a second for all costs less than a timer for each.
+func (h *Hub) sweep(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			for _, a := range h.snapshot() {
+				a.tick(now)
+			}
+		}
+	}
+}
+
+// shutdown ends all sessions and waits for them, for those that do not answer three seconds.
+func (h *Hub) shutdown() {
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
+	for _, a := range h.snapshot() {
+		a.step(session.Shut{Code: wire.CloseGoingAway, Reason: "the relay shuts down"})
+	}
+	hard := time.AfterFunc(3*time.Second, func() {
+		for _, a := range h.snapshot() {
+			_ = a.ws.CloseNow()
+		}
+	})
+	defer hard.Stop()
+	h.all.Wait()
+}
+
+func (h *Hub) handler(work context.Context) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+link.Path, func(w http.ResponseWriter, r *http.Request) { h.accept(work, w, r) })
+	if h.opts.Enroll != nil {
+		mux.Handle("/v1/enroll", h.opts.Enroll)
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", h.readyz)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(link.HeaderRelay, h.opts.Name)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (h *Hub) readyz(w http.ResponseWriter, _ *http.Request) {
+	if h.opts.Ready != nil {
+		if err := h.opts.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
