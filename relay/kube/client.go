@@ -32,6 +32,7 @@ func Connect(opts ClientOptions) (*Clients, error) {
 		return nil, err
 	}
 	config.UserAgent = fieldManager
+	config.WarningHandlerWithContext = rest.NoWarnings{}
 	config.QPS, config.Burst = float32(opts.QPS), opts.Burst
 	config.Wrap(opts.Metrics.Wrap)
 	leases := rest.CopyConfig(config)

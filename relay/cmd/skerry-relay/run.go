@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/relay/config"
+	"github.com/skerry/skerry/relay/enroll"
+	"github.com/skerry/skerry/relay/hub"
+	"github.com/skerry/skerry/relay/kube"
+)
+
+// relay is what the parts of the process share.
+type relay struct {
+	cfg     config.Config
+	log     *slog.Logger
+	set     *metrics.Set
+	index   *kube.Index
+	sink    *kube.Sink
+	revoked *enroll.Revocations
+	client  kubernetes.Interface
+	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
+	waiting atomic.Pointer[string]  // why there is no hub yet
+}
+
+// run runs the relay until ctx ends. Ports that are taken are errors; an API server that does not answer, or lacks what
+// `skerryctl init` installs, is not: the relay says so, and goes on trying.
+func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	r, err := newRelay(cfg, log)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	web, err := lc.Listen(ctx, "tcp", cfg.MetricsAddress)
+	if err != nil {
+		return fmt.Errorf("metrics address %s: %w: choose another with --metrics-address, or stop what uses it", cfg.MetricsAddress, err)
+	}
+	defer web.Close()
+	agents, err := hub.Listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer agents.Close()
+	log.Info("relay starts", slog.String("name", cfg.Name), slog.String("version", skerry.Version),
+		slog.String("listen", agents.Addr().String()), slog.String("metrics", web.Addr().String()))
+
+	// The background outlives the sessions, so that what they end with is taken.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, background := errgroup.WithContext(background)
+	g.Go(func() error { return r.index.Run(background) })
+	g.Go(func() error { return r.sink.Run(background) })
+	g.Go(func() error { return r.revoked.Run(background) })
+	g.Go(func() error { return r.serveWeb(background, web) })
+
+	serving, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(background, cancel)()
+	err = r.serveAgents(serving, agents)
+	cancel()
+	stop()
+	if bgErr := g.Wait(); err == nil && !errors.Is(bgErr, context.Canceled) {
+		err = bgErr
+	}
+	log.Info("relay has stopped")
+	return err
+}
+
+func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
+	set := metrics.NewSet()
+	meter := kube.NewMetrics(set)
+	clients, err := kube.Connect(kube.ClientOptions{Kubeconfig: cfg.Kubeconfig, QPS: cfg.API.QPS, Burst: cfg.API.Burst, Metrics: meter})
+	if err != nil {
+		return nil, err
+	}
+	r := &relay{cfg: cfg, log: log, set: set}
+	if r.client, err = kubernetes.NewForConfig(clients.Config); err != nil {
+		return nil, fmt.Errorf("Kubernetes client: %w", err)
+	}
+	r.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: meter})
+	r.sink = kube.NewSink(kube.SinkOptions{
+		Index: r.index, Client: clients.API, Leases: clients.Leases, Relay: cfg.Name, Log: log, Metrics: meter,
+		Writers: cfg.API.Writers, DeviceInterval: cfg.Devices.WriteInterval,
+		LeaseDuration: cfg.Lease.Duration, LeaseInterval: cfg.Lease.Interval,
+		Fenced: func(node string, epoch uint64) {
+			if h := r.hub.Load(); h != nil {
+				h.End(node, epoch, "another relay owns the node now")
+			}
+		},
+	})
+	r.revoked = enroll.NewRevocations(r.client, log, func(node string) {
+		if h := r.hub.Load(); h != nil {
+			h.Revoke(node)
+		}
+	})
+	return r, nil
+}
+
+// serveAgents waits for the CA, then serves until ctx ends.
+func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
+	ca, err := r.loadCA(ctx)
+	if err != nil {
+		return nil // ctx has ended
+	}
+	cert, err := ca.IssueServing(r.cfg.Advertise)
+	if err != nil {
+		return fmt.Errorf("serving certificate for %q: %w", r.cfg.Advertise, err)
+	}
+	h := hub.New(hub.Options{
+		Name: r.cfg.Name, TLS: ca.ServerTLS(cert), Source: r.index, Sink: r.sink, Rules: wire.Rules(kube.TrimVersion),
+		Revoked: r.revoked.Revoked,
+		Admit:   r.admit,
+		Ready:   r.ready,
+		Enroll: enroll.NewServer(enroll.Options{
+			Client: r.client, CA: ca, Revoked: r.revoked.Revoked, Log: r.log,
+		}),
+		Metrics: r.set, Log: r.log,
+	})
+	r.hub.Store(h)
+	r.log.Info("relay serves agents", slog.String("listen", l.Addr().String()))
+	return h.Serve(ctx, l)
+}
+
+// admit keeps agents out until it is known who is revoked and what they should hold: they are told to come again.
+func (r *relay) admit(string) (retryAfter time.Duration, ok bool) {
+	ready, _ := r.index.Ready()
+	return time.Second, ready && r.revoked.Synced()
+}
+
+// ready says in one line what is in the way.
+func (r *relay) ready() error {
+	if why := r.waiting.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if ok, problems := r.index.Ready(); !ok {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	if !r.revoked.Synced() {
+		return errors.New("the list of revoked nodes is still being read")
+	}
+	if r.hub.Load() == nil {
+		return errors.New("the CA is still being read")
+	}
+	return nil
+}
+
+const (
+	caRetry  = 2 * time.Second
+	caRemind = 30 * time.Second
+)
+
+// loadCA reads the CA, for ever if need be; the error is ctx's.
+func (r *relay) loadCA(ctx context.Context) (*enroll.CA, error) {
+	var logged time.Time
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ca, err := enroll.LoadCA(attempt, r.client)
+		cancel()
+		if err == nil {
+			r.waiting.Store(nil)
+			return ca, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		why := "waiting for the CA: " + err.Error()
+		r.waiting.Store(&why)
+		if time.Since(logged) > caRemind {
+			r.log.Error("cannot serve agents yet; retrying", slog.String("problem", why))
+			logged = time.Now()
+		}
+		t := time.NewTimer(caRetry)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
+}
