@@ -303,7 +303,7 @@ func testClose(t *testing.T, s Subject) {
 	if err := session.Read(t.Context(), points, make([]device.Value, len(points))); !errors.Is(err, device.ErrClosed) {
 		t.Errorf("Read after Close: %v", err)
 	}
-	res := session.Write(t.Context(), []device.Write{{Point: points[0], Value: s.Values[0]}})
+	res := session.Write(t.Context(), []device.Write{{Point: compile(t, s, s.Write)[0], Value: s.Values[0]}})
 	if !errors.Is(res[0].Err, device.ErrClosed) {
 		t.Errorf("Write after Close: %v", res[0].Err)
 	}
