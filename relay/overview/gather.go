@@ -1,0 +1,228 @@
+package overview
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry/relay/api/devices/v1beta1"
+)
+
+// AgentLabel marks the Nodes that are Skerry's; the relay sets it, and no node can.
+const AgentLabel = "node.skerry.dev/agent"
+
+// relayAnnotation of a node's Lease names the relay that holds the node's session.
+const relayAnnotation = "skerry.dev/relay"
+
+// ErrNoCRDs says that the cluster does not know Devices.
+var ErrNoCRDs = errors.New("the cluster has no Skerry custom resources: run `skerryctl init`")
+
+// Overview is the whole picture at one moment.
+type Overview struct {
+	Relays  []Relay  `json:"relays"`
+	Nodes   []Node   `json:"nodes"`
+	Devices []Device `json:"devices"`
+}
+
+// Relay is a relay that holds or held sessions, as the nodes' Leases tell.
+type Relay struct {
+	Name      string    `json:"name"`
+	Connected int       `json:"connected"` // nodes whose session it holds now
+	Renewed   time.Time `json:"renewed"`   // when it last renewed a Lease
+}
+
+// Node is one gateway.
+type Node struct {
+	Name      string    `json:"name"`
+	Connected bool      `json:"connected"` // a relay renews its Lease
+	Ready     bool      `json:"ready"`
+	Reason    string    `json:"reason,omitempty"` // why it is not ready
+	LastSeen  time.Time `json:"lastSeen,omitzero"`
+	Relay     string    `json:"relay,omitempty"`
+	Version   string    `json:"version,omitempty"` // of the agent
+	Pods      int       `json:"pods"`
+	Running   int       `json:"running"`
+}
+
+// Device is one device and how fresh its values are.
+type Device struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Node      string    `json:"node"`
+	Ready     string    `json:"ready"` // True, False or Unknown
+	Reason    string    `json:"reason,omitempty"`
+	State     string    `json:"state,omitempty"`
+	Values    string    `json:"values,omitempty"`
+	LastValue time.Time `json:"lastValue,omitzero"` // by the gateway's clock
+}
+
+// Gather reads the cluster.
+func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interface, now time.Time) (*Overview, error) {
+	nodes, err := core.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: AgentLabel + "=true"})
+	if err != nil {
+		return nil, fmt.Errorf("list Nodes: %w", err)
+	}
+	leases, err := core.CoordinationV1().Leases("kube-node-lease").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the nodes' Leases: %w", err)
+	}
+	o := &Overview{Nodes: []Node{}, Relays: []Relay{}, Devices: []Device{}}
+	byNode := map[string]*coordinationv1.Lease{}
+	for i := range leases.Items {
+		byNode[leases.Items[i].Name] = &leases.Items[i]
+	}
+	relays := map[string]*Relay{}
+	for i := range nodes.Items {
+		n := nodeOf(&nodes.Items[i], byNode[nodes.Items[i].Name], now)
+		if n.Pods, n.Running, err = countPods(ctx, core, n.Name); err != nil {
+			return nil, err
+		}
+		o.Nodes = append(o.Nodes, n)
+		if n.Relay == "" {
+			continue
+		}
+		r := relays[n.Relay]
+		if r == nil {
+			r = &Relay{Name: n.Relay}
+			relays[n.Relay] = r
+		}
+		if n.Connected {
+			r.Connected++
+		}
+		if n.LastSeen.After(r.Renewed) {
+			r.Renewed = n.LastSeen
+		}
+	}
+	for _, r := range relays {
+		o.Relays = append(o.Relays, *r)
+	}
+	slices.SortFunc(o.Relays, func(a, b Relay) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	if o.Devices, err = devices(ctx, dyn); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func nodeOf(n *corev1.Node, lease *coordinationv1.Lease, now time.Time) Node {
+	out := Node{Name: n.Name, Version: agentVersion(n.Status.NodeInfo.KubeletVersion)}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			if out.Ready = c.Status == corev1.ConditionTrue; !out.Ready {
+				out.Reason = c.Reason
+			}
+		}
+	}
+	if lease != nil && lease.Spec.RenewTime != nil {
+		out.LastSeen = lease.Spec.RenewTime.Time
+		out.Relay = lease.Annotations[relayAnnotation]
+		if d := lease.Spec.LeaseDurationSeconds; d != nil {
+			out.Connected = now.Before(out.LastSeen.Add(time.Duration(*d) * time.Second))
+		}
+	}
+	return out
+}
+
+// agentVersion takes the agent's own version out of the kubelet version, which must start like one: "v0.0.0-skerry.1.2".
+func agentVersion(kubelet string) string {
+	if _, v, ok := strings.Cut(kubelet, "skerry."); ok {
+		return v
+	}
+	return kubelet
+}
+
+func countPods(ctx context.Context, core kubernetes.Interface, node string) (all, running int, err error) {
+	pods, err := core.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String()})
+	if err != nil {
+		return 0, 0, fmt.Errorf("list the pods of node %s: %w", node, err)
+	}
+	for i := range pods.Items {
+		if pods.Items[i].Spec.NodeName != node {
+			continue
+		}
+		all++
+		if pods.Items[i].Status.Phase == corev1.PodRunning {
+			running++
+		}
+	}
+	return all, running, nil
+}
+
+func devices(ctx context.Context, dyn dynamic.Interface) ([]Device, error) {
+	var specs v1beta1.DeviceList
+	if err := list(ctx, dyn, "devices", &specs); err != nil {
+		return nil, err
+	}
+	var values v1beta1.DeviceStatusList
+	if err := list(ctx, dyn, "devicestatuses", &values); err != nil {
+		return nil, err
+	}
+	statuses := map[string]*v1beta1.DeviceStatusStatus{}
+	for i := range values.Items {
+		v := &values.Items[i]
+		statuses[v.Namespace+"/"+v.Name] = &v.Status
+	}
+	out := make([]Device, 0, len(specs.Items))
+	for i := range specs.Items {
+		d := &specs.Items[i]
+		row := Device{Namespace: d.Namespace, Name: d.Name, Node: d.Spec.NodeName, Ready: string(metav1.ConditionUnknown)}
+		if c := meta.FindStatusCondition(d.Status.Conditions, v1beta1.ConditionReady); c != nil {
+			row.Ready, row.Reason = string(c.Status), c.Reason
+		}
+		if s := statuses[d.Namespace+"/"+d.Name]; s != nil {
+			row.State, row.Values, row.LastValue = s.State, v1beta1.Summary(s.Twins, 60), newest(s.Twins)
+		}
+		out = append(out, row)
+	}
+	slices.SortFunc(out, func(a, b Device) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out, nil
+}
+
+func list(ctx context.Context, dyn dynamic.Interface, resource string, into any) error {
+	l, err := dyn.Resource(v1beta1.Resource(resource)).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return ErrNoCRDs
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", resource, err)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(l.UnstructuredContent(), into); err != nil {
+		return fmt.Errorf("read %s: %w", resource, err)
+	}
+	return nil
+}
+
+// newest returns the timestamp of the value that changed last; zero if there is none.
+func newest(twins []v1beta1.Twin) time.Time {
+	var at time.Time
+	for _, t := range twins {
+		if t.Reported == nil {
+			continue
+		}
+		ms, err := strconv.ParseInt(t.Reported.Metadata["timestamp"], 10, 64)
+		if err != nil {
+			continue
+		}
+		if ts := time.UnixMilli(ms).UTC(); ts.After(at) {
+			at = ts
+		}
+	}
+	return at
+}

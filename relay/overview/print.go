@@ -1,0 +1,72 @@
+package overview
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the overview as tables for a terminal.
+func (o *Overview) Print(w io.Writer, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
+	if len(o.Relays) == 0 {
+		fmt.Fprintln(t, "No relay holds or held a node's session.")
+	} else {
+		fmt.Fprintln(t, "RELAY\tNODES CONNECTED\tLAST RENEWAL")
+		for _, r := range o.Relays {
+			fmt.Fprintf(t, "%s\t%d\t%s\n", r.Name, r.Connected, age(r.Renewed, now))
+		}
+	}
+	fmt.Fprintln(t)
+	if len(o.Nodes) == 0 {
+		fmt.Fprintln(t, "No node has joined. Start with: skerryctl token create --node NAME")
+	} else {
+		fmt.Fprintln(t, "NODE\tCONNECTED\tREADY\tLAST SEEN\tRELAY\tAGENT\tPODS RUNNING")
+		for _, n := range o.Nodes {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d/%d\n", n.Name, yes(n.Connected), ready(n), age(n.LastSeen, now), cmp.Or(n.Relay, "-"), cmp.Or(n.Version, "-"), n.Running, n.Pods)
+		}
+	}
+	fmt.Fprintln(t)
+	if len(o.Devices) == 0 {
+		fmt.Fprintln(t, "No devices.")
+	} else {
+		fmt.Fprintln(t, "DEVICE\tNODE\tREADY\tREASON\tSTATE\tLAST VALUE\tVALUES")
+		for _, d := range o.Devices {
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Namespace, d.Name, cmp.Or(d.Node, "-"), d.Ready, cmp.Or(d.Reason, "-"), cmp.Or(d.State, "-"), age(d.LastValue, now), cmp.Or(d.Values, "-"))
+		}
+	}
+	return t.Flush()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func ready(n Node) string {
+	if n.Ready || n.Reason == "" {
+		return yes(n.Ready)
+	}
+	return "no (" + n.Reason + ")"
+}
+
+// age renders how long ago t was; a gateway's clock that is ahead reads as a negative age rather than being hidden.
+func age(t, now time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	d := now.Sub(t)
+	switch {
+	case d.Abs() < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d.Abs() < 10*time.Minute:
+		return d.Round(time.Second).String()
+	case d.Abs() < 48*time.Hour:
+		return d.Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%dd", int64(d/(24*time.Hour)))
+}

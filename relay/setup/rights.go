@@ -1,0 +1,43 @@
+package setup
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/skerry/skerry/relay/enroll"
+)
+
+// The relay's rights, each with its use. It cannot create pods, read logs, touch RBAC, or write Secrets outside
+// enroll.Namespace. It can read ConfigMaps and Secrets of all namespaces, because pods of any namespace may be bound to
+// its nodes; what a node gets to see of them, the relay decides for every message.
+
+func rule(group string, resources []string, verbs ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
+}
+
+func clusterRules() []rbacv1.PolicyRule {
+	const devices = "devices.kubeedge.io"
+	return []rbacv1.PolicyRule{
+		// What nodes shall hold.
+		rule("", []string{"configmaps", "secrets"}, "get", "list", "watch"),
+		rule(devices, []string{"devices", "devicemodels"}, "get", "list", "watch"),
+		// Nodes register themselves, label themselves within NodeRestriction's rules, and report.
+		rule("", []string{"nodes"}, "get", "list", "watch", "create", "patch"),
+		rule("", []string{"nodes/status"}, "get", "patch"),
+		// Pods are reported on, and removed once their containers are gone.
+		rule("", []string{"pods"}, "get", "list", "watch", "delete"),
+		rule("", []string{"pods/status"}, "get", "patch"),
+		rule(devices, []string{"devices/status"}, "get", "patch"),
+		// DeviceStatus has no status subresource (KubeEdge's has none).
+		rule(devices, []string{"devicestatuses"}, "get", "list", "watch", "create", "patch"),
+		rule("", []string{"events"}, "create", "patch"),
+	}
+}
+
+func namespaceRules() map[string][]rbacv1.PolicyRule {
+	return map[string][]rbacv1.PolicyRule{
+		// Who holds a node's session.
+		"kube-node-lease": {rule("coordination.k8s.io", []string{"leases"}, "get", "list", "watch", "create", "update", "patch")},
+		// Join tokens are bound to their keys.
+		enroll.Namespace: {rule("", []string{"secrets"}, "update")},
+	}
+}
