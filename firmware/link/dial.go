@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -52,9 +53,10 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	if cfg.ClientSessionCache == nil {
 		cfg.ClientSessionCache = d.sessions
 	}
+	var answered atomic.Bool // net/http gives the context's error, which does not tell how far the dial had come
 	transport := &http.Transport{
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialTLS(ctx, network, addr, cfg)
+			return dialTLS(ctx, network, addr, cfg, &answered)
 		},
 		ReadBufferSize: 2048, WriteBufferSize: 2048,
 	}
@@ -64,7 +66,7 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	})
 	if err != nil {
 		transport.CloseIdleConnections()
-		return nil, &dialFailure{err: explainDial(address, resp, err, cfg, time.Now()), retryAfter: retryAfter(resp)}
+		return nil, &dialFailure{err: explainDial(address, resp, err, cfg, answered.Load()), retryAfter: retryAfter(resp)}
 	}
 	if ws.Subprotocol() != wire.Subprotocol {
 		_ = ws.CloseNow()
@@ -75,11 +77,12 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 }
 
 // dialTLS connects without TCP keep-alives: the link's own heartbeats do that, and idle bytes cost money on mobile networks.
-func dialTLS(ctx context.Context, network, addr string, cfg *tls.Config) (net.Conn, error) {
+func dialTLS(ctx context.Context, network, addr string, cfg *tls.Config, answered *atomic.Bool) (net.Conn, error) {
 	raw, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
+	answered.Store(true)
 	conn := tls.Client(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()

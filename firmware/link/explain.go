@@ -22,9 +22,10 @@ import (
 // HeaderRelay is set by a relay on each answer, so that an agent can tell a relay that refuses from something else.
 const HeaderRelay = "Skerry-Relay"
 
-// explainDial turns a failed dial into one sentence for the technician: what failed, why, what to do. It leaves out what
-// changes from attempt to attempt (local ports), so that the same cause gives the same text.
-func explainDial(address string, resp *http.Response, err error, cfg *tls.Config, now time.Time) error {
+// explainDial turns a failed dial into one sentence for the technician: what failed, why, what to do. answered says that TCP
+// was connected. It leaves out what changes from attempt to attempt (local ports), so that a cause has one text.
+func explainDial(address string, resp *http.Response, err error, cfg *tls.Config, answered bool) error {
+	now := time.Now()
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return explainStatus(address, resp)
 	}
@@ -34,6 +35,8 @@ func explainDial(address string, resp *http.Response, err error, cfg *tls.Config
 		return fmt.Errorf("relay %s does not speak TLS: it is not a Skerry relay; check the address and the port", address)
 	case isAlert(err):
 		return explainAlert(address, err, cfg, now)
+	case answered && isTimeout(err):
+		return fmt.Errorf("relay %s takes the connection and then says nothing: it is not a Skerry relay, or it is overloaded; the agent goes on trying", address)
 	case errors.As(err, &hs):
 		return explainHandshake(address, hs.err, now)
 	case resp != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -76,9 +79,9 @@ func explainAlert(address string, err error, cfg *tls.Config, now time.Time) err
 	own := "this gateway has no certificate"
 	if cert := ownCertificate(cfg); cert != nil {
 		own = fmt.Sprintf("this gateway's certificate is for %q and valid from %s to %s; its clock says %s", cert.Subject.CommonName,
-			stamp(cert.NotBefore), stamp(cert.NotAfter), stamp(now))
+			stamp(cert.NotBefore), stamp(cert.NotAfter), clockMark)
 	}
-	return fmt.Errorf("relay %s refuses this gateway's certificate (%s): %s: set the clock (NTP) if it is wrong, otherwise enrol again with a token from 'skerryctl token create --node NAME'", address, text, own)
+	return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: set the clock (NTP) if it is wrong, otherwise enrol again with a token from 'skerryctl token create --node NAME'", address, text, own)
 }
 
 func ownCertificate(cfg *tls.Config) *x509.Certificate {
@@ -103,16 +106,14 @@ func explainHandshake(address string, err error, now time.Time) error {
 	var name x509.HostnameError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("relay %s: its certificate is valid from %s to %s, and this gateway's clock says %s: set the clock (NTP) if it is wrong, otherwise renew the relay's certificate",
-			address, stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter), stamp(now))
+		return newClockError(now, "relay %s: its certificate is valid from %s to %s, and this gateway's clock says %s: set the clock (NTP) if it is wrong, otherwise renew the relay's certificate",
+			address, stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter), clockMark)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("relay %s: its certificate is not signed by the CA that this gateway was enrolled with: check the address; if the relay has a new CA, enrol again", address)
 	case errors.As(err, &name):
 		return fmt.Errorf("relay %s: its certificate is for other names (%w): use one of them in the address, or give the relay a certificate for this one", address, name)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("relay %s closes the connection during the TLS handshake: it is not a Skerry relay, or something between (firewall, proxy) cuts it off", address)
-	case isTimeout(err):
-		return fmt.Errorf("relay %s takes the connection and does not answer the TLS handshake: it is not a Skerry relay, or it is overloaded; the agent goes on trying", address)
 	}
 	return fmt.Errorf("relay %s: TLS handshake: %w: is it a Skerry relay? check the address and the port", address, innermost(err))
 }
@@ -167,3 +168,25 @@ func innermost(err error) error {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// clockError is an error whose text names the present time. Its cause does not, so that the same cause is recognised.
+type clockError struct{ text, cause string }
+
+const clockMark = "<clock>"
+
+// newClockError makes an error from a text in which clockMark stands for the time.
+func newClockError(now time.Time, format string, args ...any) *clockError {
+	cause := fmt.Sprintf(format, args...)
+	return &clockError{text: strings.Replace(cause, clockMark, stamp(now), 1), cause: cause}
+}
+
+func (e *clockError) Error() string { return e.text }
+
+// causeOf returns the part of an error's text that stays the same while its cause does.
+func causeOf(err error) string {
+	var c *clockError
+	if errors.As(err, &c) {
+		return c.cause
+	}
+	return err.Error()
+}

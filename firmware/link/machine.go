@@ -329,7 +329,7 @@ func (m *Machine) fail(err error, retryAfter time.Duration, now time.Time) {
 	m.phase = phaseWaiting
 	if err != nil {
 		m.st.LastError, m.st.ErrorAt = err.Error(), now
-		m.note(err.Error(), now)
+		m.noteCause(causeOf(err), err.Error(), now)
 	}
 }
 
@@ -396,8 +396,11 @@ func (l *noteLimiter) pass(text string, now time.Time) bool {
 	return true
 }
 
-func (m *Machine) note(text string, now time.Time) {
-	if m.notes.pass(text, now) {
+func (m *Machine) note(text string, now time.Time) { m.noteCause(text, text, now) }
+
+// noteCause warns, unless the same cause was warned of a short while ago.
+func (m *Machine) noteCause(cause, text string, now time.Time) {
+	if m.notes.pass(cause, now) {
 		m.do(Note{Warn: true, Text: text})
 	}
 }

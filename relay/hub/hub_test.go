@@ -295,7 +295,10 @@ func TestHalfOpen(t *testing.T) {
 	w := newWorld(t, nil)
 	w.pods()
 	p := newProxy(t, w.address)
-	g := w.gateway(func(o *link.Options) { o.Addresses = []string{p.address} })
+	g := w.gateway(func(o *link.Options) {
+		o.Addresses = []string{p.address}
+		o.DialTimeout = 500 * time.Millisecond // what is dialled while the network swallows is lost
+	})
 	eventually(t, "in sync", inSync(g))
 	p.swallow.Store(true)
 	cut := time.Now()
