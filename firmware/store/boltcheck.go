@@ -63,7 +63,8 @@ func walkBolt(r io.ReaderAt, size int64, visit func(bucket string, key, value []
 	w.used = make([]uint64, (w.meta.high+63)/64)
 	w.markRun(0, 1)
 	if w.meta.freelist != boltNoFreelist {
-		w.checkFreelist()
+		// NoFreelistSync is set, and a file without one complete transaction never gets the name state.db.
+		w.fault("the file has a free list, it was not written by this agent")
 	}
 	w.page(w.meta.root, bounds{}, 0, "")
 	return w, nil
@@ -139,11 +140,6 @@ func (w *boltWalk) markRun(id, n uint64) bool {
 		w.used[p/64] |= 1 << (p % 64)
 	}
 	return free
-}
-
-// checkFreelist checks what bbolt's freelist page holds; we never write one, since NoFreelistSync is set.
-func (w *boltWalk) checkFreelist() {
-	w.fault("the file has a free list, it was not written by this agent")
 }
 
 // bounds are the keys between which a page's keys must lie: min ≤ key < max. nil: open.

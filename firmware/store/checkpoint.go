@@ -102,19 +102,12 @@ func (s *Store) writeCheckpoint() error {
 	switch {
 	case db != nil:
 		n, err = s.fill(db, s.frozen, s.frozenSeq)
-	case s.replaceDB:
-		db, n, _, err = s.rebuildBolt(s.frozen, s.frozenSeq)
-	default:
-		if db, err = s.openBolt(filepath.Join(s.opt.Dir, dbName)); err == nil {
-			if err = s.opt.fs.syncDir(s.opt.Dir); err == nil {
-				n, err = s.fill(db, s.frozen, s.frozenSeq)
-			}
+	default: // the first one, or in the place of a damaged one
+		if db, n, _, err = s.makeBolt(s.frozen, s.frozenSeq); err == nil {
+			s.mu.Lock()
+			s.db = db
+			s.mu.Unlock()
 		}
-	}
-	if db != nil { // also when filling it failed: it is sound, and filled later
-		s.mu.Lock()
-		s.db = db
-		s.mu.Unlock()
 	}
 	if err != nil {
 		return diskError("writing the checkpoint", s.opt.Dir, err)
@@ -126,9 +119,9 @@ func (s *Store) writeCheckpoint() error {
 	return nil
 }
 
-// rebuildBolt puts a checkpoint of recs in the place of a damaged one, which it sets aside. Order matters: the new file is complete and
-// synced before the old one moves.
-func (s *Store) rebuildBolt(recs map[recKey]rec, seq uint64) (db *bolt.DB, written int64, aside string, err error) {
+// makeBolt makes a checkpoint of recs, and sets aside what is in its place, which is damaged. The new file takes its name only when it is
+// complete and synced, so that state.db is never seen half made.
+func (s *Store) makeBolt(recs map[recKey]rec, seq uint64) (db *bolt.DB, written int64, aside string, err error) {
 	path, fresh := filepath.Join(s.opt.Dir, dbName), filepath.Join(s.opt.Dir, newName)
 	defer func() {
 		if err != nil && db != nil {
@@ -148,7 +141,7 @@ func (s *Store) rebuildBolt(recs map[recKey]rec, seq uint64) (db *bolt.DB, writt
 		_ = s.opt.fs.remove(fresh)
 		return db, 0, "", err
 	}
-	// If an earlier attempt ended here, the old file is gone already.
+	// There is none before the first checkpoint, or when an earlier attempt ended here.
 	if aside, err = setAside(s.opt.fs, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return db, 0, "", err
 	}

@@ -12,7 +12,7 @@ import (
 
 // TestAgainstModel compares random histories with a map: commits, lazy commits, deletions, checkpoints, restarts, crashes.
 func TestAgainstModel(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		modelRun(t, seed)
 	}
 }
@@ -43,7 +43,7 @@ func modelRun(t *testing.T, seed uint64) {
 		}
 		return b
 	}
-	for step := range 400 {
+	for step := range 300 {
 		switch p := rng.IntN(100); {
 		case p < 60:
 			if err := s.Commit(context.Background(), batch()); err != nil {

@@ -67,6 +67,9 @@ func NewOutbox(s *Store, limits OutboxLimits) (*Outbox, error) {
 			return nil
 		}
 		o.add(outboxEntry{item.Epoch, item.Seq, len(item.Body)})
+		if item.Epoch == o.stats.Epoch {
+			o.seq = max(o.seq, item.Seq)
+		}
 		return nil
 	})
 	if err != nil {

@@ -133,7 +133,7 @@ func isDamage(err error) bool {
 	return false
 }
 
-// adoptRebuilt finishes a rebuild that was interrupted between setting the damaged file aside and putting the new one in its place.
+// adoptRebuilt finishes a checkpoint that was made completely, and then interrupted before it took its place.
 func (s *Store) adoptRebuilt(path, fresh string, haveOld bool) error {
 	if !haveOld {
 		if ck, err := s.checkBolt(fresh, nil); err == nil && ck.damage == "" && ck.info {
@@ -230,7 +230,7 @@ func (s *Store) rebuild(path string, ck *checked) error {
 		return err
 	}
 	s.wal.epoch = ck.epoch // for the new file's own record; recover() counts on from it
-	db, _, aside, err := s.rebuildBolt(salvaged, ck.seq)
+	db, _, aside, err := s.makeBolt(salvaged, ck.seq)
 	if err != nil {
 		// With a full disk the records are served from memory, and the damaged file stays where it is until there is room.
 		s.log.Error("the damaged checkpoint cannot be rebuilt on disk yet; its readable records are held in memory", "file", path, "error", err)
