@@ -18,13 +18,13 @@ func tailLog(path string, limit int) string {
 		return ""
 	}
 	defer f.Close()   //nolint:errcheck // read only
-	const perByte = 4 // a line's head is longer than short texts
-	if info, err := f.Stat(); err == nil && info.Size() > int64(limit*perByte) {
-		if _, err := f.Seek(-int64(limit*perByte), io.SeekEnd); err != nil {
+	window := int64(limit)*4 + 4096 // a line's head is longer than a short text
+	if info, err := f.Stat(); err == nil && info.Size() > window {
+		if _, err := f.Seek(-window, io.SeekEnd); err != nil {
 			return ""
 		}
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, int64(limit*perByte)))
+	raw, err := io.ReadAll(io.LimitReader(f, window))
 	if err != nil {
 		return ""
 	}

@@ -229,11 +229,11 @@ func (m *Manager) referencesChanged() {
 	}
 }
 
-// changedSince reports whether desired objects changed after t, so that a back-off need not be waited for.
+// changedSince reports whether desired objects changed at t or later, so that a back-off need not be waited for.
 func (m *Manager) changedSince(t time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.changed.After(t)
+	return !m.changed.Before(t)
 }
 
 // adoptStrays gives workers to folders of pods that are no longer desired: they find nothing in the runtime, and clean up.

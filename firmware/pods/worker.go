@@ -82,20 +82,22 @@ func (w *worker) poke() {
 // run drives the pod until it is gone or ctx ends. It leaves containers running.
 func (w *worker) run(ctx context.Context) {
 	defer w.probes.stop()
+	w.poke()
+	var timer <-chan time.Time
 	for {
-		next, done := w.once(ctx)
-		if ctx.Err() != nil || done && w.m.forget(w) {
-			return
-		}
-		var timer <-chan time.Time
-		if next > 0 {
-			timer = time.After(next)
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.wake:
 		case <-timer:
+		}
+		next, done := w.once(ctx)
+		if done && w.m.forget(w) {
+			return
+		}
+		timer = nil
+		if next > 0 {
+			timer = time.After(next)
 		}
 	}
 }

@@ -1,0 +1,651 @@
+package pods
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// run is what a container does in the fake runtime: it ends by itself after lasts (0: never), and with SIGTERM after dies
+// (capped by the grace period, then it is killed).
+type run struct {
+	lasts time.Duration
+	code  int32
+	why   string // the runtime's reason
+	dies  time.Duration
+}
+
+type fakeBox struct {
+	id     string
+	config *cri.PodSandboxConfig
+	ready  bool
+	made   int64
+}
+
+type fakeContainer struct {
+	id, box  string
+	config   *cri.ContainerConfig
+	state    cri.ContainerState
+	made     int64
+	started  time.Time
+	ends     time.Time // zero: not by itself
+	finished time.Time
+	code     int32
+	why      string
+	does     run
+}
+
+// fakeRuntime is a container runtime without containers: states follow from the clock. Its contract is held against the real one
+// in hil-tests/pods.
+type fakeRuntime struct {
+	mu         sync.Mutex
+	n          int
+	boxes      map[string]*fakeBox
+	containers map[string]*fakeContainer
+	images     map[string]*cri.Image
+	remote     map[string]bool // images that can be pulled
+	programs   map[string]func(attempt uint32) run
+	down       error
+	failCreate error
+	calls      map[string]int
+	exec       func(id string, cmd []string) (int32, error)
+	stops      []time.Duration // grace periods that were asked for
+}
+
+func newFakeRuntime() *fakeRuntime {
+	return &fakeRuntime{
+		boxes: map[string]*fakeBox{}, containers: map[string]*fakeContainer{}, programs: map[string]func(uint32) run{}, calls: map[string]int{},
+		images: map[string]*cri.Image{"app:1": {ID: "sha256:app1"}}, remote: map[string]bool{"app:2": true},
+	}
+}
+
+var errFakeDown = &cri.Error{Method: "any", Socket: "/run/fake.sock", Code: cri.ErrUnavailable, Err: net.ErrClosed}
+
+func notFound(what string) error {
+	return &cri.Error{Method: "any", Code: cri.ErrNotFound, Message: what + " not found"}
+}
+
+// enter locks the runtime for one call, or fails it.
+func (f *fakeRuntime) enter(call string) (func(), error) {
+	f.mu.Lock()
+	f.calls[call]++
+	if f.down != nil {
+		f.mu.Unlock()
+		return nil, f.down
+	}
+	f.tick()
+	return f.mu.Unlock, nil
+}
+
+// tick lets containers end whose time has come.
+func (f *fakeRuntime) tick() {
+	now := time.Now()
+	for _, c := range f.containers {
+		if c.state == cri.ContainerRunning && !c.ends.IsZero() && !now.Before(c.ends) {
+			c.state, c.finished, c.code, c.why = cri.ContainerExited, c.ends, c.does.code, c.does.why
+		}
+	}
+}
+
+func (f *fakeRuntime) RunPodSandbox(_ context.Context, config *cri.PodSandboxConfig, _ string) (string, error) {
+	unlock, err := f.enter("RunPodSandbox")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	f.n++
+	b := &fakeBox{id: fmt.Sprintf("box%d", f.n), config: config, ready: true, made: time.Now().UnixNano()}
+	f.boxes[b.id] = b
+	return b.id, nil
+}
+
+func (f *fakeRuntime) StopPodSandbox(_ context.Context, id string) error {
+	unlock, err := f.enter("StopPodSandbox")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if b := f.boxes[id]; b != nil {
+		b.ready = false
+		for _, c := range f.containers {
+			if c.box == id && c.state == cri.ContainerRunning {
+				c.state, c.finished, c.code, c.why = cri.ContainerExited, time.Now(), 137, "Error"
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fakeRuntime) RemovePodSandbox(_ context.Context, id string) error {
+	unlock, err := f.enter("RemovePodSandbox")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	delete(f.boxes, id)
+	maps.DeleteFunc(f.containers, func(_ string, c *fakeContainer) bool { return c.box == id })
+	return nil
+}
+
+func (f *fakeRuntime) PodSandboxStatus(_ context.Context, id string, _ bool) (*cri.PodSandboxStatusResponse, error) {
+	unlock, err := f.enter("PodSandboxStatus")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if f.boxes[id] == nil {
+		return nil, notFound(id)
+	}
+	return &cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{IP: "10.0.0.5"}}}, nil
+}
+
+func matches(labels, selector map[string]string) bool {
+	for k, v := range selector {
+		if labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error) {
+	unlock, err := f.enter("ListPodSandbox")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []cri.PodSandbox
+	for _, b := range f.boxes {
+		if matches(b.config.Labels, filter.LabelSelector) {
+			state := cri.SandboxNotReady
+			if b.ready {
+				state = cri.SandboxReady
+			}
+			out = append(out, cri.PodSandbox{ID: b.id, Metadata: b.config.Metadata, State: state, CreatedAt: b.made, Labels: b.config.Labels})
+		}
+	}
+	return out, nil
+}
+
+func (f *fakeRuntime) CreateContainer(_ context.Context, box string, config *cri.ContainerConfig, _ *cri.PodSandboxConfig) (string, error) {
+	unlock, err := f.enter("CreateContainer")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if f.failCreate != nil {
+		return "", f.failCreate
+	}
+	if b := f.boxes[box]; b == nil || !b.ready {
+		return "", notFound(box)
+	}
+	for _, c := range f.containers {
+		if c.box == box && *c.config.Metadata == *config.Metadata {
+			return "", &cri.Error{Method: "CreateContainer", Code: cri.ErrUnknown, Message: "name is reserved for " + c.id}
+		}
+	}
+	f.n++
+	c := &fakeContainer{id: fmt.Sprintf("ctr%d", f.n), box: box, config: config, made: time.Now().UnixNano()}
+	if p := f.programs[config.Metadata.Name]; p != nil {
+		c.does = p(config.Metadata.Attempt)
+	}
+	f.containers[c.id] = c
+	return c.id, nil
+}
+
+func (f *fakeRuntime) StartContainer(_ context.Context, id string) error {
+	unlock, err := f.enter("StartContainer")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c := f.containers[id]
+	if c == nil {
+		return notFound(id)
+	}
+	c.state, c.started = cri.ContainerRunning, time.Now()
+	if c.does.lasts > 0 {
+		c.ends = c.started.Add(c.does.lasts)
+	}
+	return nil
+}
+
+func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace time.Duration) error {
+	unlock, err := f.enter("StopContainer")
+	if err != nil {
+		return err
+	}
+	f.stops = append(f.stops, grace)
+	c := f.containers[id]
+	unlock()
+	if c == nil {
+		return nil
+	}
+	code, wait := int32(143), c.does.dies
+	if wait > grace {
+		code, wait = 137, grace
+	}
+	select {
+	case <-ctx.Done():
+		return &cri.Error{Method: "StopContainer", Code: cri.ErrCanceled, Err: ctx.Err()}
+	case <-time.After(wait):
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.state == cri.ContainerRunning {
+		c.state, c.finished, c.code, c.why = cri.ContainerExited, time.Now(), code, "Error"
+	}
+	return nil
+}
+
+func (f *fakeRuntime) RemoveContainer(_ context.Context, id string) error {
+	unlock, err := f.enter("RemoveContainer")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	delete(f.containers, id)
+	return nil
+}
+
+func (f *fakeRuntime) ListContainers(_ context.Context, filter *cri.ContainerFilter) ([]cri.Container, error) {
+	unlock, err := f.enter("ListContainers")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []cri.Container
+	for _, c := range f.containers {
+		if matches(c.config.Labels, filter.LabelSelector) {
+			out = append(out, cri.Container{ID: c.id, PodSandboxID: c.box, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.made, Labels: c.config.Labels})
+		}
+	}
+	return out, nil
+}
+
+func nano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func (f *fakeRuntime) ContainerStatus(_ context.Context, id string, _ bool) (*cri.ContainerStatusResponse, error) {
+	unlock, err := f.enter("ContainerStatus")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	c := f.containers[id]
+	if c == nil {
+		return nil, notFound(id)
+	}
+	return &cri.ContainerStatusResponse{Status: &cri.ContainerStatus{
+		ID: id, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.made, StartedAt: nano(c.started), FinishedAt: nano(c.finished),
+		ExitCode: c.code, Reason: c.why, Image: &cri.ImageSpec{Image: c.config.Image.UserSpecifiedImage}, ImageRef: "ref@" + c.config.Image.Image,
+		Annotations: c.config.Annotations,
+	}}, nil
+}
+
+func (f *fakeRuntime) ExecSync(_ context.Context, id string, cmd []string, _ time.Duration) (*cri.ExecSyncResponse, error) {
+	unlock, err := f.enter("ExecSync")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	code, err := f.exec(id, cmd)
+	return &cri.ExecSyncResponse{ExitCode: code}, err
+}
+
+func (f *fakeRuntime) PullImage(_ context.Context, image *cri.ImageSpec, _ *cri.AuthConfig, _ *cri.PodSandboxConfig) (string, error) {
+	unlock, err := f.enter("PullImage")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if !f.remote[image.Image] {
+		return "", &cri.Error{Method: "PullImage", Code: cri.ErrNotFound, Message: image.Image + ": not found in the registry"}
+	}
+	id := "sha256:" + image.Image
+	f.images[image.Image] = &cri.Image{ID: id}
+	f.images[id] = f.images[image.Image]
+	return id, nil
+}
+
+func (f *fakeRuntime) ImageStatus(_ context.Context, image *cri.ImageSpec, _ bool) (*cri.ImageStatusResponse, error) {
+	unlock, err := f.enter("ImageStatus")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return &cri.ImageStatusResponse{Image: f.images[image.Image]}, nil
+}
+
+func (f *fakeRuntime) Version(context.Context) (*cri.VersionResponse, error) {
+	unlock, err := f.enter("Version")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return &cri.VersionResponse{RuntimeName: "fake", RuntimeVersion: "1.0"}, nil
+}
+
+func (f *fakeRuntime) Status(context.Context, bool) (*cri.StatusResponse, error) {
+	unlock, err := f.enter("Status")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return &cri.StatusResponse{Status: &cri.RuntimeStatus{Conditions: []cri.RuntimeCondition{{Type: cri.RuntimeReady, Status: true}, {Type: cri.NetworkReady, Status: true}}}}, nil
+}
+
+func (f *fakeRuntime) RuntimeConfig(context.Context) (*cri.RuntimeConfigResponse, error) {
+	return nil, &cri.Error{Method: "RuntimeConfig", Code: cri.ErrUnimplemented}
+}
+
+// setDown makes the runtime unreachable, or reachable again.
+func (f *fakeRuntime) setDown(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = err
+}
+
+func (f *fakeRuntime) called(call string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[call]
+}
+
+func (f *fakeRuntime) boxCount() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.boxes)
+}
+
+func (f *fakeRuntime) hasBox(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.boxes[id] != nil
+}
+
+// byName returns the containers of a name, oldest first.
+func (f *fakeRuntime) byName(name string) []fakeContainer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tick()
+	var out []fakeContainer
+	for _, c := range f.containers {
+		if c.config.Metadata.Name == name {
+			out = append(out, *c)
+		}
+	}
+	slices.SortFunc(out, func(a, b fakeContainer) int { return int(a.made - b.made) })
+	return out
+}
+
+// fakeDesired is a desired view in memory.
+type fakeDesired struct {
+	mu      sync.Mutex
+	objects map[wire.Key]wire.Object
+	watches []*fakeWatch
+}
+
+type fakeWatch struct {
+	kinds []wire.Kind
+	c     chan struct{}
+}
+
+func (w *fakeWatch) C() <-chan struct{} { return w.c }
+func (w *fakeWatch) Close()             {}
+
+func (d *fakeDesired) Get(key wire.Key) (wire.Object, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o, ok := d.objects[key]
+	return o, ok
+}
+
+func (d *fakeDesired) List(kind wire.Kind) (out []wire.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range d.objects {
+		if o.Key.Kind() == kind {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func (d *fakeDesired) watch(kinds ...wire.Kind) Watch {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := &fakeWatch{kinds: kinds, c: make(chan struct{}, 1)}
+	d.watches = append(d.watches, w)
+	return w
+}
+
+func (d *fakeDesired) put(o wire.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.objects[o.Key] = o
+	d.notify(o.Key.Kind())
+}
+
+func (d *fakeDesired) remove(key wire.Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.objects, key)
+	d.notify(key.Kind())
+}
+
+func (d *fakeDesired) notify(kind wire.Kind) {
+	for _, w := range d.watches {
+		if slices.Contains(w.kinds, kind) {
+			select {
+			case w.c <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+type fakeEvent struct{ ref, reason, message string }
+
+// world is a manager with all that it needs, inside a synctest bubble.
+type world struct {
+	t       *testing.T
+	rt      *fakeRuntime
+	desired *fakeDesired
+	o       Options
+	m       *Manager
+	stop    func()
+	log     bytes.Buffer
+	logMu   sync.Mutex
+
+	mu      sync.Mutex
+	reports map[wire.Key][]byte
+	counts  map[wire.Key]int
+	events  []fakeEvent
+}
+
+func (w *world) Report(key wire.Key, body []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := canon.Check(body); err != nil {
+		w.t.Errorf("report of %s is not canonical: %v", key, err)
+	}
+	w.reports[key] = body
+	w.counts[key]++
+}
+
+func (w *world) Withdraw(key wire.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.reports, key)
+}
+
+func (w *world) Event(ref wire.ObjectRef, _, reason, message string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, fakeEvent{ref: ref.Kind + "/" + ref.Name + " " + ref.FieldPath, reason: reason, message: message})
+}
+
+func (w *world) event(reason string) *fakeEvent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.events {
+		if w.events[i].reason == reason {
+			return &w.events[i]
+		}
+	}
+	return nil
+}
+
+type fakeMachine struct{}
+
+func (fakeMachine) Measure() (Measurement, error) {
+	return Measurement{CPUs: 2, Memory: 1 << 30, MemoryAvailable: 1 << 29, Disk: 1 << 33, DiskAvailable: 1 << 32}, nil
+}
+
+type fakeMounter struct{ dirs map[string]int64 }
+
+func (f *fakeMounter) Tmpfs(dir string, size int64) error { f.dirs[dir] = size; return nil }
+func (f *fakeMounter) Unmount(dir string) error           { delete(f.dirs, dir); return nil }
+
+func (w *world) Write(p []byte) (int, error) {
+	w.logMu.Lock()
+	defer w.logMu.Unlock()
+	return w.log.Write(p)
+}
+
+func (w *world) logText() string {
+	w.logMu.Lock()
+	defer w.logMu.Unlock()
+	return w.log.String()
+}
+
+// simulate runs test in a bubble, with a manager that has been started.
+func simulate(t *testing.T, test func(w *world)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, rt: newFakeRuntime(), desired: &fakeDesired{objects: map[wire.Key]wire.Object{}},
+			reports: map[wire.Key][]byte{}, counts: map[wire.Key]int{}}
+		w.o = Options{
+			Node: "gw-1", Runtime: w.rt, Socket: "/run/fake.sock", Desired: w.desired, Watch: w.desired.watch, Reports: w, Events: w,
+			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: fakeMachine{},
+			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
+			Log: slog.New(slog.NewTextHandler(w, nil)),
+		}
+		w.start()
+		defer func() { w.stop() }()
+		test(w)
+	})
+}
+
+// start starts a manager, as after a restart of the agent.
+func (w *world) start() {
+	m, err := New(w.o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.m = m
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != context.Canceled {
+			w.t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// settle lets d pass.
+func (w *world) settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+const podKey = wire.Key("pods/default/web/u1")
+
+// apply makes a pod desired. doc is its JSON.
+func (w *world) apply(doc string) { w.put(podKey, doc) }
+
+func (w *world) put(key wire.Key, doc string) {
+	w.t.Helper()
+	body, err := canon.FromJSON([]byte(doc))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.desired.put(wire.Object{Key: key, Version: wire.Version{UID: key.UID(), Hash: canon.Hash(body)}, Revision: 7, Body: body})
+}
+
+// status returns the pod's reported status.
+func (w *world) status() *corev1.PodStatus {
+	w.t.Helper()
+	r := w.report(podKey)
+	if r.Status == nil {
+		w.t.Fatalf("no status reported; log:\n%s", w.logText())
+	}
+	return r.Status
+}
+
+func (w *world) report(key wire.Key) corev1.PodReport {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var r corev1.PodReport
+	if body, ok := w.reports[key]; ok {
+		if _, err := r.UnmarshalMsg(body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return r
+}
+
+func (w *world) count(key wire.Key) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts[key]
+}
+
+func (w *world) body(key wire.Key) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reports[key]
+}
+
+func (w *world) node() corev1.NodeReport {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var r corev1.NodeReport
+	if _, err := r.UnmarshalMsg(w.reports["nodes//gw-1"]); err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func cond(list []corev1.Condition, kind string) corev1.Condition {
+	for _, c := range list {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return corev1.Condition{}
+}

@@ -1,0 +1,78 @@
+package pods
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
+)
+
+// decode decodes a pod's spec as the relay would send it.
+func decode(t testing.TB, spec string) *desiredPod {
+	t.Helper()
+	body, err := canon.FromJSON([]byte(`{"metadata":{"name":"web","namespace":"default","uid":"u1","labels":{"app":"web"},"annotations":{"note":"n"}},"spec":` + spec + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newFieldTable().decodePod(wire.Object{Key: podKey, Body: body})
+}
+
+// TestOrdinaryPod: what an API server makes of an ordinary Deployment must be accepted.
+func TestOrdinaryPod(t *testing.T) {
+	d := decode(t, `{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["gw-1"]}]}]}}},
+	"automountServiceAccountToken":false,"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"hostNetwork":true,"nodeName":"gw-1","nodeSelector":{"a":"b"},
+	"preemptionPolicy":"PreemptLowerPriority","priority":0,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},
+	"serviceAccount":"default","serviceAccountName":"default","setHostnameAsFQDN":false,"terminationGracePeriodSeconds":30,"tolerations":[{"effect":"NoExecute","key":"k","operator":"Exists","tolerationSeconds":300}],
+	"containers":[{"name":"c","image":"app:1","imagePullPolicy":"IfNotPresent","resources":{"limits":{"memory":"64Mi"},"requests":{"memory":"64Mi"}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File",
+	"ports":[{"containerPort":80,"hostPort":8080,"protocol":"TCP"}],"resizePolicy":[{"resourceName":"cpu","restartPolicy":"NotRequired"}],
+	"readinessProbe":{"httpGet":{"path":"/","port":80,"scheme":"HTTP"},"timeoutSeconds":1,"periodSeconds":10,"successThreshold":1,"failureThreshold":3},
+	"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"seccompProfile":{"type":"RuntimeDefault"},"privileged":false},
+	"volumeMounts":[{"name":"v","mountPath":"/v","readOnly":true},{"name":"e","mountPath":"/e"}]}],
+	"volumes":[{"name":"v","configMap":{"name":"x","defaultMode":420}},{"name":"e","emptyDir":{}},{"name":"h","hostPath":{"path":"/x","type":""}},
+	{"name":"p","projected":{"defaultMode":420,"sources":[{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"ns","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]}}]}`)
+	if d.refused != "" {
+		t.Fatalf("refused: %s", d.refused)
+	}
+	if g := d.grace(); g != 30 {
+		t.Errorf("grace %d", g)
+	}
+}
+
+func TestRefusedFields(t *testing.T) {
+	const c = `"containers":[{"name":"c","image":"app:1"`
+	for want, spec := range map[string]string{
+		"spec.containers[0].lifecycle: ":                                  `{` + c + `,"lifecycle":{"postStart":{"exec":{"command":["x"]}}}}]}`,
+		"spec.containers[0].volumeMounts[0].subPath: ":                    `{"volumes":[{"name":"v","emptyDir":{}}],` + c + `,"volumeMounts":[{"name":"v","mountPath":"/v","subPath":"x"}]}]}`,
+		"spec.containers[0].livenessProbe.grpc: ":                         `{` + c + `,"livenessProbe":{"grpc":{"port":1}}}]}`,
+		"spec.containers[0].livenessProbe.httpGet.scheme: HTTPS":          `{` + c + `,"livenessProbe":{"httpGet":{"port":1,"scheme":"HTTPS"}}}]}`,
+		"spec.initContainers[0].restartPolicy: ":                          `{"initContainers":[{"name":"i","image":"a","restartPolicy":"Always"}],` + c + `}]}`,
+		"spec.initContainers[0].startupProbe: ":                           `{"initContainers":[{"name":"i","image":"a","startupProbe":{"exec":{"command":["x"]}}}],` + c + `}]}`,
+		"spec.volumes[0].persistentVolumeClaim: ":                         `{"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"x"}}],` + c + `}]}`,
+		"spec.volumes[0].iscsi: this field is not supported":              `{"volumes":[{"name":"v","iscsi":{"lun":1}}],` + c + `}]}`,
+		"set automountServiceAccountToken: false":                         `{"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token","expirationSeconds":3607}}]}}],` + c + `}]}`,
+		"spec.ephemeralContainers: ":                                      `{"ephemeralContainers":[{"name":"e"}],` + c + `}]}`,
+		"spec.hostUsers: ":                                                `{"hostUsers":false,` + c + `}]}`,
+		"spec.runtimeClassName: ":                                         `{"runtimeClassName":"kata",` + c + `}]}`,
+		"spec.aFieldOfTomorrow: this field is not supported":              `{"aFieldOfTomorrow":{"deep":[1]},` + c + `}]}`,
+		"spec.containers[0].resources.limits.nvidia.com/gpu: ":            `{` + c + `,"resources":{"limits":{"nvidia.com/gpu":"1"}}}]}`,
+		"spec.volumes[0].emptyDir.sizeLimit: ":                            `{"volumes":[{"name":"v","emptyDir":{"sizeLimit":"1Gi"}}],` + c + `}]}`,
+		"spec.volumes[0].hostPath.path: must be absolute":                 `{"volumes":[{"name":"v","hostPath":{"path":"x"}}],` + c + `}]}`,
+		`container "c": volumeMounts names the volume "v"`:                `{` + c + `,"volumeMounts":[{"name":"v","mountPath":"/v"}]}]}`,
+		`"../x" is used twice or is no name`:                              `{"volumes":[{"name":"../x","emptyDir":{}}],` + c + `}]}`,
+		"spec.containers: a pod needs at least one container":             `{}`,
+		`spec.restartPolicy: "Sometimes" is unknown`:                      `{"restartPolicy":"Sometimes",` + c + `}]}`,
+		"cannot be decoded":                                               `{` + c + `,"resources":{"limits":{"memory":"much"}}}]}`,
+		"spec.containers[0].securityContext.seLinuxOptions: SELinux":      `{` + c + `,"securityContext":{"seLinuxOptions":{"level":"s0"}}}]}`,
+		"spec.containers[0].securityContext.procMount: only Default":      `{` + c + `,"securityContext":{"procMount":"Unmasked"}}]}`,
+		"spec.containers[0].volumeMounts[0].recursiveReadOnly: recursive": `{"volumes":[{"name":"v","emptyDir":{}}],` + c + `,"volumeMounts":[{"name":"v","mountPath":"/v","recursiveReadOnly":"Enabled"}]}]}`,
+	} {
+		if d := decode(t, spec); !strings.Contains(d.refused, want) {
+			t.Errorf("%s: refused %q", want, d.refused)
+		}
+	}
+	many := decode(t, `{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,`+c+`}]}`)
+	if !strings.HasSuffix(many.refused, "and 2 more") {
+		t.Errorf("refused %q", many.refused)
+	}
+}
