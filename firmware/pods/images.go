@@ -115,10 +115,16 @@ func (a *dockerAuth) config(server, image string) *cri.AuthConfig {
 	return out
 }
 
+// pullTry is the back-off of one container's image, and why it last failed.
+type pullTry struct {
+	backoff
+	last string
+}
+
 // imagePuller gets one container's image, with the kubelet's back-off. It belongs to one worker.
 type imagePuller struct {
 	rt    ImageRuntime
-	tries map[string]*backoff // by container name and image
+	tries map[string]*pullTry // by container name and image
 	event func(eventType, reason, message string)
 	now   func() time.Time
 }
@@ -148,7 +154,7 @@ func (p *imagePuller) ensure(ctx context.Context, c *corev1.Container, ranBefore
 	key := c.Name + " " + c.Image
 	b := p.tries[key]
 	if b == nil {
-		b = new(backoff)
+		b = new(pullTry)
 		p.tries[key] = b
 	}
 	if b.left(p.now()) > 0 {
@@ -157,12 +163,13 @@ func (p *imagePuller) ensure(ctx context.Context, c *corev1.Container, ranBefore
 		}
 		msg := fmt.Sprintf("Back-off pulling image %q", c.Image)
 		p.event(eventNormal, "BackOff", msg)
-		return nil, "", waitFor("ImagePullBackOff", "%s", msg)
+		return nil, "", waitFor("ImagePullBackOff", "%s: %s", msg, b.last)
 	}
 	image, ref, err := p.pull(ctx, c, spec, auths, sandbox)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.fail(p.now(), backoffFirst, backoffMax)
+			b.last = err.Error()
 		}
 		if _, waits := errors.AsType[*waitError](err); waits && ranBefore && have.Image != nil {
 			return have.Image, have.Image.ID, nil

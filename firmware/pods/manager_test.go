@@ -263,7 +263,7 @@ func TestImages(t *testing.T) {
 	simulate(t, func(w *world) {
 		w.apply(strings.Replace(simplePod, "app:1", "nowhere:1", 1))
 		w.settle(100 * time.Millisecond)
-		if got := w.status().ContainerStatuses[0].State.Waiting; got == nil || got.Reason != "ErrImagePull" || !strings.Contains(got.Message, "not found in the registry") {
+		if got := w.status().ContainerStatuses[0].State.Waiting; got == nil || got.Reason != "ErrImagePull" && got.Reason != "ImagePullBackOff" || !strings.Contains(got.Message, "not found in the registry") {
 			t.Fatalf("waiting %+v", got)
 		}
 		w.settle(3 * time.Second)
