@@ -28,7 +28,9 @@ func (m *Metrics) encoded(bytes int) {
 	}
 }
 
-func (m *Metrics) reports(what string) { m.count(`skerry_relay_reports_total{result="` + what + `"}`) }
+func (m *Metrics) reports(what string) {
+	m.count(`skerry_relay_writer_reports_total{result="` + what + `"}`)
+}
 func (m *Metrics) unchanged(kind string) {
 	m.count(`skerry_relay_writes_unchanged_total{resource="` + kind + `"}`)
 }

@@ -191,7 +191,7 @@ func TestReportsOnOthersAreRefused(t *testing.T) {
 		if got := b.api.taken(); len(got) != 0 {
 			t.Errorf("gw-2 wrote %q", got)
 		}
-		if n := b.counter(`skerry_relay_reports_total{result="refused"}`); n != 4 {
+		if n := b.counter(`skerry_relay_writer_reports_total{result="refused"}`); n != 4 {
 			t.Errorf("%d reports were refused, want 4", n)
 		}
 		// A pod that the cache learns of later, and that is another node's, is not written either.
