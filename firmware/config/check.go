@@ -81,7 +81,7 @@ func (c Config) check() error {
 	}
 	between("relay.heartbeat", c.Relay.Heartbeat, time.Second, 10*time.Minute)
 	between("relay.maxBackoff", c.Relay.MaxBackoff, time.Second, time.Hour)
-	between("store.window", c.Store.Window, 0, time.Minute)
+	between("store.window", c.Store.Window, 10*time.Millisecond, time.Minute)
 	for _, p := range []struct{ key, path string }{
 		{"dataDir", c.DataDir}, {"identityDir", c.IdentityDir}, {"pods.rootDir", c.Pods.RootDir}, {"pods.logDir", c.Pods.LogDir}, {"socket", c.Socket},
 	} {

@@ -56,7 +56,7 @@ func oneSegment(t *testing.T, dir string) string {
 
 func TestTornTailAtEveryByte(t *testing.T) {
 	opt := fastOptions(t, t.TempDir())
-	states := history(t, opt, 7, 6)
+	states := history(t, opt, 7, 4)
 	path := oneSegment(t, opt.Dir)
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -105,7 +105,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 // TestBitFlipsInTheLog flips a bit in every byte: what comes up is the whole history, or it without the frame that was hit.
 func TestBitFlipsInTheLog(t *testing.T) {
 	opt := fastOptions(t, t.TempDir())
-	states := history(t, opt, 0, 6)
+	states := history(t, opt, 0, 5)
 	final := states[len(states)-1]
 	path := oneSegment(t, opt.Dir)
 	whole, err := os.ReadFile(path)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
@@ -264,13 +265,22 @@ func (s *Store) verify(ck checked) error {
 		return nil
 	}
 	// A segment that should be gone may still be there: the newer record of each key counts.
-	for k, r := range s.active {
-		old, ok, err := readBolt(s.db, k)
+	for _, space := range Spaces() {
+		err := viewBolt(s.db, space, func(b *bolt.Bucket) error {
+			for k, r := range s.active {
+				if k.space != space || r.seq == 0 {
+					continue
+				}
+				if v := b.Get([]byte(k.key)); v != nil {
+					if seq, _, ok := splitStored(v); ok && seq > r.seq {
+						delete(s.active, k)
+					}
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return err
-		}
-		if ok && old.seq > r.seq && r.seq > 0 {
-			delete(s.active, k)
 		}
 	}
 	return nil

@@ -21,12 +21,12 @@ type Options struct {
 	Sealer Sealer
 	// Log receives what was repaired and what fails in the background. Default: slog.Default().
 	Log *slog.Logger
-	// Window is how long CommitLazy may leave a value in memory only. Default and maximum: 1 s.
+	// Window is how long CommitLazy may leave a value in memory only. Default: 1 s.
 	Window time.Duration
 	// CheckpointBytes is the length of log after which it is moved to bbolt. Default: 4 MiB. At eight times that, which only
 	// a checkpoint that fails again and again can bring about, commits are refused.
 	CheckpointBytes int64
-	// OverlayBytes is the size of values in memory after which the same happens. Default: 1 MiB.
+	// OverlayBytes is the size of values in memory after which the same happens. Default: 2 MiB.
 	OverlayBytes int64
 
 	fs     fsys // tests inject a full disk
@@ -36,7 +36,7 @@ type Options struct {
 const (
 	defaultWindow     = time.Second
 	defaultCheckpoint = 4 << 20
-	defaultOverlay    = 1 << 20
+	defaultOverlay    = 2 << 20
 	backlogFactor     = 8
 	maxLazyBytes      = 4 << 20
 	maxQueueBytes     = 2 * MaxBatch
@@ -143,7 +143,7 @@ func setDefaults(opt *Options) {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
-	if opt.Window <= 0 || opt.Window > defaultWindow {
+	if opt.Window <= 0 {
 		opt.Window = defaultWindow
 	}
 	if opt.CheckpointBytes <= 0 {
