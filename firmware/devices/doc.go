@@ -21,7 +21,7 @@
 //
 // # Concurrency
 //
-// Host is safe for concurrent use; Run is called once.
+// Host is safe for concurrent use; Run is called once at a time.
 //
 // # Testing
 //

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -233,6 +234,56 @@ func TestSchedulerKeepsPhaseAndSkipsWhatItMissed(t *testing.T) {
 		s.drop(w)
 		if len(s.queue) != 0 || len(s.byTask) != 0 {
 			t.Errorf("left %d entries", len(s.queue))
+		}
+	})
+}
+
+// haywire is a driver whose points panic when they are asked for their name.
+type haywire struct{ *devicetest.Fake }
+
+type haywirePoint struct{ device.Point }
+
+func (haywirePoint) String() string { panic("no name") }
+
+func (haywire) Protocols() []string { return []string{"haywire"} }
+
+func (h haywire) Compile(cfg device.PointConfig) (device.Point, error) {
+	p, err := h.Fake.Compile(cfg)
+	return haywirePoint{p}, err
+}
+
+// Read never looks at the points, which are not the fake's own.
+func (h haywire) Open(ctx context.Context, cfg device.Config) (device.Session, error) {
+	s, err := h.Fake.Open(ctx, cfg)
+	return haywireSession{s}, err
+}
+
+type haywireSession struct{ device.Session }
+
+func (haywireSession) Read(_ context.Context, points []device.Point, _ []device.Value) error {
+	_ = points[0].String()
+	return nil
+}
+
+// TestANeighbourIsNotDisturbed runs a good device beside one whose driver panics wherever it can.
+func TestANeighbourIsNotDisturbed(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+		w.apply(wire.KindDevice, "bad", strings.NewReplacer(`"name": "d"`, `"name": "bad"`, `"protocolName": "fake"`, `"protocolName": "haywire"`).Replace(deviceDoc("1", tempProp)))
+		w.drivers = append(w.drivers, haywire{devicetest.NewFake()})
+		w.start()
+		defer w.stop()
+		w.settle(5 * time.Minute)
+		n := w.count()
+		w.fake.Set("1", "t", device.Float32(30))
+		w.settle(100 * time.Millisecond)
+		if w.count() != n+1 || w.twin("temp").Reported.Value != "30" || w.fake.Opens("1") != 1 {
+			t.Errorf("the good device: %+v, %d sessions", w.last(), w.fake.Opens("1"))
+		}
+		for _, st := range w.host.Status() {
+			if st.Name == "bad" && (st.Ready || st.Reason != "DriverFailed") {
+				t.Errorf("the bad device: %+v", st)
+			}
 		}
 	})
 }

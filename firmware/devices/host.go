@@ -120,7 +120,7 @@ func New(opt Options) (*Host, error) {
 }
 
 // Run polls devices until ctx ends. It returns after all sessions are closed; a driver that hangs is left behind after a
-// short grace, and logged. It is called once.
+// short grace, and logged. It may be called again after it returned, but not twice at a time.
 func (h *Host) Run(ctx context.Context) error {
 	schedCtx, stopSched := context.WithCancel(ctx)
 	schedDone := make(chan struct{})
@@ -193,4 +193,7 @@ func (h *Host) stopWorkers() {
 	for _, w := range workers {
 		<-w.done
 	}
+	h.mu.Lock()
+	clear(h.workers)
+	h.mu.Unlock()
 }

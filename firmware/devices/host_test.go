@@ -24,8 +24,9 @@ import (
 
 // world is everything around a host: the desired view, the relay, the store.
 type world struct {
-	t    *testing.T
-	fake *devicetest.Fake
+	t       *testing.T
+	fake    *devicetest.Fake
+	drivers []device.Driver // beside fake
 
 	mu      sync.Mutex
 	objects map[wire.Key]wire.Object
@@ -179,7 +180,7 @@ func setProp(desired string) string {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	h, err := New(Options{Drivers: []device.Driver{w.fake}, Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.DiscardHandler)})
+	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -154,9 +154,27 @@ func (w *worker) run(ctx context.Context) {
 		m := w.mail
 		w.mail = mail{}
 		w.mailMu.Unlock()
-		w.step(ctx, m, time.Now())
+		if err := guard(func() error {
+			w.step(ctx, m, time.Now())
+			return nil
+		}); err != nil {
+			w.survive(err)
+		}
 		w.commit(ctx)
 	}
+}
+
+// survive goes on after a panic of the worker's own code or of a driver's String: one device must not stop the others.
+func (w *worker) survive(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var p *panicError
+	errors.As(err, &p)
+	w.log.Error("handling this device panicked; please report it with this stack", "err", err, "stack", string(p.stack))
+	now := time.Now()
+	w.retryAt = now.Add(restartLimit)
+	w.host.sched.set(w, taskRetry, w.retryAt, 0)
+	w.dropSession("the agent failed to handle this device: " + oneLine(err))
 }
 
 func (w *worker) step(ctx context.Context, m mail, now time.Time) {
