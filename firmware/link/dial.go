@@ -2,12 +2,14 @@ package link
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,12 +23,28 @@ const Path = "/v1/link"
 
 // dialer opens WebSockets. Its session cache outlives connections, so that a reconnect can skip most of a handshake.
 type dialer struct {
-	opts     Options
+	opts Options
+
+	mu       sync.Mutex
 	sessions tls.ClientSessionCache
+	identity []byte // certificate that the cached sessions were opened with
 }
 
-func newDialer(opts Options) *dialer {
-	return &dialer{opts: opts, sessions: tls.NewLRUClientSessionCache(8)}
+func newDialer(opts Options) *dialer { return &dialer{opts: opts} }
+
+// cache returns the session cache for connections with the given configuration. A resumed session speaks with the certificate
+// that it was opened with, so a new certificate starts an empty one.
+func (d *dialer) cache(cfg *tls.Config) tls.ClientSessionCache {
+	var identity []byte
+	if len(cfg.Certificates) > 0 && len(cfg.Certificates[0].Certificate) > 0 {
+		identity = cfg.Certificates[0].Certificate[0]
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sessions == nil || !bytes.Equal(identity, d.identity) {
+		d.sessions, d.identity = tls.NewLRUClientSessionCache(8), bytes.Clone(identity)
+	}
+	return d.sessions
 }
 
 // dialFailure says why a dial failed, in words fit for people.
@@ -51,7 +69,7 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 		cfg.ServerName = host
 	}
 	if cfg.ClientSessionCache == nil {
-		cfg.ClientSessionCache = d.sessions
+		cfg.ClientSessionCache = d.cache(cfg)
 	}
 	var answered atomic.Bool // net/http gives the context's error, which does not tell how far the dial had come
 	transport := &http.Transport{
