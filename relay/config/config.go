@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -208,8 +209,8 @@ func checkAddress(addr string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not HOST:PORT", addr)
 	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n < 0 {
-		return fmt.Errorf("%q: %q is not a port", addr, port)
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: %q is not a port number", addr, port)
 	}
 	if host != "" && net.ParseIP(host) == nil && !validName(host) {
 		return fmt.Errorf("%q: %q is neither an IP address nor a host name", addr, host)

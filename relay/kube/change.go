@@ -86,13 +86,6 @@ func (x *Index) bookmark(kind wire.Kind, revision uint64) {
 	k.problem = ""
 }
 
-// setProblem says why the watch of a kind does not work at present.
-func (x *Index) setProblem(kind wire.Kind, problem string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.kinds[kind].problem = problem
-}
-
 func (x *Index) putLocked(k *kindState, r *record, c *changes) {
 	k.revision = max(k.revision, r.revision)
 	old := k.records[r.key]

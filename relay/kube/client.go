@@ -38,10 +38,10 @@ func Connect(opts ClientOptions) (*Clients, error) {
 	leases := rest.CopyConfig(config)
 	out := &Clients{Config: config}
 	if out.API, err = dynamic.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("Kubernetes client: %w", err)
+		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
 	if out.Leases, err = dynamic.NewForConfig(leases); err != nil {
-		return nil, fmt.Errorf("Kubernetes client for leases: %w", err)
+		return nil, fmt.Errorf("make a Kubernetes client for leases: %w", err)
 	}
 	return out, nil
 }

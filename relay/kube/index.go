@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/dynamic"
 
@@ -28,6 +29,8 @@ type Index struct {
 	// users maps what is referenced to the pods or devices that name it.
 	users map[wire.Key]map[wire.Key]struct{}
 	nodes map[string]*nodeView
+	// logged is when each problem of a watch was last logged.
+	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
 	observe func(key wire.Key, node string)
 }
@@ -57,10 +60,11 @@ type call struct {
 // NewIndex returns an empty index; Run fills it.
 func NewIndex(opts IndexOptions) *Index {
 	x := &Index{
-		opts:  opts,
-		kinds: make(map[wire.Kind]*kindState),
-		users: make(map[wire.Key]map[wire.Key]struct{}),
-		nodes: make(map[string]*nodeView),
+		opts:   opts,
+		kinds:  make(map[wire.Kind]*kindState),
+		users:  make(map[wire.Key]map[wire.Key]struct{}),
+		nodes:  make(map[string]*nodeView),
+		logged: make(map[string]time.Time),
 	}
 	for _, r := range resources {
 		x.kinds[r.kind] = &kindState{records: make(map[wire.Key]*record)}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -18,13 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
 
 const (
 	watchBackOff    = 500 * time.Millisecond
-	watchBackOffMax = 15 * time.Second
+	watchBackOffMax = 5 * time.Second
 	remindInterval  = time.Minute // how often a watch that still fails is logged
 )
 
@@ -51,40 +53,95 @@ func (x *Index) watchKind(ctx context.Context, res resource) {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector.String()
-			return client.List(ctx, o)
+			list, err := client.List(ctx, o)
+			x.note(ctx, res, err)
+			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector.String()
-			return client.Watch(ctx, o)
+			w, err := client.Watch(ctx, o)
+			x.note(ctx, res, err)
+			return w, err
 		},
 	}
 	quiet := klog.Logger{}
+	backOff := wait.Backoff{Duration: watchBackOff, Factor: 2, Jitter: 0.5, Steps: 10, Cap: watchBackOffMax}
 	reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, x.opts.Client),
 		&unstructured.Unstructured{}, &kindStore{index: x, res: res, log: log},
-		cache.ReflectorOptions{Name: "relay/" + res.gvr.Resource, TypeDescription: res.apiKind, Logger: &quiet})
+		cache.ReflectorOptions{
+			Name: "relay/" + res.gvr.Resource, TypeDescription: res.apiKind, Logger: &quiet,
+			Clock: stoppableClock{ctx: ctx}, Backoff: &backOff,
+		})
 
-	fresh := func() wait.Backoff {
-		return wait.Backoff{Duration: watchBackOff, Factor: 2, Jitter: 0.5, Steps: 10, Cap: watchBackOffMax}
-	}
-	delay, lastLogged := fresh(), time.Time{}
+	delay := backOff
 	for ctx.Err() == nil {
-		err := reflector.ListAndWatchWithContext(ctx)
-		if err == nil || ctx.Err() != nil {
-			if !lastLogged.IsZero() {
-				log.Info("watch works again")
-			}
-			delay, lastLogged = fresh(), time.Time{}
+		if err := reflector.ListAndWatchWithContext(ctx); err == nil {
+			delay = backOff
 			pause(ctx, watchBackOff) // a watch that ends at once must not become a storm of lists
 			continue
 		}
-		problem := explain(res, err)
-		x.setProblem(res.kind, problem)
-		if time.Since(lastLogged) > remindInterval {
-			log.Error("cannot watch; retrying", slog.String("problem", problem), slog.Any("error", err))
-			lastLogged = time.Now()
-		}
-		pause(ctx, delay.Step())
+		pause(ctx, delay.Step()) // the error has been noted where it arose
 	}
+}
+
+// note keeps and logs why a kind's watch does not work, or that it does. Several kinds that fail for one reason are one
+// line, repeated every remindInterval.
+func (x *Index) note(ctx context.Context, res resource, err error) {
+	switch {
+	case ctx.Err() != nil:
+		return
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err), apierrors.IsInvalid(err), apierrors.IsTimeout(err):
+		return // parts of the protocol: the reflector lists anew, or in the old way
+	}
+	problem := ""
+	if err != nil {
+		problem = explain(res, err)
+	}
+	x.mu.Lock()
+	x.kinds[res.kind].problem = problem
+	var log, healthy bool
+	if problem != "" {
+		if log = time.Since(x.logged[problem]) >= remindInterval; log {
+			x.logged[problem] = time.Now()
+		}
+	} else if len(x.logged) > 0 && !x.troubledLocked() {
+		healthy = true
+		clear(x.logged)
+	}
+	x.mu.Unlock()
+	switch {
+	case log:
+		x.opts.Log.Error("cannot watch the Kubernetes API; retrying, and serving what is known", slog.String("problem", problem))
+	case healthy:
+		x.opts.Log.Info("all watches of the Kubernetes API work again")
+	}
+}
+
+func (x *Index) troubledLocked() bool {
+	for _, k := range x.kinds {
+		if k.problem != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// stoppableClock is the real clock, except that waiting ends with a context: the reflector sleeps between attempts without
+// looking at its own.
+type stoppableClock struct {
+	clock.RealClock
+	ctx context.Context
+}
+
+// After implements clock.Clock.
+func (c stoppableClock) After(d time.Duration) <-chan time.Time {
+	ch := make(chan time.Time, 2)
+	stop := context.AfterFunc(c.ctx, func() { ch <- time.Now() })
+	time.AfterFunc(d, func() {
+		stop()
+		ch <- time.Now()
+	})
+	return ch
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -107,9 +164,11 @@ func explain(res resource, err error) string {
 		return "the API server refuses the relay's credentials: check --kubeconfig or the service account's token"
 	case errors.As(err, new(apierrors.APIStatus)):
 		return "the API server refuses: " + err.Error()
-	default:
-		return "the API server does not answer: " + err.Error()
 	}
+	if u := (*url.Error)(nil); errors.As(err, &u) { // the same text for every kind
+		err = u.Err
+	}
+	return "the API server does not answer: " + err.Error()
 }
 
 // kindStore feeds one kind's reflector into the index. The reflector calls it from one goroutine.

@@ -70,11 +70,28 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	err = r.serveAgents(serving, agents)
 	cancel()
 	stop()
-	if bgErr := g.Wait(); err == nil && !errors.Is(bgErr, context.Canceled) {
+	if bgErr := waitFor(g, stopPatience); err == nil && !errors.Is(bgErr, context.Canceled) {
 		err = bgErr
 	}
 	log.Info("relay has stopped")
 	return err
+}
+
+// stopPatience bounds the end: client-go's informers may sleep through a cancelled context while the API server is away,
+// for half a minute, and nothing of theirs needs an orderly end.
+const stopPatience = 1500 * time.Millisecond
+
+func waitFor(g *errgroup.Group, patience time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return nil
+	}
 }
 
 func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
@@ -86,7 +103,7 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	}
 	r := &relay{cfg: cfg, log: log, set: set}
 	if r.client, err = kubernetes.NewForConfig(clients.Config); err != nil {
-		return nil, fmt.Errorf("Kubernetes client: %w", err)
+		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
 	r.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: meter})
 	r.sink = kube.NewSink(kube.SinkOptions{
