@@ -174,7 +174,7 @@ func (s *Store) Err() error {
 // Run writes lazy commits within their window and moves the log to the checkpoint, until ctx ends. It then writes what is
 // still waiting. The store stays usable until Close.
 func (s *Store) Run(ctx context.Context) error {
-	const firstRetry, lastRetry = time.Second, time.Minute
+	const firstRetry, lastRetry = time.Second, 30 * time.Second
 	retry, notBefore := firstRetry, time.Time{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
