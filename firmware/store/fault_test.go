@@ -143,7 +143,6 @@ func fullDiskRun(t *testing.T, f *faultFS, cause syscall.Errno) bool {
 		t.Fatal(err)
 	}
 	s = mustOpen(t, fastOptions(t, dir))
-	defer s.Close()
 	got := all(t, s)
 	for k, v := range doubtful {
 		// The very last commit failed, and the failing disk did not let it be cut off either: it may be there, but whole.
@@ -155,6 +154,7 @@ func fullDiskRun(t *testing.T, f *faultFS, cause syscall.Errno) bool {
 	if r := s.Recovery(); !r.Clean() {
 		t.Fatalf("from %d: %v", f.from, r)
 	}
+	mustClose(t, s)
 	return f.calls > f.from
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 )
 
@@ -35,11 +34,16 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-var (
-	errFrameShort = errors.New("frame is cut off")
-	errFrameSize  = errors.New("frame length is impossible")
-	errFrameSum   = errors.New("frame checksum differs")
-	errFrameForm  = errors.New("frame is malformed")
+// frameError says why bytes are not a whole frame.
+type frameError string
+
+func (e frameError) Error() string { return string(e) }
+
+const (
+	errFrameShort frameError = "frame is cut off"
+	errFrameSize  frameError = "frame length is impossible"
+	errFrameSum   frameError = "frame checksum differs"
+	errFrameForm  frameError = "frame is malformed"
 )
 
 type segHeader struct {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 )
 
@@ -30,7 +31,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	if c := changes[1]; c.del || c.key != "pods/default/web/uid" || len(c.sealed) != 300 {
 		t.Errorf("put: %+v", c)
 	}
-	if _, _, err := decodeFrame(b[:frameHeader], b[frameHeader:], 4); err != errFrameSum {
+	if _, _, err := decodeFrame(b[:frameHeader], b[frameHeader:], 4); !errors.Is(err, errFrameSum) {
 		t.Errorf("in another segment: %v", err)
 	}
 }
@@ -46,7 +47,7 @@ func TestFrameLengthIsCheckedFirst(t *testing.T) {
 		{"\x00\x01\x00\x00\x00\x00\x00\x00", 100, errFrameShort},
 		{"\x00\x01\x00", 100, errFrameShort},
 	} {
-		if _, err := frameLen([]byte(c.hdr), c.left); err != c.want {
+		if _, err := frameLen([]byte(c.hdr), c.left); !errors.Is(err, c.want) {
 			t.Errorf("%q of %d: %v, want %v", c.hdr, c.left, err, c.want)
 		}
 	}

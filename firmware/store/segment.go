@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -175,7 +176,8 @@ func scanSegment(r io.ReaderAt, size int64, id, last uint64, fn func(seq uint64,
 }
 
 func isFrameError(err error) bool {
-	return err == errFrameShort || err == errFrameSize || err == errFrameSum || err == errFrameForm
+	var e frameError
+	return errors.As(err, &e)
 }
 
 // readFrame reads and checks the frame at off. buf is reused if it is large enough; changes do not outlive it.
