@@ -51,18 +51,6 @@ func (s *Sink) write(ctx context.Context, w *work) (outcome, error) {
 	return dropReport, refusal{"agents do not report on " + string(w.key.Kind())}
 }
 
-func decodeReport(body []byte) (map[string]any, error) {
-	v, err := canon.ToValue(body)
-	if err != nil {
-		return nil, err
-	}
-	doc, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("it is %T, not a map", v)
-	}
-	return doc, nil
-}
-
 func (s *Sink) client(key wire.Key) dynamic.ResourceInterface {
 	res, _ := resourceOf(key.Kind())
 	c := s.opts.Client.Resource(res.gvr)
