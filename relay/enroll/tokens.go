@@ -81,8 +81,8 @@ func NewTokens(c kubernetes.Interface, now func() time.Time) *Tokens {
 
 // Create makes a token for node that is valid for ttl, and returns it with the secret, which nobody can read again.
 func (t *Tokens) Create(ctx context.Context, ca *CA, node string, ttl time.Duration) (join.Token, TokenInfo, error) {
-	if errs := validation.IsDNS1123Subdomain(node); len(errs) > 0 {
-		return join.Token{}, TokenInfo{}, fmt.Errorf("node name %q: %s", node, strings.Join(errs, "; "))
+	if len(validation.IsDNS1123Subdomain(node)) > 0 {
+		return join.Token{}, TokenInfo{}, fmt.Errorf("%q cannot be a node's name: use at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends", node)
 	}
 	if ttl <= 0 || ttl > MaxTTL {
 		return join.Token{}, TokenInfo{}, fmt.Errorf("a token cannot be valid for %s: allowed are up to %s", ttl, MaxTTL)

@@ -102,8 +102,8 @@ func (a applier) rights() error {
 	if err != nil {
 		return err
 	}
-	for ns, rules := range namespaceRules() {
-		if err := a.roleIn(ns, rules, subject); err != nil {
+	for _, n := range namespaceRules() {
+		if err := a.roleIn(n.namespace, n.rules, subject); err != nil {
 			return err
 		}
 	}

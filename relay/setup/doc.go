@@ -4,5 +4,5 @@
 // Usage: Apply, as often as one likes; it changes only what differs and reports each object. Two at once do no harm: who
 // comes second finds the other's objects. Nothing that exists is deleted, and an existing CA is never replaced.
 //
-// Tests use client-go's fakes; against a real API server with RBAC switched on it runs in the integration tests.
+// Tested through skerryctl (relay/cmd/skerryctl) with client-go's fakes, and in hil-tests/api against a real API server with RBAC.
 package setup

@@ -33,11 +33,17 @@ func clusterRules() []rbacv1.PolicyRule {
 	}
 }
 
-func namespaceRules() map[string][]rbacv1.PolicyRule {
-	return map[string][]rbacv1.PolicyRule{
+// namespaced are rights in one namespace.
+type namespaced struct {
+	namespace string
+	rules     []rbacv1.PolicyRule
+}
+
+func namespaceRules() []namespaced {
+	return []namespaced{
 		// Who holds a node's session.
-		"kube-node-lease": {rule("coordination.k8s.io", []string{"leases"}, "get", "list", "watch", "create", "update", "patch")},
+		{"kube-node-lease", []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "get", "list", "watch", "create", "update", "patch")}},
 		// Join tokens are bound to their keys.
-		enroll.Namespace: {rule("", []string{"secrets"}, "update")},
+		{enroll.Namespace, []rbacv1.PolicyRule{rule("", []string{"secrets"}, "update")}},
 	}
 }

@@ -1,0 +1,138 @@
+package overview
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	dynfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+	ktesting "k8s.io/client-go/testing"
+
+	"github.com/skerry/skerry/relay/api/devices/v1beta1"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func node(name string, ready corev1.ConditionStatus, reason string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{AgentLabel: "true"}},
+		Status: corev1.NodeStatus{
+			NodeInfo:   corev1.NodeSystemInfo{KubeletVersion: "v0.0.0-skerry.1.2.3"},
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready, Reason: reason}},
+		},
+	}
+}
+
+func lease(name, relay string, ago time.Duration) *coordinationv1.Lease {
+	seconds := int32(40)
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-node-lease", Annotations: map[string]string{relayAnnotation: relay}},
+		Spec:       coordinationv1.LeaseSpec{LeaseDurationSeconds: &seconds, RenewTime: &metav1.MicroTime{Time: now.Add(-ago)}},
+	}
+}
+
+func pod(name, node string, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: corev1.PodSpec{NodeName: node}, Status: corev1.PodStatus{Phase: phase}}
+}
+
+func fakes(t *testing.T, objs ...runtime.Object) *dynfake.FakeDynamicClient {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := v1beta1.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	return dynfake.NewSimpleDynamicClient(s, objs...)
+}
+
+func TestGather(t *testing.T) {
+	kubelets := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "cloud-1"}}
+	core := fake.NewClientset(
+		node("gw-1", corev1.ConditionTrue, ""), node("gw-2", corev1.ConditionUnknown, "NodeStatusUnknown"), node("gw-3", corev1.ConditionFalse, "KubeletNotReady"), kubelets,
+		lease("gw-1", "relay-a", 3*time.Second), lease("gw-2", "relay-a", time.Hour), lease("cloud-1", "", time.Second),
+		pod("a", "gw-1", corev1.PodRunning), pod("b", "gw-1", corev1.PodPending), pod("c", "cloud-1", corev1.PodRunning),
+	)
+	dyn := fakes(t,
+		&v1beta1.Device{
+			ObjectMeta: metav1.ObjectMeta{Name: "pump", Namespace: "default"}, Spec: v1beta1.DeviceSpec{NodeName: "gw-1"},
+			Status: v1beta1.DeviceState{Conditions: []metav1.Condition{{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Polling"}}},
+		},
+		&v1beta1.Device{ObjectMeta: metav1.ObjectMeta{Name: "new", Namespace: "default"}},
+		&v1beta1.DeviceStatus{
+			ObjectMeta: metav1.ObjectMeta{Name: "pump", Namespace: "default"},
+			Status: v1beta1.DeviceStatusStatus{State: "online", Twins: []v1beta1.Twin{
+				{PropertyName: "speed", Reported: &v1beta1.TwinProperty{Value: "7", Metadata: map[string]string{"timestamp": "1767322000000"}}},
+				{PropertyName: "temp", Reported: &v1beta1.TwinProperty{Value: "3", Metadata: map[string]string{"timestamp": "1767323000000", "quality": "bad"}}},
+				{PropertyName: "level"},
+			}},
+		},
+	)
+	o, err := Gather(t.Context(), core, dyn, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantNodes := []Node{
+		{Name: "gw-1", Connected: true, Ready: true, LastSeen: now.Add(-3 * time.Second), Relay: "relay-a", Version: "1.2.3", Pods: 2, Running: 1},
+		{Name: "gw-2", Reason: "NodeStatusUnknown", LastSeen: now.Add(-time.Hour), Relay: "relay-a", Version: "1.2.3"},
+		{Name: "gw-3", Reason: "KubeletNotReady", Version: "1.2.3"},
+	}
+	if len(o.Nodes) != len(wantNodes) {
+		t.Fatalf("nodes = %+v", o.Nodes)
+	}
+	for i, want := range wantNodes {
+		if o.Nodes[i] != want {
+			t.Errorf("node %d = %+v, want %+v", i, o.Nodes[i], want)
+		}
+	}
+	if len(o.Relays) != 1 || o.Relays[0] != (Relay{Name: "relay-a", Connected: 1, Renewed: now.Add(-3 * time.Second)}) {
+		t.Errorf("relays = %+v", o.Relays)
+	}
+	if len(o.Devices) != 2 || o.Devices[0] != (Device{Namespace: "default", Name: "new", Ready: "Unknown"}) {
+		t.Fatalf("devices = %+v", o.Devices)
+	}
+	want := Device{
+		Namespace: "default", Name: "pump", Node: "gw-1", Ready: "True", Reason: "Polling", State: "online",
+		Values: "speed=7 temp=3(bad) level=?", LastValue: time.UnixMilli(1767323000000).UTC(),
+	}
+	if o.Devices[1] != want {
+		t.Errorf("device = %+v, want %+v", o.Devices[1], want)
+	}
+	var b strings.Builder
+	if err := o.Print(&b, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"relay-a   1", "gw-1   yes         yes", "no (NodeStatusUnknown)", "1/2", "default/pump", "speed=7 temp=3(bad)"} {
+		if !strings.Contains(b.String(), line) {
+			t.Errorf("the tables lack %q:\n%s", line, b.String())
+		}
+	}
+}
+
+func TestWithoutCRDs(t *testing.T) {
+	dyn := fakes(t)
+	dyn.PrependReactor("list", "devices", func(ktesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewNotFound(v1beta1.Resource("devices").GroupResource(), "")
+	})
+	if _, err := Gather(t.Context(), fake.NewClientset(), dyn, now); !errors.Is(err, ErrNoCRDs) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestAge(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		1234 * time.Millisecond: "1.2s", 75 * time.Second: "1m15s", 3*time.Hour + 20*time.Second: "3h0m0s", 72 * time.Hour: "3d", -400 * time.Hour: "-16d",
+	} {
+		if got := age(now.Add(-d), now); got != want {
+			t.Errorf("age(%s) = %s, want %s", d, got, want)
+		}
+	}
+	if got := age(time.Time{}, now); got != "never" {
+		t.Errorf("age(zero) = %s", got)
+	}
+}
