@@ -35,6 +35,8 @@ func TestBadManifests(t *testing.T) {
 		"desired not of the type": {with(setProp("hot")), "InvalidDesired", `spec.properties[set].desired.value: "hot" is not an INT`, true},
 		"desired above maximum":   {with(setProp("101")), "InvalidDesired", `"101" is above the DeviceModel's maximum 100`, true},
 		"desired below minimum":   {with(setProp("-1")), "InvalidDesired", `"-1" is below the DeviceModel's minimum 0`, true},
+		"desired that the registers cannot hold": {with(strings.Replace(setProp("77"), `"cell": "s"`, `"cell": "s", "max": 50`, 1)), "InvalidDesired",
+			`spec.properties[set].desired.value: 77 does not fit the cell`, true},
 		"desired of a read-only property": {deviceDoc("1", strings.Replace(tempProp, `"visitors"`, `"desired": {"value": "1"}, "visitors"`, 1)), "InvalidDesired",
 			`the DeviceModel says that the property is ReadOnly`, true},
 		"cycle too short": {deviceDoc("1", strings.Replace(tempProp, `100`, `1`, 1)), "InvalidCycle",

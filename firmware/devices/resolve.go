@@ -55,20 +55,14 @@ type plan struct {
 type property struct {
 	name, unit    string
 	typ           device.Type
-	source        pointSource // what point was compiled from, to see whether it changed
 	point         device.Point
 	pointErr      string // why there is no point
 	collect       time.Duration
 	report        time.Duration // 0: on change
 	reportToCloud bool
-	desired       string       // as in the manifest; "" is none
-	desiredValue  device.Value // desired in the model's type
-	refused       string       // why desired can never be written
-	check         func(text string) (device.Value, error)
-}
-
-type pointSource struct {
-	cfg device.PointConfig
+	desired       string // as in the manifest; "" is none
+	// check judges a desired value and brings it into the model's type.
+	check func(text string) (device.Value, error)
 }
 
 func (p *plan) fail(reason string, fatal bool, format string, args ...any) {
@@ -160,16 +154,13 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	}
 	prop.collect = p.cycle(path+".collectCycle", dp.CollectCycle, minCollectCycle, defaultCollectCycle)
 	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
-	prop.check = p.checker(dp.Name, m, typ, writable)
+	p.compile(path, &prop, dp, m, writable, driver)
+	prop.check = p.checker(dp.Name, m, typ, writable, prop.point)
 	if prop.desired != "" {
-		v, err := prop.check(prop.desired)
-		if err != nil {
-			prop.refused = err.Error()
+		if _, err := prop.check(prop.desired); err != nil {
 			p.fail(reasonInvalidDesired, false, "%s.desired.value: %v", path, err)
 		}
-		prop.desiredValue = v
 	}
-	p.compile(path, &prop, dp, m, writable, driver)
 	return prop, true
 }
 
@@ -185,9 +176,9 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
 		return
 	}
-	prop.source = pointSource{cfg: device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: visitor.ConfigData}}
+	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: visitor.ConfigData}
 	err := guard(func() (err error) {
-		prop.point, err = driver.Compile(prop.source.cfg)
+		prop.point, err = driver.Compile(cfg)
 		return err
 	})
 	if err != nil {
@@ -209,8 +200,9 @@ func (p *plan) cycle(path string, ms int64, low, def time.Duration) time.Duratio
 	return time.Duration(ms) * time.Millisecond
 }
 
-// checker returns the function that judges a desired value by the model: type, access, range.
-func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, writable bool) func(string) (device.Value, error) {
+// checker returns the function that judges a desired value by the model (type, access, range) and by the point, which may be
+// nil.
+func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, writable bool, point device.Point) func(string) (device.Value, error) {
 	bound := func(field, text string) *device.Value {
 		if text == "" || !typ.Numeric() {
 			return nil
@@ -242,6 +234,9 @@ func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, 
 			return device.Value{}, fmt.Errorf("%q is below the DeviceModel's minimum %s", clip(text), m.Minimum)
 		case high != nil && device.Compare(v, *high) > 0:
 			return device.Value{}, fmt.Errorf("%q is above the DeviceModel's maximum %s", clip(text), m.Maximum)
+		}
+		if vc, ok := point.(device.ValueChecker); ok {
+			return v, guard(func() error { return vc.CheckValue(v) })
 		}
 		return v, nil
 	}

@@ -89,6 +89,12 @@ type Point interface {
 	String() string
 }
 
+// ValueChecker is the optional ability of a Point to judge a value before any I/O. What it refuses can never be written
+// to the point, so it is not tried again until the manifest changes.
+type ValueChecker interface {
+	CheckValue(v Value) error
+}
+
 // Write is one value to write.
 type Write struct {
 	Point Point

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -33,18 +32,20 @@ func (e *FieldError) Error() string {
 
 // FieldErrors returns every *FieldError that err joins or wraps, in order.
 func FieldErrors(err error) []*FieldError {
-	var fe *FieldError
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	switch e := err.(type) {
+	case *FieldError:
+		return []*FieldError{e}
+	case interface{ Unwrap() error }:
+		return FieldErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
 		var out []*FieldError
-		for _, e := range joined.Unwrap() {
-			out = append(out, FieldErrors(e)...)
+		for _, inner := range e.Unwrap() {
+			out = append(out, FieldErrors(inner)...)
 		}
 		return out
+	default:
+		return nil
 	}
-	if errors.As(err, &fe) {
-		return []*FieldError{fe}
-	}
-	return nil
 }
 
 // maxShown bounds how much of a wrong value is repeated in a message: it may come from a hostile manifest and ends in

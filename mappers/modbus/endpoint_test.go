@@ -239,6 +239,9 @@ func TestWriteFunctionsAndReadBack(t *testing.T) {
 	if !u.Coil(7) || u.Holding(1) != 0xFFFD || u.Holding(2) != 0 || u.Holding(3) != 0x41AC || u.Holding(4) != 215 {
 		t.Errorf("registers: %v %x %x %x %d", u.Coil(7), u.Holding(1), u.Holding(2), u.Holding(3), u.Holding(4))
 	}
+	if err := mustCompile(t, holding(1))[0].(device.ValueChecker).CheckValue(device.Int(40000)); err == nil || !strings.Contains(err.Error(), "does not fit int16") {
+		t.Errorf("40000 as int16: %v", err)
+	}
 	if res := write(holding(1), device.Int(40000)); res.Err == nil || !strings.Contains(res.Err.Error(), "does not fit int16") {
 		t.Errorf("40000 as int16: %+v", res)
 	}

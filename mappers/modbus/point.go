@@ -182,6 +182,12 @@ func (p *point) parseScale(f *device.Fields) {
 	p.scale = newScale(s)
 }
 
+// CheckValue implements device.ValueChecker.
+func (p *point) CheckValue(v device.Value) error {
+	_, err := p.write(v)
+	return err
+}
+
 // write returns the request that writes v.
 func (p *point) write(v device.Value) (*request, error) {
 	if p.table == coils {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 // Fake is a driver for tests of the host: its devices are cells in memory, and its methods make it misbehave. It passes
 // the conformance suite. Its protocol is "fake"; device configData has `id` (required), visitor configData has `cell`
-// (required). All methods may be called concurrently.
+// (required) and `max`, the largest number that the cell can hold (default: any). All methods may be called concurrently.
 type Fake struct {
 	mu    sync.Mutex
 	units map[string]*unit
@@ -110,7 +111,7 @@ func (f *Fake) Protocols() []string { return []string{"fake"} }
 func (f *Fake) Describe() device.Description {
 	return device.Description{
 		Device:  []device.FieldDoc{{Name: "id", Meaning: "which device", Default: "required"}},
-		Visitor: []device.FieldDoc{{Name: "cell", Meaning: "which cell", Default: "required"}},
+		Visitor: []device.FieldDoc{{Name: "cell", Meaning: "which cell", Default: "required"}, {Name: "max", Meaning: "largest number that it can hold", Default: "any"}},
 	}
 }
 
@@ -127,15 +128,26 @@ func (f *Fake) check(cfg device.Config) (string, error) {
 	return id, r.Err(f.Describe().Device)
 }
 
-type fakePoint struct{ cell string }
+type fakePoint struct {
+	cell string
+	max  float64
+}
 
 func (p *fakePoint) String() string { return "cell " + p.cell }
+
+// CheckValue implements device.ValueChecker.
+func (p *fakePoint) CheckValue(v device.Value) error {
+	if v.AsFloat() > p.max {
+		return fmt.Errorf("%s does not fit the cell", v.Text())
+	}
+	return nil
+}
 
 // Compile implements device.Driver.
 func (f *Fake) Compile(cfg device.PointConfig) (device.Point, error) {
 	r := device.NewFields(cfg.Path, cfg.Visitor)
 	r.Require("a string", "cell")
-	p := &fakePoint{cell: r.Text("", "cell")}
+	p := &fakePoint{cell: r.Text("", "cell"), max: r.Float(math.MaxFloat64, "max")}
 	if err := r.Err(f.Describe().Visitor); err != nil {
 		return nil, err
 	}
