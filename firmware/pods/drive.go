@@ -43,6 +43,9 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 			return 0, obs, err
 		}
 	}
+	if obs.sandbox() == nil {
+		w.m.releasePorts(w)
+	}
 	w.probes.watch(&d.pod, obs, w.m.hostIPs(), w.status)
 	if sb := obs.sandbox(); sb != nil && !w.initsDone(d, obs, sb.id) {
 		w.initPoll = min(max(2*w.initPoll, initPollFrom), initPollTo)
@@ -194,6 +197,11 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	attempt := p.attempt
 	if sb := obs.sandbox(); sb != nil {
 		attempt = sb.attempt
+	}
+	if p.newSandbox {
+		if err := w.m.claimPorts(w, &d.pod); err != nil {
+			return hold("sandbox", err, "FailedCreatePodSandBox")
+		}
 	}
 	h := w.m.host()
 	config, err := sandboxConfig(&d.pod, attempt, h)

@@ -62,6 +62,7 @@ type fakeRuntime struct {
 	down       error
 	failCreate error
 	calls      map[string]int
+	latency    func() time.Duration // of calls that change something; a call that is cut short has done its work all the same
 	exec       func(id string, cmd []string) (int32, error)
 	stops      []time.Duration // grace periods that were asked for
 }
@@ -91,6 +92,22 @@ func (f *fakeRuntime) enter(call string) (func(), error) {
 	return f.mu.Unlock, nil
 }
 
+// linger lets a call that has done its work take time. It must be called without the lock.
+func (f *fakeRuntime) linger(ctx context.Context, call string) error {
+	f.mu.Lock()
+	latency := f.latency
+	f.mu.Unlock()
+	if latency == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return &cri.Error{Method: call, Code: cri.ErrCanceled, Err: ctx.Err()}
+	case <-time.After(latency()):
+		return nil
+	}
+}
+
 // tick lets containers end whose time has come.
 func (f *fakeRuntime) tick() {
 	now := time.Now()
@@ -101,12 +118,17 @@ func (f *fakeRuntime) tick() {
 	}
 }
 
-func (f *fakeRuntime) RunPodSandbox(_ context.Context, config *cri.PodSandboxConfig, _ string) (string, error) {
+func (f *fakeRuntime) RunPodSandbox(ctx context.Context, config *cri.PodSandboxConfig, _ string) (id string, err error) {
 	unlock, err := f.enter("RunPodSandbox")
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
+	defer func() {
+		unlock()
+		if err == nil {
+			err = f.linger(ctx, "RunPodSandbox")
+		}
+	}()
 	f.n++
 	b := &fakeBox{id: fmt.Sprintf("box%d", f.n), config: config, ready: true, made: time.Now().UnixNano()}
 	f.boxes[b.id] = b
@@ -130,12 +152,17 @@ func (f *fakeRuntime) StopPodSandbox(_ context.Context, id string) error {
 	return nil
 }
 
-func (f *fakeRuntime) RemovePodSandbox(_ context.Context, id string) error {
+func (f *fakeRuntime) RemovePodSandbox(ctx context.Context, id string) (err error) {
 	unlock, err := f.enter("RemovePodSandbox")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() {
+		unlock()
+		if err == nil {
+			err = f.linger(ctx, "RemovePodSandbox")
+		}
+	}()
 	delete(f.boxes, id)
 	maps.DeleteFunc(f.containers, func(_ string, c *fakeContainer) bool { return c.box == id })
 	return nil
@@ -181,12 +208,17 @@ func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *cri.PodSandboxFi
 	return out, nil
 }
 
-func (f *fakeRuntime) CreateContainer(_ context.Context, box string, config *cri.ContainerConfig, _ *cri.PodSandboxConfig) (string, error) {
+func (f *fakeRuntime) CreateContainer(ctx context.Context, box string, config *cri.ContainerConfig, _ *cri.PodSandboxConfig) (id string, err error) {
 	unlock, err := f.enter("CreateContainer")
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
+	defer func() {
+		unlock()
+		if err == nil {
+			err = f.linger(ctx, "CreateContainer")
+		}
+	}()
 	if f.failCreate != nil {
 		return "", f.failCreate
 	}
@@ -207,12 +239,17 @@ func (f *fakeRuntime) CreateContainer(_ context.Context, box string, config *cri
 	return c.id, nil
 }
 
-func (f *fakeRuntime) StartContainer(_ context.Context, id string) error {
+func (f *fakeRuntime) StartContainer(ctx context.Context, id string) (err error) {
 	unlock, err := f.enter("StartContainer")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() {
+		unlock()
+		if err == nil {
+			err = f.linger(ctx, "StartContainer")
+		}
+	}()
 	c := f.containers[id]
 	if c == nil {
 		return notFound(id)

@@ -17,7 +17,7 @@ func tailLog(path string, limit int) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()   //nolint:errcheck // read only
+	defer f.Close()                 //nolint:errcheck // read only
 	window := int64(limit)*4 + 4096 // a line's head is longer than a short text
 	if info, err := f.Stat(); err == nil && info.Size() > window {
 		if _, err := f.Seek(-window, io.SeekEnd); err != nil {

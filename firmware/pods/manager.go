@@ -1,10 +1,12 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,11 +30,14 @@ type Manager struct {
 	resource corev1.ResourceList // the node's allocatable
 	memory   int64               // the node's capacity in bytes
 	ips      []string
+	ports    map[hostPort]*worker // who publishes what
+	adopted  map[string]bool      // UIDs of pods that were found running
 }
 
 // runtimeState is what is known about the runtime.
 type runtimeState struct {
 	up      bool
+	lost    bool  // it was said in the log that it does not answer
 	err     error // why it is not up
 	name    string
 	version string
@@ -53,7 +58,7 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
-		o: o, fields: newFieldTable(), poked: make(chan struct{}, 1), nodePoked: make(chan struct{}, 1), workers: map[string]*worker{},
+		o: o, fields: newFieldTable(), poked: make(chan struct{}, 1), nodePoked: make(chan struct{}, 1), workers: map[string]*worker{}, ports: map[hostPort]*worker{}, adopted: map[string]bool{},
 		rt: runtimeState{name: "containerd", err: fmt.Errorf("the container runtime at %s has not answered yet", o.Socket)},
 	}, nil
 }
@@ -87,7 +92,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 	node := newNodeReporter(m)
 	node.sample(ctx) // workers want to know the node's memory and addresses
-	m.runtimeFound(ctx)
+	m.census(ctx)
 	m.wg.Go(func() { node.run(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)
@@ -143,7 +148,13 @@ func (m *Manager) reconcile(ctx context.Context) {
 	}
 	m.changed = time.Now()
 	m.mu.Unlock()
-	for _, o := range m.o.Desired.List(wire.KindPod) {
+	objects := m.o.Desired.List(wire.KindPod)
+	m.mu.Lock()
+	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports
+		return cmp.Compare(btoi(m.adopted[b.Key.UID()]), btoi(m.adopted[a.Key.UID()]))
+	})
+	m.mu.Unlock()
+	for _, o := range objects {
 		uid := o.Key.UID()
 		if o.Absent || !safeName(uid) {
 			continue
@@ -175,6 +186,9 @@ func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) {
 	w = m.workers[uid]
 	if w == nil {
 		w = m.start(ctx, uid)
+		if m.adopted[uid] {
+			m.take(w, hostPorts(&d.pod))
+		}
 	}
 	w.set(d)
 }
@@ -214,6 +228,7 @@ func (m *Manager) forget(w *worker) bool {
 		return false
 	}
 	delete(m.workers, w.uid)
+	m.releaseLocked(w)
 	return true
 }
 
@@ -272,10 +287,12 @@ func (m *Manager) pace() time.Duration {
 // returns when to ask again.
 func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Duration {
 	selector := map[string]string{labelNode: m.o.Node}
-	sandboxes, err := m.o.Runtime.ListPodSandbox(ctx, &cri.PodSandboxFilter{LabelSelector: selector})
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	sandboxes, err := m.o.Runtime.ListPodSandbox(ask, &cri.PodSandboxFilter{LabelSelector: selector})
 	var containers []cri.Container
 	if err == nil {
-		containers, err = m.o.Runtime.ListContainers(ctx, &cri.ContainerFilter{LabelSelector: selector})
+		containers, err = m.o.Runtime.ListContainers(ask, &cri.ContainerFilter{LabelSelector: selector})
 	}
 	if ctx.Err() != nil {
 		return m.o.RelistActive
@@ -284,6 +301,7 @@ func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Durat
 		m.runtimeLost(err)
 		return m.o.RelistActive
 	}
+	m.adopt(sandboxes)
 	recovered := m.runtimeFound(ctx)
 	now := fingerprints(sandboxes, containers)
 	m.mu.Lock()

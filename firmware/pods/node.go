@@ -79,7 +79,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		"ephemeral-storage": corev1.Quantity(strconv.FormatInt(measured.Disk>>10, 10) + "Ki"), "pods": corev1.NewQuantity(m.o.MaxPods),
 	}
 	alloc := allocatable(capacity, m.o.Reserved)
-	ips := m.findIPs()
+	ips := m.findIPs(ctx)
 	m.mu.Lock()
 	moved := !slices.Equal(m.ips, ips)
 	m.resource, m.memory, m.ips = alloc, measured.Memory, ips
@@ -105,7 +105,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	}
 	s.Conditions = append(pressure(&measured), n.ready(ctx))
 	m.mu.Lock()
-	if m.rt.up {
+	if m.rt.version != "" {
 		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
 	}
 	m.mu.Unlock()
@@ -233,16 +233,16 @@ func (m *Manager) hostIPs() []string {
 
 // findIPs returns the node's addresses: the one that is configured, or the one from which the kernel would reach a relay. A UDP
 // socket that is only connected sends nothing. If no relay has a route, the last address stays.
-func (m *Manager) findIPs() []string {
+func (m *Manager) findIPs(ctx context.Context) []string {
 	if m.o.NodeIP != "" {
 		return []string{m.o.NodeIP}
 	}
 	for _, to := range m.o.RouteTo {
 		host, port, err := net.SplitHostPort(to)
-		if err != nil || net.ParseIP(host) == nil && host != "localhost" {
+		if err != nil || net.ParseIP(host) == nil {
 			continue // a name would need a resolver, which may hang when the node is cut off
 		}
-		conn, err := net.Dial("udp", net.JoinHostPort(host, port))
+		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(host, port))
 		if err != nil {
 			continue
 		}

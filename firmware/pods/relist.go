@@ -6,9 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
 )
+
+// askLimit is how long the manager waits for an answer of the runtime: one that hangs is as good as none.
+const askLimit = 15 * time.Second
 
 // fingerprints sums up what the runtime has of each pod, so that a change is noticed. The order of the lists does not matter.
 func fingerprints(sandboxes []cri.PodSandbox, containers []cri.Container) map[string]uint64 {
@@ -28,14 +32,51 @@ func fingerprints(sandboxes []cri.PodSandbox, containers []cri.Container) map[st
 	return out
 }
 
+// census finds, before any worker is there, which pods run already.
+func (m *Manager) census(ctx context.Context) {
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	sandboxes, err := m.o.Runtime.ListPodSandbox(ask, &cri.PodSandboxFilter{LabelSelector: map[string]string{labelNode: m.o.Node}})
+	if err != nil {
+		m.runtimeLost(err)
+		return
+	}
+	m.adopt(sandboxes)
+	m.runtimeFound(ctx)
+}
+
+// adopt notes which pods run when the runtime answers for the first time, or again: they keep their host ports.
+func (m *Manager) adopt(sandboxes []cri.PodSandbox) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rt.up {
+		return
+	}
+	clear(m.adopted)
+	for i := range sandboxes {
+		uid := sandboxes[i].Labels[labelPodUID]
+		if sandboxes[i].State != cri.SandboxReady {
+			continue
+		}
+		m.adopted[uid] = true
+		if w := m.workers[uid]; w != nil && w.shared.desired != nil {
+			m.take(w, hostPorts(&w.shared.desired.pod))
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // runtimeLost notes that the runtime does not answer, with one line in the log.
 func (m *Manager) runtimeLost(err error) {
 	m.mu.Lock()
-	first := m.rt.up || m.rt.version == "" && m.rt.name != ""
-	m.rt.up, m.rt.err = false, err
-	if first {
-		m.rt.version = "unknown"
-	}
+	first := !m.rt.lost
+	m.rt.up, m.rt.lost, m.rt.err = false, true, err
 	m.mu.Unlock()
 	if first {
 		m.pokeNode()
@@ -52,6 +93,8 @@ func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
 	if up {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	v, err := m.o.Runtime.Version(ctx)
 	if err != nil {
 		m.runtimeLost(err)

@@ -168,6 +168,9 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		w.failed = &waiting{reason: "Unsupported", message: d.refused}
 		w.event(eventWarning, "Unsupported", d.refused)
 	}
+	if obs.sandbox() != nil {
+		w.m.holdPorts(w, &d.pod)
+	}
 	next = w.deadline(d)
 	if w.failed != nil || terminalPhase(w.status) {
 		return 0, false, w.finish(ctx, d, obs)
@@ -209,6 +212,7 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 			return err
 		}
 	}
+	w.m.releasePorts(w)
 	w.report(d, obs)
 	w.settled.Store(true)
 	return nil
@@ -256,6 +260,7 @@ func (w *worker) remove(ctx context.Context, obs *observation, grace int64) erro
 		return err
 	}
 	w.m.removeCgroups(w.uid)
+	w.m.releasePorts(w)
 	return nil
 }
 
