@@ -281,9 +281,9 @@ func TestPollsAndReportsOnChange(t *testing.T) {
 		if w.count() != n+1 || w.twin("temp").Reported.Value != "22" {
 			t.Errorf("a change made %d reports: %+v", w.count()-n, w.twin("temp").Reported)
 		}
-		w.settle(time.Minute)
+		w.settle(refreshCycle)
 		if got := w.count() - n - 1; got != 1 {
-			t.Errorf("%d refreshes in a minute, want 1", got)
+			t.Errorf("%d refreshes in a refresh cycle, want 1", got)
 		}
 		if w.fake.Opens("1") != 1 {
 			t.Errorf("%d sessions opened", w.fake.Opens("1"))
@@ -352,6 +352,9 @@ func TestDesiredIsWrittenVerifiedAndNotRepeated(t *testing.T) {
 		tw = w.twin("set")
 		if got := w.fake.Writes("1"); len(got) != 2 {
 			t.Errorf("writes after a restart %v", got)
+		}
+		if w.last().DeviceStatus.LastOnlineTime == "" {
+			t.Error("when it was last online is forgotten")
 		}
 		if tw.Reported.Value != "43" || tw.Reported.Metadata.Quality != "bad" || tw.ObservedDesired.Metadata.Outcome != "verified" || w.last().DeviceStatus.State != "offline" {
 			t.Errorf("after a restart with the device off: %+v %+v", tw.Reported, tw.ObservedDesired)
@@ -432,6 +435,19 @@ func TestRemovedDevice(t *testing.T) {
 		w.settle(time.Second)
 		if len(w.fake.Writes("1")) != 2 {
 			t.Errorf("writes %v", w.fake.Writes("1"))
+		}
+	})
+}
+
+func TestRestoredCluster(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDevice, "d", deviceDoc("40", setProp("42")))
+		w.start()
+		defer w.stop()
+		w.apply(wire.KindDevice, "d", deviceDoc("7", setProp("41")))
+		w.settle(time.Second)
+		if got := w.fake.Writes("1"); len(got) != 2 || got[1] != "s=41" {
+			t.Errorf("writes %v: the restored cluster's older generation is ignored", got)
 		}
 	})
 }

@@ -87,6 +87,9 @@ func (w *worker) load() {
 			}
 		}
 		w.twinsUID = rec.UID
+		if rec.At.After(w.lastOnline) {
+			w.lastOnline = rec.At // the newest that is known until the device answers
+		}
 		w.twins[strings.TrimPrefix(key, prefix)] = t
 		return nil
 	})
@@ -100,6 +103,7 @@ func (w *worker) forget(p *plan) {
 	if w.twinsUID != "" && p.uid != "" && w.twinsUID != p.uid {
 		w.log.Info("the Device was made anew; its stored twins are dropped")
 		clear(w.twins)
+		w.lastOnline = time.Time{}
 	}
 	w.twinsUID = p.uid
 }

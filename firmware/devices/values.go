@@ -18,7 +18,7 @@ const (
 
 // refreshCycle is how often an unchanged value is reported again when the property has no reportCycle, so that its age
 // in Kubernetes tells that it is still being read.
-const refreshCycle = time.Minute
+const refreshCycle = 5 * time.Minute
 
 // item ties a driver call to the property that it is for.
 type item struct {
@@ -46,6 +46,11 @@ func (w *worker) adoptTwins(p *plan, now time.Time) {
 		if t == nil {
 			t = &propertyTwin{}
 			w.twins[prop.name] = t
+		}
+		if t.Rewind(p.generation) {
+			t.dirty = true
+			w.log.Warn("the Device's generation went back, as after a restore of the cluster; its values count from now on",
+				"property", prop.name, "generation", p.generation)
 		}
 		if t.SetCloud(prop.desired, p.generation) {
 			t.dirty = true

@@ -69,10 +69,11 @@ func until(ctx context.Context, what string, try func(context.Context) error) er
 	return process.Poll(ctx, what, nil, try)
 }
 
-func (w *workload) pod(name string) *corev1.Pod {
+// pod belongs to a set: pods that are waited for together.
+func (w *workload) pod(set, name string) *corev1.Pod {
 	no, grace := false, int64(1)
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: map[string]string{"app": "bench"}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: map[string]string{"app": "bench", "set": set}},
 		Spec: corev1.PodSpec{
 			AutomountServiceAccountToken: &no, TerminationGracePeriodSeconds: &grace,
 			Containers: []corev1.Container{{Name: "main", Image: w.stack.Images.Ref("sample:1"), Args: []string{"sleep"}}},
@@ -83,12 +84,12 @@ func (w *workload) pod(name string) *corev1.Pod {
 // createPods makes n pods and waits until all are Running.
 func (w *workload) createPods(ctx context.Context, prefix string, n int) error {
 	for i := range n {
-		if _, err := w.cluster.Core.CoreV1().Pods(namespace).Create(ctx, w.pod(prefix+"-"+strconv.Itoa(i)), metav1.CreateOptions{}); err != nil {
+		if _, err := w.cluster.Core.CoreV1().Pods(namespace).Create(ctx, w.pod(prefix, prefix+"-"+strconv.Itoa(i)), metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
 	return until(ctx, fmt.Sprintf("%d pods are Running", n), func(ctx context.Context) error {
-		list, err := w.cluster.Core.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=bench"})
+		list, err := w.cluster.Core.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "set=" + prefix})
 		if err != nil {
 			return err
 		}
