@@ -171,7 +171,7 @@ func (s Status) Print(w io.Writer, now time.Time) {
 			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%d/%d\t%s\t%s\n", d.Namespace, d.Name, d.Protocol, d.State, d.Good, d.Points, age(now, d.LastOnline), d.Reason)
 		}
 	}
-	t.Flush()
+	_ = t.Flush() // w is a terminal or a buffer: nobody could be told
 }
 
 func age(now, then time.Time) string {

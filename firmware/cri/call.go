@@ -83,7 +83,7 @@ func (c *Client) stream(ctx context.Context, service, method string, req Message
 	for {
 		data, err := readFrame(resp.Body, (*buf)[:0], c.maxResponse)
 		*buf = data[:0]
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -173,7 +173,7 @@ func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 		step := min(n-start, readStep)
 		buf = slices.Grow(buf, step)[:start+step]
 		if _, err := io.ReadFull(r, buf[start:]); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return buf, err

@@ -51,7 +51,7 @@ func listen(t *testing.T, socket string, handler http.HandlerFunc) string {
 	s := &http.Server{Handler: handler, Protocols: &h2c, ReadHeaderTimeout: time.Minute}
 	var served sync.WaitGroup
 	served.Go(func() { s.Serve(l) }) //nolint:errcheck // ends with Close
-	t.Cleanup(func() { s.Close(); served.Wait() })
+	t.Cleanup(func() { _ = s.Close(); served.Wait() })
 	return socket
 }
 
@@ -114,7 +114,7 @@ func TestFaultyAnswers(t *testing.T) {
 		"truncated message":         {raw(frame(ok)[:7]), ErrUnavailable, "unexpected EOF"},
 		"truncated prefix":          {raw([]byte{0, 0}), ErrUnavailable, "unexpected EOF"},
 		"malformed message":         {raw(frame([]byte{0xff})), ErrInternal, "decode *cri.VersionResponse"},
-		"not gRPC":                  {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, ErrInternal, "does not serve gRPC"},
+		"not gRPC":                  {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, ErrInternal, "does not serve gRPC"},
 		"HTTP error":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, ErrInternal, "503"},
 		"reset":                     {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ErrUnavailable, "no answer at"},
 	} {
@@ -242,7 +242,7 @@ func BenchmarkVersion(b *testing.B) {
 	})}
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }() //nolint:errcheck // ends with Close
-	defer func() { s.Close(); <-done }()
+	defer func() { _ = s.Close(); <-done }()
 	c := New(Options{Socket: l.Addr().String()})
 	defer c.Close()
 	b.ReportAllocs()

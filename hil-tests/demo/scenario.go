@@ -276,7 +276,7 @@ func (d *demo) desiredVerified(ctx context.Context) error {
 		return err
 	}
 	if got := fmt.Sprint(regs[0]); got != d.wantSetpoint {
-		return fmt.Errorf("Kubernetes says %s is verified, but the device's register holds %s", d.wantSetpoint, got)
+		return fmt.Errorf("%s is verified according to Kubernetes, but the device's register holds %s", d.wantSetpoint, got)
 	}
 	return nil
 }

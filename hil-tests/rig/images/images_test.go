@@ -13,7 +13,9 @@ import (
 )
 
 func TestPushAndPull(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop")) })
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"))
+	})
 	program := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(program, []byte("not really a program"), 0o755); err != nil {
 		t.Fatal(err)
