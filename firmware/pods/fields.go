@@ -35,9 +35,10 @@ func newFieldTable() *fieldTable {
 	t.only("spec.initContainers[].restartPolicy", "init containers that keep running (sidecars) are not supported yet: make it a normal container")
 	for path := range t.rules {
 		for i, c := range path {
-			if c == '.' || c == '[' {
+			switch c {
+			case '.', '[':
 				t.inside[path[:i]] = true
-			} else if c == ']' {
+			case ']':
 				t.inside[path[:i+1]] = true
 			}
 		}

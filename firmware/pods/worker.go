@@ -192,7 +192,7 @@ func (w *worker) deadline(d *desiredPod) time.Duration {
 	if limit == nil || w.status == nil || w.status.StartTime == nil || terminalPhase(w.status) {
 		return 0
 	}
-	left := w.status.StartTime.Add(time.Duration(*limit) * time.Second).Sub(time.Now())
+	left := time.Until(w.status.StartTime.Add(time.Duration(*limit) * time.Second))
 	if left <= 0 && w.failed == nil {
 		w.failed = &waiting{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
 		w.event(eventNormal, w.failed.reason, w.failed.message)
