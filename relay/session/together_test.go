@@ -217,6 +217,9 @@ func TestStaleRelayWaits(t *testing.T) {
 	if _, ok := s.sink.Reported(wire.NewKey(wire.KindPod, "default", "p", "u")); ok {
 		t.Fatal("a relay that was behind took a report on a pod that it did not know")
 	}
+	if _, ok := s.sink.Reported(wire.NewKey(wire.KindNode, "", node, "")); !ok {
+		t.Fatal("a relay that was behind held back the node's own status, which keeps it alive")
+	}
 	stale.Follow()
 	s.settle()
 	if puts, _ := s.store.Counts(); puts != 3 {
