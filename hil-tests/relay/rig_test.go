@@ -170,7 +170,9 @@ func field(t *testing.T, object, path string, args ...string) string {
 // eventually waits for one JSONPath of an object to have a value.
 func eventually(t *testing.T, object, path, want string, args ...string) {
 	t.Helper()
-	err := process.Poll(t.Context(), object+path+" is "+want, nil, func(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := process.Poll(limited, object+path+" is "+want, nil, func(ctx context.Context) error {
 		if out, err := cluster.Kubectl(ctx, append([]string{"get", object, "-o", "jsonpath={" + path + "}"}, args...)...); err != nil {
 			return err
 		} else if out != want {

@@ -41,6 +41,10 @@ func TestReportsOfTheAgentsOwnTypes(t *testing.T) {
 		field(to, "containerStatuses", 0, "restartCount") != int64(200) || field(to, "startTime") != "2026-01-01T00:00:00Z" {
 		t.Errorf("pod status is %v", to)
 	}
+	// It was never scheduled, and nobody else says that it is bound.
+	if field(to, "conditions", 1, "type") != "PodScheduled" || field(to, "conditions", 1, "status") != "True" || field(to, "conditions", 1, "lastTransitionTime") != "2026-01-01T00:00:00Z" {
+		t.Errorf("conditions are %v", field(to, "conditions"))
+	}
 
 	device := devicev1.Report{
 		ObservedGeneration: 300,

@@ -18,7 +18,7 @@ import (
 	"github.com/skerry/skerry/hil-tests/rig/process"
 )
 
-// This file is the first in the alphabet, so that it meets the cluster as it was made: without CRDs and CA.
+// This file is the first of the folder in the alphabet, so that its tests meet the cluster as it was made: without CRDs and CA.
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
