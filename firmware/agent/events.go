@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -49,11 +48,8 @@ func newRecorder(o outbox, log *slog.Logger) *recorder {
 // Event records an event of type Normal or Warning about ref. A full outbox drops by its own counted policy.
 func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) {
 	held, ok := r.admit(eventKey{ref.Kind, ref.Namespace, ref.Name, reason})
-	level := slog.LevelInfo
-	if eventType == "Warning" {
-		level = slog.LevelWarn
-	}
-	r.log.Log(context.Background(), level, message, "event", reason, "kind", ref.Kind, "namespace", ref.Namespace, "name", ref.Name)
+	// Whoever records an event has logged it in its own words: a second line would only hide others.
+	r.log.Debug(message, "event", reason, "type", eventType, "kind", ref.Kind, "namespace", ref.Namespace, "name", ref.Name)
 	if !ok {
 		return
 	}

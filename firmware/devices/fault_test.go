@@ -63,6 +63,15 @@ func TestBadManifests(t *testing.T) {
 				if len(w.fake.Writes("1")) != 0 {
 					t.Errorf("writes %v", w.fake.Writes("1"))
 				}
+				warnings := 0
+				for _, e := range w.events {
+					if strings.HasPrefix(e, "Warning ") && !strings.Contains(e, " DesiredValue") {
+						warnings++
+					}
+				}
+				if warnings != 1 {
+					t.Errorf("%d warnings for one mistake: %q", warnings, w.events)
+				}
 				n := w.count()
 				w.settle(30 * time.Second)
 				if w.count() > n {

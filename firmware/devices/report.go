@@ -112,6 +112,17 @@ func (w *worker) badProperties() []string {
 	return out
 }
 
+// onlyInvalid tells whether all properties that cannot be read have a visitor that is wrong.
+func (w *worker) onlyInvalid() bool {
+	for i := range w.plan.properties {
+		prop := &w.plan.properties[i]
+		if t := w.twins[prop.name]; t != nil && t.value.Quality == device.Bad && t.value.Reason != "" && prop.pointErr == "" {
+			return false
+		}
+	}
+	return true
+}
+
 func (w *worker) validCondition() devicev1.Condition {
 	c := devicev1.Condition{Type: conditionValid, Status: "True", Reason: reasonValid, Message: "the device fits its model and its driver"}
 	if len(w.plan.problems) == 0 {
@@ -170,6 +181,8 @@ func (w *worker) transition(c devicev1.Condition, now time.Time) bool {
 	same := old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message
 	switch {
 	case same:
+	case c.Reason == readyProperties && w.onlyInvalid():
+		// the Valid condition has just said the same
 	case c.Status == "False" && c.Reason != readyInvalid && c.Reason != readyDriver:
 		w.log.Warn("device condition", "type", c.Type, "status", c.Status, "reason", c.Reason, "why", c.Message)
 		w.event(eventWarning, c.Reason, c.Message)
