@@ -117,7 +117,7 @@ func LoadCA(ctx context.Context, c kubernetes.Interface) (*CA, error) {
 	}
 	ca, err := parseCA(secret.Data)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s: %w: restore it from a backup; a new CA would lock out every gateway that has joined", Namespace, CASecret, err)
+		return nil, fmt.Errorf("the CA in Secret %s/%s: %w: restore it from a backup; a new CA would lock out every gateway that has joined", Namespace, CASecret, err)
 	}
 	return ca, nil
 }

@@ -167,7 +167,7 @@ func clientCertificateSeen(t *testing.T, ca *CA, id *identity.Identity) *x509.Ce
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	c := <-seen
 	if c == nil {
 		t.Fatal("the relay verified no client certificate")

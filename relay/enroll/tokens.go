@@ -194,7 +194,7 @@ func (t *Tokens) bind(ctx context.Context, req join.Request, keyHash string) err
 func parseToken(s *corev1.Secret) (TokenInfo, []byte, error) {
 	id, ok := strings.CutPrefix(s.Name, secretPrefix)
 	if !ok || s.Type != SecretType {
-		return TokenInfo{}, nil, fmt.Errorf("Secret %s is not a join token", s.Name)
+		return TokenInfo{}, nil, fmt.Errorf("object %s is not a join token", s.Name)
 	}
 	expires, err := time.Parse(time.RFC3339, string(s.Data[fieldExpires]))
 	if err != nil {

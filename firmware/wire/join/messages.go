@@ -34,7 +34,7 @@ func NodeOf(c *x509.Certificate) (string, error) {
 	node, ok := strings.CutPrefix(c.Subject.CommonName, "system:node:")
 	switch {
 	case !ok || node == "":
-		return "", fmt.Errorf("certificate %q is not a node's: its common name does not start with system:node:", c.Subject.CommonName)
+		return "", fmt.Errorf("certificate %q is not a node's: its common name does not have the prefix system:node", c.Subject.CommonName)
 	case len(c.Subject.Organization) != 1 || c.Subject.Organization[0] != Organisation:
 		return "", fmt.Errorf("certificate %q is not a node's: its organisation is not %s", c.Subject.CommonName, Organisation)
 	case len(c.URIs) != 1 || c.URIs[0].String() != URI(node):
