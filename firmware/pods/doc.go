@@ -20,8 +20,9 @@
 // A reference that the cluster does not have (an Absent object) and one that has not arrived yet are told apart: only
 // the first satisfies "optional: true".
 //
-// What is not supported is refused before anything is started: the pod becomes Failed with reason Unsupported, a message
-// and an event that name the field and the remedy (fields.go is the table of what is accepted).
+// What is not supported is refused before anything is started: the pod stays Pending with reason Unsupported, and a message,
+// conditions and an event that name the field and the remedy (fields.go is the table of what is accepted). It does not fail, because
+// controllers would replace a failed pod at once, without end.
 //
 // # Concurrency
 //

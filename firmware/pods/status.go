@@ -26,6 +26,7 @@ type statusInput struct {
 	obs     *observation
 	waiting map[string]waiting // by container name: what the last attempt to start it said
 	probes  func(containerID string) (started, ready bool)
+	refused string            // why the pod cannot run here; "" if it can
 	failed  *waiting          // the pod failed for good, whatever its containers do: reason and message
 	before  *corev1.PodStatus // the status before this one; nil: none
 	hostIPs []string
@@ -62,6 +63,9 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	initialized := in.initialized(s)
 	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, initialized)
 	s.Phase = phaseOf(in.pod, s, initialized)
+	if in.refused != "" {
+		s.Phase, s.Reason, s.Message = phasePending, reasonUnsupported, in.refused
+	}
 	if in.failed != nil {
 		s.Phase, s.Reason, s.Message = phaseFailed, in.failed.reason, in.failed.message
 	} else if in.before != nil && terminal(in.before.Phase) {
@@ -282,6 +286,9 @@ func readiness(s *corev1.PodStatus) corev1.Condition {
 		return corev1.Condition{Status: "False", Reason: "PodCompleted"}
 	case phaseFailed:
 		return corev1.Condition{Status: "False", Reason: "PodFailed", Message: s.Message}
+	}
+	if s.Reason == reasonUnsupported {
+		return corev1.Condition{Status: "False", Reason: reasonUnsupported, Message: s.Message}
 	}
 	unready := names(s.ContainerStatuses, func(c *corev1.ContainerStatus) bool { return !c.Ready })
 	if unready == "" {

@@ -151,14 +151,22 @@ func TestUnsupported(t *testing.T) {
 		w.apply(`{"metadata":{},"spec":{"containers":[{"name":"c","image":"app:1","lifecycle":{"preStop":{"exec":{"command":["x"]}}}}]}}`)
 		w.settle(time.Second)
 		s := w.status()
-		if s.Phase != phaseFailed || s.Reason != "Unsupported" || !strings.Contains(s.Message, "spec.containers[0].lifecycle: ") {
+		if s.Phase != phasePending || s.Reason != reasonUnsupported || !strings.Contains(s.Message, "spec.containers[0].lifecycle: ") {
 			t.Fatalf("status %+v", s)
 		}
-		if c := cond(s.Conditions, condReady); c.Status != "False" || c.Reason != "PodFailed" {
+		if c := cond(s.Conditions, condReady); c.Status != "False" || c.Reason != reasonUnsupported || c.Message != s.Message {
 			t.Errorf("condition %+v", c)
 		}
-		if e := w.event("Unsupported"); e == nil || w.rt.boxCount() != 0 {
+		if st := s.ContainerStatuses[0].State.Waiting; st == nil || st.Reason != reasonUnsupported {
+			t.Errorf("container %+v", s.ContainerStatuses[0])
+		}
+		if e := w.event(reasonUnsupported); e == nil || w.rt.boxCount() != 0 {
 			t.Error("no event, or something was started")
+		}
+		w.apply(simplePod) // as if a newer agent supported it
+		w.settle(time.Second)
+		if s := w.status(); s.Phase != phaseRunning || s.Reason != "" {
+			t.Errorf("status %+v", s)
 		}
 	})
 }

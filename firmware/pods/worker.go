@@ -47,6 +47,7 @@ type worker struct {
 	status   *corev1.PodStatus // the last one, from this run or the run before
 	reported []byte
 	failed   *waiting
+	refused  bool // the last report said that the pod cannot run here
 	deleted  bool // {"deleted":true} was reported
 	initPoll time.Duration
 }
@@ -164,9 +165,12 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	case d.terminating():
 		return w.terminate(ctx, d, obs)
 	}
-	if d.refused != "" && w.failed == nil && !terminalPhase(w.status) {
-		w.failed = &waiting{reason: "Unsupported", message: d.refused}
-		w.event(eventWarning, "Unsupported", d.refused)
+	if d.refused != "" && !terminalPhase(w.status) {
+		return 0, false, w.refuse(ctx, d, obs)
+	}
+	if w.refused {
+		w.refused = false
+		clear(w.waiting)
 	}
 	if obs.sandbox() != nil {
 		w.m.holdPorts(w, &d.pod)
@@ -200,7 +204,23 @@ func (w *worker) deadline(d *desiredPod) time.Duration {
 	return max(left, 0)
 }
 
-// finish stops what a pod in a final phase still has, and reports it. Its containers stay, stopped, for their logs.
+// reasonUnsupported is the reason of pods that want something that this agent cannot do.
+const reasonUnsupported = "Unsupported"
+
+// refuse starts nothing of a pod that wants what is not supported, and says so. The pod stays Pending: were it Failed, as a
+// kubelet's admission would have it, its ReplicaSet would make another one at once, and again without end.
+func (w *worker) refuse(ctx context.Context, d *desiredPod, obs *observation) error {
+	w.event(eventWarning, reasonUnsupported, d.refused)
+	w.refused = true
+	for _, list := range [][]corev1.Container{d.pod.Spec.InitContainers, d.pod.Spec.Containers} {
+		for i := range list {
+			w.waiting[list[i].Name] = waiting{reason: reasonUnsupported, message: d.refused}
+		}
+	}
+	return w.finish(ctx, d, obs)
+}
+
+// finish stops what a pod that is not to run still has, and reports it. Its containers stay, stopped, for their logs.
 func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) error {
 	w.probes.stop()
 	if obs.running() || obs.sandbox() != nil {
@@ -307,7 +327,7 @@ func (w *worker) withoutRuntime(d *desiredPod, err error) {
 // report makes the pod's status, and reports and keeps it if it changed.
 func (w *worker) report(d *desiredPod, obs *observation) {
 	w.status = makeStatus(&statusInput{
-		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, failed: w.failed, before: w.status,
+		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, failed: w.failed, refused: d.refused, before: w.status,
 		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	})
 	w.publish(d)
