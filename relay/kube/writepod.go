@@ -87,9 +87,11 @@ func podStatus(current, reported map[string]any) (from, to map[string]any, err e
 	}
 	if have[string(corev1.PodScheduled)] == nil {
 		// A pod that was created with its nodeName never met the scheduler; the kubelet says it then.
-		merged = append(merged, map[string]any{
-			"type": string(corev1.PodScheduled), "status": string(corev1.ConditionTrue), "lastProbeTime": nil, "lastTransitionTime": to["startTime"],
-		})
+		c := map[string]any{"type": string(corev1.PodScheduled), "status": string(corev1.ConditionTrue)}
+		if at, ok := to["startTime"]; ok {
+			c["lastTransitionTime"] = at
+		}
+		merged = append(merged, c)
 	}
 	delete(to, "conditions")
 	if len(merged) > 0 {
