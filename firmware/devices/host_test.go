@@ -68,6 +68,14 @@ func (w *world) List(kind wire.Kind) (out []wire.Object) {
 	return out
 }
 
+// Write takes the host's errors: a panic of the host's own code is never expected.
+func (w *world) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), "handling this device panicked") && len(w.drivers) == 0 {
+		w.t.Errorf("%s", line)
+	}
+	return len(line), nil
+}
+
 func (w *world) C() <-chan struct{} { return w.changed }
 func (w *world) Take() []wire.Key   { return nil }
 
@@ -180,7 +188,7 @@ func setProp(desired string) string {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.DiscardHandler)})
+	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		w.t.Fatal(err)
 	}

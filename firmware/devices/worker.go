@@ -175,6 +175,10 @@ func (w *worker) survive(err error) {
 	w.retryAt = now.Add(restartLimit)
 	w.host.sched.set(w, taskRetry, w.retryAt, 0)
 	w.dropSession("the agent failed to handle this device: " + oneLine(err))
+	w.reach, w.reachWhy = reachOffline, w.crashed
+	if err := guard(func() error { w.publish(now); return nil }); err != nil {
+		w.log.Error("reporting that failed too", "err", err)
+	}
 }
 
 func (w *worker) step(ctx context.Context, m mail, now time.Time) {

@@ -90,6 +90,19 @@ func (p *Property) SetCloud(value string, generation int64) bool {
 	return true
 }
 
+// Rewind drops what claims to be newer than generation, which is the Device's own now: a cluster restored from a backup counts
+// generations again, and its values would otherwise lose against ones that it no longer knows. It tells whether anything
+// was dropped.
+func (p *Property) Rewind(generation int64) bool {
+	dropped := false
+	for _, d := range []*Desired{&p.CloudDesired, &p.EdgeDesired} {
+		if d.Generation > generation {
+			*d, dropped = Desired{}, true
+		}
+	}
+	return dropped
+}
+
 // SetEdge takes over an edge write by someone who saw generation. It reports whether the write stands; a stale one
 // changes nothing.
 func (p *Property) SetEdge(value string, generation int64, seq uint64) bool {

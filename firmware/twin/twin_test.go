@@ -120,6 +120,22 @@ func TestUnchangedValueKeepsItsGeneration(t *testing.T) {
 	}
 }
 
+func TestRestoredClusterCountsAgain(t *testing.T) {
+	var p Property
+	p.SetCloud("1", 40)
+	p.SetEdge("2", 41, 1)
+	if p.Rewind(41) || p.Desired().Value != "2" {
+		t.Errorf("something was dropped that is not newer: %+v", p)
+	}
+	if !p.Rewind(12) || p.Wanted() {
+		t.Errorf("values of a future that never was are kept: %+v", p)
+	}
+	p.SetCloud("3", 12)
+	if p.Desired().Value != "3" || !p.Unsettled() {
+		t.Errorf("the restored cluster's value does not count: %+v", p)
+	}
+}
+
 func TestNothingWanted(t *testing.T) {
 	var p Property
 	if p.SetCloud("", 1) || p.Wanted() || p.Unsettled() || p.Due(t0, time.Second, time.Minute) {

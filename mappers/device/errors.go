@@ -32,7 +32,7 @@ func (e *FieldError) Error() string {
 
 // FieldErrors returns every *FieldError that err joins or wraps, in order.
 func FieldErrors(err error) []*FieldError {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree, one level a call
 	case *FieldError:
 		return []*FieldError{e}
 	case interface{ Unwrap() error }:

@@ -40,8 +40,6 @@ func (f format) registers() uint16 {
 	}
 }
 
-func (f format) float() bool { return f == formatFloat32 || f == formatFloat64 }
-
 // order is how registers make a datum. The zero order is big-endian throughout (ABCD), as the specification recommends.
 type order struct {
 	swapWords bool // least significant register first (CDAB): KubeEdge's isRegisterSwap

@@ -38,13 +38,6 @@ func (t table) readFunction() byte {
 	return [...]byte{modbus.FuncCodeReadCoils, modbus.FuncCodeReadDiscreteInputs, modbus.FuncCodeReadInputRegisters, modbus.FuncCodeReadHoldingRegisters}[t]
 }
 
-func (t table) maxRead() int {
-	if t.bits() {
-		return maxReadBits
-	}
-	return maxReadRegisters
-}
-
 // exception is a Modbus exception: the device understood the request and says why it does not serve it.
 type exception struct {
 	function, code byte

@@ -138,7 +138,7 @@ func (p *Peer) with(ctx context.Context, unit byte, f func(modbus.Client) error)
 	if err := h.Connect(); err != nil {
 		return fmt.Errorf("connect to the Modbus peer: %w", err)
 	}
-	defer h.Close()
+	defer func() { _ = h.Close() }() // everything has been read
 	if err := f(modbus.NewClient(h)); err != nil {
 		return fmt.Errorf("ask the Modbus peer: %w", err)
 	}

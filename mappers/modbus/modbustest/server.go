@@ -17,6 +17,7 @@
 package modbustest
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -155,7 +156,7 @@ func (s *Server) Kill() {
 func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ln, err := net.Listen("tcp", s.addr)
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.addr)
 	if err != nil {
 		s.t.Fatalf("modbustest: %v", err)
 	}
