@@ -18,9 +18,6 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 )
 
-// Path is where a relay accepts links.
-const Path = "/v1/link"
-
 // dialer opens WebSockets. Its session cache outlives connections, so that a reconnect can skip most of a handshake.
 type dialer struct {
 	opts Options
@@ -78,7 +75,8 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 		},
 		ReadBufferSize: 2048, WriteBufferSize: 2048,
 	}
-	ws, resp, err := websocket.Dial(ctx, "wss://"+address+Path, &websocket.DialOptions{
+	//nolint:bodyclose // websocket.Dial has read what there is; the body needs no Close (its documentation)
+	ws, resp, err := websocket.Dial(ctx, "wss://"+address+wire.LinkPath, &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
 		Subprotocols: []string{wire.Subprotocol},
 	})

@@ -46,7 +46,7 @@ func (m *Machine) compare(c *wire.Compare, now time.Time) {
 			continue
 		}
 		for _, e := range m.opts.Desired.Bucket(i) {
-			item := wire.EntryItem{Key: e.Key, Version: e.Version}
+			item := wire.EntryItem(e)
 			n := item.Msgsize()
 			if len(f.Entries) > 0 && (size+n > room || len(f.Entries) >= wire.MaxItems/2) {
 				f.More = true

@@ -19,9 +19,6 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 )
 
-// HeaderRelay is set by a relay on each answer, so that an agent can tell a relay that refuses from something else.
-const HeaderRelay = "Skerry-Relay"
-
 // explainDial turns a failed dial into one sentence for the technician: what failed, why, what to do. answered says that TCP
 // was connected. It leaves out what changes from attempt to attempt (local ports), so that a cause has one text.
 func explainDial(address string, resp *http.Response, err error, cfg *tls.Config, answered bool) error {
@@ -53,7 +50,7 @@ func speaksNoTLS(err error) bool {
 
 func explainStatus(address string, resp *http.Response) error {
 	why := bodyLine(resp)
-	if resp.Header.Get(HeaderRelay) == "" {
+	if resp.Header.Get(wire.HeaderRelay) == "" {
 		return fmt.Errorf("%s answers HTTP %d: it is not a Skerry relay; check the address and the port", address, resp.StatusCode)
 	}
 	switch resp.StatusCode {

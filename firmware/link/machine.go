@@ -31,21 +31,20 @@ type Machine struct {
 	phase phase
 	conn  uint64 // number of the current connection
 
-	address    int // index of the address in use
-	failures   int // attempts in a row that did not lead to a lasting session
-	retryAt    time.Time
-	opened     time.Time
-	heartbeat  time.Duration
-	peerFrame  int // largest frame the relay takes, bytes
-	lastSent   time.Time
-	lastHeard  time.Time
-	pinged     bool
-	st         Status
-	notes      noteLimiter
-	down       inbound
-	up         outbound
-	outboxUp   outboxState
-	outboxSoon bool
+	address   int // index of the address in use
+	failures  int // attempts in a row that did not lead to a lasting session
+	retryAt   time.Time
+	opened    time.Time
+	heartbeat time.Duration
+	peerFrame int // largest frame the relay takes, bytes
+	lastSent  time.Time
+	lastHeard time.Time
+	pinged    bool
+	st        Status
+	notes     noteLimiter
+	down      inbound
+	up        outbound
+	outboxUp  outboxState
 }
 
 // NewMachine returns a stopped machine. seed decides its jitter.

@@ -133,7 +133,7 @@ func TestWrongPeers(t *testing.T) {
 	status := func(code int, relay bool, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			if relay {
-				w.Header().Set(link.HeaderRelay, "r")
+				w.Header().Set(wire.HeaderRelay, "r")
 			}
 			http.Error(w, body, code)
 		}
@@ -160,7 +160,7 @@ func TestWrongPeers(t *testing.T) {
 		"other name":       {web(t, with(ca.server(t, now.Add(-time.Hour), now.Add(time.Hour), net.IPv4(10, 9, 8, 7))), status(200, false, "")), nil, []string{"certificate is for other names"}},
 		"web server 404":   {web(t, good13(nil), status(404, false, "")), nil, []string{"answers HTTP 404", "not a Skerry relay"}},
 		"web server 200":   {web(t, good13(nil), status(200, false, "hello")), nil, []string{"answers HTTP 200", "not a Skerry relay"}},
-		"redirect":         {web(t, good13(nil), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }), nil, []string{"answers HTTP 302", "not a Skerry relay"}},
+		"redirect":         {web(t, good13(nil), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }), nil, []string{"answers HTTP 302", "not a Skerry relay"}},
 		"relay refuses":    {web(t, good13(nil), status(403, true, "node gw is revoked")), nil, []string{"refuses this gateway", "node gw is revoked", "skerryctl token create"}},
 		"relay overloaded": {web(t, good13(nil), status(503, true, "busy")), nil, []string{"takes no agents at the moment"}},
 		"other WebSocket": {web(t, good13(nil), func(w http.ResponseWriter, r *http.Request) {
@@ -225,7 +225,7 @@ func TestOlderProtocol(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		_, _, _ = c.Read(r.Context())
 		b, _ := wire.Encode(&wire.Close{Code: wire.CloseVersion, Reason: "the agent speaks protocol versions 1 to 1, this relay 2 to 3"})
 		_ = c.Write(r.Context(), websocket.MessageBinary, b)

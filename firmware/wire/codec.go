@@ -18,6 +18,12 @@ const (
 // Subprotocol is the WebSocket subprotocol of the link.
 const Subprotocol = "skerry.v1"
 
+// LinkPath is where a relay accepts links.
+const LinkPath = "/v1/link"
+
+// HeaderRelay is set by a relay on each HTTP answer, so that an agent can tell a relay that refuses from something else.
+const HeaderRelay = "Skerry-Relay"
+
 // Limits of frames. A frame is checked against all of them before anything is allocated for it.
 const (
 	// MaxFrame is the largest frame either side may announce. It holds the largest object that etcd takes (1.5 MiB).

@@ -1,4 +1,4 @@
-// Package hub accepts agents. It is the shell around relay/session: one TLS 1.3 port, the registry of sessions, the calls to
+// Package hub accepts agents on one port and keeps their sessions. It is the shell around relay/session: one TLS 1.3 port, the registry of sessions, the calls to
 // Source and Sink, metrics.
 //
 // # The port

@@ -14,7 +14,6 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/relay/session"
@@ -122,7 +121,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 	h.shutdown()
 	_ = srv.Close()
 	if running {
-		<-served
+		<-served //nolint:errcheck // it is the error of a server that was closed on purpose
 	}
 	cancel()
 	sweeping.Wait()
@@ -286,14 +285,14 @@ func (h *Hub) shutdown() {
 
 func (h *Hub) handler(work context.Context) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+link.Path, func(w http.ResponseWriter, r *http.Request) { h.accept(work, w, r) })
+	mux.HandleFunc("GET "+wire.LinkPath, func(w http.ResponseWriter, r *http.Request) { h.accept(work, w, r) })
 	if h.opts.Enroll != nil {
 		mux.Handle("/v1/enroll", h.opts.Enroll)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set(link.HeaderRelay, h.opts.Name)
+		w.Header().Set(wire.HeaderRelay, h.opts.Name)
 		mux.ServeHTTP(w, r)
 	})
 }

@@ -405,7 +405,7 @@ func TestEndpoints(t *testing.T) {
 		{"/nothing", nil, 404, ""},
 	} {
 		code, body, header := w.get(t, c.path, c.cert)
-		if code != c.code || !strings.Contains(body, c.text) || header.Get(link.HeaderRelay) != "relay-a" {
+		if code != c.code || !strings.Contains(body, c.text) || header.Get(wire.HeaderRelay) != "relay-a" {
 			t.Errorf("GET %s: %d %q %v, want %d with %q", c.path, code, body, header, c.code, c.text)
 		}
 	}

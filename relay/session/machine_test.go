@@ -181,7 +181,7 @@ func TestQuotas(t *testing.T) {
 	b.want(b.step(session.Started{}), "send welcome, send compare")
 	e := &wire.Entries{}
 	for _, x := range manyEntries(10) {
-		e.Entries = append(e.Entries, wire.EntryItem{Key: x.Key, Version: x.Version})
+		e.Entries = append(e.Entries, wire.EntryItem(x))
 	}
 	b.want(b.frame(e), "close limit, hangup")
 }

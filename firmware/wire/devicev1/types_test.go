@@ -47,7 +47,7 @@ func TestDeviceDecodesWhatItUsesAndSkipsTheRest(t *testing.T) {
 				"deep": map[string]any{"x": []any{int64(1), "2", nil}}}},
 			Properties: []DeviceProperty{{Name: "t", Desired: Desired{Value: "21.5"}, CollectCycle: 100, ReportToCloud: &no,
 				PushMethod: map[string]any{"mqtt": map[string]any{"qos": int64(1)}},
-				Visitors: ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"register": "HoldingRegister", "offset": int64(2)}}}}},
+				Visitors:   ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"register": "HoldingRegister", "offset": int64(2)}}}}},
 	}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("got  %+v\nwant %+v", d, want)
