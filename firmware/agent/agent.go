@@ -40,6 +40,7 @@ type Agent struct {
 	pods    *pods.Manager
 	devices *devices.Host
 	metrics *meters
+	whole   *completeness
 }
 
 // Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
@@ -60,11 +61,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			log.Error("closing the store: what was not yet written is lost", "error", err)
 		}
 	}()
-	if err := a.build(); err != nil {
+	if err := a.build(ctx); err != nil {
 		return err
 	}
 	log.Info("the agent is starting", "node", cfg.Node.Name, "version", skerry.Version, "relays", cfg.Relay.Addresses,
-		"held", len(a.desired.List(wire.KindPod)), "devices", len(a.desired.List(wire.KindDevice)))
+		"pods", len(a.desired.List(wire.KindPod)), "devices", len(a.desired.List(wire.KindDevice)))
 	supervise(ctx, log, a.metrics.restarted, a.tasks()...)
 	a.runtime.Close()
 	log.Info("the agent has stopped; pods go on running", "node", cfg.Node.Name)
@@ -113,7 +114,7 @@ func (a *Agent) openStore(ctx context.Context) error {
 	return nil
 }
 
-func (a *Agent) build() error {
+func (a *Agent) build(ctx context.Context) error {
 	cfg := a.cfg
 	a.events = newRecorder(a.outbox, a.log)
 	a.link = link.New(link.Options{
@@ -124,6 +125,7 @@ func (a *Agent) build() error {
 		Log:       a.log.With("part", "link"),
 		Heartbeat: cfg.Relay.Heartbeat, MaxBackoff: cfg.Relay.MaxBackoff,
 	})
+	a.whole = newCompleteness(ctx, a.store, func() bool { return a.link.Status().InSync }, a.log)
 	a.runtime = cri.New(cri.Options{Socket: cfg.Runtime.Endpoint})
 	var err error
 	if cfg.Pods.Enabled {
@@ -162,6 +164,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		RouteTo:      a.cfg.Relay.Addresses,
 		NodeInfo:     nodeInfo(facts),
 		MaxPods:      int64(a.cfg.Pods.Max),
+		Complete:     a.whole.Complete,
 	})
 }
 
@@ -182,6 +185,7 @@ func (a *Agent) tasks() []task {
 		{"store", a.store.Run},
 		{"health", srv.Run},
 		{"link", a.link.Run},
+		{"complete", a.whole.run},
 	}
 	if a.pods != nil {
 		list = append(list, task{"pods", a.pods.Run})

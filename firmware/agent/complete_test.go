@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skerry/skerry/firmware/store"
+)
+
+// TestCompleteness: nothing is taken for unwanted before a relay has told everything, and a damage counts until then, over restarts.
+func TestCompleteness(t *testing.T) {
+	dir := t.TempDir()
+	sealer, err := store.OpenKeyFile(filepath.Join(dir, "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(dir, "store")
+	var inSync atomic.Bool
+	// start opens the store, waits until the view is whole if it should become so, and closes the store.
+	start := func(synced bool) (atStart, atEnd bool) {
+		t.Helper()
+		s, err := store.Open(t.Context(), store.Options{Dir: folder, Sealer: sealer, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		inSync.Store(synced)
+		c := newCompleteness(t.Context(), s, inSync.Load, slog.New(slog.DiscardHandler))
+		atStart = c.Complete()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.run(ctx) }()
+		for begin := time.Now(); synced && !c.Complete() && time.Since(begin) < 10*time.Second; {
+			time.Sleep(10 * time.Millisecond)
+		}
+		atEnd = c.Complete()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return atStart, atEnd
+	}
+	for _, step := range []struct {
+		what           string
+		damage, synced bool
+		atStart, atEnd bool
+	}{
+		{"a new store, no relay", false, false, false, false},
+		{"a relay told everything", false, true, false, true},
+		{"restarted without a relay", false, false, true, true},
+		{"damaged, without a relay", true, false, false, false},
+		{"mended, without a relay", false, false, false, false},
+		{"told everything again", false, true, false, true},
+	} {
+		if step.damage {
+			damage(t, folder)
+		}
+		if b, e := start(step.synced); b != step.atStart || e != step.atEnd {
+			t.Errorf("%s: whole at the start %v, then %v; want %v, %v", step.what, b, e, step.atStart, step.atEnd)
+		}
+	}
+}
+
+// damage flips a bit in the middle of every file of the store.
+func damage(t *testing.T, folder string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 0 {
+			b[len(b)/2] ^= 1
+			if err := os.WriteFile(f, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
