@@ -160,7 +160,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		Dir: a.cfg.Pods.RootDir, LogDir: a.cfg.Pods.LogDir,
 		Log:          a.log.With("part", "pods"),
 		CgroupParent: a.cfg.Runtime.CgroupParent,
-		Version:      "v0.0.0-skerry." + skerry.Version,
+		Version:      kubeletVersion(),
 		RouteTo:      a.cfg.Relay.Addresses,
 		NodeInfo:     nodeInfo(facts),
 		MaxPods:      int64(a.cfg.Pods.Max),
@@ -189,6 +189,10 @@ func (a *Agent) tasks() []task {
 	}
 	if a.pods != nil {
 		list = append(list, task{"pods", a.pods.Run})
+	} else {
+		list = append(list, task{"node", func(ctx context.Context) error {
+			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.link)
+		}})
 	}
 	if a.devices != nil {
 		list = append(list, task{"devices", a.devices.Run})

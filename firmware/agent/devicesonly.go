@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/skerry/skerry"
+	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// nodeRefresh is how often an unchanged node status is reported again; heartbeats are the Lease's.
+const nodeRefresh = 5 * time.Minute
+
+type nodeReporter interface {
+	Report(key wire.Key, body []byte)
+}
+
+// reportDevicesOnlyNode tells Kubernetes of a gateway that takes no pods (pods.enabled is false): firmware/pods, which
+// else reports the node, does not run there. The node has room for no pod, so that the scheduler leaves it alone.
+func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, reports nodeReporter) error {
+	body, err := corev1.Canonical(devicesOnlyNode(node, facts, time.Now()))
+	if err != nil {
+		return fmt.Errorf("encode the status of node %s: %w", node, err)
+	}
+	tick := time.NewTicker(nodeRefresh)
+	defer tick.Stop()
+	for {
+		reports.Report(wire.NewKey(wire.KindNode, "", node, ""), body)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func devicesOnlyNode(node string, facts board.Facts, now time.Time) *corev1.NodeReport {
+	info := nodeInfo(facts)
+	info.KubeletVersion = kubeletVersion()
+	resources := corev1.ResourceList{
+		"cpu": corev1.NewQuantity(int64(runtime.NumCPU())), "memory": corev1.NewQuantity(facts.MemoryBytes), "pods": corev1.NewQuantity(0),
+	}
+	return &corev1.NodeReport{
+		Labels: corev1.StringMap{"kubernetes.io/hostname": node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture},
+		Status: corev1.NodeStatus{
+			Capacity: resources, Allocatable: resources, NodeInfo: info,
+			Conditions: []corev1.Condition{{
+				Type: "Ready", Status: "True", Reason: "DevicesOnly", Message: "skerryd runs devices; it takes no pods, because pods.enabled is false",
+				LastTransitionTime: corev1.NewTime(now), LastHeartbeatTime: corev1.NewTime(now),
+			}},
+		},
+	}
+}
+
+// kubeletVersion is the agent's version in the form of a semantic version, which Kubernetes' clients expect of a node.
+func kubeletVersion() string {
+	if v := skerry.Version; len(v) > 1 && v[0] == 'v' {
+		if _, err := strconv.Atoi(v[1:2]); err == nil {
+			return v
+		}
+	}
+	return "v0.0.0-skerry." + skerry.Version
+}
