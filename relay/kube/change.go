@@ -20,12 +20,16 @@ type observation struct {
 func (x *Index) put(kind wire.Kind, r *record) {
 	var c changes
 	x.mu.Lock()
-	x.putLocked(x.kinds[kind], r, &c)
+	k := x.kinds[kind]
+	k.revision = max(k.revision, r.revision)
+	x.putLocked(k, r, &c)
 	x.mu.Unlock()
 	x.tell(c)
 }
 
 // refresh takes the API's answer to a write of ours. It never adds an object: the answer may be older than its deletion.
+// Nor does it count as a revision that was seen: events between the watch's position and the answer are still to come, and
+// an agent that knows of them must not be told that the cache does, too.
 func (x *Index) refresh(kind wire.Kind, r *record) {
 	var c changes
 	x.mu.Lock()
@@ -51,8 +55,9 @@ func (x *Index) remove(kind wire.Kind, key wire.Key, uid string, revision uint64
 }
 
 // replaceAll makes the cache of a kind equal to a complete list as of revision, which may be older than what was held: the
-// cluster has then been restored, and the list is the truth.
-func (x *Index) replaceAll(kind wire.Kind, records []*record, revision uint64) {
+// cluster has then been restored, and the list is the truth. Of the objects in unreadable, which are listed and could not be
+// encoded, it keeps the state that it has.
+func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wire.Key]struct{}, revision uint64) {
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
@@ -63,7 +68,9 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, revision uint64) {
 		x.replaceLocked(k, k.records[r.key], r, &c)
 	}
 	for key, old := range k.records {
-		if _, ok := listed[key]; !ok {
+		_, here := listed[key]
+		_, kept := unreadable[key]
+		if !here && !kept {
 			x.replaceLocked(k, old, nil, &c)
 		}
 	}
@@ -87,7 +94,6 @@ func (x *Index) bookmark(kind wire.Kind, revision uint64) {
 }
 
 func (x *Index) putLocked(k *kindState, r *record, c *changes) {
-	k.revision = max(k.revision, r.revision)
 	old := k.records[r.key]
 	if old != nil && old.version.UID == r.version.UID && r.revision <= old.revision {
 		return

@@ -38,7 +38,7 @@ type Index struct {
 // kindState is the cache of one kind.
 type kindState struct {
 	synced   bool
-	revision uint64 // highest resourceVersion seen
+	revision uint64 // highest resourceVersion that list and watch have seen; answers to writes do not count
 	records  map[wire.Key]*record
 	problem  string // why the watch does not work at present, empty if it does
 }

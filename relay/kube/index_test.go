@@ -160,7 +160,7 @@ func TestNothingBeforeAllCachesAreComplete(t *testing.T) {
 			if r.kind == wire.KindPod {
 				records = append(records, pod)
 			}
-			fresh.replaceAll(r.kind, records, 9)
+			fresh.replaceAll(r.kind, records, nil, 9)
 			if _, ready := fresh.Keys("gw-1"); ready {
 				t.Fatal("ready although nodes have not been listed")
 			}
@@ -172,7 +172,7 @@ func TestNothingBeforeAllCachesAreComplete(t *testing.T) {
 			t.Errorf("Ready is %v, %q", ready, problems)
 		}
 		clear(heard)
-		fresh.replaceAll(wire.KindNode, nil, 9)
+		fresh.replaceAll(wire.KindNode, nil, nil, 9)
 		if !heard["pods/default/web/p1"] || !heard["configmaps/default/cfg"] {
 			t.Errorf("a waiting session was told of %v only", heard)
 		}
@@ -185,7 +185,7 @@ func TestRelistForgetsWhatIsGone(t *testing.T) {
 		heard, cancel := b.listen("gw-1")
 		defer cancel()
 		heard()
-		b.index.replaceAll(wire.KindPod, nil, 5) // older than what was seen: the cluster was restored
+		b.index.replaceAll(wire.KindPod, nil, nil, 5) // older than what was seen: the cluster was restored
 		expectKeys(t, "heard", heard(), "pods/default/web/p1", "configmaps/default/cfg", "secrets/default/tls")
 		expectKeys(t, "holds", b.keys("gw-1"))
 		if rev := b.index.Revisions()[wire.KindPod]; rev != 5 {
@@ -204,6 +204,44 @@ func TestAnswerToAWriteDoesNotRaiseTheDead(t *testing.T) {
 		synctest.Wait()
 		b.index.refresh(wire.KindPod, rec)
 		expectKeys(t, "holds", b.keys("gw-1"))
+	})
+}
+
+// TestAnswerToAWriteIsNoProgressOfTheWatch: between the watch's position and our own write there may be a pod that an agent
+// learned of through another relay. Were the write's resourceVersion counted, this relay would believe that it has caught up
+// with that agent, and take the pod away.
+func TestAnswerToAWriteIsNoProgressOfTheWatch(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindPod, podOnGW1)
+		synctest.Wait()
+		before := b.index.Revisions()[wire.KindPod]
+		answer := *b.index.get("pods/default/web/p1")
+		answer.rv, answer.revision = "900", 900
+		b.index.refresh(wire.KindPod, &answer)
+		if got := b.index.Revisions()[wire.KindPod]; got != before {
+			t.Errorf("the cache claims to have seen revision %d, the watch has shown %d", got, before)
+		}
+		if rec := b.index.get("pods/default/web/p1"); rec.rv != "900" {
+			t.Errorf("the next write would be based on %s", rec.rv)
+		}
+	})
+}
+
+// TestObjectThatCannotBeEncodedStays: agents keep what they have of it, after a new list too.
+func TestObjectThatCannotBeEncodedStays(t *testing.T) {
+	withBench(t, func(b *bench) {
+		device := `{"metadata":{"name":"pump","namespace":"default","uid":"d"},"spec":{"nodeName":"gw-1","protocol":{"configData":X}}}`
+		b.api.put(t, wire.KindDevice, strings.Replace(device, "X", "{}", 1))
+		synctest.Wait()
+		b.api.put(t, wire.KindDevice, strings.Replace(device, "X", strings.Repeat(`{"a":`, 80)+"1"+strings.Repeat("}", 80), 1))
+		synctest.Wait()
+		expectKeys(t, "after the change", b.keys("gw-1"), "devices/default/pump")
+		for _, w := range b.api.watchers[devicesGVR] {
+			w.Error(&apierrors.NewResourceExpired("too old").ErrStatus)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		expectKeys(t, "after a new list", b.keys("gw-1"), "devices/default/pump")
 	})
 }
 

@@ -223,13 +223,16 @@ func (s *kindStore) Delete(obj any) error {
 // Replace implements cache.ReflectorStore.
 func (s *kindStore) Replace(list []any, resourceVersion string) error {
 	records := make([]*record, 0, len(list))
+	unreadable := make(map[wire.Key]struct{})
 	for i, obj := range list {
 		if r := s.record(obj); r != nil {
 			records = append(records, r)
+		} else if u, ok := obj.(*unstructured.Unstructured); ok {
+			unreadable[wire.NewKey(s.res.kind, u.GetNamespace(), u.GetName(), string(u.GetUID()))] = struct{}{}
 		}
 		list[i] = nil // lets the decoded object go while the rest is encoded
 	}
-	s.index.replaceAll(s.res.kind, records, parseRevision(resourceVersion))
+	s.index.replaceAll(s.res.kind, records, unreadable, parseRevision(resourceVersion))
 	return nil
 }
 
