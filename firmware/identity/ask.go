@@ -146,7 +146,7 @@ func explain(err error, clock time.Time) error {
 	case errors.As(err, &unknown):
 		return errFinal{errors.New("has a certificate that the token's CA did not sign: the address is another server's, or the token is another installation's; check relay.addresses, or create a token with `skerryctl token create` against this relay's cluster")}
 	case errors.As(err, &wrong):
-		return errFinal{errors.New("has a certificate of the token's CA that is not a relay's: check relay.addresses")}
+		return errFinal{errors.New("has a certificate that is not a relay's of the token's installation: check that relay.addresses has the relay's own address and port")}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return errFinal{fmt.Errorf("has a certificate that is valid from %s to %s, and this gateway's clock says %s: set the clock, then join again",
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), clock.UTC().Format(time.RFC3339))}

@@ -108,7 +108,7 @@ func explainHandshake(address string, err error, now time.Time) error {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("relay %s: its certificate is not signed by the CA that this gateway was enrolled with: check the address; if the relay has a new CA, enrol again", address)
 	case errors.As(err, &name):
-		return fmt.Errorf("relay %s: its certificate is for other names (%w): use one of them in the address, or give the relay a certificate for this one", address, name)
+		return fmt.Errorf("relay %s: its certificate is for other names (%w): it is not a Skerry relay of this installation; check the address and the port", address, name)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("relay %s closes the connection during the TLS handshake: it is not a Skerry relay, or something between (firewall, proxy) cuts it off", address)
 	}

@@ -385,7 +385,7 @@ func (s *starter) refusedBy(c *corev1.Container, reason string, err error) error
 	if runtimeGone(err) {
 		return err
 	}
-	return s.failed(c, waitFor(reason, "%v", err))
+	return s.failed(c, waitFor(reason, "%s", explainRefusal(c, err)))
 }
 
 // files makes what a container gets from the agent: its log folder, /etc/hosts and the termination message file.

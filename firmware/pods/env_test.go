@@ -83,7 +83,7 @@ func TestEnvironmentFails(t *testing.T) {
 	for want, env := range map[string]string{
 		`configmap "none" not found as of revision 12`: `{"configMapKeyRef":{"name":"none","key":"a"}}`,
 		`has not arrived at this node yet`:             `{"secretKeyRef":{"name":"later","key":"a","optional":true}}`,
-		`couldn't find key zz in configmaps default/c`: `{"configMapKeyRef":{"name":"c","key":"zz"}}`,
+		`couldn't find key "zz" in configmap "c"`:      `{"configMapKeyRef":{"name":"c","key":"zz"}}`,
 		`fieldRef "status.phase" is unknown`:           `{"fieldRef":{"fieldPath":"status.phase"}}`,
 		`the pod has no container "no"`:                `{"resourceFieldRef":{"resource":"limits.cpu","containerName":"no"}}`,
 	} {

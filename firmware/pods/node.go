@@ -3,6 +3,7 @@ package pods
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -103,7 +104,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	for _, ip := range ips {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
 	}
-	s.Conditions = append(pressure(&measured), n.ready(ctx))
+	s.Conditions = append(pressure(&measured, m.o.Dir), n.ready(ctx))
 	m.mu.Lock()
 	if m.rt.version != "" {
 		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
@@ -122,6 +123,10 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 	defer cancel()
 	resp, err := m.o.Runtime.Status(ctx, false)
 	if err != nil {
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			m.runtimeLost(err) // the next look at the pods may be half a minute away
+			m.poke()
+		}
 		c.Message = fmt.Sprintf("the container runtime at %s does not answer: %v. Start it (systemctl start containerd) or correct the agent's runtime socket; "+
 			"pods are looked after again as soon as it answers", m.o.Socket, err)
 		return c
@@ -144,15 +149,16 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 	return c
 }
 
-// pressure makes the pressure conditions.
-func pressure(v *Measurement) []corev1.Condition {
+// pressure makes the pressure conditions. dir is on the disk that was measured.
+func pressure(v *Measurement, dir string) []corev1.Condition {
 	low := func(left, all, percent int64) bool { return all > 0 && left < all*percent/100 }
 	list := []corev1.Condition{
 		condition("MemoryPressure", low(v.MemoryAvailable, v.Memory, memoryPressureBelow), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
 			fmt.Sprintf("less than %d %% of memory is available", memoryPressureBelow), "kubelet has sufficient memory available"),
 		condition("DiskPressure", low(v.DiskAvailable, v.Disk, diskPressureBelow) || low(v.InodesFree, v.Inodes, inodePressureBelow),
 			"KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
-			fmt.Sprintf("less than %d %% of the disk or %d %% of its inodes are free: remove images and logs", diskPressureBelow, inodePressureBelow), "kubelet has no disk pressure"),
+			fmt.Sprintf("less than %d %% of the disk that holds %s, or %d %% of its inodes, are free: remove what is not needed there, images and logs first",
+				diskPressureBelow, dir, inodePressureBelow), "kubelet has no disk pressure"),
 		condition("PIDPressure", low(v.PIDsMax-v.PIDs, v.PIDsMax, pidPressureBelow), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
 			fmt.Sprintf("less than %d %% of process ids are free", pidPressureBelow), "kubelet has sufficient PID available"),
 	}

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -84,7 +85,7 @@ func (r references) key(kind wire.Kind, sel *corev1.KeySelector) (value []byte, 
 	}
 	v, ok := data[sel.Key]
 	if !ok && (sel.Optional == nil || !*sel.Optional) {
-		return nil, false, waitFor(reasonConfigError, "couldn't find key %s in %s %s/%s", sel.Key, kind, r.namespace, sel.Name)
+		return nil, false, waitFor(reasonConfigError, "couldn't find key %q in %s %q: add it there, or correct the name of the key in the pod", sel.Key, strings.TrimSuffix(string(kind), "s"), sel.Name)
 	}
 	return v, ok, nil
 }

@@ -166,12 +166,19 @@ func (s *Store) flush() {
 	}
 }
 
+// tellAgain is the shortest time between two lines in the log that say that the store cannot write.
+const tellAgain = time.Minute
+
 // fail tells committers and puts lazy changes back in front of the queue.
 func (s *Store) fail(work []*pending, err error) {
 	s.count.failures.Add(1)
 	s.mu.Lock()
-	first := s.writeErr == nil
 	s.writeErr = err
+	// A disk that is almost full takes small writes and refuses others: that is told once a minute, not at each turn.
+	tell := !s.writeTold && (s.writeToldAt.IsZero() || time.Since(s.writeToldAt) >= tellAgain)
+	if tell {
+		s.writeTold, s.writeToldAt = true, time.Now()
+	}
 	back := &pending{index: map[recKey]int{}}
 	before := 0
 	for _, p := range work {
@@ -196,7 +203,7 @@ func (s *Store) fail(work []*pending, err error) {
 		s.lazyWaits, s.lazySince = true, time.Now() // the disk gets a window's rest before the next attempt
 	}
 	s.mu.Unlock()
-	if first {
+	if tell {
 		s.log.Error("the store cannot write; reading goes on and writing is tried again", "dir", s.opt.Dir, "error", err)
 	}
 	for _, p := range work {
@@ -299,8 +306,8 @@ func (s *Store) apply(group []*pending, newest []op, recs map[recKey]rec) {
 			s.lazy -= p.bytes
 		}
 	}
-	recovered := s.writeErr != nil
-	s.writeErr = nil
+	recovered := s.writeTold
+	s.writeErr, s.writeTold = nil, false
 	s.logBytes.Store(s.wal.size())
 	s.mu.Unlock()
 	if recovered {

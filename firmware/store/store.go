@@ -87,8 +87,11 @@ type Store struct {
 	overlay   int64  // bytes of active and frozen
 	db        *bolt.DB
 	writeErr  error // the last write failed with this; nil once one succeeded
+	writeTold bool  // the log says that the store cannot write, since writeToldAt
 	ckptErr   error
 	closed    bool
+
+	writeToldAt time.Time
 
 	replaceDB bool  // a damaged checkpoint waits to be replaced; guarded by ckpt
 	tally     tally // of the checkpoint; guarded by ckpt
