@@ -38,11 +38,19 @@ type leaseState struct {
 // the new session reports everything again.
 func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) error {
 	s.mu.Lock()
-	if old := s.sessions[node]; old != nil && old.epoch > epoch {
+	if newest := s.newestLocked(node); newest > epoch {
 		s.mu.Unlock()
-		return fmt.Errorf("node %s, session epoch %d: %w (epoch %d, on this relay)", node, epoch, errFenced, old.epoch)
+		return errNewerHere(node, epoch, newest)
 	}
+	s.starting[node] = epoch
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.starting[node] == epoch {
+			delete(s.starting, node)
+		}
+	}()
 
 	lease, previous, err := s.claim(ctx, node, epoch)
 	if err != nil {
@@ -50,8 +58,8 @@ func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.sessions[node]; old != nil && old.epoch > epoch {
-		return fmt.Errorf("node %s, session epoch %d: %w (epoch %d, on this relay)", node, epoch, errFenced, old.epoch)
+	if newest := s.newestLocked(node); newest > epoch {
+		return errNewerHere(node, epoch, newest)
 	}
 	if previous != s.opts.Relay {
 		// Another relay wrote meanwhile: what this one remembers of the node's devices is no longer what stands there.
@@ -61,9 +69,22 @@ func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) er
 			}
 		}
 	}
-	s.sessions[node] = &session{epoch: epoch, since: time.Now(), reports: make(map[wire.Key]*report), lease: lease}
+	s.sessions[node] = &session{epoch: epoch, since: time.Now(), reports: make(map[wire.Key]*report), lease: lease, quota: newQuota()}
 	s.renewals.AddAfter(renewal{node, epoch}, s.renewDelay())
 	return nil
+}
+
+func errNewerHere(node string, epoch, newest uint64) error {
+	return fmt.Errorf("node %s, session epoch %d: %w (epoch %d, on this relay)", node, epoch, errFenced, newest)
+}
+
+// newestLocked returns the newest epoch of the node that this relay knows of, sessions that are being started included.
+func (s *Sink) newestLocked(node string) uint64 {
+	newest := s.starting[node]
+	if sess := s.sessions[node]; sess != nil {
+		newest = max(newest, sess.epoch)
+	}
+	return newest
 }
 
 // SessionEnded stops renewing the Lease: the node counts as gone when it expires, unless another session begins. Reports
@@ -144,6 +165,13 @@ func (s *Sink) claim(ctx context.Context, node string, epoch uint64) (_ leaseSta
 			recorded, relay := leaseOwner(lease)
 			if relay != s.opts.Relay && recorded >= epoch && !leaseExpired(lease) {
 				return leaseState{}, "", fmt.Errorf("%w (epoch %d, relay %s)", errFenced, recorded, relay)
+			}
+			// Asked after the Lease was read: a newer session of this relay that claims it from here on makes our patch fail.
+			s.mu.Lock()
+			newest := s.newestLocked(node)
+			s.mu.Unlock()
+			if newest > epoch {
+				return leaseState{}, "", fmt.Errorf("%w (epoch %d, on this relay)", errFenced, newest)
 			}
 			previous = relay
 			lease, err = s.patchLease(ctx, node, epoch, lease.GetResourceVersion(), true)

@@ -25,9 +25,13 @@ const (
 
 // Outbox stores events as Kubernetes events. Their names are made of node, outbox epoch and sequence, so that an item that
 // comes twice is stored once. nil means that the agent may forget the items; items that can never be stored (unreadable,
-// about another node's object, a namespace that is gone) are logged, counted, and forgotten with the others.
+// about another node's object, a namespace that is gone) are logged, counted, and forgotten with the others. A node that has
+// more to tell than eventsPerSecond waits.
 func (s *Sink) Outbox(ctx context.Context, node string, items []wire.OutboxItem) error {
 	for _, it := range items {
+		if err := s.awaitEvent(ctx, node); err != nil {
+			return fmt.Errorf("node %s, outbox item %d/%d: %w", node, it.Epoch, it.Seq, err)
+		}
 		err := s.storeEvent(ctx, node, it)
 		switch {
 		case err == nil:
@@ -36,7 +40,7 @@ func (s *Sink) Outbox(ctx context.Context, node string, items []wire.OutboxItem)
 			s.opts.Metrics.events("duplicate")
 		case permanent(err) || apierrors.IsNotFound(err):
 			s.opts.Metrics.events("refused")
-			s.log.Warn("event cannot be stored; dropped", slog.String("node", node),
+			s.complain(node, slog.LevelWarn, "event cannot be stored; dropped",
 				slog.Uint64("epoch", it.Epoch), slog.Uint64("seq", it.Seq), slog.Any("error", err))
 		default:
 			s.opts.Metrics.events("failed")

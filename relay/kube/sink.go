@@ -71,6 +71,7 @@ type Sink struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
+	starting map[string]uint64          // newest epoch whose SessionStarted is under way, by node
 	written  map[wire.Key]writtenDevice // what stands in the DeviceStatus of a device, as far as this relay knows
 }
 
@@ -96,6 +97,7 @@ type session struct {
 	hasNode bool // the Node object has been seen or made in this session: if it is gone, somebody deleted it
 	reports map[wire.Key]*report
 	lease   leaseState
+	quota
 }
 
 // report is the newest status document of one key.
@@ -122,6 +124,7 @@ func NewSink(opts SinkOptions) *Sink {
 		renewals: workqueue.NewTypedDelayingQueue[renewal](),
 		trouble:  throttle{every: 30 * time.Second},
 		sessions: make(map[string]*session),
+		starting: make(map[string]uint64),
 		written:  make(map[wire.Key]writtenDevice),
 	}
 	opts.Index.observe = s.changed
@@ -193,18 +196,24 @@ func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
 		s.refused(node, key, why)
 		return
 	}
+	if why := s.keep(node, epoch, key, body); why != "" {
+		s.refused(node, key, why)
+	}
+}
+
+// keep takes the report into its session and queues it, or says why not.
+func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sess := s.sessions[node]
 	if sess == nil || sess.epoch != epoch || sess.ended || sess.fenced {
 		s.opts.Metrics.reports("stale")
-		return
+		return ""
 	}
 	r := sess.reports[key]
 	if r == nil {
 		if len(sess.reports) >= s.opts.MaxReports {
-			s.refused(node, key, fmt.Sprintf("the session already reports on %d objects, the limit", s.opts.MaxReports))
-			return
+			return fmt.Sprintf("the session already reports on %d objects, the limit", s.opts.MaxReports)
 		}
 		r = &report{}
 		sess.reports[key] = r
@@ -215,11 +224,12 @@ func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
 	r.settled = [16]byte{}
 	s.opts.Metrics.reports("accepted")
 	s.queue.Add(item{node, key})
+	return ""
 }
 
 func (s *Sink) refused(node string, key wire.Key, why string) {
 	s.opts.Metrics.reports("refused")
-	s.log.Warn("report refused", slog.String("node", node), slog.String("key", string(key)), slog.String("why", why))
+	s.complain(node, slog.LevelWarn, "report refused", slog.String("key", string(key)), slog.String("why", why))
 }
 
 // refuse says why node may not report on key with what is known now, or "". An object that the cache does not hold yet is
@@ -315,8 +325,8 @@ func (s *Sink) process(ctx context.Context, it item) {
 	case permanent(err):
 		s.queue.Forget(it)
 		s.opts.Metrics.failure(string(it.key.Kind()))
-		s.log.Error("the API server refuses what the agent reports; dropped until it reports something else",
-			slog.String("node", it.node), slog.String("key", string(it.key)), slog.Any("error", err))
+		s.complain(it.node, slog.LevelError, "the API server refuses what the agent reports; dropped until it reports something else",
+			slog.String("key", string(it.key)), slog.Any("error", err))
 		result = dropReport
 	case ctx.Err() != nil:
 		return

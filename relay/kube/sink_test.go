@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -275,6 +276,30 @@ func TestFencedSessionStopsWriting(t *testing.T) {
 	})
 }
 
+// TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack: an agent that reconnects while the API server is slow has two claims
+// under way. The older one may be served last, and must not fence the session that lives.
+func TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.start("gw-1", 9)
+		if _, _, err := b.sink.claim(b.t.Context(), "gw-1", 8); !errors.Is(err, ErrNewerSession) {
+			t.Errorf("the older claim ended with %v", err)
+		}
+		if epoch := field(b.api.get(leasesGVR, leaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "9" {
+			t.Errorf("the Lease records epoch %v", epoch)
+		}
+		b.sink.SessionEnded("gw-1", 9)
+		b.sink.starting["gw-1"] = 11 // it has not reached the API yet
+		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 10); !errors.Is(err, ErrNewerSession) {
+			t.Errorf("claimed for an older epoch while a newer one starts: %v", err)
+		}
+		delete(b.sink.starting, "gw-1")
+		b.start("gw-1", 12)
+		if len(b.sink.starting) != 0 {
+			t.Errorf("left over: %v", b.sink.starting)
+		}
+	})
+}
+
 func TestLeaseIsRenewedWhileTheSessionLives(t *testing.T) {
 	withBench(t, func(b *bench) {
 		lease := func() map[string]any { return b.api.get(leasesGVR, leaseNamespace+"/gw-1") }
@@ -452,6 +477,50 @@ func TestEvents(t *testing.T) {
 		b.api.failWith(func(string, string, string) error { return context.DeadlineExceeded })
 		if err := b.sink.Outbox(b.t.Context(), "gw-1", items[:1]); err == nil {
 			t.Error("an event that could not be stored may be forgotten")
+		}
+	})
+}
+
+// TestOneNodeDoesNotFillAPIAndLog: a gateway that is taken over can harm only itself.
+func TestOneNodeDoesNotFillAPIAndLog(t *testing.T) {
+	withBench(t, func(b *bench) {
+		var log strings.Builder
+		b.sink.log = slog.New(slog.NewTextHandler(&log, nil))
+		b.start("gw-1", 7)
+		b.start("gw-2", 8)
+		flood := make([]wire.OutboxItem, 2*eventBurst)
+		for i := range flood {
+			flood[i] = event(t, uint64(i), `{"kind":"Node","name":"gw-1"}`)
+		}
+		begin := time.Now()
+		if err := b.sink.Outbox(b.t.Context(), "gw-1", flood); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took < 9*time.Second || took > 11*time.Second {
+			t.Errorf("%d events were taken in %v", len(flood), took)
+		}
+		begin = time.Now()
+		if err := b.sink.Outbox(b.t.Context(), "gw-2", flood[:1]); err != nil || time.Since(begin) > 0 {
+			t.Errorf("another node waited %v for it, %v", time.Since(begin), err)
+		}
+		ctx, cancel := context.WithCancel(b.t.Context())
+		cancel()
+		if err := b.sink.Outbox(ctx, "gw-1", flood); err == nil {
+			t.Error("what was not stored when the session ended may be forgotten")
+		}
+
+		log.Reset()
+		for range 1000 {
+			b.report("gw-1", 7, "nodes//gw-2", readyNode)
+		}
+		if n := strings.Count(log.String(), "\n"); n != complaintBurst {
+			t.Errorf("1000 refused reports are %d lines", n)
+		}
+		b.report("gw-2", 8, "nodes//gw-1", readyNode)
+		time.Sleep(complaintEvery)
+		b.report("gw-1", 7, "nodes//gw-2", readyNode)
+		if s := log.String(); strings.Count(s, "\n") != complaintBurst+2 || !strings.Contains(s, "unsaidBefore=990") {
+			t.Errorf("the last lines are %s", s[max(0, len(s)-400):])
 		}
 	})
 }

@@ -159,8 +159,8 @@ func (s *Sink) settle(w *work, obj *unstructured.Unstructured, want func(map[str
 	}
 	if diff := mergePatch(from, to); diff != nil {
 		w.settled = canon.Hash(rec.status)
-		s.log.Warn("the API server stores another status than the one reported; it is left so until either changes",
-			slog.String("node", w.node), slog.String("key", string(w.key)), slog.Any("difference", diff))
+		s.complain(w.node, slog.LevelWarn, "the API server stores another status than the one reported; it is left so until either changes",
+			slog.String("key", string(w.key)), slog.Any("difference", diff))
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
 	}
 	if !rec.deleting {
 		// Our cache may lag behind the relay that told the agent. The report is kept, and looked at again when the pod changes.
-		s.log.Warn("agent says that a pod is gone which nobody has deleted; not removed", slog.String("node", w.node), slog.String("key", string(w.key)))
+		s.complain(w.node, slog.LevelWarn, "agent says that a pod is gone which nobody has deleted; not removed", slog.String("key", string(w.key)))
 		s.opts.Metrics.reports("not-deleting")
 		return keepReport, nil
 	}
