@@ -46,7 +46,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 		Args:       expandAll(c.Args, l.env),
 		WorkingDir: c.WorkingDir,
 		Envs:       l.env,
-		Mounts:     mounts(c, l.volumes),
+		Mounts:     mounts(&l.pod.Spec, c, l.volumes),
 		Labels:     labels,
 		Annotations: map[string]string{
 			annoHash:       containerHash(c),

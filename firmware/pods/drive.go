@@ -394,7 +394,7 @@ func (s *starter) files(l *launch) error {
 	if err := os.MkdirAll(filepath.Join(s.config.LogDirectory, c.Name), folderMode); err != nil {
 		return fmt.Errorf("make the log folder: %w", err)
 	}
-	dir := filepath.Join(w.m.podDir(w.uid), "containers", c.Name)
+	dir := filepath.Join(w.m.podDir(w.uid), containersFolder, c.Name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("make the container's folder: %w", err)
 	}
@@ -415,7 +415,7 @@ func (s *starter) files(l *launch) error {
 		}
 		text = append(own, hostsFile(&s.d.pod, nil)...)
 	}
-	l.hosts = filepath.Join(w.m.podDir(w.uid), "etc-hosts")
+	l.hosts = filepath.Join(w.m.podDir(w.uid), hostsName)
 	if err := os.WriteFile(l.hosts, text, 0o644); err != nil { //nolint:gosec // read by every container of the pod
 		return fmt.Errorf("write the pod's hosts: %w", err)
 	}

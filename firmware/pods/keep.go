@@ -13,6 +13,14 @@ import (
 // statusFile keeps the last status of a pod: its start time, its conditions' transition times, a final phase.
 const statusFile = "status"
 
+// What else is in a pod's folder.
+const (
+	volumesFolder    = "volumes"
+	containersFolder = "containers"
+	hostsName        = "etc-hosts"
+	nextSuffix       = ".next" // of a file that is about to replace another
+)
+
 // loadStatus reads a pod's last status; nil if there is none. A damaged one is as good as none: what it holds can be
 // made again, with later times.
 func loadStatus(dir string) *corev1.PodStatus {
@@ -41,7 +49,7 @@ func saveStatus(dir string, s *corev1.PodStatus) error {
 
 // replaceFile writes a file so that readers see the old or the new content.
 func replaceFile(path string, content []byte, mode os.FileMode) error {
-	next := path + ".next"
+	next := path + nextSuffix
 	if err := os.WriteFile(next, content, mode); err != nil {
 		return err
 	}
@@ -51,7 +59,8 @@ func replaceFile(path string, content []byte, mode os.FileMode) error {
 	return os.Rename(next, path)
 }
 
-// strayDirs lists the pod folders below dir whose UID is not known.
+// strayDirs lists the pod folders below dir whose UID is not known. Folders that hold anything else than a pod's things are
+// not pod folders: whoever sets pods.rootDir to a folder of his own must not lose it.
 func strayDirs(dir string, known func(uid string) bool) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,9 +71,22 @@ func strayDirs(dir string, known func(uid string) bool) ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if e.IsDir() && !known(e.Name()) {
+		if e.IsDir() && !known(e.Name()) && isPodDir(filepath.Join(dir, e.Name())) {
 			out = append(out, e.Name())
 		}
 	}
 	return out, nil
+}
+
+// isPodDir reports whether a folder holds something, and nothing but what this package puts into a pod's folder.
+func isPodDir(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		switch e.Name() {
+		case statusFile, statusFile + nextSuffix, volumesFolder, containersFolder, hostsName:
+		default:
+			return false
+		}
+	}
+	return err == nil && len(entries) > 0
 }

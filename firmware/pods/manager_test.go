@@ -213,13 +213,20 @@ func TestOrphansAreRemoved(t *testing.T) {
 func TestStrayFolder(t *testing.T) {
 	simulate(t, func(w *world) {
 		w.stop()
-		if err := os.MkdirAll(filepath.Join(w.o.Dir, "gone", "volumes"), 0o750); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{"gone/volumes", "photos/2024", "lost+found"} {
+			if err := os.MkdirAll(filepath.Join(w.o.Dir, filepath.FromSlash(dir)), 0o750); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.start()
 		w.settle(time.Second)
 		if _, err := os.Stat(filepath.Join(w.o.Dir, "gone")); !os.IsNotExist(err) {
 			t.Errorf("folder of a pod that nobody wants stays: %v", err)
+		}
+		for _, dir := range []string{"photos/2024", "lost+found"} {
+			if _, err := os.Stat(filepath.Join(w.o.Dir, filepath.FromSlash(dir))); err != nil {
+				t.Errorf("a folder that is not the agent's was removed: %v", err)
+			}
 		}
 	})
 }

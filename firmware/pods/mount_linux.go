@@ -14,18 +14,18 @@ import (
 type kernelMounter struct{}
 
 // Tmpfs mounts a tmpfs on dir, unless there is one.
-func (kernelMounter) Tmpfs(dir string, sizeBytes int64) error {
-	if mounted, err := isMountPoint(dir); err != nil || mounted {
-		return err
+func (kernelMounter) Tmpfs(dir string, sizeBytes int64) (bool, error) {
+	if there, err := isMountPoint(dir); err != nil || there {
+		return false, err
 	}
 	options := "mode=0777"
 	if sizeBytes > 0 {
 		options += ",size=" + strconv.FormatInt(sizeBytes, 10)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mount tmpfs on %s: %w (the agent must run as root)", dir, err)
+		return false, fmt.Errorf("mount tmpfs on %s: %w (the agent must run as root)", dir, err)
 	}
-	return nil
+	return true, nil
 }
 
 // Unmount takes away what is mounted on dir.

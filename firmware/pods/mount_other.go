@@ -8,7 +8,7 @@ import "errors"
 type kernelMounter struct{}
 
 // Tmpfs always fails.
-func (kernelMounter) Tmpfs(string, int64) error { return errors.ErrUnsupported }
+func (kernelMounter) Tmpfs(string, int64) (bool, error) { return false, errors.ErrUnsupported }
 
 // Unmount has nothing to do.
 func (kernelMounter) Unmount(string) error { return nil }

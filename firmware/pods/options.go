@@ -121,10 +121,10 @@ type Options struct {
 	ResolvConf string  // default /etc/resolv.conf
 }
 
-// Mounter mounts the tmpfs of emptyDir volumes with medium Memory. Both calls are idempotent.
+// Mounter mounts the tmpfs of secrets and of emptyDir volumes with medium Memory. Both calls are idempotent.
 type Mounter interface {
-	Tmpfs(dir string, sizeBytes int64) error // sizeBytes 0: the kernel's default
-	Unmount(dir string) error                // nil if nothing is mounted there
+	Tmpfs(dir string, sizeBytes int64) (mounted bool, err error) // sizeBytes 0: the kernel's default; false: there was one
+	Unmount(dir string) error                                    // nil if nothing is mounted there
 }
 
 func (o *Options) fill() error {

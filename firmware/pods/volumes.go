@@ -30,7 +30,7 @@ const (
 )
 
 func (v *volumes) path(plugin, name string) string {
-	return filepath.Join(v.dir, "volumes", plugin, name)
+	return filepath.Join(v.dir, volumesFolder, plugin, name)
 }
 
 // prepare brings all volumes up to date and returns each one's path on the host. It may be called again at any time: volumes
@@ -72,7 +72,7 @@ func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
 		if err := v.addObject(p, wire.KindSecret, s.SecretName, s.Items, s.Optional, mode); err != nil {
 			return "", err
 		}
-		return v.write(pluginSecret, vol.Name, p, group)
+		return v.writeSecret(pluginSecret, vol.Name, p, group)
 	case vol.Downward != nil:
 		p := payload{}
 		if err := v.addDownward(p, vol.Downward.Items, modeOf(vol.Downward.DefaultMode)); err != nil {
@@ -80,9 +80,12 @@ func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
 		}
 		return v.write(pluginDownward, vol.Name, p, group)
 	case vol.Projected != nil:
-		p, err := v.project(vol.Projected)
-		if err != nil {
+		p, secrets, err := v.project(vol.Projected)
+		switch {
+		case err != nil:
 			return "", err
+		case secrets:
+			return v.writeSecret(pluginProjected, vol.Name, p, group)
 		}
 		return v.write(pluginProjected, vol.Name, p, group)
 	default: // an empty source is an emptyDir: the encoder drops "emptyDir": {}
@@ -101,6 +104,18 @@ func (v *volumes) write(plugin, name string, p payload, group int) (string, erro
 	dir := v.path(plugin, name)
 	_, err := writePayload(dir, p, group)
 	return dir, err
+}
+
+// writeSecret keeps the volume in memory: the store seals secrets, and the flash must not get them in plain text this way.
+func (v *volumes) writeSecret(plugin, name string, p payload, group int) (string, error) {
+	dir := v.path(plugin, name)
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return "", err
+	}
+	if _, err := v.mount.Tmpfs(dir, 0); err != nil {
+		return "", err
+	}
+	return v.write(plugin, name, p, group)
 }
 
 // addObject adds a configMap's or secret's keys, or those that items select.
@@ -160,48 +175,66 @@ func (v *volumes) addDownward(p payload, items []corev1.DownwardFile, mode os.Fi
 	return nil
 }
 
-func (v *volumes) project(s *corev1.ProjectedVolume) (payload, error) {
+// project makes the content of a projected volume, and tells whether there are secrets in it.
+func (v *volumes) project(s *corev1.ProjectedVolume) (p payload, secrets bool, err error) {
 	p, mode := payload{}, modeOf(s.DefaultMode)
 	for _, src := range s.Sources {
-		var err error
 		switch {
 		case src.ConfigMap != nil:
 			err = v.addObject(p, wire.KindConfigMap, src.ConfigMap.Name, src.ConfigMap.Items, src.ConfigMap.Optional, mode)
 		case src.Secret != nil:
+			secrets = true
 			err = v.addObject(p, wire.KindSecret, src.Secret.Name, src.Secret.Items, src.Secret.Optional, mode)
 		case src.Downward != nil:
 			err = v.addDownward(p, src.Downward.Items, mode)
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return p, nil
+	return p, secrets, nil
 }
 
-// emptyDir makes a folder that everybody may write to, on disk or in memory.
+// emptyDir makes a folder that everybody may write to, on disk or in memory. One that is there already is left as it is:
+// its mode and owner are the containers' (a database refuses a data folder that others may read).
 func (v *volumes) emptyDir(vol *corev1.Volume, group int) (string, error) {
 	dir := v.path(pluginEmptyDir, vol.Name)
-	if err := os.MkdirAll(dir, folderMode); err != nil {
-		return "", err
-	}
 	if e := vol.EmptyDir; e != nil && e.Medium == "Memory" {
 		var size int64
 		if e.SizeLimit != nil {
 			size = whole(*e.SizeLimit)
 		}
-		if err := v.mount.Tmpfs(dir, size); err != nil {
+		if err := os.MkdirAll(dir, folderMode); err != nil {
 			return "", err
 		}
+		if mounted, err := v.mount.Tmpfs(dir, size); err != nil || !mounted {
+			return dir, err
+		}
+		return dir, openToAll(dir, group)
 	}
+	if _, err := os.Lstat(dir); err == nil {
+		return dir, nil
+	}
+	next := dir + nextSuffix // no volume has this name: it has a dot
+	if err := os.MkdirAll(next, folderMode); err != nil {
+		return "", err
+	}
+	if err := openToAll(next, group); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(next, dir)
+}
+
+// openToAll lets every user write to a folder, and makes the group own what is made in it.
+func openToAll(dir string, group int) error {
 	mode := os.FileMode(0o777)
 	if group >= 0 {
 		if err := os.Chown(dir, -1, group); err != nil {
-			return "", err
+			return err
 		}
 		mode |= os.ModeSetgid
 	}
-	return dir, os.Chmod(dir, mode)
+	return os.Chmod(dir, mode)
 }
 
 // checkHostPath holds a path on the gateway to its type, and makes it where the type says so.
@@ -243,11 +276,17 @@ func checkHostPath(h *corev1.HostPathVolume) error {
 	return nil
 }
 
-// mounts turns a container's volumeMounts into the runtime's.
-func mounts(c *corev1.Container, paths map[string]string) []cri.Mount {
+// mounts turns a container's volumeMounts into the runtime's. Volumes that the agent writes are read-only, as by the kubelet: a
+// container that could put symbolic links into one could lead the agent's next write anywhere on the gateway.
+func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string) []cri.Mount {
+	ours := map[string]bool{}
+	for i := range spec.Volumes {
+		v := &spec.Volumes[i]
+		ours[v.Name] = v.ConfigMap != nil || v.Secret != nil || v.Downward != nil || v.Projected != nil
+	}
 	var out []cri.Mount
 	for _, m := range c.VolumeMounts {
-		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly}
+		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || ours[m.Name]}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
 			case "HostToContainer":
@@ -261,17 +300,19 @@ func mounts(c *corev1.Container, paths map[string]string) []cri.Mount {
 	return out
 }
 
-// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the emptyDir folders can have mounts;
+// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the folders of volumes can have mounts;
 // one that cannot be unmounted keeps the folder, so that nothing of the host is ever deleted through a mount.
 func removePodDir(dir string, mount Mounter) error {
-	empties := filepath.Join(dir, "volumes", pluginEmptyDir)
-	entries, err := os.ReadDir(empties)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		if err := mount.Unmount(filepath.Join(empties, e.Name())); err != nil {
-			return fmt.Errorf("remove pod folder: %w", err)
+	for _, plugin := range []string{pluginEmptyDir, pluginSecret, pluginProjected} {
+		folder := filepath.Join(dir, volumesFolder, plugin)
+		entries, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if err := mount.Unmount(filepath.Join(folder, e.Name())); err != nil {
+				return fmt.Errorf("remove pod folder: %w", err)
+			}
 		}
 	}
 	return os.RemoveAll(dir)

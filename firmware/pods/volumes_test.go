@@ -54,12 +54,42 @@ func TestVolumes(t *testing.T) {
 		if mounter.dirs[paths["ram"]] != 1<<20 {
 			t.Errorf("tmpfs %v", mounter.dirs)
 		}
+		for name, want := range map[string]bool{"cm": false, "sec": true, "proj": true, "disk": false} {
+			if _, inMemory := mounter.dirs[paths[name]]; inMemory != want {
+				t.Errorf("volume %q is in memory: %t", name, inMemory)
+			}
+		}
+	}
+	// What a container made of its emptyDir stays.
+	if err := os.Chmod(filepath.Join(v.dir, "volumes", pluginEmptyDir, "disk"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if paths, err := v.prepare(&d.pod.Spec); err != nil {
+		t.Error(err)
+	} else if info, err := os.Stat(paths["disk"]); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info, err)
 	}
 	if err := removePodDir(v.dir, mounter); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(v.dir); !os.IsNotExist(err) || len(mounter.dirs) != 0 {
 		t.Errorf("left: %v %v", err, mounter.dirs)
+	}
+}
+
+// TestMounts: a container must not be able to write where the agent writes.
+func TestMounts(t *testing.T) {
+	d := decode(t, `{"containers":[{"name":"c","image":"app:1","volumeMounts":[{"name":"cm","mountPath":"/1"},{"name":"sec","mountPath":"/2"},
+	{"name":"proj","mountPath":"/3"},{"name":"down","mountPath":"/4"},{"name":"disk","mountPath":"/5"},{"name":"host","mountPath":"/6"},{"name":"disk","mountPath":"/7","readOnly":true}]}],
+	"volumes":[{"name":"cm","configMap":{"name":"c"}},{"name":"sec","secret":{"secretName":"s"}},{"name":"proj","projected":{"sources":[{"configMap":{"name":"c"}}]}},
+	{"name":"down","downwardAPI":{"items":[{"path":"n","fieldRef":{"fieldPath":"metadata.name"}}]}},{"name":"disk","emptyDir":{}},{"name":"host","hostPath":{"path":"/h"}}]}`)
+	if d.refused != "" {
+		t.Fatal(d.refused)
+	}
+	for i, m := range mounts(&d.pod.Spec, &d.pod.Spec.Containers[0], nil) {
+		if want := i < 4 || i == 6; m.Readonly != want {
+			t.Errorf("%s: read-only %t", m.ContainerPath, m.Readonly)
+		}
 	}
 }
 

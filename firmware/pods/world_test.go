@@ -143,8 +143,13 @@ func (fakeMachine) Measure() (Measurement, error) {
 
 type fakeMounter struct{ dirs map[string]int64 }
 
-func (f *fakeMounter) Tmpfs(dir string, size int64) error { f.dirs[dir] = size; return nil }
-func (f *fakeMounter) Unmount(dir string) error           { delete(f.dirs, dir); return nil }
+func (f *fakeMounter) Tmpfs(dir string, size int64) (bool, error) {
+	_, there := f.dirs[dir]
+	f.dirs[dir] = size
+	return !there, nil
+}
+
+func (f *fakeMounter) Unmount(dir string) error { delete(f.dirs, dir); return nil }
 
 func (w *world) Write(p []byte) (int, error) {
 	w.logMu.Lock()
