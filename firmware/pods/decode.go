@@ -21,6 +21,8 @@ type desiredPod struct {
 	revision uint64
 	pod      corev1.Pod
 	refused  string // why it cannot run here; "" if it can
+	ignored  string // what of it is without effect; "" if nothing is
+	unread   bool   // the store could not read it: nothing is known but that it is wanted
 	refs     bool   // whether it uses configMaps or secrets
 }
 
@@ -31,6 +33,11 @@ func (t *fieldTable) decodePod(o wire.Object) *desiredPod {
 	_, err := d.pod.UnmarshalMsg(o.Body)
 	meta := &d.pod.Metadata
 	meta.Namespace, meta.Name, meta.UID = o.Key.Namespace(), o.Key.Name(), o.Key.UID()
+	fillDefaults(&d.pod.Spec)
+	if len(o.Body) == 0 {
+		d.unread = true
+		return d
+	}
 	if err != nil {
 		d.refused = fmt.Sprintf("the pod cannot be decoded: %v: it may be from a newer Kubernetes than this agent knows", err)
 		return d
@@ -40,11 +47,10 @@ func (t *fieldTable) decodePod(o wire.Object) *desiredPod {
 		d.refused = fmt.Sprintf("the pod cannot be decoded: %v", err)
 		return d
 	}
-	fillDefaults(&d.pod.Spec)
 	if m, ok := doc.(map[string]any); ok {
-		refused := t.check(m["spec"])
-		refused = append(refused, checkMeaning(&d.pod)...)
-		d.refused = refusal(refused)
+		v := t.check(m["spec"])
+		d.refused = joinSome(append(v.refused, checkMeaning(&d.pod)...))
+		d.ignored = joinSome(v.ignored)
 	}
 	d.refs = usesReferences(&d.pod.Spec)
 	return d

@@ -56,6 +56,7 @@ type fakeRuntime struct {
 	calls      map[string]int
 	latency    func() time.Duration // of calls that change something; a call that is cut short has done its work all the same
 	exec       func(id string, cmd []string) (int32, error)
+	execTakes  time.Duration
 	stops      []time.Duration // grace periods that were asked for
 }
 
@@ -330,13 +331,19 @@ func (f *fakeRuntime) ContainerStatus(_ context.Context, id string, _ bool) (*cr
 	}}, nil
 }
 
-func (f *fakeRuntime) ExecSync(_ context.Context, id string, cmd []string, _ time.Duration) (*cri.ExecSyncResponse, error) {
+func (f *fakeRuntime) ExecSync(ctx context.Context, id string, cmd []string, _ time.Duration) (*cri.ExecSyncResponse, error) {
 	unlock, err := f.enter("ExecSync")
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
 	code, err := f.exec(id, cmd)
+	takes := f.execTakes
+	unlock()
+	select {
+	case <-ctx.Done():
+		return nil, &cri.Error{Method: "ExecSync", Code: cri.ErrCanceled, Err: ctx.Err()}
+	case <-time.After(takes):
+	}
 	return &cri.ExecSyncResponse{ExitCode: code}, err
 }
 

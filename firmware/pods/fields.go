@@ -9,9 +9,10 @@ import (
 
 // rule says what becomes of one field of a pod. The zero rule refuses it.
 type rule struct {
-	any    bool   // accepted with all that is below it
-	only   []any  // accepted with one of these values
-	remedy string // why it is refused, and what to do instead
+	any     bool   // accepted with all that is below it
+	only    []any  // accepted with one of these values
+	ignored bool   // without effect, and an event says so: it can come to a pod that runs, which must not be stopped for it
+	remedy  string // why it is refused or ignored, and what to do instead
 }
 
 // fieldTable lists every field of a pod's spec that is accepted, by path; list indexes are written "[]". Fields that are not
@@ -66,7 +67,7 @@ func (t *fieldTable) podFields() {
 		"serviceAccount", "serviceAccountName", "tolerations", "topologySpreadConstraints")
 	t.only("spec.os.name", "pods of other systems than Linux cannot run here", "linux")
 	t.only("spec.hostUsers", "user namespaces are not supported yet: remove the field", true)
-	t.refuse("spec.ephemeralContainers", "ephemeral containers are not supported yet: use crictl on the gateway")
+	t.rules["spec.ephemeralContainers"] = rule{ignored: true, remedy: "ephemeral containers (kubectl debug) are not supported yet, and the pod runs on without: use crictl exec on the gateway"}
 	t.refuse("spec.runtimeClassName", "runtime classes are not supported yet: remove the field")
 	t.refuse("spec.overhead", "runtime classes are not supported yet: remove runtimeClassName")
 	t.refuse("spec.readinessGates", "readiness gates are not supported yet: remove the field")
@@ -136,21 +137,27 @@ func (t *fieldTable) probeFields(p string) {
 	t.refuse(p+"grpc", "gRPC probes are not supported yet: use tcpSocket")
 }
 
-// check returns what is refused in a pod's spec (as package canon decodes it), each with path and remedy, in order of paths.
-func (t *fieldTable) check(spec any) []string {
-	var refused []string
-	t.walk("spec", "spec", spec, &refused)
-	return refused
+// verdict is what is refused and what is ignored of a pod's spec, each with path and remedy, in order of paths.
+type verdict struct{ refused, ignored []string }
+
+// check judges a pod's spec, as package canon decodes it.
+func (t *fieldTable) check(spec any) verdict {
+	var v verdict
+	t.walk("spec", "spec", spec, &v)
+	return v
 }
 
 // walk visits one value. path has list indexes, pattern has "[]" in their place.
-func (t *fieldTable) walk(path, pattern string, v any, refused *[]string) {
+func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 	if noEffect(v) {
 		return
 	}
 	if r, ok := t.rules[pattern]; ok {
-		if !r.any && !slices.Contains(r.only, v) {
-			*refused = append(*refused, fmt.Sprintf("%s: %s", path, r.remedy))
+		switch {
+		case r.ignored:
+			out.ignored = append(out.ignored, fmt.Sprintf("%s: %s", path, r.remedy))
+		case !r.any && !slices.Contains(r.only, v):
+			out.refused = append(out.refused, fmt.Sprintf("%s: %s", path, r.remedy))
 		}
 		return
 	}
@@ -158,20 +165,20 @@ func (t *fieldTable) walk(path, pattern string, v any, refused *[]string) {
 		return // what Kubernetes adds is off by default
 	}
 	if !t.inside[pattern] {
-		*refused = append(*refused, path+": this field is not supported: remove it")
+		out.refused = append(out.refused, path+": this field is not supported: remove it")
 		return
 	}
 	switch v := v.(type) {
 	case map[string]any:
 		for _, k := range slices.Sorted(maps.Keys(v)) {
-			t.walk(path+"."+k, pattern+"."+k, v[k], refused)
+			t.walk(path+"."+k, pattern+"."+k, v[k], out)
 		}
 	case []any:
 		for i, e := range v {
-			t.walk(fmt.Sprintf("%s[%d]", path, i), pattern+"[]", e, refused)
+			t.walk(fmt.Sprintf("%s[%d]", path, i), pattern+"[]", e, out)
 		}
 	default:
-		*refused = append(*refused, path+": must be an object or a list")
+		out.refused = append(out.refused, path+": must be an object or a list")
 	}
 }
 
@@ -191,11 +198,11 @@ func noEffect(v any) bool {
 	}
 }
 
-// refusal joins what is refused into one message.
-func refusal(refused []string) string {
+// joinSome joins the first of a list into one message.
+func joinSome(list []string) string {
 	const most = 5
-	if len(refused) > most {
-		refused = append(slices.Clone(refused[:most]), fmt.Sprintf("and %d more", len(refused)-most))
+	if len(list) > most {
+		list = append(slices.Clone(list[:most]), fmt.Sprintf("and %d more", len(list)-most))
 	}
-	return strings.Join(refused, "; ")
+	return strings.Join(list, "; ")
 }

@@ -51,7 +51,6 @@ func TestRefusedFields(t *testing.T) {
 		"spec.volumes[0].persistentVolumeClaim: ":                         `{"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"x"}}],` + c + `}]}`,
 		"spec.volumes[0].iscsi: this field is not supported":              `{"volumes":[{"name":"v","iscsi":{"lun":1}}],` + c + `}]}`,
 		"set automountServiceAccountToken: false":                         `{"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token","expirationSeconds":3607}}]}}],` + c + `}]}`,
-		"spec.ephemeralContainers: ":                                      `{"ephemeralContainers":[{"name":"e"}],` + c + `}]}`,
 		"spec.hostUsers: ":                                                `{"hostUsers":false,` + c + `}]}`,
 		"spec.runtimeClassName: ":                                         `{"runtimeClassName":"kata",` + c + `}]}`,
 		"spec.aFieldOfTomorrow: this field is not supported":              `{"aFieldOfTomorrow":{"deep":[1]},` + c + `}]}`,

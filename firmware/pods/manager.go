@@ -22,6 +22,7 @@ type Manager struct {
 	poked     chan struct{} // relist soon
 	nodePoked chan struct{} // look at the node soon
 	wg        sync.WaitGroup
+	reread    time.Time // when to read pods again that the store could not read; zero: not at all. Run's own
 
 	mu       sync.Mutex
 	workers  map[string]*worker // by pod UID
@@ -99,6 +100,9 @@ func (m *Manager) Run(ctx context.Context) error {
 
 	seen := map[string]uint64{}
 	for ctx.Err() == nil {
+		if !m.reread.IsZero() && !time.Now().Before(m.reread) {
+			m.reconcile(ctx)
+		}
 		m.await(ctx, m.relist(ctx, seen), pods, refs)
 	}
 	return ctx.Err()
@@ -142,6 +146,7 @@ func (m *Manager) poke() {
 // reconcile gives each desired pod a worker, and tells the workers of pods that are gone.
 func (m *Manager) reconcile(ctx context.Context) {
 	gone := map[string]bool{}
+	m.reread = time.Time{}
 	m.mu.Lock()
 	for uid := range m.workers {
 		gone[uid] = true
@@ -160,6 +165,9 @@ func (m *Manager) reconcile(ctx context.Context) {
 			continue
 		}
 		delete(gone, uid)
+		if len(o.Body) == 0 { // not to be able to read a pod is no reason to stop it
+			m.reread = time.Now().Add(retrySoon)
+		}
 		m.assign(ctx, uid, o)
 	}
 	m.mu.Lock()
@@ -175,7 +183,7 @@ func (m *Manager) reconcile(ctx context.Context) {
 func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) {
 	m.mu.Lock()
 	w := m.workers[uid]
-	same := w != nil && w.shared.desired != nil && w.shared.desired.version == o.Version
+	same := w != nil && w.shared.desired != nil && (len(o.Body) == 0 || w.shared.desired.version == o.Version && !w.shared.desired.unread)
 	m.mu.Unlock()
 	if same {
 		return

@@ -23,7 +23,7 @@ const (
 	probeReadiness = "Readiness"
 )
 
-// maxProbeBody is what a probe reads of an answer at most, in bytes.
+// maxProbeBody is what a probe reads of an answer at most, in bytes, of its headers as of its body.
 const maxProbeBody = 10 << 10
 
 // prober probes the running containers of one pod, each probe in a goroutine of its own. watch, stop and the readers
@@ -237,11 +237,12 @@ func (l *probeLoop) result(err error) (done bool) {
 // once runs the probe once; nil is success.
 func (l *probeLoop) once(ctx context.Context) error {
 	timeout := time.Duration(l.probe.TimeoutSeconds) * time.Second
+	if l.probe.Exec != nil {
+		return l.exec(ctx, timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
-	case l.probe.Exec != nil:
-		return l.exec(ctx, timeout)
 	case l.probe.HTTPGet != nil:
 		return l.httpGet(ctx)
 	case l.probe.TCPSocket != nil:
@@ -252,7 +253,7 @@ func (l *probeLoop) once(ctx context.Context) error {
 
 func (l *probeLoop) exec(ctx context.Context, timeout time.Duration) error {
 	// The runtime ends the command at its timeout; the call itself gets a little more, to hear of it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
 	defer cancel()
 	out, err := l.p.rt.ExecSync(ctx, l.id, l.probe.Exec.Command, timeout)
 	if err != nil {
@@ -326,7 +327,7 @@ func (l *probeLoop) httpGet(ctx context.Context) error {
 			req.Header.Set(h.Name, h.Value)
 		}
 	}
-	transport := &http.Transport{DisableKeepAlives: true, Proxy: nil}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxProbeBody}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)

@@ -152,7 +152,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		return 0, false, err
 	}
 	switch {
-	case d == nil && !w.m.o.Complete():
+	case d == nil && !w.m.o.Complete(), d != nil && d.unread:
 		return retrySoon, false, nil
 	case d == nil:
 		if err := w.remove(ctx, obs, w.graceOf(obs)); err != nil {
@@ -171,6 +171,9 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	if w.refused {
 		w.refused = false
 		clear(w.waiting)
+	}
+	if d.ignored != "" {
+		w.event(eventWarning, reasonUnsupported, d.ignored)
 	}
 	if obs.sandbox() != nil {
 		w.m.holdPorts(w, &d.pod)
@@ -314,7 +317,7 @@ func (w *worker) graceOf(obs *observation) int64 {
 
 // withoutRuntime makes a status for a pod that the runtime has never been asked about. All others keep the one that they have.
 func (w *worker) withoutRuntime(d *desiredPod, err error) {
-	if d == nil || w.status != nil || d.refused != "" || d.terminating() {
+	if d == nil || w.status != nil || d.refused != "" || d.unread || d.terminating() {
 		return
 	}
 	for i := range d.pod.Spec.Containers {
