@@ -136,10 +136,14 @@ func (h *Host) Run(ctx context.Context) error {
 	view := newView(h)
 	for {
 		h.opt.Watch.Take() // what changed does not matter: all of the view is compared with what runs
-		view.reconcile(ctx)
+		var again <-chan time.Time
+		if whole := view.reconcile(ctx); !whole {
+			again = time.After(rereadAfter)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
 		case <-h.opt.Watch.C():
 		}
 	}

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,13 +81,12 @@ func (w *worker) load() {
 			w.log.Warn("a stored twin cannot be decoded; the property starts anew", "key", key, "err", err)
 			return nil
 		}
-		t := &propertyTwin{Property: rec.Twin, text: rec.Text}
+		t := &propertyTwin{Property: rec.Twin, text: rec.Text, uid: rec.UID}
 		if rec.Kind != 0 {
 			if v, err := device.Parse(rec.Text, device.Type(rec.Kind)); err == nil {
 				t.value = v.At(rec.At).Doubt(device.Uncertain, restartDoubt)
 			}
 		}
-		w.twinsUID = rec.UID
 		if rec.At.After(w.lastOnline) {
 			w.lastOnline = rec.At // the newest that is known until the device answers
 		}
@@ -98,14 +98,24 @@ func (w *worker) load() {
 	}
 }
 
-// forget drops twins that belong to another Device of the same name.
+// forget drops twins that belong to another Device of the same name, from the store too: one that stayed there would be taken
+// for the device's own after the next restart.
 func (w *worker) forget(p *plan) {
-	if w.twinsUID != "" && p.uid != "" && w.twinsUID != p.uid {
-		w.log.Info("the Device was made anew; its stored twins are dropped")
-		clear(w.twins)
+	dropped := 0
+	for name, t := range w.twins {
+		if t.uid != "" && p.uid != "" && t.uid != p.uid {
+			delete(w.twins, name)
+			dropped++
+			// A property that the new Device has, too, gets a record of its own.
+			if !slices.ContainsFunc(p.properties, func(prop property) bool { return prop.name == name }) {
+				w.durable = append(w.durable, TwinRecord{Key: w.recordKey(name)})
+			}
+		}
+	}
+	if dropped > 0 {
+		w.log.Info("the Device was made anew; its stored twins are dropped", "properties", dropped)
 		w.lastOnline = time.Time{}
 	}
-	w.twinsUID = p.uid
 }
 
 // armFlush makes sure that changed values reach the store soon.

@@ -23,6 +23,7 @@ const refreshCycle = 5 * time.Minute
 // item ties a driver call to the property that it is for.
 type item struct {
 	name    string
+	index   int // in the plan that the call was started with
 	point   device.Point
 	desired twin.Desired
 }
@@ -30,6 +31,7 @@ type item struct {
 // propertyTwin is the twin of one property with what the device last said.
 type propertyTwin struct {
 	twin.Property
+	uid      string       // of the Device that it belongs to
 	value    device.Value // the last datum with its timestamps; quality and reason of the last reading
 	text     string       // value.Text(), kept because most readings do not change it
 	lastSent time.Time    // when the value was last part of a report
@@ -44,9 +46,11 @@ func (w *worker) adoptTwins(p *plan, now time.Time) {
 		keep[prop.name] = true
 		t := w.twins[prop.name]
 		if t == nil {
-			t = &propertyTwin{}
+			t = &propertyTwin{dirty: true}
 			w.twins[prop.name] = t
+			w.armFlush(now)
 		}
+		t.uid = p.uid
 		if t.Rewind(p.generation) {
 			t.dirty = true
 			w.log.Warn("the Device's generation went back, as after a restore of the cluster; its values count from now on",
@@ -110,7 +114,7 @@ func (w *worker) startWrite(ctx context.Context, now time.Time) {
 			w.judge(prop, t, now)
 			continue
 		}
-		items = append(items, item{name: prop.name, point: prop.point, desired: d})
+		items = append(items, item{name: prop.name, index: i, point: prop.point, desired: d})
 		writes = append(writes, device.Write{Point: prop.point, Value: v})
 	}
 	if len(writes) == 0 {
@@ -181,12 +185,13 @@ func (w *worker) armRetry(now time.Time) {
 		if !t.Unsettled() {
 			continue
 		}
+		// What is due already waits for something else: a usable visitor, or the write that is under way.
 		at := t.Last.At.Add(twin.Backoff(t.Last.Tries, writeBase, writeLimit))
-		if next.IsZero() || at.Before(next) {
+		if at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
-	if !next.IsZero() && next.After(now) {
+	if !next.IsZero() {
 		w.host.sched.set(w, taskRetry, next, 0)
 	}
 }
@@ -200,7 +205,7 @@ func (w *worker) startRead(ctx context.Context, now time.Time) {
 		if prop.point == nil || !w.pending[w.groups[prop.collect]] {
 			continue
 		}
-		items = append(items, item{name: prop.name, point: prop.point})
+		items = append(items, item{name: prop.name, index: i, point: prop.point})
 		points = append(points, prop.point)
 	}
 	clear(w.pending)
@@ -258,6 +263,11 @@ func (w *worker) retryWrites() {
 
 // find returns the property that an item is for, unless it changed since the call was started.
 func (w *worker) find(it item) (*property, *propertyTwin) {
+	if it.index < len(w.plan.properties) { // as a rule the plan is still the same
+		if prop := &w.plan.properties[it.index]; prop.name == it.name && samePoint(prop.point, it.point) {
+			return prop, w.twins[it.name]
+		}
+	}
 	for i := range w.plan.properties {
 		prop := &w.plan.properties[i]
 		if prop.name == it.name && samePoint(prop.point, it.point) {

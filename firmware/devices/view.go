@@ -2,14 +2,19 @@ package devices
 
 import (
 	"context"
+	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/devicev1"
 )
 
+// rereadAfter is when objects that the store could not read are read again.
+const rereadAfter = 10 * time.Second
+
 // view compares the desired view with what runs. It belongs to the goroutine of Host.Run.
 type view struct {
 	host    *Host
+	unread  bool // some object is known, and the store could not read it: what runs goes on
 	models  map[wire.Key]cached[*devicev1.DeviceModel]
 	devices map[wire.Key]cached[*devicev1.Device]
 	used    map[wire.Key]wire.Version // the model version that a device's plan was made with
@@ -20,6 +25,7 @@ type cached[T any] struct {
 	version wire.Version
 	object  T
 	ok      bool // false: the body could not be decoded
+	unread  bool // … nor even read
 }
 
 func newView(h *Host) *view {
@@ -29,8 +35,10 @@ func newView(h *Host) *view {
 	}
 }
 
-// reconcile starts, updates and stops workers. Only what changed since the last time is decoded and resolved.
-func (v *view) reconcile(ctx context.Context) {
+// reconcile starts, updates and stops workers. Only what changed since the last time is decoded and resolved. It returns false if
+// something could not be read.
+func (v *view) reconcile(ctx context.Context) (whole bool) {
+	v.unread = false
 	v.refreshModels()
 	present := make(map[wire.Key]bool)
 	for _, obj := range v.host.opt.Desired.List(wire.KindDevice) {
@@ -45,6 +53,7 @@ func (v *view) reconcile(ctx context.Context) {
 			v.remove(ctx, key)
 		}
 	}
+	return !v.unread
 }
 
 func (v *view) refreshModels() {
@@ -54,7 +63,13 @@ func (v *view) refreshModels() {
 			continue
 		}
 		c, known := v.models[obj.Key]
-		if !known || c.version != obj.Version {
+		switch {
+		case len(obj.Body) == 0:
+			v.unread = true
+			if !known {
+				c = cached[*devicev1.DeviceModel]{unread: true}
+			}
+		case !known || c.version != obj.Version:
 			m, err := devicev1.DecodeModel(obj.Body)
 			if err != nil {
 				v.host.log.Error("a DeviceModel from the relay cannot be decoded; its devices count it as missing", "model", obj.Key, "err", err)
@@ -68,6 +83,10 @@ func (v *view) refreshModels() {
 
 func (v *view) update(ctx context.Context, obj wire.Object) {
 	c, known := v.devices[obj.Key]
+	if len(obj.Body) == 0 {
+		v.unread = true
+		return
+	}
 	changed := !known || c.version != obj.Version
 	if changed {
 		d, err := devicev1.DecodeDevice(obj.Body)
@@ -81,30 +100,34 @@ func (v *view) update(ctx context.Context, obj wire.Object) {
 	if !c.ok {
 		return
 	}
-	model, version := v.modelOf(c.object)
-	if !changed && v.used[obj.Key] == version {
+	m := v.modelOf(c.object)
+	if m.unread {
+		delete(v.used, obj.Key) // whatever comes is news
 		return
 	}
-	v.used[obj.Key] = version
+	if used, ok := v.used[obj.Key]; ok && !changed && used == m.version {
+		return
+	}
+	v.used[obj.Key] = m.version
 	v.host.mu.Lock()
 	w := v.host.workers[obj.Key]
 	v.host.mu.Unlock()
 	if w == nil {
 		w = v.host.startWorker(ctx, obj.Key)
 	}
-	w.assign(resolve(c.object, model, v.host.drivers))
+	w.assign(resolve(c.object, m.object, v.host.drivers))
 }
 
-// modelOf returns the model that a device refers to, nil if it is not there, and its version.
-func (v *view) modelOf(d *devicev1.Device) (*devicev1.DeviceModel, wire.Version) {
+// modelOf returns the model that a device refers to. Its object is nil if it is not there.
+func (v *view) modelOf(d *devicev1.Device) cached[*devicev1.DeviceModel] {
 	if d.Spec.DeviceModelRef == nil {
-		return nil, wire.Version{}
+		return cached[*devicev1.DeviceModel]{}
 	}
 	c := v.models[wire.NewKey(wire.KindDeviceModel, d.Metadata.Namespace, d.Spec.DeviceModelRef.Name, "")]
-	if !c.ok {
-		return nil, wire.Version{}
+	if !c.ok && !c.unread {
+		return cached[*devicev1.DeviceModel]{}
 	}
-	return c.object, c.version
+	return c
 }
 
 func (v *view) undecodable(obj wire.Object, err error) {

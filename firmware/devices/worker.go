@@ -37,13 +37,12 @@ type worker struct {
 	mail   mail
 	wake   chan struct{}
 
-	mu       sync.Mutex // guards what follows, for Status; held while the actor works, never during I/O
-	plan     *plan
-	twins    map[string]*propertyTwin
-	twinsUID string                 // of the Device that the twins belong to
-	groups   map[time.Duration]task // the schedule of each collectCycle in use
-	nextID   task
-	pending  map[task]bool // groups that are due
+	mu      sync.Mutex // guards what follows, for Status; held while the actor works, never during I/O
+	plan    *plan
+	twins   map[string]*propertyTwin
+	groups  map[time.Duration]task // the schedule of each collectCycle in use
+	nextID  task
+	pending map[task]bool // groups that are due
 
 	session    device.Session
 	openedAt   time.Time
