@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -420,7 +421,12 @@ func TestSecretsHoldHashesOnly(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	r := startRelay(t, func(o *Options) { o.PerSource = 1; o.Now = func() time.Time { return time.Unix(1e9, 0) } })
+	var log bytes.Buffer
+	r := startRelay(t, func(o *Options) {
+		o.PerSource = 1
+		o.Now = func() time.Time { return time.Unix(1e9, 0) }
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	})
 	post := func(from string) int {
 		q := httptest.NewRequest(http.MethodPost, join.Path, strings.NewReader("{}"))
 		q.RemoteAddr = from
@@ -433,8 +439,12 @@ func TestRateLimit(t *testing.T) {
 			t.Fatalf("request %d of the burst = %d", i, code)
 		}
 	}
+	log.Reset()
 	if code := post("192.0.2.1:1001"); code != http.StatusTooManyRequests {
 		t.Errorf("beyond the burst = %d", code)
+	}
+	if log.Len() > 0 {
+		t.Errorf("a flood fills the log: %s", log.String())
 	}
 	if code := post("192.0.2.2:1000"); code != http.StatusBadRequest {
 		t.Errorf("another source = %d", code)
@@ -448,6 +458,27 @@ func TestRateLimit(t *testing.T) {
 	}
 	if len(l.sources) > maxSources {
 		t.Errorf("the limiter remembers %d sources", len(l.sources))
+	}
+}
+
+// TestSlowSendersKeepNobodyOut: anybody may connect to this port.
+func TestSlowSendersKeepNobodyOut(t *testing.T) {
+	r := startRelay(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(r.ca.Certificate())
+	for range 2 * cap(r.slots) {
+		conn, err := tls.Dial("tcp", r.address, &tls.Config{RootCAs: roots, ServerName: join.ServerName, MinVersion: tls.VersionTLS13})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n", join.Path)
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+			t.Fatalf("the body is not awaited: %q, %v", line, err)
+		}
+	}
+	if _, err := r.join(t, r.token(t, "gw-1"), t.TempDir()); err != nil {
+		t.Errorf("while others send slowly: %v", err)
 	}
 }
 
@@ -482,6 +513,9 @@ func TestTokens(t *testing.T) {
 	r := startRelay(t)
 	if _, _, err := r.tokens.Create(t.Context(), r.ca, "Gateway 1", time.Hour); err == nil {
 		t.Error("a token for a name that no node can have")
+	}
+	if _, _, err := r.tokens.Create(t.Context(), r.ca, strings.Repeat("g", 64), time.Hour); err == nil {
+		t.Error("a token for a name that the Node's hostname label cannot hold")
 	}
 	if _, _, err := r.tokens.Create(t.Context(), r.ca, "gw-1", MaxTTL+1); err == nil {
 		t.Error("a token that lives for ever")

@@ -44,7 +44,7 @@ type Server struct {
 	opts   Options
 	tokens *Tokens
 	limit  *limiter
-	slots  chan struct{}
+	slots  chan struct{} // requests under way at the API server
 }
 
 // NewServer returns the handler. It keeps no state that another replica would need.
@@ -71,10 +71,15 @@ func NewServer(o Options) *Server {
 	}
 }
 
-// ServeHTTP takes a join.Request and answers with a join.Response or a join.Refusal.
+// ServeHTTP takes a join.Request and answers with a join.Response or a join.Refusal. The http.Server needs a ReadTimeout.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != join.Path {
 		http.NotFound(w, r)
+		return
+	}
+	source := sourceOf(r.RemoteAddr)
+	if !s.limit.allow(source, s.opts.Now()) {
+		s.busy(w, source)
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -82,21 +87,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, "", http.StatusMethodNotAllowed, refuse(join.CodeBadRequest, "", "only POST is served here"))
 		return
 	}
-	source := sourceOf(r.RemoteAddr)
-	if !s.limit.allow(source, s.opts.Now()) {
-		s.busy(w, r)
+	// Before a slot is taken: whoever sends slowly, for as long as the server's read timeout lets it, keeps nobody else out.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, join.MaxBody))
+	if err != nil {
+		s.refuse(w, r, "", http.StatusBadRequest, refuse(join.CodeBadRequest, "", "the request could not be read, or is larger than %d bytes", join.MaxBody))
 		return
 	}
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		s.busy(w, r)
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, join.MaxBody))
-	if err != nil {
-		s.refuse(w, r, "", http.StatusBadRequest, refuse(join.CodeBadRequest, "", "the request could not be read, or is larger than %d bytes", join.MaxBody))
+		s.busy(w, source)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
@@ -110,9 +111,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.write(w, http.StatusOK, resp)
 }
 
-func (s *Server) busy(w http.ResponseWriter, r *http.Request) {
+// busy logs for debugging only: there is no bound on how often somebody asks.
+func (s *Server) busy(w http.ResponseWriter, source string) {
+	s.opts.Log.Debug("too many join requests", "source", source)
 	w.Header().Set("Retry-After", "2")
-	s.refuse(w, r, "", http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many join requests"))
+	s.write(w, http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many join requests"))
 }
 
 // enroll judges one request. node is returned as far as it is known, for the log.

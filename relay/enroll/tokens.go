@@ -41,6 +41,9 @@ const (
 // MaxTTL is the longest life of a join token.
 const MaxTTL = 30 * 24 * time.Hour
 
+// maxNodeName is the longest name of a node, bytes: it is also the value of the Node's label kubernetes.io/hostname.
+const maxNodeName = validation.LabelValueMaxLength
+
 // ErrNoToken is returned for a token that does not exist.
 var ErrNoToken = errors.New("no such join token")
 
@@ -81,8 +84,8 @@ func NewTokens(c kubernetes.Interface, now func() time.Time) *Tokens {
 
 // Create makes a token for node that is valid for ttl, and returns it with the secret, which nobody can read again.
 func (t *Tokens) Create(ctx context.Context, ca *CA, node string, ttl time.Duration) (join.Token, TokenInfo, error) {
-	if len(validation.IsDNS1123Subdomain(node)) > 0 {
-		return join.Token{}, TokenInfo{}, fmt.Errorf("%q cannot be a node's name: use at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends", node)
+	if len(validation.IsDNS1123Subdomain(node)) > 0 || len(node) > maxNodeName {
+		return join.Token{}, TokenInfo{}, fmt.Errorf("%q cannot be a node's name: use at most %d lower-case letters, digits, '-' and '.', with a letter or digit at both ends", node, maxNodeName)
 	}
 	if ttl <= 0 || ttl > MaxTTL {
 		return join.Token{}, TokenInfo{}, fmt.Errorf("a token cannot be valid for %s: allowed are up to %s", ttl, MaxTTL)

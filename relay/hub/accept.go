@@ -51,6 +51,10 @@ func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	a.begin()
+	// A revocation since authenticate found no session to end.
+	if h.opts.Revoked != nil && h.opts.Revoked(node) {
+		h.Revoke(node)
+	}
 }
 
 // authenticate takes the node's name from the client certificate, and from nothing else.

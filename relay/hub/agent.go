@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,15 +41,26 @@ type agent struct {
 type outQueue struct {
 	mu      sync.Mutex
 	actions []session.Action
-	dirty   []wire.Key
+	dirty   map[wire.Key]struct{} // each once, however often it changes while a slow agent is written to
+	owed    int                   // weight of the frames whose actions are not carried out yet
+	room    sync.Cond             // of mu: owed has become less
 	pumping bool
 	done    bool
 	borrows sync.WaitGroup // goroutines that work for the session
 }
 
+// Reading stops while so much is owed: an agent that sends and does not take answers waits for itself. A frame weighs its
+// bytes and frameWeight, for what an empty one costs.
+const (
+	maxOwed     = 1 << 20
+	frameWeight = 512
+)
+
 func newAgent(h *Hub, work context.Context, ws *websocket.Conn, node, remote string) *agent {
 	ctx, cancel := context.WithCancel(work)
-	return &agent{h: h, ws: ws, node: node, remote: remote, since: time.Now(), ctx: ctx, cancel: cancel}
+	a := &agent{h: h, ws: ws, node: node, remote: remote, since: time.Now(), ctx: ctx, cancel: cancel}
+	a.q.room.L = &a.q.mu
+	return a
 }
 
 // begin starts the session after it was registered.
@@ -80,7 +93,21 @@ func (a *agent) read() {
 		}
 		if f != nil {
 			a.step(session.Received{Frame: f, Size: len(b)})
+			a.owe(len(b) + frameWeight)
 		}
+	}
+}
+
+// owe adds a frame's weight to what the pump has to do, and waits until that is little enough to read on. The pump always
+// gets on: each write ends within its time limit.
+func (a *agent) owe(weight int) {
+	a.q.mu.Lock()
+	defer a.q.mu.Unlock()
+	if !a.q.pumping {
+		return // its actions are carried out, if there were any
+	}
+	for a.q.owed += weight; a.q.owed > maxOwed; {
+		a.q.room.Wait()
 	}
 }
 
@@ -114,7 +141,10 @@ func (a *agent) end() {
 func (a *agent) notify(k wire.Key) {
 	a.q.mu.Lock()
 	defer a.q.mu.Unlock()
-	a.q.dirty = append(a.q.dirty, k)
+	if a.q.dirty == nil {
+		a.q.dirty = make(map[wire.Key]struct{})
+	}
+	a.q.dirty[k] = struct{}{}
 	a.wakeLocked()
 }
 
@@ -186,11 +216,12 @@ func (a *agent) borrow(fn func()) {
 func (a *agent) pump() {
 	for {
 		a.q.mu.Lock()
-		dirty, actions := a.q.dirty, a.q.actions
+		dirty, actions, owed := a.q.dirty, a.q.actions, a.q.owed
 		a.q.dirty, a.q.actions = nil, nil
 		if len(dirty) == 0 && len(actions) == 0 {
-			a.q.pumping = false
+			a.q.pumping, a.q.owed = false, 0
 			a.q.mu.Unlock()
+			a.q.room.Broadcast()
 			return
 		}
 		a.q.mu.Unlock()
@@ -198,8 +229,12 @@ func (a *agent) pump() {
 			a.do(act)
 		}
 		if len(dirty) > 0 {
-			a.step(session.Dirty{Keys: dirty})
+			a.step(session.Dirty{Keys: slices.Collect(maps.Keys(dirty))})
 		}
+		a.q.mu.Lock()
+		a.q.owed -= owed
+		a.q.mu.Unlock()
+		a.q.room.Broadcast()
 	}
 }
 

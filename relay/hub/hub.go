@@ -101,6 +101,8 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		Handler:           h.handler(work),
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second, // anybody may connect; a link, once it is one, has heartbeats instead
+		WriteTimeout:      time.Minute,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
