@@ -153,7 +153,7 @@ func clientCertificateSeen(t *testing.T, ca *CA, id *identity.Identity) *x509.Ce
 		if err != nil {
 			return
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		tc := conn.(*tls.Conn)
 		if err := tc.Handshake(); err != nil || len(tc.ConnectionState().VerifiedChains) == 0 {
 			return

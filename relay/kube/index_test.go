@@ -274,7 +274,7 @@ func TestBrokenWatchIsExplainedAndRetried(t *testing.T) {
 	for text, err := range map[string]error{
 		"skerryctl init":  apierrors.NewNotFound(schema.GroupResource{}, ""),
 		"does not answer": errors.New("connection refused"),
-		"ClusterRole":     apierrors.NewForbidden(schema.GroupResource{}, "", nil),
+		"ServiceAccount":  apierrors.NewForbidden(schema.GroupResource{}, "", nil),
 		"credentials":     apierrors.NewUnauthorized(""),
 	} {
 		res, _ := resourceOf(wire.KindDevice)

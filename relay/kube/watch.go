@@ -159,7 +159,7 @@ func explain(res resource, err error) string {
 	case apierrors.IsNotFound(err) && res.gvr.Group == devicesGroup:
 		return fmt.Sprintf("the API server does not know %s.%s: the CustomResourceDefinitions are not installed; run `skerryctl init`", res.gvr.Resource, res.gvr.Group)
 	case apierrors.IsForbidden(err):
-		return fmt.Sprintf("the relay may not list and watch %s: bind its account to the ClusterRole of docs/relay.md", res.gvr.Resource)
+		return fmt.Sprintf("the relay may not list and watch %s: run `skerryctl init` of this release, and the relay as the ServiceAccount that it makes", res.gvr.Resource)
 	case apierrors.IsUnauthorized(err):
 		return "the API server refuses the relay's credentials: check --kubeconfig or the service account's token"
 	case errors.As(err, new(apierrors.APIStatus)):
