@@ -71,7 +71,7 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	var answered atomic.Bool // net/http gives the context's error, which does not tell how far the dial had come
 	transport := &http.Transport{
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialTLS(ctx, network, addr, cfg, &answered)
+			return d.dialTLS(ctx, network, addr, cfg, &answered)
 		},
 		ReadBufferSize: 2048, WriteBufferSize: 2048,
 	}
@@ -92,9 +92,8 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	return ws, nil
 }
 
-// dialTLS connects without TCP keep-alives: the link's own heartbeats do that, and idle bytes cost money on mobile networks.
-func dialTLS(ctx context.Context, network, addr string, cfg *tls.Config, answered *atomic.Bool) (net.Conn, error) {
-	raw, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, addr)
+func (d *dialer) dialTLS(ctx context.Context, network, addr string, cfg *tls.Config, answered *atomic.Bool) (net.Conn, error) {
+	raw, err := d.opts.Dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -51,6 +52,9 @@ type Options struct {
 	DialTimeout time.Duration // of connect, TLS and WebSocket together, default 15 s
 	// Window is how long reports are collected before a batch is sent, default 10 ms.
 	Window time.Duration
+	// Dial opens the TCP connection that TLS then runs over; default a net.Dialer without keep-alives, because the link's own
+	// heartbeats do that, and idle bytes cost money on mobile networks.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +69,9 @@ func (o Options) withDefaults() Options {
 	set(&o.Window, 10*time.Millisecond)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	return o
 }

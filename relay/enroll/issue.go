@@ -15,4 +15,3 @@ func (ca *CA) IssueNode(node string, key crypto.Signer, now time.Time, life time
 	}
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}, nil
 }
-
