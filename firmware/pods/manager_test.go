@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 const simplePod = `{"metadata":{"name":"web","namespace":"default","uid":"u1","generation":2},"spec":{"containers":[{"name":"c","image":"app:1"}]}}`
@@ -386,6 +387,16 @@ func TestImageChange(t *testing.T) {
 	})
 }
 
+// TestStartBeforeTheClockWasSet: a pod that began in 1970 must not be past its deadline as soon as the gateway learns the time.
+func TestStartBeforeTheClockWasSet(t *testing.T) {
+	boot, later := time.Date(1970, 1, 1, 0, 5, 0, 0, time.UTC), time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	for _, c := range []struct{ start, now, want time.Time }{{boot, boot.Add(time.Hour), boot}, {boot, later, later}, {later, later.Add(time.Hour), later}} {
+		if got := startOf(&corev1.PodStatus{StartTime: corev1.NewTime(c.start)}, c.now); !got.Equal(c.want) {
+			t.Errorf("began %v, seen %v: %v", c.start, c.now, got)
+		}
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	simulate(t, func(w *world) {
 		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"activeDeadlineSeconds":60,`, 1))
@@ -439,29 +450,6 @@ func TestProbes(t *testing.T) {
 		w.settle(10 * time.Second)
 		if c := w.status().ContainerStatuses[0]; c.RestartCount != 1 || !c.Ready {
 			t.Errorf("container %+v", c)
-		}
-	})
-}
-
-func TestNodeStatus(t *testing.T) {
-	simulate(t, func(w *world) {
-		w.settle(time.Second)
-		n := w.node()
-		if n.Labels["kubernetes.io/hostname"] != "gw-1" || n.Status.Capacity["memory"] != "1048576Ki" || n.Status.Capacity["cpu"] != "2" || n.Status.Allocatable["pods"] != "110" {
-			t.Errorf("node %+v", n)
-		}
-		if n.Status.Addresses[0].Address != "192.0.2.7" || n.Status.NodeInfo.ContainerRuntimeVersion != "fake://1.0" || n.Status.NodeInfo.KubeletVersion != "v0" {
-			t.Errorf("node %+v", n.Status)
-		}
-		for kind, want := range map[string]string{"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False"} {
-			if c := cond(n.Status.Conditions, kind); c.Status != want || c.LastHeartbeatTime == nil || c.LastTransitionTime == nil {
-				t.Errorf("%s: %+v", kind, c)
-			}
-		}
-		before := w.count("nodes//gw-1")
-		w.settle(11 * time.Minute)
-		if got := w.count("nodes//gw-1") - before; got != 2 {
-			t.Errorf("reported %d times in 11 minutes without a change", got)
 		}
 	})
 }

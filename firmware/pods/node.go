@@ -26,6 +26,10 @@ const (
 	pidPressureBelow    = 10
 )
 
+// pressureMargin is how much more than the threshold has to be left, in parts of a hundred, before a pressure is over: each change
+// of the condition taints the node or clears it.
+const pressureMargin = 2
+
 // Machine measures the gateway. Zero figures are unknown, and cause no pressure.
 type Machine interface {
 	Measure() (Measurement, error)
@@ -44,6 +48,7 @@ type Measurement struct {
 type nodeReporter struct {
 	m        *Manager
 	before   map[string]corev1.Condition
+	blind    bool // it was said in the log that the machine cannot be measured
 	reported []byte
 	at       time.Time
 }
@@ -72,9 +77,10 @@ func (n *nodeReporter) run(ctx context.Context) {
 func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	m := n.m
 	measured, err := m.o.Machine.Measure()
-	if err != nil {
+	if err != nil && !n.blind {
 		m.o.Log.Warn("the machine cannot be measured: the node's capacity may be wrong", "error", err)
 	}
+	n.blind = err != nil
 	capacity := corev1.ResourceList{
 		"cpu": corev1.NewQuantity(measured.CPUs), "memory": corev1.Quantity(strconv.FormatInt(measured.Memory>>10, 10) + "Ki"),
 		"ephemeral-storage": corev1.Quantity(strconv.FormatInt(measured.Disk>>10, 10) + "Ki"), "pods": corev1.NewQuantity(m.o.MaxPods),
@@ -104,7 +110,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	for _, ip := range ips {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
 	}
-	s.Conditions = append(pressure(&measured, m.o.Dir), n.ready(ctx))
+	s.Conditions = append(pressure(&measured, m.o.Dir, n.before), n.ready(ctx))
 	m.mu.Lock()
 	if m.rt.version != "" {
 		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
@@ -149,17 +155,22 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 	return c
 }
 
-// pressure makes the pressure conditions. dir is on the disk that was measured.
-func pressure(v *Measurement, dir string) []corev1.Condition {
-	low := func(left, all, percent int64) bool { return all > 0 && left < all*percent/100 }
+// pressure makes the pressure conditions. dir is on the disk that was measured, before are the conditions so far by type.
+func pressure(v *Measurement, dir string, before map[string]corev1.Condition) []corev1.Condition {
+	low := func(kind string, left, all, percent int64) bool {
+		if before[kind].Status == "True" {
+			percent += pressureMargin
+		}
+		return all > 0 && left < all*percent/100
+	}
 	list := []corev1.Condition{
-		condition("MemoryPressure", low(v.MemoryAvailable, v.Memory, memoryPressureBelow), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
+		condition("MemoryPressure", low("MemoryPressure", v.MemoryAvailable, v.Memory, memoryPressureBelow), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
 			fmt.Sprintf("less than %d %% of memory is available", memoryPressureBelow), "kubelet has sufficient memory available"),
-		condition("DiskPressure", low(v.DiskAvailable, v.Disk, diskPressureBelow) || low(v.InodesFree, v.Inodes, inodePressureBelow),
+		condition("DiskPressure", low("DiskPressure", v.DiskAvailable, v.Disk, diskPressureBelow) || low("DiskPressure", v.InodesFree, v.Inodes, inodePressureBelow),
 			"KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
 			fmt.Sprintf("less than %d %% of the disk that holds %s, or %d %% of its inodes, are free: remove what is not needed there, images and logs first",
 				diskPressureBelow, dir, inodePressureBelow), "kubelet has no disk pressure"),
-		condition("PIDPressure", low(v.PIDsMax-v.PIDs, v.PIDsMax, pidPressureBelow), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
+		condition("PIDPressure", low("PIDPressure", v.PIDsMax-v.PIDs, v.PIDsMax, pidPressureBelow), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
 			fmt.Sprintf("less than %d %% of process ids are free", pidPressureBelow), "kubelet has sufficient PID available"),
 	}
 	return list

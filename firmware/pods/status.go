@@ -34,6 +34,16 @@ type statusInput struct {
 	now     time.Time
 }
 
+// startOf returns when a pod began, which is what its deadline counts from. A time that the gateway noted while its clock was not set
+// (it may wake up in 1970, and learn the time hours later) says nothing once it is: the pod begins now.
+func startOf(before *corev1.PodStatus, now time.Time) *corev1.Time {
+	clockSet := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	if before == nil || before.StartTime == nil || before.StartTime.Before(clockSet) && !now.Before(clockSet) {
+		return corev1.NewTime(now)
+	}
+	return before.StartTime
+}
+
 // terminal reports whether a phase is final.
 func terminal(phase string) bool { return phase == phaseSucceeded || phase == phaseFailed }
 
@@ -42,10 +52,7 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	s := &corev1.PodStatus{
 		ObservedGeneration: in.pod.Metadata.Generation,
 		QOSClass:           qosClass(&in.pod.Spec),
-		StartTime:          corev1.NewTime(in.now),
-	}
-	if in.before != nil && in.before.StartTime != nil {
-		s.StartTime = in.before.StartTime
+		StartTime:          startOf(in.before, in.now),
 	}
 	s.HostIP = first(in.hostIPs)
 	for _, ip := range in.hostIPs {

@@ -199,7 +199,8 @@ func (w *worker) deadline(d *desiredPod) time.Duration {
 	if limit == nil || w.status == nil || w.status.StartTime == nil || terminalPhase(w.status) {
 		return 0
 	}
-	left := time.Until(w.status.StartTime.Add(time.Duration(*limit) * time.Second))
+	now := time.Now()
+	left := startOf(w.status, now).Add(time.Duration(*limit) * time.Second).Sub(now)
 	if left <= 0 && w.failed == nil {
 		w.failed = &waiting{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
 		w.event(eventNormal, w.failed.reason, w.failed.message)
