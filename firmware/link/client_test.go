@@ -249,6 +249,16 @@ func TestCommitOfManyParts(t *testing.T) {
 	m.want(m.step(link.Applied{Conn: 1, ID: 1}), "send hello")
 }
 
+// TestRetryAfterIsBounded: a relay with a fault must not park its gateways for weeks.
+func TestRetryAfterIsBounded(t *testing.T) {
+	m, _ := newMachine(t)
+	m.up()
+	m.want(m.step(link.Received{Conn: 1, Frame: &wire.Close{Code: wire.CloseOverloaded, RetryAfter: 1<<32 - 1}}), "hangup")
+	if wait := m.Wake().Sub(m.now); wait < time.Hour || wait > 75*time.Minute {
+		t.Errorf("it dials again in %v", wait)
+	}
+}
+
 // TestStaleEventsAreIgnored: what an older connection still delivers changes nothing.
 func TestStaleEventsAreIgnored(t *testing.T) {
 	m, _ := newMachine(t)

@@ -279,8 +279,11 @@ func (m *Machine) refuse(err error, now time.Time) {
 	m.fail(fmt.Errorf("relay %s broke the protocol: %w: is it a relay of the same release?", m.st.Address, err), m.opts.MaxBackoff, now)
 }
 
+// maxRetryAfter bounds what a relay may ask for: the field's largest value would park a gateway for seven weeks.
+const maxRetryAfter = time.Hour
+
 func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
-	retry := time.Duration(c.RetryAfter) * time.Millisecond
+	retry := min(time.Duration(c.RetryAfter)*time.Millisecond, maxRetryAfter)
 	what, remedy := "ended the session", ""
 	switch c.Code {
 	case wire.CloseGoingAway:

@@ -108,6 +108,8 @@ type Machine struct {
 
 	report *wire.Report // waiting until the caches know what the agent knows
 	outbox outboxState
+
+	dropped uint64 // outbox items that could not be read
 }
 
 type sentCommit struct {

@@ -163,6 +163,7 @@ func TestOutboxIsRetried(t *testing.T) {
 	b.want(b.step(session.Tick{}), "storeoutbox")
 	b.want(b.step(session.OutboxStored{}), "send outbox-ack")
 	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad}}), "note, send outbox-ack")
+	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad, bad, bad}}), "note, send outbox-ack") // the fourth one's
 }
 
 func TestQuotas(t *testing.T) {

@@ -104,8 +104,10 @@ func (m *Machine) outboxReceived(f *wire.Outbox) {
 	for _, it := range f.Items {
 		o.epoch, o.seq = it.Epoch, it.Seq
 		if err := canon.Check(it.Body); err != nil {
-			// Refusing it would bring it back for ever: it is dropped, and said so.
-			m.do(Note{Text: fmt.Sprintf("outbox item %d of node %s is dropped: %v", it.Seq, m.cfg.Node, err)})
+			// Refusing it would bring it back for ever: it is dropped, and said so, for the 1st, 2nd, 4th, 8th … of a session.
+			if m.dropped++; m.dropped&(m.dropped-1) == 0 {
+				m.do(Note{Text: fmt.Sprintf("outbox item %d of node %s is dropped (in this session: %d): %v", it.Seq, m.cfg.Node, m.dropped, err)})
+			}
 			continue
 		}
 		o.items = append(o.items, it)
