@@ -298,3 +298,31 @@ func TestANeighbourIsNotDisturbed(t *testing.T) {
 		}
 	})
 }
+
+// slowOpen takes its time to open a session, and does not look at its context.
+type slowOpen struct{ *devicetest.Fake }
+
+func (slowOpen) Protocols() []string { return []string{"slow"} }
+
+func (s slowOpen) Open(ctx context.Context, cfg device.Config) (device.Session, error) {
+	time.Sleep(2 * time.Second)
+	return s.Fake.Open(context.WithoutCancel(ctx), cfg)
+}
+
+// TestSessionOfARemovedDevice: a session that is opened while its device is removed is closed, and not left to occupy the device.
+func TestSessionOfARemovedDevice(t *testing.T) {
+	simulate(t, func(w *world) {
+		slow := slowOpen{devicetest.NewFake()}
+		slow.Set("1", "t", device.Float32(1))
+		w.drivers = []device.Driver{slow}
+		w.apply(wire.KindDevice, "d", strings.Replace(deviceDoc("1", tempProp), `"protocolName": "fake"`, `"protocolName": "slow"`, 1))
+		w.start()
+		defer w.stop()
+		w.settle(time.Second)
+		w.apply(wire.KindDevice, "d", "")
+		w.settle(10 * time.Second)
+		if slow.Opens("1") != 1 || slow.Live() != 0 {
+			t.Errorf("%d sessions opened, %d left", slow.Opens("1"), slow.Live())
+		}
+	})
+}

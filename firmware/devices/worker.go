@@ -35,6 +35,7 @@ type worker struct {
 
 	mailMu sync.Mutex
 	mail   mail
+	ended  bool // nobody reads mail any more
 	wake   chan struct{}
 
 	mu      sync.Mutex // guards what follows, for Status; held while the actor works, never during I/O
@@ -116,7 +117,20 @@ func newWorker(h *Host, key wire.Key) *worker {
 }
 
 func (w *worker) assign(p *plan) { w.deliver(func(m *mail) { m.plan = p }) }
-func (w *worker) post(r result)  { w.deliver(func(m *mail) { m.results = append(m.results, r) }) }
+
+// post hands in a finished call. A session that comes after the worker has ended is closed: nobody else knows of it.
+func (w *worker) post(r result) {
+	w.mailMu.Lock()
+	ended := w.ended
+	if !ended {
+		w.mail.results = append(w.mail.results, r)
+	}
+	w.mailMu.Unlock()
+	if ended && r.session != nil {
+		w.closeLater(r.session)
+	}
+	w.poke()
+}
 
 // due is called by the scheduler; a task that is already waiting is not queued twice, so a slow device skips cycles
 // instead of falling behind.
@@ -132,6 +146,10 @@ func (w *worker) deliver(change func(*mail)) {
 	w.mailMu.Lock()
 	change(&w.mail)
 	w.mailMu.Unlock()
+	w.poke()
+}
+
+func (w *worker) poke() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -442,6 +460,15 @@ func (w *worker) shutdown() {
 		case <-closed:
 		case <-timer.C:
 			w.log.Warn("the driver did not close its session; it is left behind")
+		}
+	}
+	w.mailMu.Lock()
+	w.ended = true
+	left := w.mail.results
+	w.mailMu.Unlock()
+	for _, r := range left {
+		if r.session != nil {
+			w.closeLater(r.session)
 		}
 	}
 	w.commit(context.Background())

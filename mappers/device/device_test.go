@@ -42,7 +42,7 @@ func TestParseAndConvert(t *testing.T) {
 		typ  Type
 		want string // "" means refused
 	}{
-		{"42", TypeInt, "42"}, {" -7 ", TypeInt, "-7"}, {"0x10", TypeInt, "16"}, {"20.0", TypeInt, "20"}, {"20.5", TypeInt, ""}, {"hot", TypeInt, ""},
+		{"42", TypeInt, "42"}, {" -7 ", TypeInt, "-7"}, {"0x10", TypeInt, "16"}, {"20.0", TypeInt, "20"}, {"20.5", TypeInt, ""}, {"hot", TypeInt, ""}, {"010", TypeInt, "10"}, {"-010", TypeInt, "-10"}, {"08", TypeInt, "8"},
 		{"18446744073709551615", TypeInt, "18446744073709551615"}, {"", TypeInt, ""},
 		{"21.5", TypeFloat, "21.5"}, {"1e400", TypeDouble, ""}, {"NaN", TypeDouble, ""}, {"1e300", TypeFloat, ""},
 		{"true", TypeBoolean, "true"}, {"0", TypeBoolean, "false"}, {"maybe", TypeBoolean, ""},

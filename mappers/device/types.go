@@ -74,11 +74,13 @@ func Parse(text string, t Type) (Value, error) {
 }
 
 func parseInt(text string) (Value, error) {
-	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
-		return Int(n), nil
-	}
-	if n, err := strconv.ParseUint(text, 0, 64); err == nil {
-		return Uint(n), nil
+	for _, base := range []int{10, 0} { // "010" is ten, as a technician means it, and not octal; "0x1F" is hexadecimal
+		if n, err := strconv.ParseInt(text, base, 64); err == nil {
+			return Int(n), nil
+		}
+		if n, err := strconv.ParseUint(text, base, 64); err == nil {
+			return Uint(n), nil
+		}
 	}
 	// "20.0" is an integer that some tool wrote as a float; "20.5" is a mistake.
 	if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {

@@ -165,13 +165,13 @@ func encodeFloat(f format, s scale, v device.Value) ([]byte, error) {
 	if !s.one() {
 		x = s.remove(x)
 	}
-	if f == formatFloat64 {
+	switch {
+	case f == formatFloat64 && !math.IsInf(x, 0):
 		return binary.BigEndian.AppendUint64(nil, math.Float64bits(x)), nil
+	case f == formatFloat32 && !math.IsInf(float64(float32(x)), 0):
+		return binary.BigEndian.AppendUint32(nil, math.Float32bits(float32(x))), nil
 	}
-	if n := float32(x); !math.IsInf(float64(n), 0) {
-		return binary.BigEndian.AppendUint32(nil, math.Float32bits(n)), nil
-	}
-	return nil, fmt.Errorf("%s does not fit float32", v.Text())
+	return nil, fmt.Errorf("%s does not fit %s", v.Text(), f)
 }
 
 // ranges of the integer formats.

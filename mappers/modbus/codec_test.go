@@ -74,6 +74,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		"int64 too large":    {formatInt64, 1, device.Uint(1 << 63), "does not fit int64"},
 		"scaled":             {formatInt16, 0.1, device.Float(4000), "does not fit int16 at scale 0.1 (-3276.8 to 3276.7)"},
 		"float32 too large":  {formatFloat32, 1, device.Float(1e300), "does not fit float32"},
+		"float64 too large":  {formatFloat64, 0.1, device.Float(1e308), "does not fit float64"},
 		"text":               {formatInt16, 1, device.String("x"), "is not a number"},
 		"NaN into an int":    {formatInt16, 1, device.Float(math.NaN()), "does not fit"},
 		"number into a bool": {formatBool, 1, device.Int(5), "not true or false"},
