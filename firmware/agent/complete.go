@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,10 @@ type completeness struct {
 func newCompleteness(ctx context.Context, s *store.Store, inSync func() bool, log *slog.Logger) *completeness {
 	c := &completeness{store: s, inSync: inSync, log: log}
 	_, marked, err := s.Get(store.SpaceMeta, completeKey)
-	damaged := !s.Recovery().Clean()
+	found := s.Recovery()
+	// A log that was truncated looks as if its last write had been cut off, so that counts here, too: it costs nothing, since
+	// after a power cut nothing runs that could be unwanted.
+	damaged := slices.ContainsFunc(found.Findings, func(f store.Finding) bool { return f.What != store.KeyRepaired })
 	if marked && damaged {
 		var b store.Batch
 		b.Delete(store.SpaceMeta, completeKey)
@@ -34,7 +38,7 @@ func newCompleteness(ctx context.Context, s *store.Store, inSync func() bool, lo
 		}
 	}
 	c.whole.Store(marked && err == nil && !damaged)
-	if damaged {
+	if !found.Clean() {
 		log.Warn("the store was damaged: what it lost comes again from the relay; until then no running pod is stopped for being unknown")
 	}
 	return c

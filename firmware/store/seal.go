@@ -151,7 +151,7 @@ func openKeyFile(path string) (sealer Sealer, notes []string, err error) {
 			notes = append(notes, fmt.Sprintf("sealing key %s was damaged; set aside as %s", p, filepath.Base(aside)))
 		}
 		if fresh := keys[0] == nil && keys[1] == nil && len(there) == 0; !fresh {
-			notes = append(notes, p+" was made anew")
+			notes = append(notes, "sealing key "+p+" was missing or damaged; written anew from its other copy")
 		}
 		if err := writeKeyFile(p, good); err != nil {
 			return nil, nil, err
