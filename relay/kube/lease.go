@@ -29,8 +29,8 @@ const (
 
 // leaseState is what is needed to renew a lease with one request.
 type leaseState struct {
-	rv    string
-	owned bool // it has its owner reference to the Node
+	rv    string // empty: the Lease was deleted with its Node, and is claimed again if somebody makes that anew
+	owned bool   // it has its owner reference to the Node
 }
 
 // SessionStarted claims the node's Lease for a session. It fails with ErrNewerSession if the Lease records a newer one;
@@ -259,6 +259,12 @@ func (s *Sink) renew(ctx context.Context, r renewal) time.Duration {
 		return 0
 	}
 	// Only this worker uses sess.lease: the queue never hands out one renewal twice at a time.
+	if sess.lease.rv == "" { // deleted with its Node
+		if s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) == nil {
+			return s.renewDelay()
+		}
+		return s.reclaim(ctx, r, sess, true)
+	}
 	full := !sess.lease.owned && s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) != nil
 	lease, err := s.patchLease(ctx, r.node, r.epoch, sess.lease.rv, full)
 	if err == nil {
@@ -279,7 +285,8 @@ func (s *Sink) renew(ctx context.Context, r renewal) time.Duration {
 func (s *Sink) reclaim(ctx context.Context, r renewal, sess *session, gone bool) time.Duration {
 	if gone && s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) == nil && s.sawNode(sess) {
 		s.log.Warn("the Node was deleted; its session goes on, and the node registers again with its next session", slog.String("node", r.node))
-		return 0
+		sess.lease = leaseState{}
+		return s.renewDelay()
 	}
 	if err := s.ours(ctx, r.node, r.epoch); err != nil {
 		if errors.Is(err, errFenced) {

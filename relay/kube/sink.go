@@ -30,6 +30,7 @@ type SinkOptions struct {
 	LeaseInterval  time.Duration // time between renewals; default 10 s
 	MaxReports     int           // keys that one session may report on; default 4096
 	MaxReportSize  int           // bytes of one report; default 1 MiB
+	MaxReportBytes int           // bytes of the reports that are kept of one session; default 32 MiB
 
 	// Fenced is called, from a goroutine of the sink, when a session turns out to be no longer its node's own. Its writes
 	// have stopped; the hub should close it. May be nil.
@@ -50,6 +51,7 @@ func (o *SinkOptions) setDefaults() {
 	def(&o.Writers, 16)
 	def(&o.MaxReports, 4096)
 	def(&o.MaxReportSize, 1<<20)
+	def(&o.MaxReportBytes, 32<<20)
 	defDuration(&o.DeviceInterval, 100*time.Millisecond)
 	defDuration(&o.LeaseDuration, 40*time.Second)
 	defDuration(&o.LeaseInterval, 10*time.Second)
@@ -96,8 +98,16 @@ type session struct {
 	fenced  bool // another session owns the node: nothing is written any more
 	hasNode bool // the Node object has been seen or made in this session: if it is gone, somebody deleted it
 	reports map[wire.Key]*report
+	bytes   int // of the reports' bodies
 	lease   leaseState
 	quota
+}
+
+func (s *session) forget(key wire.Key) {
+	if r := s.reports[key]; r != nil {
+		s.bytes -= len(r.body)
+		delete(s.reports, key)
+	}
 }
 
 // report is the newest status document of one key.
@@ -216,8 +226,12 @@ func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why s
 			return fmt.Sprintf("the session already reports on %d objects, the limit", s.opts.MaxReports)
 		}
 		r = &report{}
-		sess.reports[key] = r
 	}
+	bytes := sess.bytes - len(r.body) + len(body)
+	if bytes > s.opts.MaxReportBytes {
+		return fmt.Sprintf("with it, the session's reports would have %d bytes, the limit is %d", bytes, s.opts.MaxReportBytes)
+	}
+	sess.bytes, sess.reports[key] = bytes, r
 	r.body = body
 	r.serial++
 	r.pending = true
@@ -266,7 +280,7 @@ func (s *Sink) changed(key wire.Key, node string) {
 		return
 	}
 	if gone && key.Kind() == wire.KindPod { // never comes back: another pod of that name has another UID
-		delete(sess.reports, key)
+		sess.forget(key)
 		return
 	}
 	if r := sess.reports[key]; r != nil {
@@ -373,7 +387,7 @@ func (s *Sink) finish(w *work, result outcome) {
 	r.settled = w.settled
 	switch {
 	case result == dropReport, result == awaitObject && !r.missing.IsZero() && time.Since(r.missing) >= objectPatience:
-		delete(sess.reports, w.key)
+		sess.forget(w.key)
 	case result == awaitObject:
 		if r.missing.IsZero() {
 			r.missing = time.Now()
@@ -391,7 +405,7 @@ func (s *Sink) finish(w *work, result outcome) {
 func (s *Sink) sweepLocked(node string, sess *session) {
 	for key, r := range sess.reports {
 		if !r.pending {
-			delete(sess.reports, key)
+			sess.forget(key)
 		}
 	}
 	if len(sess.reports) == 0 && s.sessions[node] == sess {

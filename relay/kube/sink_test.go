@@ -1,10 +1,7 @@
 package kube
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/skerry/skerry/firmware/wire"
-	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
 const (
@@ -244,93 +240,6 @@ func TestConflictIsReadAgainAndResolved(t *testing.T) {
 	})
 }
 
-// TestFencedSessionStopsWriting: another relay has claimed the node; the first conflict tells.
-func TestFencedSessionStopsWriting(t *testing.T) {
-	withBench(t, func(b *bench) {
-		b.api.put(t, wire.KindPod, podOnGW1)
-		synctest.Wait()
-		b.start("gw-1", 7)
-		other := NewSink(SinkOptions{Index: NewIndex(b.index.opts), Client: b.api, Relay: "relay-b", Log: b.sink.log})
-		if err := other.SessionStarted(b.t.Context(), "gw-1", 9); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { other.queue.ShutDown(); other.renewals.ShutDown() }()
-		stale := *b.index.get(podKey)
-		stale.rv = "1"
-		b.index.mu.Lock()
-		b.index.kinds[wire.KindPod].records[podKey] = &stale
-		b.index.mu.Unlock()
-		b.report("gw-1", 7, podKey, runningPod)
-		if field(b.api.get(podsGVR, "default/web"), "status", "phase") != nil {
-			t.Error("a fenced session wrote")
-		}
-		if !slices.Equal(b.gone, []uint64{7}) {
-			t.Errorf("fenced: %v, want epoch 7", b.gone)
-		}
-		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 8); !errors.Is(err, ErrNewerSession) {
-			t.Errorf("an older epoch could claim the node: %v", err)
-		}
-		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 10); err != nil {
-			t.Errorf("a newer epoch could not: %v", err)
-		}
-	})
-}
-
-// TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack: an agent that reconnects while the API server is slow has two claims
-// under way. The older one may be served last, and must not fence the session that lives.
-func TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack(t *testing.T) {
-	withBench(t, func(b *bench) {
-		b.start("gw-1", 9)
-		if _, _, err := b.sink.claim(b.t.Context(), "gw-1", 8); !errors.Is(err, ErrNewerSession) {
-			t.Errorf("the older claim ended with %v", err)
-		}
-		if epoch := field(b.api.get(leasesGVR, leaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "9" {
-			t.Errorf("the Lease records epoch %v", epoch)
-		}
-		b.sink.SessionEnded("gw-1", 9)
-		b.sink.starting["gw-1"] = 11 // it has not reached the API yet
-		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 10); !errors.Is(err, ErrNewerSession) {
-			t.Errorf("claimed for an older epoch while a newer one starts: %v", err)
-		}
-		delete(b.sink.starting, "gw-1")
-		b.start("gw-1", 12)
-		if len(b.sink.starting) != 0 {
-			t.Errorf("left over: %v", b.sink.starting)
-		}
-	})
-}
-
-func TestLeaseIsRenewedWhileTheSessionLives(t *testing.T) {
-	withBench(t, func(b *bench) {
-		lease := func() map[string]any { return b.api.get(leasesGVR, leaseNamespace+"/gw-1") }
-		b.start("gw-1", 7)
-		b.report("gw-1", 7, nodeKey, readyNode)
-		if field(lease(), "spec", "holderIdentity") != "gw-1" || field(lease(), "spec", "leaseDurationSeconds") != int64(40) ||
-			field(lease(), "metadata", "annotations", epochAnnotation) != "7" || field(lease(), "metadata", "annotations", relayAnnotation) != "relay-a" {
-			t.Errorf("lease is %v", lease())
-		}
-		first := field(lease(), "spec", "renewTime")
-		time.Sleep(11 * time.Second)
-		synctest.Wait()
-		second := field(lease(), "spec", "renewTime")
-		if second == first {
-			t.Error("not renewed after 11 s")
-		}
-		if owner := field(lease(), "metadata", "ownerReferences", 0, "uid"); owner != field(b.api.get(nodesGVR, "/gw-1"), "metadata", "uid") {
-			t.Errorf("owner of the lease is %v", owner)
-		}
-		b.sink.SessionEnded("gw-1", 7)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if field(lease(), "spec", "renewTime") != second {
-			t.Error("renewed after the session had ended")
-		}
-		if s := b.sink.Sessions(); len(s) != 0 {
-			t.Errorf("sessions left: %v", s)
-		}
-	})
-}
-
 func TestDeviceValues(t *testing.T) {
 	withBench(t, func(b *bench) {
 		b.api.put(t, wire.KindDevice, `{"metadata":{"name":"pump","namespace":"default","generation":3},"spec":{"nodeName":"gw-1"},"status":{"reportToCloud":true}}`)
@@ -427,108 +336,4 @@ func TestRefusedByTheAPIIsNotRepeated(t *testing.T) {
 			t.Errorf("%d failures counted, want 3", n)
 		}
 	})
-}
-
-func event(t *testing.T, seq uint64, ref string) wire.OutboxItem {
-	t.Helper()
-	body, err := canon.FromJSON([]byte(`{"ref":` + ref + `,"type":"Warning","reason":"Failed","message":"it broke","time":"2026-01-01T00:00:00.5Z","count":3,"component":"pods"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return wire.OutboxItem{Epoch: 18, Seq: seq, Kind: wire.KindOfEvent, Body: body}
-}
-
-func TestEvents(t *testing.T) {
-	withBench(t, func(b *bench) {
-		b.api.put(t, wire.KindPod, podOnGW1)
-		synctest.Wait()
-		items := []wire.OutboxItem{
-			event(t, 1, `{"kind":"Pod","namespace":"default","name":"web","uid":"p1","fieldPath":"spec.containers{web}"}`),
-			event(t, 2, `{"kind":"Node","name":"gw-1"}`),
-			event(t, 3, `{"kind":"Pod","namespace":"default","name":"old","uid":"p0"}`),
-			event(t, 4, `{"kind":"Node","name":"gw-2"}`),
-			event(t, 5, `{"kind":"Secret","namespace":"default","name":"x"}`),
-			{Epoch: 18, Seq: 6, Kind: wire.KindOfEvent, Body: []byte{0xc1}},
-			{Epoch: 18, Seq: 7, Kind: "telemetry"},
-		}
-		for range 2 { // at least once means twice
-			if err := b.sink.Outbox(b.t.Context(), "gw-1", items); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if n := len(b.api.objects[eventsGVR]); n != 3 {
-			t.Errorf("%d events are stored, want 3", n)
-		}
-		first := b.api.get(eventsGVR, "default/gw-1.12.1")
-		if field(first, "involvedObject", "name") != "web" || field(first, "count") != int64(3) || field(first, "message") != "it broke" ||
-			field(first, "involvedObject", "fieldPath") != "spec.containers{web}" || field(first, "source", "host") != "gw-1" {
-			t.Errorf("event is %v", first)
-		}
-		old := b.api.get(eventsGVR, "default/gw-1.12.3")
-		if field(old, "involvedObject", "kind") != "Node" || !strings.Contains(field(old, "message").(string), "Pod default/old") {
-			t.Errorf("event about a pod that is gone is %v", old)
-		}
-		if n := b.counter(`skerry_relay_events_total{result="duplicate"}`); n != 3 {
-			t.Errorf("%d duplicates", n)
-		}
-		if err := b.sink.Outbox(b.t.Context(), "gw-2", items[:1]); err != nil || len(b.api.objects[eventsGVR]) != 3 {
-			t.Errorf("gw-2 stored an event about gw-1's pod (%v)", err)
-		}
-		b.api.failWith(func(string, string, string) error { return context.DeadlineExceeded })
-		if err := b.sink.Outbox(b.t.Context(), "gw-1", items[:1]); err == nil {
-			t.Error("an event that could not be stored may be forgotten")
-		}
-	})
-}
-
-// TestOneNodeDoesNotFillAPIAndLog: a gateway that is taken over can harm only itself.
-func TestOneNodeDoesNotFillAPIAndLog(t *testing.T) {
-	withBench(t, func(b *bench) {
-		var log strings.Builder
-		b.sink.log = slog.New(slog.NewTextHandler(&log, nil))
-		b.start("gw-1", 7)
-		b.start("gw-2", 8)
-		flood := make([]wire.OutboxItem, 2*eventBurst)
-		for i := range flood {
-			flood[i] = event(t, uint64(i), `{"kind":"Node","name":"gw-1"}`)
-		}
-		begin := time.Now()
-		if err := b.sink.Outbox(b.t.Context(), "gw-1", flood); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(begin); took < 9*time.Second || took > 11*time.Second {
-			t.Errorf("%d events were taken in %v", len(flood), took)
-		}
-		begin = time.Now()
-		if err := b.sink.Outbox(b.t.Context(), "gw-2", flood[:1]); err != nil || time.Since(begin) > 0 {
-			t.Errorf("another node waited %v for it, %v", time.Since(begin), err)
-		}
-		ctx, cancel := context.WithCancel(b.t.Context())
-		cancel()
-		if err := b.sink.Outbox(ctx, "gw-1", flood); err == nil {
-			t.Error("what was not stored when the session ended may be forgotten")
-		}
-
-		log.Reset()
-		for range 1000 {
-			b.report("gw-1", 7, "nodes//gw-2", readyNode)
-		}
-		if n := strings.Count(log.String(), "\n"); n != complaintBurst {
-			t.Errorf("1000 refused reports are %d lines", n)
-		}
-		b.report("gw-2", 8, "nodes//gw-1", readyNode)
-		time.Sleep(complaintEvery)
-		b.report("gw-1", 7, "nodes//gw-2", readyNode)
-		if s := log.String(); strings.Count(s, "\n") != complaintBurst+2 || !strings.Contains(s, "unsaidBefore=990") {
-			t.Errorf("the last lines are %s", s[max(0, len(s)-400):])
-		}
-	})
-}
-
-func TestEventNameFits(t *testing.T) {
-	long := strings.Repeat("a", 230) + ".b"
-	name := eventName(long, wire.OutboxItem{Epoch: 1<<64 - 1, Seq: 1 << 40})
-	if len(name) > 253 || strings.Contains(name, "..") {
-		t.Errorf("%d characters: %s", len(name), name)
-	}
 }
