@@ -110,7 +110,7 @@ func (s *Store) replaySegment(g *segment, isLast bool, ck checked, res *replayed
 		if g.hdr.keyID != s.opt.Sealer.KeyID() {
 			aside, err := setAside(s.opt.fs, g.path)
 			if err == nil {
-				s.note(Finding{OtherKey, g.path, "the segment was sealed with another key; set aside as " + filepath.Base(aside)})
+				s.note(Finding{OtherKey, g.path, "the segment was sealed with another key (seal.key was lost or replaced); set aside as " + filepath.Base(aside) + ", what it held comes again from the relay"})
 			}
 			return nil, err
 		}
