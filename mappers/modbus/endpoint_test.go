@@ -352,3 +352,30 @@ func TestEndpointsGoAwayWithTheirLastSession(t *testing.T) {
 		t.Errorf("Open with an ended context: %v", err)
 	}
 }
+
+// TestTooSlowForAllIsNotOffline: a device that answers, and needs longer for all its registers than one reading may take, keeps the
+// values that came.
+func TestTooSlowForAllIsNotOffline(t *testing.T) {
+	srv := modbustest.Start(t)
+	srv.SetDelay(40 * time.Millisecond)
+	srv.Misbehave(modbustest.Late)
+	var cfgs []device.PointConfig
+	for i := range 20 {
+		srv.Unit(1).SetHolding(uint16(10*i), uint16(i))
+		cfgs = append(cfgs, holding(10*i))
+	}
+	s := mustOpen(t, New(), configFor(srv, 1))
+	points := mustCompile(t, cfgs...)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	values := make([]device.Value, len(points))
+	if err := s.Read(ctx, points, values); err != nil {
+		t.Fatal(err)
+	}
+	if v := values[0]; v.Quality != device.Good || v.Text() != "0" {
+		t.Errorf("first: %+v", v)
+	}
+	if v := values[19]; v.Quality != device.Bad || !strings.Contains(v.Reason, "raise maxGap") {
+		t.Errorf("last: %+v", v)
+	}
+}

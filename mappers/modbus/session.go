@@ -65,17 +65,32 @@ func (s *session) Read(ctx context.Context, points []device.Point, values []devi
 		if err == nil {
 			continue
 		}
-		// The device as a whole does not answer: asking for the rest would only cost its neighbours time.
-		for _, rest := range blocks[n:] {
-			for _, i := range rest.members {
-				if values[i].Kind() == device.KindNone {
-					values[i] = device.BadValue(err.Error(), time.Now())
-				}
-			}
+		if n > 0 && errors.Is(err, context.DeadlineExceeded) {
+			// It answers, and the time for one reading was too short for all of it.
+			spoil(blocks[n:], values, tooSlow)
+			return nil
 		}
+		// The device as a whole does not answer: asking for the rest would only cost its neighbours time.
+		spoil(blocks[n:], values, err.Error())
 		return err
 	}
 	return nil
+}
+
+// tooSlow is the reason of values that were not read in time.
+const tooSlow = "the device is too slow to read all its properties within one reading, and this one's turn did not come: raise maxGap, so that " +
+	"fewer requests do, or read less"
+
+// spoil marks what was not read of the blocks.
+func spoil(blocks []block, values []device.Value, why string) {
+	now := time.Now()
+	for _, b := range blocks {
+		for _, i := range b.members {
+			if values[i].Kind() == device.KindNone {
+				values[i] = device.BadValue(why, now)
+			}
+		}
+	}
 }
 
 func (s *session) plan(spans []span) []block {
