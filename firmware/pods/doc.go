@@ -26,7 +26,7 @@
 //
 // # Concurrency
 //
-// A Manager is run once. Status may be called by any goroutine. Interfaces in Options are called by many goroutines at once.
+// A Manager is run by one goroutine at a time. Status may be called by any goroutine. Interfaces in Options are called by many goroutines at once.
 // Nothing outlives Run.
 //
 // # Testing

@@ -58,10 +58,17 @@ func New(o Options) (*Manager, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	return &Manager{
-		o: o, fields: newFieldTable(), poked: make(chan struct{}, 1), nodePoked: make(chan struct{}, 1), workers: map[string]*worker{}, ports: map[hostPort]*worker{}, adopted: map[string]bool{},
-		rt: runtimeState{name: "containerd", err: fmt.Errorf("the container runtime at %s has not answered yet", o.Socket)},
-	}, nil
+	m := &Manager{o: o, fields: newFieldTable(), poked: make(chan struct{}, 1), nodePoked: make(chan struct{}, 1)}
+	m.reset()
+	return m, nil
+}
+
+// reset forgets what an earlier run knew. Its workers have ended.
+func (m *Manager) reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.workers, m.ports, m.adopted = map[string]*worker{}, map[hostPort]*worker{}, map[string]bool{}
+	m.rt = runtimeState{name: "containerd", err: fmt.Errorf("the container runtime at %s has not answered yet", m.o.Socket)}
 }
 
 // Status returns how the manager is doing. It may be called by any goroutine.
@@ -76,13 +83,14 @@ func (m *Manager) Status() Status {
 }
 
 // Run runs the pods until ctx ends, then waits for all workers. Containers keep running. The error is ctx's, or that Dir cannot be
-// made.
+// made. It may be called again after it returned, as its supervisor does after a panic, but not twice at a time.
 func (m *Manager) Run(ctx context.Context) error {
 	for _, dir := range []string{m.o.Dir, m.o.LogDir} {
 		if err := os.MkdirAll(dir, folderMode); err != nil {
 			return fmt.Errorf("pods: make folder: %w", err)
 		}
 	}
+	m.reset()
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.wg.Wait()
 	defer cancel()

@@ -101,3 +101,23 @@ func TestStopDuringExecProbe(t *testing.T) {
 		}
 	})
 }
+
+// TestRunAgain: the agent runs its parts again after a panic. The same manager must then look after its pods again.
+func TestRunAgain(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.programs["c"] = func(attempt uint32) run {
+			if attempt == 0 {
+				return run{lasts: time.Minute, code: 1}
+			}
+			return run{}
+		}
+		w.apply(simplePod)
+		w.settle(time.Second)
+		w.stop()
+		w.run()
+		w.settle(2 * time.Minute)
+		if c := w.status().ContainerStatuses[0]; c.RestartCount != 1 || c.State.Running == nil {
+			t.Errorf("nobody looks after the pod: %+v", c)
+		}
+	})
+}

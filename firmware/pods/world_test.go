@@ -189,6 +189,12 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.m = m
+	w.run()
+}
+
+// run runs the manager that there is.
+func (w *world) run() {
+	m := w.m
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
