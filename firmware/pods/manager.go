@@ -130,9 +130,11 @@ func (m *Manager) await(ctx context.Context, next time.Duration, pods, refs Watc
 		case <-ctx.Done():
 			return
 		case <-pods.C():
+			pods.Take() // what changed does not matter: all of the view is looked at
 			m.reconcile(ctx)
 			soon()
 		case <-refs.C():
+			refs.Take()
 			m.referencesChanged()
 			soon()
 		case <-m.poked:

@@ -68,6 +68,7 @@ type Desired interface {
 // Watch tells that desired objects changed. *store.Watch implements it.
 type Watch interface {
 	C() <-chan struct{} // coalesced
+	Take() []wire.Key   // empties the set of keys that changed
 	Close()
 }
 

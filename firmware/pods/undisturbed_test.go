@@ -121,3 +121,18 @@ func TestRunAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestWatchesAreEmptied: a watch keeps the keys that changed until somebody takes them.
+func TestWatchesAreEmptied(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.settle(time.Second)
+		w.apply(simplePod)
+		w.put("configmaps/default/c", `{"data":{"a":"1"}}`)
+		w.settle(time.Second)
+		for _, watch := range w.desired.watches {
+			if watch.taken.Load() == 0 {
+				t.Errorf("the watch of %v is never emptied", watch.kinds)
+			}
+		}
+	})
+}

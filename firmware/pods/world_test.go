@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,9 +28,11 @@ type fakeDesired struct {
 type fakeWatch struct {
 	kinds []wire.Kind
 	c     chan struct{}
+	taken atomic.Int64
 }
 
 func (w *fakeWatch) C() <-chan struct{} { return w.c }
+func (w *fakeWatch) Take() []wire.Key   { w.taken.Add(1); return nil }
 func (w *fakeWatch) Close()             {}
 
 func (d *fakeDesired) Get(key wire.Key) (wire.Object, bool) {

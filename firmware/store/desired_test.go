@@ -189,6 +189,15 @@ func TestWatchCoalescesAndFilters(t *testing.T) {
 	if !slices.Equal(keys, []wire.Key{devKey, podKey}) {
 		t.Errorf("changed: %v", keys)
 	}
+	apply(t, d, wire.Commit{ID: 5, Put: []wire.Object{object(podKey, "u1", "other", 1)}})
+	<-w.C() // and the key is not taken yet
+	apply(t, d, wire.Commit{ID: 6, Put: []wire.Object{object(cfgKey, "u2", "other", 1)}})
+	select {
+	case <-w.C():
+		t.Error("woken by a kind that is not watched")
+	default:
+	}
+	w.Take()
 	if len(w.Take()) != 0 {
 		t.Error("Take returned the same keys again")
 	}

@@ -46,12 +46,14 @@ func (w *Watch) Close() {
 func (w *Watch) add(keys []wire.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	news := false
 	for _, k := range keys {
 		if len(w.kinds) == 0 || w.kinds[k.Kind()] {
 			w.keys[k] = true
+			news = true
 		}
 	}
-	if len(w.keys) > 0 {
+	if news {
 		select {
 		case w.c <- struct{}{}:
 		default:

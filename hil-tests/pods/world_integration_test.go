@@ -44,6 +44,7 @@ type watch struct {
 }
 
 func (w *watch) C() <-chan struct{} { return w.c }
+func (w *watch) Take() []wire.Key   { return nil }
 func (w *watch) Close()             {}
 
 func newWorld(t *testing.T) *world {
