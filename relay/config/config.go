@@ -29,6 +29,7 @@ type Config struct {
 	Listen         string   `yaml:"listen"`         // HOST:PORT for agents
 	Advertise      []string `yaml:"advertise"`      // names and IP addresses in the serving certificate
 	MetricsAddress string   `yaml:"metricsAddress"` // HOST:PORT of /metrics, /healthz, /readyz, /statusz
+	Pprof          bool     `yaml:"pprof"`          // serve /debug/pprof/ there, too
 	Log            Log      `yaml:"log"`
 	API            API      `yaml:"api"`
 	Devices        Devices  `yaml:"devices"`
@@ -98,6 +99,7 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 		return nil
 	})
 	fs.StringVar(&given.MetricsAddress, "metrics-address", "", "`HOST:PORT` of /metrics, /healthz, /readyz, /statusz (default 127.0.0.1:7480)")
+	fs.BoolVar(&given.Pprof, "pprof", false, "serve /debug/pprof/ on the metrics address, for finding out where memory and time go")
 	fs.StringVar(&given.Log.Level, "log-level", "", "debug, info, warn or error (default info)")
 	fs.StringVar(&given.Log.Format, "log-format", "", "text or json (default text)")
 	if err := fs.Parse(args); err != nil {
@@ -127,6 +129,8 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 			c.Advertise = lists
 		case "metrics-address":
 			c.MetricsAddress = given.MetricsAddress
+		case "pprof":
+			c.Pprof = given.Pprof
 		case "log-level":
 			c.Log.Level = given.Log.Level
 		case "log-format":

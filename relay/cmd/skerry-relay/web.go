@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,11 @@ func (r *relay) serveWeb(ctx context.Context, l net.Listener) error {
 			r.log.Debug("status was not read to its end", slog.Any("error", err))
 		}
 	})
+	if r.cfg.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // heap, goroutine, mutex, block, allocs
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stopped()
