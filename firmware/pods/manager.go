@@ -85,8 +85,8 @@ func (m *Manager) Status() Status {
 // Run runs the pods until ctx ends, then waits for all workers. Containers keep running. The error is ctx's, or that Dir cannot be
 // made. It may be called again after it returned, as its supervisor does after a panic, but not twice at a time.
 func (m *Manager) Run(ctx context.Context) error {
-	for _, dir := range []string{m.o.Dir, m.o.LogDir} {
-		if err := os.MkdirAll(dir, folderMode); err != nil {
+	for dir, mode := range map[string]os.FileMode{m.o.Dir: 0o750, m.o.LogDir: folderMode} { // volumes are not for other users of the gateway
+		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("pods: make folder: %w", err)
 		}
 	}

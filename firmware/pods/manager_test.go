@@ -31,6 +31,9 @@ func TestPodRuns(t *testing.T) {
 		if !strings.HasPrefix(c.ContainerID, "fake://ctr") || !c.Ready || !*c.Started || c.RestartCount != 0 || c.State.Running == nil || c.Image != "app:1" {
 			t.Errorf("container %+v", c)
 		}
+		if info, err := os.Stat(w.o.Dir); err != nil || info.Mode().Perm()&0o007 != 0 {
+			t.Errorf("others may look into the pods' folders: %v %v", info, err)
+		}
 		before := w.count(podKey)
 		w.settle(time.Minute)
 		if w.count(podKey) != before {
