@@ -125,7 +125,10 @@ func (a *Agent) build(ctx context.Context) error {
 		Log:       a.log.With("part", "link"),
 		Heartbeat: cfg.Relay.Heartbeat, MaxBackoff: cfg.Relay.MaxBackoff,
 	})
-	a.whole = newCompleteness(ctx, a.store, func() bool { return a.link.Status().InSync }, a.log)
+	a.whole = newCompleteness(ctx, a.store, func() (uint64, bool) {
+		st := a.link.Status()
+		return st.Sessions, st.InSync
+	}, a.log)
 	a.runtime = cri.New(cri.Options{Socket: cfg.Runtime.Endpoint})
 	var err error
 	if cfg.Pods.Enabled {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func TestCompleteness(t *testing.T) {
 			t.Fatal(err)
 		}
 		inSync.Store(synced)
-		c := newCompleteness(t.Context(), s, inSync.Load, slog.New(slog.DiscardHandler))
+		c := newCompleteness(t.Context(), s, func() (uint64, bool) { return 1, inSync.Load() }, slog.New(slog.DiscardHandler))
 		atStart = c.Complete()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -106,4 +107,60 @@ func flip(t *testing.T, folder string) {
 			}
 		}
 	}
+}
+
+// TestCompletenessLostWhileRunning: a record that no longer opens counts until a session that began afterwards is in sync; the one
+// that was open cannot know of the loss.
+func TestCompletenessLostWhileRunning(t *testing.T) {
+	dir := t.TempDir()
+	sealer, err := store.OpenKeyFile(filepath.Join(dir, "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), store.Options{Dir: filepath.Join(dir, "store"), Sealer: sealer, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost atomic.Bool
+	var sessions atomic.Uint64
+	sessions.Store(1)
+	c := newCompleteness(t.Context(), s, func() (uint64, bool) { return sessions.Load(), true }, slog.New(slog.DiscardHandler))
+	c.found = func() store.Recovery {
+		if lost.Load() {
+			return store.Recovery{Findings: []store.Finding{{What: store.RecordDropped, Where: "pods/x"}}}
+		}
+		return store.Recovery{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.run(ctx) }()
+	defer func() {
+		cancel()
+		if err := errors.Join(<-done, s.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	becomes := func(want bool, what string) {
+		t.Helper()
+		for begin := time.Now(); c.Complete() != want; time.Sleep(5 * time.Millisecond) {
+			if time.Since(begin) > 10*time.Second {
+				t.Fatalf("%s: whole stays %v", what, !want)
+			}
+		}
+	}
+	becomes(true, "in sync")
+	lost.Store(true)
+	if c.Complete() {
+		t.Error("whole although a record was just lost")
+	}
+	for begin := time.Now(); c.seen.Load() != 1; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("the loss was not taken into account")
+		}
+	}
+	if c.Complete() {
+		t.Error("the session in which the record was lost counts as having brought it again")
+	}
+	sessions.Store(2)
+	becomes(true, "a new session")
 }
