@@ -19,7 +19,7 @@ const completeKey = "agent/complete"
 // and the next start finds no damage any more.
 type completeness struct {
 	store   *store.Store
-	found   func() store.Recovery // store's; a test gives its own
+	found   func() store.Recovery               // store's; a test gives its own
 	session func() (number uint64, inSync bool) // number counts the sessions since the start
 	log     *slog.Logger
 	whole   atomic.Bool
