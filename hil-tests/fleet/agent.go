@@ -80,6 +80,24 @@ func (a *Agent) ReportValue() {
 	}
 }
 
+// Documents returns the size of the newest status documents that the agent reports, with their keys, in bytes. A reconnect
+// offers all of them again.
+func (a *Agent) Documents() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fleet.opts.Mute {
+		return 0
+	}
+	size := len(a.fleet.nodeBody) + len(wire.NewKey(wire.KindNode, "", a.Name, ""))
+	for _, d := range a.devices {
+		size += len(deviceReport(a.values.Load())) + len(d)
+	}
+	for p, ended := range a.pods {
+		size += len(podReport(ended)) + len(p)
+	}
+	return size
+}
+
 // Event appends an event about the node to the outbox.
 func (a *Agent) Event(reason, message string) {
 	a.mu.Lock()

@@ -201,40 +201,48 @@ func (s *socket) Close() (err error) {
 	return err
 }
 
-// stage tells the bytes of a TLS 1.3 handshake (RFC 8446) from those after it, as seen from the client's socket. crypto/tls
-// writes ClientHello, and then everything up to Finished in one write; a HelloRetryRequest, which would add one, does not
-// occur between two of its kind. The server answers with one ticket in a record of its own before anything else.
+// stage tells the bytes of a TLS 1.3 handshake (RFC 8446) between two of crypto/tls from those after it, as seen from the
+// client's socket. The client writes ClientHello, and then everything up to Finished in one write; a HelloRetryRequest does not
+// occur. The server sends each message in a record of its own: ServerHello, ChangeCipherSpec, EncryptedExtensions,
+// CertificateRequest, Certificate, CertificateVerify, Finished and one ticket; in a resumed session those about certificates
+// are missing, and the ticket may be read before the client has written Finished.
 type stage struct {
-	mu     sync.Mutex
-	writes int
-	header []byte // of the record that is being read, up to 5 bytes
-	left   int    // bytes of it still to come
-	after  int    // records read after Finished
+	mu      sync.Mutex
+	writes  int
+	header  []byte // of the record that is being read, up to 5 bytes
+	left    int    // bytes of it still to come
+	records int    // begun
+	all     int    // records of the handshake, ticket included; 0 until it is known
 }
 
-// handshakeWrites is how many writes a client's handshake takes.
-const handshakeWrites = 2
+const (
+	handshakeWrites = 2
+	recordsFull     = 8
+	recordsResumed  = 5
+)
 
+// write returns how many of n bytes belong to the handshake.
 func (s *stage) write(n int) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writes++
-	if s.writes <= handshakeWrites {
-		return int64(n)
+	if s.writes++; s.writes > handshakeWrites {
+		return 0
 	}
-	return 0
+	if s.writes == handshakeWrites {
+		if s.all = recordsResumed; s.records > recordsResumed {
+			s.all = recordsFull
+		}
+	}
+	return int64(n)
 }
 
 // read returns how many of the bytes belong to the handshake.
 func (s *stage) read(p []byte) (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.after > 1 {
-		return 0
-	}
-	for len(p) > 0 {
-		if s.left == 0 && len(s.header) == 0 && s.writes >= handshakeWrites {
-			s.after++
+	for len(p) > 0 && (s.all == 0 || s.records <= s.all) {
+		if s.left == 0 && len(s.header) == 0 {
+			s.records++
 		}
 		take := 1
 		if len(s.header) < 5 {
@@ -248,7 +256,7 @@ func (s *stage) read(p []byte) (n int64) {
 		if len(s.header) == 5 && s.left == 0 {
 			s.header = s.header[:0]
 		}
-		if s.after <= 1 {
+		if s.all == 0 || s.records <= s.all {
 			n += int64(take)
 		}
 		p = p[take:]

@@ -4,6 +4,7 @@
 //	skerry-bench memory -bin DIR         memory of agent and relay on this machine
 //	skerry-bench memory-arm -bin DIR -skerryd FILE   memory of the agent inside an ARMv7 machine
 //	skerry-bench first-light -bin DIR    start, pod and device latencies, idle traffic
+//	skerry-bench fleet -bin DIR -agents N   N simulated agents on one relay: memory, fan-out, storms, silence
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
 // file records.
@@ -32,6 +33,7 @@ type options struct {
 	settle  time.Duration // how long a process is left alone before its memory is read
 	idle    time.Duration // how long idle traffic is counted
 	out     io.Writer     // progress
+	fleet   fleetOptions
 }
 
 func main() {
@@ -46,10 +48,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
-		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight,
+		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench,
 	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
@@ -59,6 +61,9 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.skerryd, "skerryd", "build/linux-armv7/skerryd", "the agent for ARMv7")
 	fs.DurationVar(&o.settle, "settle", 30*time.Second, "how long a process is left alone before its memory is read")
 	fs.DurationVar(&o.idle, "idle", 10*time.Minute, "how long idle traffic is counted")
+	if name == "fleet" {
+		o.fleet.register(fs)
+	}
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
