@@ -301,7 +301,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestDamagedStore(t *testing.T) {
-	remove(t, "pod/kept", "configmap/kept", "device/kept", "devicemodel/pump")
+	remove(t, "pod/kept", "pod/newest", "device/kept", "devicemodel/pump")
 	apply(t, pumpModel)
 	apply(t, pumpDevice, "NAME", "kept")
 	apply(t, simplePod, "NAME", "kept")
@@ -413,7 +413,6 @@ func TestDamagedStore(t *testing.T) {
 		})
 	}
 	t.Run("newest pod lost, relay away", func(t *testing.T) {
-		remove(t, "pod", "newest")
 		apply(t, simplePod, "NAME", "newest")
 		awaitPod(t, "newest", 30*time.Second, "is ready", ready)
 		quiet(t)

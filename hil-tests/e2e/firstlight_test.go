@@ -325,6 +325,7 @@ spec:
   containers:
     - name: c
       image: $IMAGE
+      readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
       env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: password, key: password}}}]
       volumeMounts: [{name: config, mountPath: /config}]
   volumes: [{name: config, configMap: {name: greeting}}]
