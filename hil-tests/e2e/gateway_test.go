@@ -136,14 +136,6 @@ func (g *gateway) start(t *testing.T) logMark {
 	return m
 }
 
-func (g *gateway) stop(t *testing.T) {
-	t.Helper()
-	if err := g.process.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	g.process = nil
-}
-
 func (g *gateway) status(ctx context.Context) (st agent.Status, err error) {
 	body, err := health.Fetch(ctx, g.config["socket"].(string))
 	if err != nil {
