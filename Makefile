@@ -12,6 +12,8 @@ say       = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 TEST     ?= ./...
 N        ?= 20
 ONCE     ?=
+AGENTS   ?= 1000
+FLEET    ?=
 
 .PHONY: help
 help: ## list the targets
@@ -113,7 +115,7 @@ repro: ## build twice in different folders and compare
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
-.PHONY: bench-memory bench-memory-arm bench-first-light
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
 
@@ -123,6 +125,9 @@ bench-memory-arm: rig deps-qemu ## memory of skerryd read inside an ARMv7 machin
 
 bench-first-light: rig ## start, offline start, pod and device latencies, idle traffic
 	@$(BIN)/skerry-bench first-light -bin $(BIN)
+
+bench-fleet: rig ## AGENTS=1000 simulated agents on one relay: memory, fan-out, storms, silence (FLEET="-h" lists its flags)
+	@$(BIN)/skerry-bench fleet -bin $(BIN) -agents $(AGENTS) $(FLEET)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -20,6 +20,7 @@ type RelayOptions struct {
 	Name               string         // default fleet-relay
 	Listen, Web        string         // HOST:PORT of the link and of the metrics
 	Config             map[string]any // further keys of its configuration file
+	Env                []string       // KEY=VALUE, added to this process's environment
 	Profile            bool           // serve pprof, and collect garbage when asked to
 }
 
@@ -62,7 +63,7 @@ func (r *Relay) Start(ctx context.Context) (took time.Duration, err error) {
 		args = append(args, "--pprof")
 	}
 	began := time.Now()
-	r.proc, err = process.Start(process.Spec{Name: r.opts.Name, Path: r.opts.Binary, Args: args, Log: filepath.Join(r.opts.Dir, r.opts.Name+".log")})
+	r.proc, err = process.Start(process.Spec{Name: r.opts.Name, Path: r.opts.Binary, Args: args, Env: r.opts.Env, Log: filepath.Join(r.opts.Dir, r.opts.Name+".log")})
 	if err != nil {
 		return 0, err
 	}

@@ -30,6 +30,7 @@ type fleetOptions struct {
 	rest     time.Duration
 	window   time.Duration
 	profile  bool
+	env      string
 }
 
 func (o *fleetOptions) register(fs *flag.FlagSet) {
@@ -45,6 +46,7 @@ func (o *fleetOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.rounds, "rounds", 10, "changes of the configMap of all that are timed")
 	fs.DurationVar(&o.rest, "rest", 15*time.Second, "how long the relay is left alone before its memory is read")
 	fs.DurationVar(&o.window, "window", time.Minute, "how long idle traffic and requests are counted")
+	fs.StringVar(&o.env, "relay-env", "", "KEY=VALUE for the relay's environment, such as GOGC=50")
 	fs.BoolVar(&o.profile, "profile", false, "write profiles of the relay to build/bench/fleet-*.pprof")
 }
 
@@ -174,9 +176,14 @@ func (r *fleetRun) setUp(ctx context.Context) (err error) {
 		listen = net.JoinHostPort("0.0.0.0", port)
 	}
 	config := r.f.relayConfig()
+	var env []string
+	if r.f.env != "" {
+		env = append(env, r.f.env)
+		r.note("relay started with %s", r.f.env)
+	}
 	r.relay, err = fleet.NewRelay(fleet.RelayOptions{
 		Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: r.stack.Kube.Kubeconfig(),
-		Dir: filepath.Join(r.stack.Dir, "fleet"), Listen: listen, Web: r.stack.RelayWeb, Config: config, Profile: true,
+		Dir: filepath.Join(r.stack.Dir, "fleet"), Listen: listen, Web: r.stack.RelayWeb, Config: config, Env: env, Profile: true,
 	})
 	if err != nil {
 		return err

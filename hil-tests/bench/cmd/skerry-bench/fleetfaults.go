@@ -178,6 +178,9 @@ func (r *fleetRun) stoppedReaders(ctx context.Context) error {
 			return err
 		}
 		all = append(all, milliseconds(took)...)
+		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	after, err := r.relay.Memory(ctx, true)
 	if err != nil {
