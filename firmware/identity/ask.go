@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/wire/join"
 )
 
@@ -25,6 +26,40 @@ type errFinal struct{ error }
 
 func (e errFinal) Unwrap() error { return e.error }
 
+// dialFunc opens TCP connections; default a net.Dialer.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// asker sends requests for certificates to relays.
+type asker struct {
+	addresses []string
+	dial      dialFunc // nil: directly
+	tls       *tls.Config
+	path      string
+	now       func() time.Time // the gateway's clock, for messages
+	// body makes the request for one connection: a renewal proves the key on the very connection that it is sent on.
+	body func(cs *tls.ConnectionState) ([]byte, error)
+}
+
+// once asks each relay in turn until one signs or refuses for good. final says that trying again cannot help.
+func (a *asker) once(ctx context.Context) (resp *join.Response, final bool, err error) {
+	var failures []error
+	final = true
+	for _, addr := range a.addresses {
+		resp, err := a.one(ctx, addr)
+		if err == nil {
+			return resp, true, nil
+		}
+		var refusal *join.Refusal
+		if errors.As(err, &refusal) && !refusal.Code.Temporary() {
+			return nil, true, fmt.Errorf("relay %s refuses: %w", addr, refusal)
+		}
+		var f errFinal
+		final = final && errors.As(err, &f)
+		failures = append(failures, fmt.Errorf("relay %s: %w", addr, err))
+	}
+	return nil, final, oneLine(failures)
+}
+
 // ask sends the request to each relay in turn until one signs, one refuses, or ctx ends.
 func ask(ctx context.Context, o EnrollOptions, token join.Token, req join.Request) (*join.Response, error) {
 	body, err := json.Marshal(req)
@@ -33,40 +68,24 @@ func ask(ctx context.Context, o EnrollOptions, token join.Token, req join.Reques
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(token.CA)
-	client := &http.Client{
-		Transport: &http.Transport{
-			TLSClientConfig:   clientTLS(roots, notBefore(o.now, token.CA.NotBefore)),
-			DisableKeepAlives: true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	a := &asker{
+		addresses: o.Addresses, dial: o.Dial, path: join.Path, now: o.now,
+		tls:  clientTLS(roots, notBefore(o.now, token.CA.NotBefore)),
+		body: func(*tls.ConnectionState) ([]byte, error) { return body, nil },
 	}
 	for attempt := 0; ; attempt++ {
-		var failures []error
-		final := true
-		for _, addr := range o.Addresses {
-			resp, err := askOne(ctx, client, addr, body, o.now)
-			if err == nil {
-				return resp, nil
-			}
-			var refusal *join.Refusal
-			if errors.As(err, &refusal) && !refusal.Code.Temporary() {
-				return nil, fmt.Errorf("relay %s refuses: %w", addr, refusal)
-			}
-			var f errFinal
-			final = final && errors.As(err, &f)
-			failures = append(failures, fmt.Errorf("relay %s: %w", addr, err))
-		}
-		if final {
-			return nil, oneLine(failures)
+		resp, final, err := a.once(ctx)
+		if err == nil || final {
+			return resp, err
 		}
 		wait := o.pause(attempt)
 		if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(deadline) < wait {
-			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, oneLine(failures))
+			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, err)
 		}
-		o.Log.Warn("joining: no relay has answered yet, trying again", "in", wait.Round(time.Millisecond), "error", oneLine(failures))
+		o.Log.Warn("joining: no relay has answered yet, trying again", "in", wait.Round(time.Millisecond), "error", err)
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, oneLine(failures))
+			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, err)
 		case <-time.After(wait):
 		}
 	}
@@ -85,20 +104,37 @@ func oneLine(errs []error) error {
 	return fmt.Errorf(format, args...)
 }
 
-func askOne(ctx context.Context, client *http.Client, addr string, body []byte, now func() time.Time) (*join.Response, error) {
+func (a *asker) one(ctx context.Context, addr string) (*join.Response, error) {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, errFinal{fmt.Errorf("the address is not HOST:PORT (%w): correct relay.addresses", err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+join.Path, bytes.NewReader(body))
+	conn, err := a.connect(ctx, addr)
+	if err != nil {
+		return nil, explain(err, a.now())
+	}
+	defer conn.Close()
+	cs := conn.ConnectionState()
+	body, err := a.body(&cs)
+	if err != nil {
+		return nil, errFinal{err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+a.path, bytes.NewReader(body))
 	if err != nil {
 		return nil, errFinal{fmt.Errorf("the address is not one (%w): correct relay.addresses", err)}
 	}
 	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+			DisableKeepAlives: true, // one connection, one request: net/http has no reason to dial again
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, explain(err, now())
+		return nil, explain(err, a.now())
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, join.MaxBody+1))
@@ -125,8 +161,26 @@ func askOne(ctx context.Context, client *http.Client, addr string, body []byte, 
 	return nil, refusal
 }
 
+// connect opens a TLS connection to a relay.
+func (a *asker) connect(ctx context.Context, addr string) (*tls.Conn, error) {
+	dial := a.dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	raw, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, a.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
 func errNotRelay(status string) error {
-	return fmt.Errorf("answered %s, which no Skerry relay would to a join request: check that relay.addresses has the relay's own address and port", status)
+	return fmt.Errorf("answered %s, which no Skerry relay would to a request for a certificate: check that relay.addresses has the relay's own address and port", status)
 }
 
 // explain turns a failed request into a cause and a remedy.
@@ -139,8 +193,11 @@ func explain(err error, clock time.Time) error {
 		resolve  *net.DNSError
 		op       *net.OpError
 		deadline = errors.Is(err, context.DeadlineExceeded)
+		way      *proxy.Error
 	)
 	switch {
+	case errors.As(err, &way):
+		return way
 	case errors.As(err, &notTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return errFinal{fmt.Errorf("does not speak TLS, so it is not a Skerry relay: check the port in relay.addresses")}
 	case errors.As(err, &unknown):

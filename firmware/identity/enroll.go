@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	mrand "math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/join"
@@ -22,7 +23,9 @@ type EnrollOptions struct {
 	Token     string   // as `skerryctl token create` printed it
 	Node      string   // the name that this gateway is configured with; must be the token's. Default: the token's
 	Dir       string   // where the identity is kept; made if it is missing
-	Log       *slog.Logger
+	// Dial opens the TCP connection that TLS then runs over, a proxy's for one; default a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Log  *slog.Logger
 
 	now   func() time.Time // the gateway's clock; tests set it
 	save  func(*record) error
@@ -69,7 +72,7 @@ func Enroll(ctx context.Context, o EnrollOptions) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec.Chain, rec.Roots = resp.Chain, resp.Roots
+	rec.Chain, rec.Roots, rec.Issued = resp.Chain, resp.Roots, resp.Time
 	id, err := checkAnswer(rec, token)
 	if err != nil {
 		return nil, fmt.Errorf("the relay's answer cannot be used: %w", err)
@@ -129,19 +132,9 @@ func checkAnswer(rec *record, token join.Token) (*Identity, error) {
 	if id.node != token.Node {
 		return nil, fmt.Errorf("the certificate is for node %q, the token is for %q", id.node, token.Node)
 	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots := x509.NewCertPool()
 	roots.AddCert(token.CA)
-	for _, der := range rec.Chain[1:] {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("the certificate's chain: %w", err)
-		}
-		between.AddCert(c)
-	}
-	_, err = id.chain.Leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: id.NotBefore(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	err = verify(rec.Chain, roots, x509.VerifyOptions{CurrentTime: id.NotBefore(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	if err != nil {
 		return nil, fmt.Errorf("the certificate is not the token's CA's: %w", err)
 	}

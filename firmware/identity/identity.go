@@ -2,8 +2,10 @@ package identity
 
 import (
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +22,7 @@ type Identity struct {
 	node     string
 	tokenID  string
 	serial   uint64
+	issued   time.Time // by the relay's clock
 	chain    tls.Certificate
 	roots    *x509.CertPool
 	repaired []string
@@ -77,8 +80,12 @@ func (r *record) identity() (*Identity, error) {
 		}
 		roots.AddCert(c)
 	}
+	issued := r.Issued
+	if issued.Before(leaf.NotBefore) || issued.After(leaf.NotAfter) { // none, or of no use
+		issued = leaf.NotBefore
+	}
 	return &Identity{
-		node: node, tokenID: r.TokenID, serial: r.Serial, roots: roots,
+		node: node, tokenID: r.TokenID, serial: r.Serial, roots: roots, issued: issued,
 		chain: tls.Certificate{Certificate: r.Chain, PrivateKey: key, Leaf: leaf},
 	}, nil
 }
@@ -103,6 +110,16 @@ func (id *Identity) NotAfter() time.Time { return id.chain.Leaf.NotAfter }
 
 // NotBefore is a moment that has certainly passed: the relay wrote it into the certificate.
 func (id *Identity) NotBefore() time.Time { return id.chain.Leaf.NotBefore }
+
+// RenewAt is when the certificate should be renewed, by the relay's clock: after two thirds of its life, give or take a
+// twentieth. The certificate's own serial number says where in that span, so that a fleet that joined in one hour does not
+// renew in one hour, and a gateway that restarts does not draw again.
+func (id *Identity) RenewAt() time.Time {
+	life := id.NotAfter().Sub(id.issued)
+	sum := sha256.Sum256(id.chain.Leaf.SerialNumber.Bytes())
+	share := time.Duration(binary.BigEndian.Uint16(sum[:]))
+	return id.issued.Add(life*2/3 - life/20 + life/10/(1<<16)*share)
+}
 
 // Repaired lists the files that Load had to write again.
 func (id *Identity) Repaired() []string { return id.repaired }

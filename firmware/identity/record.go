@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // record is what a copy holds: JSON after a line with its checksum.
@@ -21,6 +22,8 @@ type record struct {
 	Key     []byte   `json:"key"`     // PKCS #8
 	Chain   [][]byte `json:"chain,omitempty"`
 	Roots   [][]byte `json:"roots,omitempty"`
+	// Issued is the relay's clock when it signed the chain. Zero in records of earlier releases.
+	Issued time.Time `json:"issued,omitzero"`
 }
 
 const (

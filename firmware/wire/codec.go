@@ -24,6 +24,9 @@ const LinkPath = "/v1/link"
 // HeaderRelay is set by a relay on each HTTP answer, so that an agent can tell a relay that refuses from something else.
 const HeaderRelay = "Skerry-Relay"
 
+// HeaderTime is set beside it to the relay's clock (RFC 3339), by which certificates are judged. Gateways often have none.
+const HeaderTime = "Skerry-Time"
+
 // Limits of frames. A frame is checked against all of them before anything is allocated for it.
 const (
 	// MaxFrame is the largest frame either side may announce. It holds the largest object that etcd takes (1.5 MiB).

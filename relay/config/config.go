@@ -34,6 +34,7 @@ type Config struct {
 	API            API      `yaml:"api"`
 	Devices        Devices  `yaml:"devices"`
 	Lease          Lease    `yaml:"lease"`
+	Enroll         Enroll   `yaml:"enroll"`
 }
 
 // Log says what is logged, to standard error.
@@ -60,6 +61,11 @@ type Lease struct {
 	Interval time.Duration `yaml:"interval"` // between renewals
 }
 
+// Enroll is about gateways' certificates.
+type Enroll struct {
+	CertificateLifetime time.Duration `yaml:"certificateLifetime"` // of what is signed from now on
+}
+
 // Default returns the configuration that an empty file means.
 func Default() Config {
 	name, err := os.Hostname()
@@ -74,6 +80,7 @@ func Default() Config {
 		API:            API{QPS: 200, Burst: 400, Writers: 16},
 		Devices:        Devices{WriteInterval: 100 * time.Millisecond},
 		Lease:          Lease{Duration: 40 * time.Second, Interval: 10 * time.Second},
+		Enroll:         Enroll{CertificateLifetime: 90 * 24 * time.Hour},
 	}
 }
 
@@ -203,6 +210,9 @@ func (c *Config) check() error {
 	}
 	if c.Lease.Interval < time.Second || c.Lease.Interval > c.Lease.Duration/2 {
 		bad("lease.interval", "%v is not between 1s and half of lease.duration (%v)", c.Lease.Interval, c.Lease.Duration)
+	}
+	if c.Enroll.CertificateLifetime < 10*time.Second || c.Enroll.CertificateLifetime > 10*365*24*time.Hour {
+		bad("enroll.certificateLifetime", "%v is not between 10s and 87600h", c.Enroll.CertificateLifetime)
 	}
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(wrong...)

@@ -57,13 +57,14 @@ log: {level: loud, format: xml}
 api: {qps: 0, burst: 0, writers: 0}
 devices: {writeInterval: 0s}
 lease: {duration: 1500ms, interval: 9h}
+enroll: {certificateLifetime: 1s}
 `)
 	_, err := Parse([]string{"--config", path}, io.Discard)
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"name", "listen", "metricsAddress", "advertise", "log.level", "log.format", "api.qps", "api.burst", "api.writers",
-		"devices.writeInterval", "lease.duration", "lease.interval"} {
+		"devices.writeInterval", "lease.duration", "lease.interval", "enroll.certificateLifetime"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+key+": ") {
 			t.Errorf("%s is not mentioned in:\n%v", key, err)
 		}

@@ -1,4 +1,4 @@
-// Package enroll is the relay's side of joining: join tokens, the certificate authority, the signing of gateways'
+// Package enroll is the relay's side of joining and renewing: join tokens, the certificate authority, the signing of gateways'
 // certificates, and the list of revoked nodes. All state is in Kubernetes objects of one namespace (skerry-system):
 //
 //	Secret skerry-ca          the CA's certificate and key (kubernetes.io/tls)
@@ -12,6 +12,10 @@
 // key may come again, because power can fail between our signing and the gateway's saving. Binding is an update that
 // carries the resourceVersion it was based on, so two relays cannot bind one token to two keys. The relay takes the public
 // key from the request and nothing else; subject, alternative names, usages and lifetime are its own.
+//
+// A renewal proves the key of a certificate of ours, on its own TLS connection and without a client certificate, since the
+// certificate may have expired: the handshake would refuse it, and goes on refusing it for everything else. Nobody gets a
+// certificate before the list of revoked nodes has been read.
 //
 // CA, Server, Tokens and Revocations are safe for concurrent use.
 //

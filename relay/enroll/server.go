@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
 
@@ -28,29 +29,39 @@ const requestTimeout = 20 * time.Second
 
 // Options configures a Server. Client and CA are required.
 type Options struct {
-	Client   kubernetes.Interface
-	CA       *CA
-	Revoked  func(node string) bool // default: no node is
-	Lifetime time.Duration          // of a gateway's certificate; default DefaultLifetime
+	Client  kubernetes.Interface
+	CA      *CA
+	Revoked func(node string) bool // default: no node is
+	// Synced says whether Revoked knows all that are; before that, nobody gets a certificate. Default: it does.
+	Synced   func() bool
+	Lifetime time.Duration // of a gateway's certificate; default DefaultLifetime
 	// PerSource is how many requests a second one source address may make, on average; default 5, with bursts of 20. Many
 	// gateways may share an address behind NAT: they are told to come again, and do.
 	PerSource float64
+	Metrics   *metrics.Set // may be nil
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 }
 
-// Server answers POST /v1/enroll.
+// Server answers POST /v1/enroll and POST /v1/renew.
 type Server struct {
-	opts   Options
-	tokens *Tokens
-	limit  *limiter
-	slots  chan struct{} // requests under way at the API server
+	opts     Options
+	tokens   *Tokens
+	limit    *limiter      // by source
+	renewals *limiter      // by node
+	slots    chan struct{} // requests being judged
 }
 
 // NewServer returns the handler. It keeps no state that another replica would need.
 func NewServer(o Options) *Server {
 	if o.Revoked == nil {
 		o.Revoked = func(string) bool { return false }
+	}
+	if o.Synced == nil {
+		o.Synced = func() bool { return true }
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
 	}
 	if o.Lifetime <= 0 {
 		o.Lifetime = DefaultLifetime
@@ -66,20 +77,22 @@ func NewServer(o Options) *Server {
 	}
 	return &Server{
 		opts: o, tokens: NewTokens(o.Client, o.Now),
-		limit: newLimiter(o.PerSource, 20),
-		slots: make(chan struct{}, 16),
+		limit:    newLimiter(o.PerSource, 20),
+		renewals: newLimiter(renewalsPerSecond, renewalsBurst),
+		slots:    make(chan struct{}, 16),
 	}
 }
 
-// ServeHTTP takes a join.Request and answers with a join.Response or a join.Refusal. The http.Server needs a ReadTimeout.
+// ServeHTTP takes a join.Request or a join.Renewal, and answers with a join.Response or a join.Refusal. The http.Server
+// needs a ReadTimeout.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != join.Path {
+	if r.URL.Path != join.Path && r.URL.Path != join.RenewPath {
 		http.NotFound(w, r)
 		return
 	}
 	source := sourceOf(r.RemoteAddr)
 	if !s.limit.allow(source, s.opts.Now()) {
-		s.busy(w, source)
+		s.busy(w, r, source)
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -97,25 +110,43 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		s.busy(w, source)
+		s.busy(w, r, source)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
-	resp, node, err := s.enroll(ctx, body)
+	judge, done := s.enroll, "node joined"
+	if r.URL.Path == join.RenewPath {
+		done = "node renewed its certificate"
+		judge = func(ctx context.Context, body []byte) (*join.Response, string, error) {
+			return s.renew(ctx, r.TLS, body)
+		}
+	}
+	resp, node, err := judge(ctx, body)
 	if err != nil {
 		s.fail(w, r, node, err)
 		return
 	}
-	s.opts.Log.Info("node joined", "node", resp.Node, "source", source)
+	s.count(r, "signed")
+	s.opts.Log.Info(done, "node", resp.Node, "source", source)
 	s.write(w, http.StatusOK, resp)
 }
 
+// count counts answers; the codes are ours, so that their number is bounded.
+func (s *Server) count(r *http.Request, result string) {
+	what := "join"
+	if r.URL.Path == join.RenewPath {
+		what = "renewal"
+	}
+	s.opts.Metrics.GetOrCreateCounter(`skerry_relay_certificates_total{request="` + what + `",result="` + result + `"}`).Inc()
+}
+
 // busy logs for debugging only: there is no bound on how often somebody asks.
-func (s *Server) busy(w http.ResponseWriter, source string) {
-	s.opts.Log.Debug("too many join requests", "source", source)
+func (s *Server) busy(w http.ResponseWriter, r *http.Request, source string) {
+	s.count(r, string(join.CodeBusy))
+	s.opts.Log.Debug("too many requests for certificates", "source", source)
 	w.Header().Set("Retry-After", "2")
-	s.write(w, http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many join requests"))
+	s.write(w, http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many requests for certificates"))
 }
 
 // enroll judges one request. node is returned as far as it is known, for the log.
@@ -128,18 +159,11 @@ func (s *Server) enroll(ctx context.Context, body []byte) (resp *join.Response, 
 		return nil, req.Node, err
 	}
 	// Only after the token is proven: whether a node is revoked is nobody else's business.
-	if s.opts.Revoked(req.Node) {
-		return nil, req.Node, refuseRevoked(req.Node)
-	}
-	cert, err := s.opts.CA.issueNode(req.Node, key, s.opts.Now(), s.opts.Lifetime)
-	if err != nil {
+	if err := s.mayHave(req.Node); err != nil {
 		return nil, req.Node, err
 	}
-	resp = &join.Response{Node: req.Node, Chain: [][]byte{cert.Raw}, Time: s.opts.Now().UTC()}
-	for _, c := range s.opts.CA.roots {
-		resp.Roots = append(resp.Roots, c.Raw)
-	}
-	return resp, req.Node, nil
+	resp, err = s.issue(req.Node, key)
+	return resp, req.Node, err
 }
 
 // parseRequest checks what the request shows by itself: its shape, and that its sender has the key.
@@ -183,13 +207,18 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, node string, err e
 		s.refuse(w, r, node, refusal.Code.Status(), refusal)
 		return
 	}
-	s.opts.Log.Error("a join request could not be judged; the gateway will try again", "node", node, "error", err)
+	s.count(r, string(join.CodeUnavailable))
+	s.opts.Log.Error("a request for a certificate could not be judged; the gateway will try again", "path", r.URL.Path, "node", node, "error", err)
 	w.Header().Set("Retry-After", "5")
 	s.write(w, join.CodeUnavailable.Status(), refuse(join.CodeUnavailable, "try again; the relay's log says more", "the relay cannot reach Kubernetes"))
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, node string, status int, refusal *join.Refusal) {
-	s.opts.Log.Warn("join request refused", "node", node, "source", sourceOf(r.RemoteAddr), "code", refusal.Code, "reason", refusal.Message)
+	s.count(r, string(refusal.Code))
+	if refusal.Code.Temporary() {
+		w.Header().Set("Retry-After", "5")
+	}
+	s.opts.Log.Warn("request for a certificate refused", "path", r.URL.Path, "node", node, "source", sourceOf(r.RemoteAddr), "code", refusal.Code, "reason", refusal.Message)
 	s.write(w, status, refusal)
 }
 
@@ -198,6 +227,6 @@ func (s *Server) write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		s.opts.Log.Debug("the answer to a join request was not taken", "error", err)
+		s.opts.Log.Debug("the answer to a request for a certificate was not taken", "error", err)
 	}
 }

@@ -33,7 +33,7 @@ type Options struct {
 	Admit func(node string) (retryAfter time.Duration, ok bool)
 	// Ready says why the relay is not ready, nil if it is. May be nil.
 	Ready   func() error
-	Enroll  http.Handler // for /v1/enroll; may be nil
+	Enroll  http.Handler // for join.Path and join.RenewPath; may be nil
 	Source  Source
 	Sink    Sink
 	Rules   wire.Rules // version of the Source's trim rules
@@ -148,9 +148,16 @@ func (h *Hub) tlsConfig() *tls.Config {
 	return cfg
 }
 
-// verify keeps revoked nodes out. Unlike VerifyPeerCertificate it runs for resumed TLS sessions too.
+// verify keeps revoked nodes and expired certificates out. Unlike VerifyPeerCertificate it runs for resumed TLS sessions too.
 func (h *Hub) verify(cs tls.ConnectionState) error {
-	if len(cs.PeerCertificates) == 0 || h.opts.Revoked == nil {
+	if len(cs.PeerCertificates) == 0 {
+		return nil
+	}
+	if end := cs.PeerCertificates[0].NotAfter; time.Now().After(end) {
+		h.meter.refused("expired")
+		return fmt.Errorf("the certificate has expired at %s", end.UTC().Format(time.RFC3339))
+	}
+	if h.opts.Revoked == nil {
 		return nil
 	}
 	node, err := join.NodeOf(cs.PeerCertificates[0])
@@ -289,12 +296,14 @@ func (h *Hub) handler(work context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+wire.LinkPath, func(w http.ResponseWriter, r *http.Request) { h.accept(work, w, r) })
 	if h.opts.Enroll != nil {
-		mux.Handle("/v1/enroll", h.opts.Enroll)
+		mux.Handle(join.Path, h.opts.Enroll)
+		mux.Handle(join.RenewPath, h.opts.Enroll)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(wire.HeaderRelay, h.opts.Name)
+		w.Header().Set(wire.HeaderTime, time.Now().UTC().Format(time.RFC3339))
 		mux.ServeHTTP(w, r)
 	})
 }

@@ -58,7 +58,7 @@ type Response struct {
 	Chain [][]byte `json:"chain"`
 	// Roots are the CAs by which the gateway verifies relays from now on, in DER.
 	Roots [][]byte `json:"roots"`
-	// Time is the relay's clock, by which the gateway can tell that its own is wrong.
+	// Time is the relay's clock when it signed, by which the gateway can tell that its own is wrong.
 	Time time.Time `json:"time"`
 }
 
@@ -75,6 +75,7 @@ const (
 	CodeRevoked      Code = "node_revoked"      // the operator revoked the node
 	CodeBadProof     Code = "bad_proof"         // the CSR is not signed by its own key
 	CodeBadKey       Code = "bad_key"           // the key is of a kind that is not accepted
+	CodeBadCert      Code = "bad_certificate"   // the certificate to renew is not a node's, or of another CA
 	CodeBusy         Code = "too_many_requests" // try again later
 	CodeUnavailable  Code = "unavailable"       // the relay cannot reach Kubernetes; try again later
 )
@@ -84,7 +85,7 @@ func (c Code) Status() int {
 	switch c {
 	case CodeUnknownToken:
 		return http.StatusUnauthorized
-	case CodeExpired, CodeWrongNode, CodeRevoked:
+	case CodeExpired, CodeWrongNode, CodeRevoked, CodeBadCert:
 		return http.StatusForbidden
 	case CodeUsed:
 		return http.StatusConflict

@@ -140,7 +140,8 @@ func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
 		Admit:   r.admit,
 		Ready:   r.ready,
 		Enroll: enroll.NewServer(enroll.Options{
-			Client: r.client, CA: ca, Revoked: r.revoked.Revoked, Log: r.log,
+			Client: r.client, CA: ca, Revoked: r.revoked.Revoked, Synced: r.revoked.Synced,
+			Lifetime: r.cfg.Enroll.CertificateLifetime, Metrics: r.set, Log: r.log,
 		}),
 		Metrics: r.set, Log: r.log,
 	})
