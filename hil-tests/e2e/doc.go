@@ -3,7 +3,7 @@
 //
 //	SKERRY_BIN=$PWD/build/bin go test -tags integration ./hil-tests/e2e
 //
-// firstlight_test.go holds what must work; badinput_test.go and badedge_test.go what a new user does wrong and what a gateway
+// firstlight_test.go, outage_test.go and devices_test.go hold what must work; badinput_test.go and badedge_test.go what a new user does wrong and what a gateway
 // goes through: each fault has exactly one clear message that names the thing and the remedy, there is neither a crash loop nor a
 // flood of log lines, and everything goes on without a restart once the cause is gone.
 //
