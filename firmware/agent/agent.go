@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -20,6 +21,7 @@ import (
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/firmware/pods"
+	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/mappers/all"
@@ -36,6 +38,8 @@ type Agent struct {
 	outbox  *store.Outbox
 	events  *recorder
 	link    *link.Client
+	dial    func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
+	renewer *identity.Renewer
 	runtime *cri.Client
 	pods    *pods.Manager
 	devices *devices.Host
@@ -117,6 +121,14 @@ func (a *Agent) openStore(ctx context.Context) error {
 func (a *Agent) build(ctx context.Context) error {
 	cfg := a.cfg
 	a.events = newRecorder(a.outbox, a.log)
+	if cfg.Relay.Proxy != "" {
+		p, err := proxy.Parse(cfg.Relay.Proxy)
+		if err != nil {
+			return fmt.Errorf("relay.proxy: %w", err)
+		}
+		a.dial = p.DialContext
+	}
+	a.renewer = a.newRenewer()
 	a.link = link.New(link.Options{
 		Addresses: cfg.Relay.Addresses,
 		TLS:       a.tls,
@@ -124,6 +136,7 @@ func (a *Agent) build(ctx context.Context) error {
 		Desired: a.desired, Outbox: a.outbox,
 		Log:       a.log.With("part", "link"),
 		Heartbeat: cfg.Relay.Heartbeat, MaxBackoff: cfg.Relay.MaxBackoff,
+		Dial: a.dial, Clock: a.renewer.Heard, Expired: a.renewer.Refused,
 	})
 	a.whole = newCompleteness(ctx, a.store, func() (uint64, bool) {
 		st := a.link.Status()
@@ -151,6 +164,18 @@ func (a *Agent) tls() (*tls.Config, error) {
 		return nil, err
 	}
 	return id.TLSConfig()
+}
+
+// newRenewer returns what keeps the certificate from running out. The link reads the identity anew for each connection, so
+// that a renewed one is used without disturbing the session that is open.
+func (a *Agent) newRenewer() *identity.Renewer {
+	node := a.cfg.Node.Name
+	return identity.NewRenewer(identity.RenewOptions{
+		Addresses: a.cfg.Relay.Addresses, Dir: a.cfg.IdentityDir, Dial: a.dial, Log: a.log.With("part", "renew"),
+		Failing: func(message string) {
+			a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: node, UID: node}, "Warning", "CertificateRenewalFailing", message)
+		},
+	})
 }
 
 func (a *Agent) newPods() (*pods.Manager, error) {
@@ -188,6 +213,7 @@ func (a *Agent) tasks() []task {
 		{"store", a.store.Run},
 		{"health", srv.Run},
 		{"link", a.link.Run},
+		{"renew", a.renewer.Run},
 		{"complete", a.whole.run},
 	}
 	if a.pods != nil {

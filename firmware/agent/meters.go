@@ -27,6 +27,14 @@ func newMeters(a *Agent) *meters {
 	gauge("skerry_link_objects_received_total", func() float64 { return float64(a.link.Status().ObjectsReceived) })
 	gauge("skerry_link_reports_sent_total", func() float64 { return float64(a.link.Status().ReportsSent) })
 	gauge("skerry_link_reports_pending", func() float64 { return float64(a.link.Status().ReportsPending) })
+	gauge("skerry_certificate_not_after_seconds", func() float64 { // Unix time, by the relay's clock; 0: not joined
+		if t := a.renewer.Status().NotAfter; !t.IsZero() {
+			return float64(t.Unix())
+		}
+		return 0
+	})
+	gauge("skerry_certificate_renewals_total", func() float64 { return float64(a.renewer.Status().Renewed) })
+	gauge("skerry_certificate_renewal_failing", func() float64 { return oneIf(a.renewer.Status().LastError != "") })
 	gauge("skerry_store_objects", func() float64 { return float64(a.desired.Len()) })
 	gauge("skerry_store_writable", func() float64 { return oneIf(a.store.Err() == nil) })
 	gauge("skerry_store_written_bytes_total", func() float64 { return float64(a.store.Metrics().BytesWritten) })

@@ -11,17 +11,21 @@ import (
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/devices"
+	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/mappers/device"
 )
 
 // Status is the whole state of an agent as `skerryd status` and the status socket tell it.
 type Status struct {
-	Node    string         `json:"node"`
-	Version string         `json:"version"`
-	Started time.Time      `json:"started"`
-	PID     int            `json:"pid"`
-	Link    link.Status    `json:"link"`
+	Node    string      `json:"node"`
+	Version string      `json:"version"`
+	Started time.Time   `json:"started"`
+	PID     int         `json:"pid"`
+	Link    link.Status `json:"link"`
+	// Certificate is this gateway's own.
+	Certificate identity.RenewStatus `json:"certificate"`
+
 	Store   StoreStatus    `json:"store"`
 	Pods    []PodStatus    `json:"pods"`
 	Devices []DeviceStatus `json:"devices"`
@@ -69,7 +73,7 @@ type MemoryStatus struct {
 func (a *Agent) status() any {
 	s := Status{
 		Node: a.cfg.Node.Name, Version: skerry.Version, Started: a.started, PID: os.Getpid(),
-		Link: a.link.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(),
+		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(),
 	}
 	if a.pods != nil {
 		if p := a.pods.Status(); p.RuntimeReady {
@@ -150,6 +154,7 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	default:
 		fmt.Fprintf(w, "relay     NOT CONNECTED: %s\n", l.LastError)
 	}
+	s.printCertificate(w)
 	fmt.Fprintf(w, "store     %d objects, %d events waiting, %d dropped\n", s.Store.Objects, s.Store.OutboxPending, s.Store.OutboxDropped)
 	if s.Store.Error != "" {
 		fmt.Fprintf(w, "          CANNOT WRITE: %s\n", s.Store.Error)
@@ -173,6 +178,20 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	}
 	_ = t.Flush() // w is a terminal or a buffer: nobody could be told
 }
+
+func (s Status) printCertificate(w io.Writer) {
+	c := s.Certificate
+	switch {
+	case c.NotAfter.IsZero():
+		fmt.Fprintln(w, "identity  none: this gateway has not joined, or its identity cannot be read")
+	case c.LastError != "":
+		fmt.Fprintf(w, "identity  certificate until %s, RENEWAL FAILS since %s: %s\n", stamp(c.NotAfter), stamp(c.FailingSince), c.LastError)
+	default:
+		fmt.Fprintf(w, "identity  certificate until %s, to be renewed on %s\n", stamp(c.NotAfter), stamp(c.RenewAt))
+	}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func age(now, then time.Time) string {
 	if then.IsZero() {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/skerry/skerry/firmware/proxy"
 )
 
 // Bytes is an amount of memory. In YAML: a number of bytes, or one with the suffix Ki, Mi, Gi (or KiB, MiB, GiB).
@@ -72,6 +74,11 @@ func (c Config) check() error {
 	for i, a := range c.Relay.Addresses {
 		if err := hostPort(a, false); err != nil {
 			bad(fmt.Sprintf("relay.addresses[%d]", i), a, err.Error())
+		}
+	}
+	if c.Relay.Proxy != "" {
+		if _, err := proxy.Parse(c.Relay.Proxy); err != nil {
+			wrong = append(wrong, fmt.Errorf("relay.proxy: %w", err)) // without the value, which may hold a password
 		}
 	}
 	between := func(key string, d, least, most time.Duration) {

@@ -39,6 +39,7 @@ type Node struct {
 // Relay says where the relays are and how patient the link is.
 type Relay struct {
 	Addresses  []string      `yaml:"addresses"`
+	Proxy      string        `yaml:"proxy"`
 	Heartbeat  time.Duration `yaml:"heartbeat"`
 	MaxBackoff time.Duration `yaml:"maxBackoff"`
 }

@@ -47,6 +47,8 @@ func TestWrongConfiguration(t *testing.T) {
 		{"", []string{"relay.addresses", "at least one"}},
 		{least + "nodename: x\n", []string{"nodename", "line 3"}},
 		{"node: {name: GW_1}\nrelay: {addresses: [r:1]}\n", []string{"node.name", `"GW_1"`, "lower-case"}},
+		{"relay: {addresses: ['r:1'], proxy: 'https://u:geheim@p:1'}\n", []string{"relay.proxy", "another scheme"}},
+		{"relay: {addresses: ['r:1'], proxy: 'http://u:geheim@p'}\n", []string{"relay.proxy", "host or a port"}},
 		{"relay: {addresses: ['https://r:1/x', 'r', ':7443', 'r:0', 'r:70000']}\n",
 			[]string{"addresses[0]", "addresses[1]", `"r"`, "addresses[2]", "host is missing", "addresses[3]", "addresses[4]", "1 to 65535"}},
 		{least + "memory: {limit: 1Mi}\n", []string{"memory.limit", `"1Mi"`, "24Mi"}},
@@ -70,6 +72,9 @@ func TestWrongConfiguration(t *testing.T) {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("the error does not say %q: %v", w, err)
 			}
+		}
+		if strings.Contains(err.Error(), "geheim") {
+			t.Errorf("the error tells the proxy's password: %v", err)
 		}
 	}
 }
@@ -118,7 +123,7 @@ func TestReference(t *testing.T) {
 			documented[strings.Trim(strings.TrimSpace(cells[1]), "`")] = strings.Trim(strings.TrimSpace(cells[2]), "`")
 		}
 	}
-	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required"}
+	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none"}
 	seen := 0
 	walk(reflect.ValueOf(Defaults()), "", func(key, value string) {
 		seen++

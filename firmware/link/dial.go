@@ -80,7 +80,11 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
 		Subprotocols: []string{wire.Subprotocol},
 	})
+	d.hearClock(resp)
 	if err != nil {
+		if isExpiredAlert(err) {
+			d.opts.Expired()
+		}
 		transport.CloseIdleConnections()
 		return nil, &dialFailure{err: explainDial(address, resp, err, cfg, answered.Load()), retryAfter: retryAfter(resp)}
 	}
@@ -90,6 +94,16 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	}
 	ws.SetReadLimit(wire.MaxFrame + 1)
 	return ws, nil
+}
+
+// hearClock passes on what time the relay has: it answers over TLS, so that it is known to be one.
+func (d *dialer) hearClock(resp *http.Response) {
+	if resp == nil || resp.Header.Get(wire.HeaderRelay) == "" {
+		return
+	}
+	if t, err := time.Parse(time.RFC3339, resp.Header.Get(wire.HeaderTime)); err == nil {
+		d.opts.Clock(t)
+	}
 }
 
 func (d *dialer) dialTLS(ctx context.Context, network, addr string, cfg *tls.Config, answered *atomic.Bool) (net.Conn, error) {

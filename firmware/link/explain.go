@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/wire"
 )
 
@@ -27,7 +28,10 @@ func explainDial(address string, resp *http.Response, err error, cfg *tls.Config
 		return explainStatus(address, resp)
 	}
 	var hs *handshakeError
+	var way *proxy.Error
 	switch {
+	case errors.As(err, &way):
+		return fmt.Errorf("relay %s: %w", address, way)
 	case speaksNoTLS(err):
 		return fmt.Errorf("relay %s does not speak TLS: it is not a Skerry relay; check the address and the port", address)
 	case isAlert(err):
@@ -67,6 +71,12 @@ func isAlert(err error) bool {
 	return errors.As(err, &alert) || strings.Contains(err.Error(), "remote error: tls:")
 }
 
+// isExpiredAlert reports whether a relay refused the certificate because it has expired (RFC 8446, section 6.2). crypto/tls
+// exports no type for alerts outside of QUIC, but the text.
+func isExpiredAlert(err error) bool {
+	return isAlert(err) && strings.Contains(err.Error(), "tls: expired certificate")
+}
+
 // explainAlert is about a relay that refused this gateway during the handshake (TLS 1.3: on the first read after it).
 func explainAlert(address string, err error, cfg *tls.Config, now time.Time) error {
 	text := err.Error()
@@ -77,6 +87,9 @@ func explainAlert(address string, err error, cfg *tls.Config, now time.Time) err
 	if cert := ownCertificate(cfg); cert != nil {
 		own = fmt.Sprintf("this gateway's certificate is for %q and valid from %s to %s; its clock says %s", cert.Subject.CommonName,
 			stamp(cert.NotBefore), stamp(cert.NotAfter), clockMark)
+	}
+	if isExpiredAlert(err) {
+		return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: the agent renews it by itself; if it cannot, its log and 'skerryd status' say why", address, text, own)
 	}
 	return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: set the clock (NTP) if it is wrong, otherwise enrol again with a token from 'skerryctl token create --node NAME'", address, text, own)
 }

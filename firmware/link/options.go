@@ -55,6 +55,11 @@ type Options struct {
 	// Dial opens the TCP connection that TLS then runs over; default a net.Dialer without keep-alives, because the link's own
 	// heartbeats do that, and idle bytes cost money on mobile networks.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Clock is told the time that an authenticated relay has, whenever one answers a dial. May be nil; must not block.
+	Clock func(relay time.Time)
+	// Expired is told that a relay refused this gateway's certificate as expired. May be nil; must not block.
+	Expired func()
 }
 
 func (o Options) withDefaults() Options {
@@ -72,6 +77,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
+	}
+	if o.Clock == nil {
+		o.Clock = func(time.Time) {}
+	}
+	if o.Expired == nil {
+		o.Expired = func() {}
 	}
 	return o
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/identity"
+	"github.com/skerry/skerry/firmware/proxy"
 )
 
 const usage = `usage: skerryd VERB [-config FILE] …
@@ -143,11 +144,19 @@ func join(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		text = string(b)
 	}
+	o := identity.EnrollOptions{
+		Addresses: cfg.Relay.Addresses, Token: strings.TrimSpace(text), Node: cfg.Node.Name, Dir: cfg.IdentityDir, Log: logger(cfg, stderr),
+	}
+	if cfg.Relay.Proxy != "" {
+		p, err := proxy.Parse(cfg.Relay.Proxy)
+		if err != nil {
+			return fmt.Errorf("relay.proxy: %w", err)
+		}
+		o.Dial = p.DialContext
+	}
 	ctx, cancel := context.WithTimeout(ctx, *wait)
 	defer cancel()
-	id, err := identity.Enroll(ctx, identity.EnrollOptions{
-		Addresses: cfg.Relay.Addresses, Token: strings.TrimSpace(text), Node: cfg.Node.Name, Dir: cfg.IdentityDir, Log: logger(cfg, stderr),
-	})
+	id, err := identity.Enroll(ctx, o)
 	if err != nil {
 		return fmt.Errorf("join as node %q: %w", cfg.Node.Name, err)
 	}
