@@ -2,6 +2,8 @@ package wire
 
 //go:generate go run github.com/tinylib/msgp@v1.6.5 -io=false -tests=false
 
+// The limit of arrays would hold for bodies, too: those have MaxFrame of their own, and Decode has bounded them before.
+//
 //msgp:limit arrays:8192 maps:64
 //msgp:replace Key with:string
 //msgp:replace Rules with:uint32
@@ -101,7 +103,7 @@ type Report struct {
 // ReportItem is one status document.
 type ReportItem struct {
 	Key  Key    `msg:"k"`
-	Body []byte `msg:"b"` // canonical MessagePack
+	Body []byte `msg:"b,limit=4194304"` // canonical MessagePack
 }
 
 // ReportAck says that the relay has taken over the reports up to Seq.
@@ -119,8 +121,8 @@ type Outbox struct {
 type OutboxItem struct {
 	Epoch uint64 `msg:"e"`
 	Seq   uint64 `msg:"s"`
-	Kind  string `msg:"k"` // KindOfEvent
-	Body  []byte `msg:"b"` // canonical MessagePack, its shape depends on Kind
+	Kind  string `msg:"k"`               // KindOfEvent
+	Body  []byte `msg:"b,limit=4194304"` // canonical MessagePack, its shape depends on Kind
 }
 
 // OutboxAck says that the items of Epoch up to Seq are safe at the relay's side; the agent may forget them.

@@ -1155,7 +1155,7 @@ func (z *OutboxItem) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Body")
 				return
 			}
-			if zb0002 > z675efc38limitArrays {
+			if zb0002 > 4194304 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
@@ -1388,7 +1388,7 @@ func (z *Report) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							err = msgp.WrapError(err, "Items", za0001, "Body")
 							return
 						}
-						if zb0005 > z675efc38limitArrays {
+						if zb0005 > 4194304 {
 							err = msgp.ErrLimitExceeded
 							return
 						}
@@ -1541,7 +1541,7 @@ func (z *ReportItem) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Body")
 				return
 			}
-			if zb0003 > z675efc38limitArrays {
+			if zb0003 > 4194304 {
 				err = msgp.ErrLimitExceeded
 				return
 			}

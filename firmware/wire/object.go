@@ -17,9 +17,9 @@ type Version struct {
 type Object struct {
 	Key      Key     `msg:"k"`
 	Version  Version `msg:"v"`
-	Revision uint64  `msg:"r"`           // resourceVersion at which the relay read it; informative, never compared for equality
-	Absent   bool    `msg:"a,omitempty"` // the object is referenced, and did not exist as of Revision; Body is empty
-	Body     []byte  `msg:"b,omitempty"` // canonical MessagePack of the trimmed object
+	Revision uint64  `msg:"r"`                         // resourceVersion at which the relay read it; informative, never compared for equality
+	Absent   bool    `msg:"a,omitempty"`               // the object is referenced, and did not exist as of Revision; Body is empty
+	Body     []byte  `msg:"b,omitempty,limit=4194304"` // canonical MessagePack of the trimmed object
 }
 
 // ObjectRef names the object an event is about.

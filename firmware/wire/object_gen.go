@@ -151,7 +151,7 @@ func (z *Object) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Body")
 				return
 			}
-			if zb0004 > za5faac0flimitArrays {
+			if zb0004 > 4194304 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
