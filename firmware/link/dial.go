@@ -70,8 +70,8 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	}
 	var answered atomic.Bool // net/http gives the context's error, which does not tell how far the dial had come
 	transport := &http.Transport{
-		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return d.dialTLS(ctx, network, addr, cfg, &answered)
+		DialTLSContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			return d.dialTLS(ctx, network, addr, cfg, &answered) // net/http's context has lost the deadline, which a proxy needs
 		},
 		ReadBufferSize: 2048, WriteBufferSize: 2048,
 	}

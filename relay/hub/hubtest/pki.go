@@ -32,7 +32,7 @@ func NewPKI(t testing.TB) *PKI {
 	p := &PKI{t: t, key: newKey(t), Pool: x509.NewCertPool()}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, p.key.Public(), p.key)
@@ -75,9 +75,16 @@ func (p *PKI) Issue(change func(*x509.Certificate)) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
+// CA is the authority's own certificate.
+func (p *PKI) CA() *x509.Certificate { return p.cert }
+
 // Node issues a gateway's certificate.
-func (p *PKI) Node(name string) tls.Certificate {
+func (p *PKI) Node(name string) tls.Certificate { return p.NodeUntil(name, time.Now().Add(time.Hour)) }
+
+// NodeUntil issues a gateway's certificate that ends then, which may be in the past.
+func (p *PKI) NodeUntil(name string, end time.Time) tls.Certificate {
 	return p.Issue(func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = end.Add(-2*time.Hour), end
 		uri, err := url.Parse(join.URI(name))
 		if err != nil {
 			p.t.Fatal(err)
