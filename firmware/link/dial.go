@@ -79,6 +79,7 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	ws, resp, err := websocket.Dial(ctx, "wss://"+address+wire.LinkPath, &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
 		Subprotocols: []string{wire.Subprotocol},
+		HTTPHeader:   http.Header{"User-Agent": {""}}, // hello says who we are; on mobile networks bytes cost money
 	})
 	d.hearClock(resp)
 	if err != nil {

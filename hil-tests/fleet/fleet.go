@@ -154,18 +154,18 @@ func TrafficOf(agents []*Agent) (sum Traffic) {
 
 // Watch learns when each agent commits a version of one key.
 type Watch struct {
+	fleet *Fleet
 	key   wire.Key
 	began time.Time
 	left  atomic.Int64
 	done  chan struct{}
 	took  []atomic.Int64 // by agent, ns since began, 0 while it has not
-	count bool
 }
 
 // Watch begins to wait for the next version of key, at all agents that hold key now. One watch runs at a time: a new one
 // replaces the old.
 func (f *Fleet) Watch(key wire.Key) *Watch {
-	w := &Watch{key: key, done: make(chan struct{}), took: make([]atomic.Int64, len(f.agents))}
+	w := &Watch{fleet: f, key: key, done: make(chan struct{}), took: make([]atomic.Int64, len(f.agents))}
 	n := int64(0)
 	for i, a := range f.agents {
 		a.holdings.mu.Lock()
@@ -199,12 +199,25 @@ func (w *Watch) Wait(ctx context.Context, but int) ([]time.Duration, error) {
 	for w.left.Load() > int64(but) {
 		select {
 		case <-ctx.Done():
-			return w.Took(), fmt.Errorf("%d agents have not committed the next version of %s: %w", w.left.Load(), w.key, ctx.Err())
+			return w.Took(), fmt.Errorf("%d agents have not committed the next version of %s: %w (%s)", w.left.Load(), w.key, ctx.Err(), w.late())
 		case <-w.done:
 		case <-tick.C:
 		}
 	}
 	return w.Took(), nil
+}
+
+// late describes an agent that has not committed, if there is one whose network is normal.
+func (w *Watch) late() (text string) {
+	for i, a := range w.fleet.agents {
+		if w.took[i].Load() == 0 {
+			text = a.Name + ": " + describe(a.Status())
+			if c, _ := a.net.now(); c == Normal {
+				break
+			}
+		}
+	}
+	return text
 }
 
 // Took returns the times of the agents that have committed.

@@ -110,7 +110,7 @@ func (r *rig) newFleet() {
 
 func (r *rig) await(what string, check Check) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
 	defer cancel()
 	if err := r.fleet.Wait(ctx, what, check, nil); err != nil {
 		r.t.Fatal(err)
@@ -145,7 +145,7 @@ func (r *rig) quiet() {
 // push changes the configMap of all and waits until all agents but some have committed it.
 func (r *rig) push(but int) *Watch {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
 	defer cancel()
 	r.version++
 	w := r.fleet.Watch(Everyone())

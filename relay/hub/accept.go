@@ -34,7 +34,8 @@ func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Reques
 		http.Error(w, "the relay takes no more sessions now", http.StatusServiceUnavailable)
 		return
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
+	w.Header()["Date"] = nil // wire.HeaderTime says it
+	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
 	if err != nil {
 		h.meter.refused("websocket")
 		h.log.Debug("not a WebSocket", "node", node, "remote", r.RemoteAddr, "err", err)
