@@ -43,7 +43,7 @@ func newEcho(t *testing.T, ca *enroll.CA) *echo {
 			e.raw <- raw
 			go func() {
 				c := tls.Server(raw, cfg)
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				buf := make([]byte, 100)
 				for {
 					n, err := c.Read(buf)
@@ -82,7 +82,7 @@ func dialTLS(t *testing.T, n *network, cfg *tls.Config, address string) *tls.Con
 		t.Fatal(err)
 	}
 	c := tls.Client(raw, cfg)
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)
 	}
