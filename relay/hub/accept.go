@@ -91,6 +91,9 @@ func (h *Hub) admit(node string) (time.Duration, bool) {
 	if closing {
 		return time.Second, false
 	}
+	if h.starts.waiting() >= startsWaiting {
+		return startsRetry, false
+	}
 	if h.opts.Admit == nil {
 		return 0, true
 	}

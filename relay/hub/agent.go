@@ -258,6 +258,10 @@ func (a *agent) do(act session.Action) {
 }
 
 func (a *agent) start() {
+	if a.h.starts.begin(a.ctx) != nil {
+		return // the agent has given up waiting
+	}
+	defer a.h.starts.end()
 	ctx, cancel := context.WithTimeout(a.ctx, 10*time.Second)
 	defer cancel()
 	err := a.h.opts.Sink.SessionStarted(ctx, a.node, a.epoch)

@@ -48,6 +48,8 @@ type Hub struct {
 	log   *slog.Logger
 	meter *meter
 	bufs  sync.Pool // of *[]byte, for encoding frames
+	// starts are the sessions that claim their nodes, and those that wait to.
+	starts *turns
 
 	mu       sync.Mutex
 	sessions map[string]*agent // by node
@@ -71,6 +73,7 @@ func New(opts Options) *Hub {
 	h := &Hub{
 		opts: opts, log: opts.Log,
 		sessions: map[string]*agent{}, alive: map[*agent]struct{}{},
+		starts: newTurns(startsAtOnce),
 	}
 	h.bufs.New = func() any { b := make([]byte, 0, 4096); return &b }
 	h.meter = newMeter(opts.Metrics, func() float64 {
