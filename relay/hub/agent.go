@@ -268,9 +268,12 @@ func (a *agent) start() {
 	a.mu.Lock()
 	a.started = err == nil
 	a.mu.Unlock()
-	if err != nil {
+	switch {
+	case a.ctx.Err() != nil:
+		a.h.log.Debug("the agent left before its session was started", "node", a.node, "epoch", a.epoch)
+	case err != nil:
 		a.h.log.Warn("a session could not be started", "node", a.node, "epoch", a.epoch, "err", err)
-	} else {
+	default:
 		a.h.log.Info("agent connected", "node", a.node, "epoch", a.epoch, "remote", a.remote)
 	}
 	a.step(session.Started{Err: err})
