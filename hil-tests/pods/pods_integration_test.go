@@ -159,7 +159,10 @@ func testGracefulDeletion(t *testing.T, w *world) {
 	const key = wire.Key("pods/default/bye/del-1")
 	spec := `{"containers":[{"name":"c","image":"IMAGE"},{"name":"d","image":"IMAGE","args":["sleep"]}]}`
 	w.put(key, pod(spec))
-	w.await(key, "running", running)
+	s := w.await(key, "running", running)
+	// The kernel drops a SIGTERM for a container's first process that has no handler yet (pid_namespaces(7)): both must have come so far.
+	get(t, "http://"+s.PodIP+":8080/healthz")
+	w.logged(key, "d", "sample: sleeping")
 	begin := time.Now()
 	w.put(key, deleting(spec, "30"))
 	w.gone(key, 10*time.Second) // both obey SIGTERM

@@ -239,3 +239,18 @@ func (w *world) gone(key wire.Key, within time.Duration) {
 		w.t.Errorf("logs stay: %v", logs)
 	}
 }
+
+// logged waits until a container's first log has a line with text.
+func (w *world) logged(key wire.Key, container, text string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, "logs", key.Namespace()+"_"+key.Name()+"_"+key.UID(), container, "0.log")
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(b), text) {
+			return
+		}
+		if time.Since(begin) > 10*time.Second {
+			w.t.Fatalf("%q is not in %s after 10 s: %v\n%s", text, path, err, b)
+		}
+	}
+}
