@@ -47,6 +47,7 @@ type Hub struct {
 	opts  Options
 	log   *slog.Logger
 	meter *meter
+	tls   *tls.Config
 	bufs  sync.Pool // of *[]byte, for encoding frames
 	// starts are the sessions that claim their nodes, and those that wait to.
 	starts *turns
@@ -76,6 +77,7 @@ func New(opts Options) *Hub {
 		starts: newTurns(startsAtOnce),
 	}
 	h.bufs.New = func() any { b := make([]byte, 0, 4096); return &b }
+	h.tls = h.tlsConfig()
 	h.meter = newMeter(opts.Metrics, func() float64 {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -111,7 +113,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(tls.NewListener(l, h.tlsConfig())) }()
+	go func() { served <- srv.Serve(tls.NewListener(l, h.tls)) }()
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { h.sweep(work) })
 
@@ -132,6 +134,10 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 	sweeping.Wait()
 	return err
 }
+
+// SetTicketKeys sets the keys of TLS session tickets, the one that seals first, so that sessions resume at every relay that
+// has the same. It may be called at any time; without it the hub has keys of its own.
+func (h *Hub) SetTicketKeys(keys [][32]byte) { h.tls.SetSessionTicketKeys(keys) }
 
 func (h *Hub) tlsConfig() *tls.Config {
 	cfg := h.opts.TLS.Clone()
@@ -156,6 +162,7 @@ func (h *Hub) verify(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return nil
 	}
+	h.meter.handshake(cs.DidResume)
 	if end := cs.PeerCertificates[0].NotAfter; time.Now().After(end) {
 		h.meter.refused("expired")
 		return fmt.Errorf("the certificate has expired at %s", end.UTC().Format(time.RFC3339))

@@ -56,6 +56,11 @@ func (m *meter) closed(code wire.CloseCode) {
 	m.set.GetOrCreateCounter(fmt.Sprintf("skerry_relay_session_closes_total{reason=%q}", reason)).Inc()
 }
 
+// handshake counts TLS handshakes with a client certificate.
+func (m *meter) handshake(resumed bool) {
+	m.set.GetOrCreateCounter(fmt.Sprintf(`skerry_relay_handshakes_total{resumed="%t"}`, resumed)).Inc()
+}
+
 // refused counts what never became a session.
 func (m *meter) refused(why string) {
 	m.set.GetOrCreateCounter(fmt.Sprintf("skerry_relay_connections_refused_total{reason=%q}", why)).Inc()

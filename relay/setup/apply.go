@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry/skerry/relay/api/crds"
 	"github.com/skerry/skerry/relay/enroll"
+	"github.com/skerry/skerry/relay/tickets"
 )
 
 // Step is one object that Apply looked at.
@@ -39,7 +40,21 @@ func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Int
 		return err
 	}
 	a.done("Secret", enroll.Namespace+"/"+enroll.CASecret, created, false)
+	if err := a.ticketKeys(); err != nil {
+		return err
+	}
 	return a.rights()
+}
+
+// ticketKeys makes the Secret that the relays fill, so that they need no right to create any.
+func (a applier) ticketKeys() error {
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: tickets.Secret, Namespace: tickets.Namespace}}
+	_, err := a.core.CoreV1().Secrets(tickets.Namespace).Create(a.ctx, s, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create Secret %s/%s: %w", tickets.Namespace, tickets.Secret, err)
+	}
+	a.done("Secret", tickets.Namespace+"/"+tickets.Secret, err == nil, false)
+	return nil
 }
 
 type applier struct {

@@ -43,7 +43,7 @@ func namespaceRules() []namespaced {
 	return []namespaced{
 		// Who holds a node's session.
 		{"kube-node-lease", []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "get", "create", "patch")}},
-		// Join tokens are bound to their keys.
+		// Join tokens are bound to their keys; the keys of TLS sessions are rotated.
 		{enroll.Namespace, []rbacv1.PolicyRule{rule("", []string{"secrets"}, "update")}},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/relay/enroll"
 	"github.com/skerry/skerry/relay/hub"
 	"github.com/skerry/skerry/relay/kube"
+	"github.com/skerry/skerry/relay/tickets"
 )
 
 // relay is what the parts of the process share.
@@ -30,6 +31,7 @@ type relay struct {
 	index   *kube.Index
 	sink    *kube.Sink
 	revoked *enroll.Revocations
+	tickets *tickets.Keys
 	client  kubernetes.Interface
 	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
 	waiting atomic.Pointer[string]  // why there is no hub yet
@@ -63,6 +65,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.index.Run(background) })
 	g.Go(func() error { return r.sink.Run(background) })
 	g.Go(func() error { return r.revoked.Run(background) })
+	g.Go(func() error { return r.tickets.Run(background) })
 	g.Go(func() error { return r.serveWeb(background, web) })
 
 	serving, cancel := context.WithCancel(ctx)
@@ -121,6 +124,11 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 			h.Revoke(node)
 		}
 	})
+	r.tickets = tickets.New(tickets.Options{Client: r.client, Log: log, Apply: func(keys [][32]byte) {
+		if h := r.hub.Load(); h != nil {
+			h.SetTicketKeys(keys)
+		}
+	}})
 	return r, nil
 }
 
@@ -146,6 +154,9 @@ func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
 		Metrics: r.set, Log: r.log,
 	})
 	r.hub.Store(h)
+	if keys := r.tickets.Current(); len(keys) > 0 {
+		h.SetTicketKeys(keys)
+	}
 	r.log.Info("relay serves agents", slog.String("listen", l.Addr().String()))
 	return h.Serve(ctx, l)
 }

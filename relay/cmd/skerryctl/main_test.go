@@ -58,11 +58,11 @@ func must(t *testing.T, c *clients, args ...string) (stdout, stderr string) {
 func TestInitTwice(t *testing.T) {
 	c := newClients()
 	first, _ := must(t, c, "init")
-	if strings.Count(first, "created ") != 12 || strings.Contains(first, "unchanged") {
+	if strings.Count(first, "created ") != 13 || strings.Contains(first, "unchanged") {
 		t.Errorf("the first init:\n%s", first)
 	}
 	second, _ := must(t, c, "init")
-	if strings.Count(second, "unchanged ") != 12 || strings.Contains(second, "created") {
+	if strings.Count(second, "unchanged ") != 13 || strings.Contains(second, "created") {
 		t.Errorf("the second init:\n%s", second)
 	}
 }
