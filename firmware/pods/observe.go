@@ -193,12 +193,39 @@ func (v *observer) address(ctx context.Context, id string) error {
 	return nil
 }
 
+// containerd learns of a kill for want of memory and of the exit by two events, in either order, and what is read here is kept: a
+// container that ended by SIGKILL is asked about again for a moment, or it would stay "Error" instead of "OOMKilled".
+const (
+	exitKilled   = 128 + 9
+	reasonOOM    = "OOMKilled"
+	killedAsks   = 6
+	killedAskGap = 50 * time.Millisecond
+)
+
+// containerStatus returns the runtime's status of a container, nil if it has none to tell.
+func (v *observer) containerStatus(ctx context.Context, id string) (*cri.ContainerStatus, error) {
+	for i := 0; ; i++ {
+		resp, err := v.rt.ContainerStatus(ctx, id, false)
+		if err != nil {
+			return nil, err
+		}
+		s := resp.Status
+		if s == nil || s.State != cri.ContainerExited || s.ExitCode != exitKilled || s.Reason == reasonOOM || i == killedAsks {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(killedAskGap):
+		}
+	}
+}
+
 func (v *observer) inspect(ctx context.Context, c cri.Container) (containerState, error) {
-	resp, err := v.rt.ContainerStatus(ctx, c.ID, false)
+	s, err := v.containerStatus(ctx, c.ID)
 	if err != nil {
 		return containerState{}, err
 	}
-	s := resp.Status
 	if s == nil {
 		s = &cri.ContainerStatus{State: c.State, CreatedAt: c.CreatedAt, Image: c.Image, ImageRef: c.ImageRef, Annotations: c.Annotations}
 	}

@@ -139,8 +139,10 @@ func TestDevice(t *testing.T) {
 			d := deviceState(t, "pump-1")
 			return d.State == "offline", fmt.Sprintf("%+v", d)
 		})
-		c := condition(t, "pump-1", "Ready")
-		contains(t, "Ready condition", c.Reason+": "+c.Message, "Unreachable", w.modbus.Addr())
+		eventually(t, 10*time.Second, "the Ready condition says so", func() (bool, string) { // it is another object: a write of its own
+			c := condition(t, "pump-1", "Ready")
+			return c.Reason == "Unreachable" && strings.Contains(c.Message, w.modbus.Addr()), c.Reason + ": " + c.Message
+		})
 		if err := w.modbus.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
