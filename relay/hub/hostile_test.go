@@ -97,7 +97,8 @@ func TestAgentThatDoesNotRead(t *testing.T) {
 		last = received.Get()
 		return before > 100 && last == before
 	})
-	if last > pings/2 {
+	t.Logf("%d of %d frames were read", last, pings)
+	if last > 20_000 {
 		t.Errorf("%d of %d frames were read, and nearly as many answers are queued", last, pings)
 	}
 	enough()
