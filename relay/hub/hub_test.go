@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,13 @@ import (
 	"github.com/skerry/skerry/relay/session/sessiontest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if config := os.Getenv("SKERRY_HUB_CHILD"); config != "" { // the hub's process of a benchmark
+		fleetServer(config)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const node = "gw-1"
 

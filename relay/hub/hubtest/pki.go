@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"net/url"
@@ -113,4 +114,27 @@ func (p *PKI) ClientTLS(cert tls.Certificate) func() (*tls.Config, error) {
 	return func() (*tls.Config, error) {
 		return &tls.Config{RootCAs: p.Pool, ServerName: join.ServerName, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}, nil
 	}
+}
+
+// ServerPEM issues a relay's certificate and returns it, its key and the authority's certificate in a form that can be handed to another process.
+func (p *PKI) ServerPEM() (ca, cert, key []byte) {
+	p.t.Helper()
+	c := p.Issue(Server)
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	block := func(kind string, b []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}) }
+	return block("CERTIFICATE", p.cert.Raw), block("CERTIFICATE", c.Certificate[0]), block("PRIVATE KEY", der)
+}
+
+// TLSOf returns the configuration of the relay that ServerPEM was called for.
+func TLSOf(ca, cert, key []byte) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, MinVersion: tls.VersionTLS13}, nil
 }
