@@ -14,6 +14,7 @@ N        ?= 20
 ONCE     ?=
 AGENTS   ?= 1000
 FLEET    ?=
+VULNS    ?=
 
 .PHONY: help
 help: ## list the targets
@@ -64,6 +65,7 @@ test: test-unit test-contract test-integration ## unit, contract and integration
 test-unit:
 	$(call say,unit tests)
 	@go test ./...
+	@cd scripts/tools && go test ./...
 
 test-contract:
 	$(call say,contract tests against the CRI API and the KubeEdge API)
@@ -80,8 +82,8 @@ test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for 
 
 # --- care -----------------------------------------------------------------------------------------------------------
 
-.PHONY: check fmt generate lint flake size repro
-check: lint ## formatting, generated code, vet, linters
+.PHONY: check fmt generate lint flake size repro licences vulns dependencies sbom
+check: lint licences vulns ## formatting, generated code, vet, linters, licences, known vulnerabilities
 	$(call say,formatting is clean)
 	@test -z "$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go'))" || { echo "not formatted (run: make fmt):"; gofmt -l $$(git ls-files -co --exclude-standard '*.go'); exit 1; }
 	$(call say,generated code is up to date)
@@ -96,6 +98,24 @@ lint: $(BIN)/golangci-lint
 $(BIN)/golangci-lint: scripts/tools/lint/go.mod scripts/tools/lint/go.sum
 	$(call say,building golangci-lint (once: about 4 CPU minutes))
 	@cd scripts/tools/lint && CGO_ENABLED=0 go build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+licences: ## licences of all that the shipped binaries link, and the list of it
+	$(call say,licences)
+	@cd scripts/tools && go run ./supply -root $(CURDIR) check
+
+vulns: $(BIN)/govulncheck ## known vulnerabilities in what the shipped binaries call (VULNS=-required: fail if the database cannot be had)
+	$(call say,known vulnerabilities)
+	@cd scripts/tools && go run ./supply -root $(CURDIR) -govulncheck $(BIN)/govulncheck $(VULNS) vulns
+
+$(BIN)/govulncheck: scripts/tools/vuln/go.mod scripts/tools/vuln/go.sum
+	@cd scripts/tools/vuln && CGO_ENABLED=0 go build -trimpath -o $@ golang.org/x/vuln/cmd/govulncheck
+
+dependencies: ## write docs/security/dependencies.md
+	@cd scripts/tools && go run ./supply -root $(CURDIR) list
+
+sbom: ## CycloneDX documents and licence texts of the shipped binaries, in build/sbom
+	@cd scripts/tools && go run ./supply -root $(CURDIR) -version $(VERSION) sbom
+	@ls build/sbom
 
 fmt: ## format all Go code
 	@gofmt -w $$(git ls-files -co --exclude-standard '*.go')
