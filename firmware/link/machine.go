@@ -201,7 +201,7 @@ func (m *Machine) greet(now time.Time) {
 		Node: m.opts.Node, Agent: m.opts.Version,
 		Heartbeat: uint32(m.opts.Heartbeat / time.Millisecond),
 		MaxFrame:  wire.MaxFrame,
-		Rules:     d.Rules, Digest: d.Pack(),
+		Rules:     d.Rules, Digest: d.Outline(),
 		Revisions: make(map[string]uint64, len(revs)),
 	}
 	for k, r := range revs {
@@ -239,6 +239,8 @@ func (m *Machine) received(f wire.Frame, now time.Time) {
 		m.st.InSync = true
 	case *wire.ReportAck:
 		m.reportAck(t, now)
+	case *wire.Want:
+		m.wanted(t, now)
 	case *wire.OutboxAck:
 		m.outboxAck(t)
 	case *wire.Pong:
@@ -268,7 +270,7 @@ func (m *Machine) welcome(w *wire.Welcome, now time.Time) {
 				now.UTC().Format(time.RFC3339), time.UnixMilli(w.Time).UTC().Format(time.RFC3339))})
 		}
 	}
-	m.reoffer(now)
+	m.beginOffer(now)
 	m.outboxUp = outboxState{reading: m.outboxUp.reading}
 	m.readOutbox()
 }

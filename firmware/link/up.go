@@ -24,6 +24,9 @@ type report struct {
 	queued bool     // in outbound.dirty
 	sent   [16]byte // hash of the body in the batch in flight, if inBatch
 	gone   bool     // withdrawn; kept only while it is in dirty
+	// offered says that acked is the hash that was offered, and that nothing has been sent since: it becomes known with the
+	// relay's answer, unless the relay wants the body.
+	offered bool
 }
 
 // outbound conflates reports: a set of dirty keys in the order in which they became dirty, and one batch in flight.
@@ -33,9 +36,10 @@ type outbound struct {
 	since   time.Time // when dirty was last empty and something came
 	batch   []wire.Key
 	seq     uint64
+	offer   offer
 }
 
-func (u *outbound) pending() int { return len(u.dirty) + len(u.batch) }
+func (u *outbound) pending() int { return len(u.dirty) + len(u.batch) + u.offer.pending }
 
 func (m *Machine) report(key wire.Key, body []byte, now time.Time) {
 	r := m.up.reports[key]
@@ -63,18 +67,9 @@ func (m *Machine) withdraw(key wire.Key) {
 	if r == nil {
 		return
 	}
-	r.gone, r.known, r.body = true, false, nil
+	r.gone, r.known, r.offered, r.body = true, false, false, nil
 	if !r.queued {
 		delete(m.up.reports, key)
-	}
-}
-
-// reoffer queues everything again: another relay may have answered, or the old one may have lost what it acknowledged.
-func (m *Machine) reoffer(now time.Time) {
-	m.up.batch, m.up.seq = nil, 0
-	for k, r := range m.up.reports {
-		r.known = false
-		m.queue(k, r, now)
 	}
 }
 
@@ -82,7 +77,7 @@ func (m *Machine) reoffer(now time.Time) {
 // relay acknowledged went to its predecessor.
 func (m *Machine) offerAgain(k wire.Key, now time.Time) {
 	if r := m.up.reports[k]; r != nil && !r.gone {
-		r.known = false
+		r.known, r.offered = false, false
 		m.queue(k, r, now)
 	}
 }
@@ -106,7 +101,7 @@ func (m *Machine) flush(now time.Time) {
 			break
 		}
 		taken++
-		r.queued = false
+		r.queued, r.offered = false, false
 		if r.gone {
 			delete(u.reports, k)
 			continue

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
@@ -37,6 +39,9 @@ const (
 	MaxItems = 8192
 	// MaxKey is the longest key, bytes: kind, namespace (63), name (253), UID (36) and separators, with room to spare.
 	MaxKey = 512
+	// MaxElsewhere is the largest number of addresses in a Close, and MaxAddress the longest of them, bytes.
+	MaxElsewhere = 8
+	MaxAddress   = 255
 	// MaxText is the longest name or reason, bytes.
 	MaxText = 1024
 
@@ -73,6 +78,8 @@ func (*OutboxAck) Type() FrameType  { return TypeOutboxAck }
 func (*Ping) Type() FrameType       { return TypePing }
 func (*Pong) Type() FrameType       { return TypePong }
 func (*Close) Type() FrameType      { return TypeClose }
+func (*Offer) Type() FrameType      { return TypeOffer }
+func (*Want) Type() FrameType       { return TypeWant }
 
 // empty returns a new frame of the type, or nil.
 func (t FrameType) empty() Frame {
@@ -105,6 +112,10 @@ func (t FrameType) empty() Frame {
 		return new(Pong)
 	case TypeClose:
 		return new(Close)
+	case TypeOffer:
+		return new(Offer)
+	case TypeWant:
+		return new(Want)
 	}
 	return nil
 }
@@ -112,7 +123,7 @@ func (t FrameType) empty() Frame {
 // String returns the type's name.
 func (t FrameType) String() string {
 	names := [...]string{"", "hello", "welcome", "compare", "entries", "commit", "ack", "synced", "report", "report-ack", "outbox",
-		"outbox-ack", "ping", "pong", "close"}
+		"outbox-ack", "ping", "pong", "close", "offer", "want"}
 	if int(t) >= len(names) || t == 0 {
 		return fmt.Sprintf("type-%d", uint8(t))
 	}
@@ -269,7 +280,7 @@ func validate(f Frame) error {
 		if t.ProtoMin == 0 || t.ProtoMin > t.ProtoMax {
 			return fmt.Errorf("protocol versions %d to %d", t.ProtoMin, t.ProtoMax)
 		}
-		if _, err := UnpackDigest(t.Rules, t.Digest); err != nil {
+		if _, err := ParseOutline(t.Digest); err != nil {
 			return err
 		}
 		return errors.Join(checkText("node", t.Node), checkText("agent", t.Agent))
@@ -283,6 +294,13 @@ func validate(f Frame) error {
 		}
 	case *CommitPart:
 		return validateCommit(t)
+	case *Offer:
+		return validateOffer(t)
+	case *Want:
+		if t.List && len(t.Keys) > 0 {
+			return errors.New("asks for a list and for keys")
+		}
+		return checkKeys(t.Keys)
 	case *Report:
 		for i := range t.Items {
 			if err := checkKey(t.Items[i].Key); err != nil {
@@ -296,7 +314,7 @@ func validate(f Frame) error {
 			}
 		}
 	case *Close:
-		return checkText("reason", t.Reason)
+		return errors.Join(checkText("reason", t.Reason), checkAddresses(t.Elsewhere))
 	}
 	return nil
 }
@@ -311,7 +329,55 @@ func validateCommit(t *CommitPart) error {
 			return fmt.Errorf("%s: absent is %t with a body of %d bytes", o.Key, o.Absent, len(o.Body))
 		}
 	}
-	for _, k := range t.Delete {
+	return checkKeys(t.Delete)
+}
+
+func validateOffer(t *Offer) error {
+	if len(t.Sum) > 0 && (len(t.Sum) != len(Sum{}) || len(t.Items) > 0) || len(t.Sum)+len(t.Items) == 0 {
+		return fmt.Errorf("a sum of %d bytes and %d items: either a sum of %d bytes or items are needed", len(t.Sum), len(t.Items), len(Sum{}))
+	}
+	for i := range t.Items {
+		if err := checkKey(t.Items[i].Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkAddresses(addresses []string) error {
+	if len(addresses) > MaxElsewhere {
+		return fmt.Errorf("%d addresses, at most %d are allowed", len(addresses), MaxElsewhere)
+	}
+	for _, a := range addresses {
+		if err := CheckAddress(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckAddress reports whether a is an address that an agent may be sent to: host:port, printable ASCII, at most MaxAddress bytes.
+func CheckAddress(a string) error {
+	if len(a) > MaxAddress {
+		return fmt.Errorf("an address of %d bytes, at most %d are allowed", len(a), MaxAddress)
+	}
+	for i := range len(a) {
+		if a[i] <= ' ' || a[i] >= 0x7f || a[i] == '/' || a[i] == '@' {
+			return fmt.Errorf("address %q: holds other characters than an address", clip(a))
+		}
+	}
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", clip(a), err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
+		return fmt.Errorf("address %q: a host and a port from 1 to 65535 are needed", clip(a))
+	}
+	return nil
+}
+
+func checkKeys(keys []Key) error {
+	for _, k := range keys {
 		if err := checkKey(k); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@
 // integer, i = signed integer, s = str (UTF-8), b = bin, t = bool, [] = array, {} = map.
 //
 //	 1 hello       agent   min u, max u protocol versions · node s · agent s software · hb u ms heartbeat wished for · mf u bytes, largest
-//	                       frame it takes · rules u · sum b packed digest · rev {kind s: u} highest resourceVersion seen
+//	                       frame it takes · rules u · sum b outline of its digest · rev {kind s: u} highest resourceVersion seen
 //	 2 welcome     relay   proto u chosen version · relay s name · ep u session epoch · hb u ms heartbeat · mf u bytes · t i ms since 1970
 //	 3 compare     relay   b u bit i asks for the entries of bucket i
 //	 4 entries     agent   e []{k s, v version} · m t another entries frame follows
@@ -28,10 +28,12 @@
 //	11 outbox-ack  relay   e u, s u
 //	12 ping        agent   (no fields)
 //	13 pong        relay   (no fields)
-//	14 close       both    c u code · r s reason · ra u ms to wait before dialling again
+//	14 close       both    c u code · r s reason · ra u ms to wait before dialling again · e []s relays to dial first, host:port
+//	15 offer       agent   s u · h b 16 bytes, sum over all documents, or else i []{k s, h b 16 bytes}
+//	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
 //
-// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Types 16 and 17
-// are reserved for certificate renewal, 32–63 for streams. A receiver ignores types from 64 on that it does not know, and ends the
+// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Types 32–63
+// are reserved for streams. A receiver ignores types from 64 on that it does not know, and ends the
 // session on unknown ones below.
 //
 // Keys are described at Key; bodies are canonical MessagePack (package canon). An object's hash is the first 16 bytes of the
@@ -44,13 +46,17 @@
 //  2. The relay checks that the certificate speaks for the node, and answers with welcome, or with close.
 //  3. When the relay's caches have seen every revision that the agent has, it compares digests. Buckets that differ are asked for
 //     with compare; the agent answers with all entries of these buckets, in one or more entries frames (one, empty, if there are none).
+//     If what the relay now takes the agent to hold does not give the total that hello told, it asks for the other buckets, too.
 //  4. The relay sends commits, numbered from 1, each with what the agent lacks. A commit holds every object that its pods refer to and
 //     that the agent does not hold at the newest version; the agent applies all parts of a commit atomically, in the order of the
 //     numbers, and acknowledges when they are durable. The relay keeps at most a few commits unacknowledged, so a slow agent skips
 //     versions instead of queueing them.
 //  5. synced says, once, that everything known when the session began is acknowledged. Later changes are commits like the others.
-//  6. From welcome on the agent reports: one report frame unacknowledged at a time, newest body of each key. After a reconnect all
-//     are offered again. The same holds for outbox frames, whose items come at least once, in order.
+//  6. From welcome on the agent reports: one report frame unacknowledged at a time, newest body of each key. What it reported in an
+//     earlier session is only offered, by one sum over all documents first. If the relay does not know it has these very
+//     documents, it asks for the list of keys and hashes, and then for the bodies that it lacks. It may ask for bodies at
+//     any time, because somebody else may change what was reported. Outbox frames are one unacknowledged at a time, too; their
+//     items come at least once, in order.
 //  7. The agent pings when either direction was silent for a heartbeat; the relay answers at once. Either side ends a session in which it
 //     heard nothing for two heartbeats.
 //
@@ -58,8 +64,11 @@
 //
 // There are 64 buckets. A key belongs to bucket (first byte of its SHA-256) mod 64. A bucket's sum is the exclusive or of its
 // entries' hashes: the first 16 bytes of SHA-256(length of key as 4 bytes big endian, key, length of UID likewise, UID, hash).
-// Packed: 8 bytes big endian in which bit i says that bucket i is not zero, then the 16 bytes of each such bucket in ascending
-// order; nothing at all if no bucket is set.
+// Its total is the first 16 bytes of the SHA-256 of, for each bucket that is not zero in ascending order, the bucket's number as one
+// byte and its 16 bytes. hello carries the outline: the total, 8 bytes big endian in which bit i says that bucket i is not zero,
+// then the first 4 bytes of each such bucket in ascending order; nothing at all if no bucket is set.
+//
+// The sum of an offer is the exclusive or of its documents' hashes as entries, with an empty UID.
 //
 // # Versions
 //

@@ -14,8 +14,8 @@ package wire
 // FrameType is the first byte of a frame.
 type FrameType uint8
 
-// The frame types. 1–31 are control frames of this page; 16 and 17 are reserved for certificate renewal, 32–63 for
-// streams (logs, exec, port-forward). A receiver ignores unknown types from 64 on, and ends the session on other unknown ones.
+// The frame types. 1–31 are control frames of this page; 32–63 are reserved for streams (logs, exec, port-forward). A receiver
+// ignores unknown types from 64 on, and ends the session on other unknown ones.
 const (
 	TypeHello     FrameType = 1
 	TypeWelcome   FrameType = 2
@@ -31,6 +31,8 @@ const (
 	TypePing      FrameType = 12
 	TypePong      FrameType = 13
 	TypeClose     FrameType = 14
+	TypeOffer     FrameType = 15
+	TypeWant      FrameType = 16
 
 	typeFirstOptional FrameType = 64
 )
@@ -44,7 +46,7 @@ type Hello struct {
 	Heartbeat uint32            `msg:"hb"`              // heartbeat interval the agent would like, ms
 	MaxFrame  uint32            `msg:"mf"`              // largest frame the agent takes, bytes
 	Rules     Rules             `msg:"rules"`           // trim rules of what it holds, 0 if it holds nothing
-	Digest    []byte            `msg:"sum,omitempty"`   // Digest.Pack of what it holds
+	Digest    []byte            `msg:"sum,omitempty"`   // Digest.Outline of what it holds
 	Revisions map[string]uint64 `msg:"rev,omitempty"`   // per kind, the highest resourceVersion it has seen
 }
 
@@ -94,6 +96,28 @@ type Ack struct {
 // Synced says that the agent has acknowledged everything that the relay knew for it when the session began.
 type Synced struct{}
 
+// Offer says which status documents the agent has, without their bodies: either by one sum over all of them, or by a list. The
+// relay answers each offer with a Want of the same Seq. One offer is unanswered at a time.
+type Offer struct {
+	Seq   uint64      `msg:"s"`           // counts up from 1 in a session
+	Sum   []byte      `msg:"h,omitempty"` // OfferSum of all documents, 16 bytes; without Items
+	Items []OfferItem `msg:"i,omitempty"` // some of them; several offers follow each other if they do not fit one frame
+}
+
+// OfferItem names one status document.
+type OfferItem struct {
+	Key  Key      `msg:"k"`
+	Hash [16]byte `msg:"h"` // first 16 bytes of the SHA-256 of the body
+}
+
+// Want answers an Offer, or asks, at any time of a session, for documents that the relay has lost sight of. The agent sends the
+// newest bodies of Keys as reports; of a key that it no longer has, nothing.
+type Want struct {
+	Seq  uint64 `msg:"s,omitempty"` // of the offer that this answers; 0: of none
+	List bool   `msg:"l,omitempty"` // the relay does not have all that the sum stands for: offer the list
+	Keys []Key  `msg:"k,omitempty"`
+}
+
 // Report carries the newest state of things the agent is responsible for.
 type Report struct {
 	Seq   uint64       `msg:"s"` // counts up from 1 in a session
@@ -142,6 +166,8 @@ type Close struct {
 	Code       CloseCode `msg:"c"`
 	Reason     string    `msg:"r,omitempty"`  // for people
 	RetryAfter uint32    `msg:"ra,omitempty"` // relay to agent: do not dial again before so many ms
+	// Elsewhere names relays, host:port, that the agent should dial first, in this order. At most MaxElsewhere.
+	Elsewhere []string `msg:"e,omitempty"`
 }
 
 // CloseCode says why a session was ended.

@@ -44,43 +44,105 @@ type Commit struct {
 // KindOfEvent is the OutboxItem.Kind of a Kubernetes event.
 const KindOfEvent = "event"
 
-// Pack returns the digest's wire form: 8 bytes, big endian, in which bit i says that bucket i is not empty, followed by the
-// 16 bytes of each such bucket in ascending order. An empty digest packs to nil.
-func (d *Digest) Pack() []byte {
+// shortSum is how many bytes of a bucket's sum an outline has.
+const shortSum = 4
+
+// Outline returns the digest's wire form: its Total, then 8 bytes, big endian, in which bit i says that bucket i is not empty, then
+// the first 4 bytes of the sum of each such bucket in ascending order. An empty digest gives nil.
+func (d *Digest) Outline() []byte {
+	total := d.Total()
+	if total == (Sum{}) {
+		return nil
+	}
 	var set BucketSet
-	out := make([]byte, 8, 8+len(d.Buckets)*16)
+	out := make([]byte, len(total)+8, len(total)+8+len(d.Buckets)*shortSum)
+	copy(out, total[:])
 	for i := range d.Buckets {
 		if d.Buckets[i] != (Sum{}) {
 			set |= 1 << uint(i)
-			out = append(out, d.Buckets[i][:]...)
+			out = append(out, d.Buckets[i][:shortSum]...)
 		}
 	}
-	if set == 0 {
-		return nil
-	}
-	binary.BigEndian.PutUint64(out, uint64(set))
+	binary.BigEndian.PutUint64(out[len(total):], uint64(set))
 	return out
 }
 
-// UnpackDigest reads what Pack wrote.
-func UnpackDigest(rules Rules, b []byte) (Digest, error) {
-	d := Digest{Rules: rules}
-	if len(b) == 0 {
-		return d, nil
-	}
-	if len(b) < 8 {
-		return Digest{}, fmt.Errorf("digest of %d bytes: at least 8 are needed", len(b))
-	}
-	set := BucketSet(binary.BigEndian.Uint64(b))
-	if b = b[8:]; len(b) != 16*set.Len() {
-		return Digest{}, fmt.Errorf("digest names %d buckets and carries %d bytes for them", set.Len(), len(b))
-	}
+// Total returns one sum for the whole digest: the first 16 bytes of the SHA-256 of, for each bucket that is not empty, its number
+// (one byte) and its sum. It is zero if all buckets are empty.
+func (d *Digest) Total() Sum {
+	buf := make([]byte, 0, len(d.Buckets)*(1+len(Sum{})))
 	for i := range d.Buckets {
-		if set.Has(i) {
-			b = b[copy(d.Buckets[i][:], b):]
+		if d.Buckets[i] != (Sum{}) {
+			buf = append(append(buf, byte(i)), d.Buckets[i][:]...)
 		}
 	}
-	return d, nil
+	var total Sum
+	if len(buf) > 0 {
+		full := sha256.Sum256(buf)
+		copy(total[:], full[:])
+	}
+	return total
+}
+
+// Outline is what a peer says about its Digest: enough to know that two are equal, and a good guess where they are not.
+type Outline struct {
+	Total   Sum
+	set     BucketSet
+	buckets [DigestBuckets][shortSum]byte
+}
+
+// ParseOutline reads what Digest.Outline wrote.
+func ParseOutline(b []byte) (*Outline, error) {
+	o := new(Outline)
+	if len(b) == 0 {
+		return o, nil
+	}
+	head := len(o.Total) + 8
+	if len(b) < head {
+		return nil, fmt.Errorf("digest of %d bytes: at least %d are needed", len(b), head)
+	}
+	copy(o.Total[:], b)
+	o.set = BucketSet(binary.BigEndian.Uint64(b[len(o.Total):]))
+	if b = b[head:]; len(b) != shortSum*o.set.Len() {
+		return nil, fmt.Errorf("digest names %d buckets and carries %d bytes for them", o.set.Len(), len(b))
+	}
+	for i := range o.buckets {
+		if o.set.Has(i) {
+			b = b[copy(o.buckets[i][:], b):]
+		}
+	}
+	return o, nil
+}
+
+// Differs returns the buckets in which d seems to differ from what the outline stands for: none exactly if the two are equal.
+// Because an outline has only the beginning of each bucket's sum, a bucket that differs may be missing beside others, once in four
+// billion times: compare the total again when these are settled.
+func (o *Outline) Differs(d *Digest) BucketSet {
+	if o.Total == d.Total() {
+		return 0
+	}
+	var s BucketSet
+	for i := range d.Buckets {
+		if o.set.Has(i) != (d.Buckets[i] != Sum{}) || o.buckets[i] != [shortSum]byte(d.Buckets[i][:shortSum]) {
+			s |= 1 << uint(i)
+		}
+	}
+	if s == 0 {
+		return ^s
+	}
+	return s
+}
+
+// OfferSum returns one sum for status documents: the exclusive or of their Entry sums, without a UID. Keys must be distinct.
+func OfferSum(items []OfferItem) Sum {
+	var s Sum
+	for i := range items {
+		one := Entry{Key: items[i].Key, Version: Version{Hash: items[i].Hash}}.Sum()
+		for j := range s {
+			s[j] ^= one[j]
+		}
+	}
+	return s
 }
 
 // DigestBuckets is the number of buckets of a Digest.

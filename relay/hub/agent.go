@@ -244,6 +244,10 @@ func (a *agent) do(act session.Action) {
 		a.send(t.Frame)
 	case session.Report:
 		a.h.opts.Sink.Report(a.node, a.epoch, t.Key, t.Body)
+	case session.OfferAll:
+		a.step(session.Wanted{Seq: t.Seq, List: !a.h.opts.Sink.OfferedAll(a.node, a.epoch, t.Sum)})
+	case session.Offer:
+		a.step(session.Wanted{Seq: t.Seq, Keys: a.h.opts.Sink.Offered(a.node, a.epoch, t.Items)})
 	case session.Start:
 		a.borrow(a.start)
 	case session.StoreOutbox:

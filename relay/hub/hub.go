@@ -191,13 +191,22 @@ func (h *Hub) End(node string, epoch uint64, reason string) {
 	h.shut(node, epoch, session.Shut{Code: wire.CloseReplaced, Reason: reason})
 }
 
+// Want asks the node's agent for the newest documents under these keys, if its session is still the one of epoch: the Sink has
+// lost sight of what it wrote, or somebody else changed it. It does not block.
+func (h *Hub) Want(node string, epoch uint64, keys []wire.Key) {
+	h.tell(node, epoch, session.Wanted{Keys: keys})
+}
+
 // shut ends a node's session; epoch 0 means any.
-func (h *Hub) shut(node string, epoch uint64, why session.Shut) {
+func (h *Hub) shut(node string, epoch uint64, why session.Shut) { h.tell(node, epoch, why) }
+
+// tell feeds the session of a node; epoch 0 means any.
+func (h *Hub) tell(node string, epoch uint64, ev session.Event) {
 	h.mu.Lock()
 	a := h.sessions[node]
 	h.mu.Unlock()
 	if a != nil && (epoch == 0 || a.epoch == epoch) {
-		a.step(why)
+		a.step(ev)
 	}
 }
 

@@ -17,6 +17,7 @@ type meter struct {
 	objects, deletes, resumed *metrics.Counter
 	commits, outbox           *metrics.Counter
 	reports, reportsRefused   *metrics.Counter
+	offered, wanted           *metrics.Counter
 }
 
 func newMeter(set *metrics.Set, sessions func() float64) *meter {
@@ -29,6 +30,7 @@ func newMeter(set *metrics.Set, sessions func() float64) *meter {
 		objects: c("objects_sent_total"), deletes: c("deletes_sent_total"), resumed: c("objects_resumed_total"),
 		commits: c("commits_sent_total"), reports: c("reports_total"), outbox: c("outbox_items_total"),
 		reportsRefused: c("reports_refused_total"),
+		offered:        c("reports_offered_total"), wanted: c("reports_wanted_total"),
 	}
 }
 
@@ -44,6 +46,8 @@ func (m *meter) stats(before, now session.Stats) {
 	add(m.commits, before.CommitsSent, now.CommitsSent)
 	add(m.reports, before.Reports, now.Reports)
 	add(m.reportsRefused, before.ReportsRefused, now.ReportsRefused)
+	add(m.offered, before.Offered, now.Offered)
+	add(m.wanted, before.Wanted, now.Wanted)
 	add(m.outbox, before.OutboxItems, now.OutboxItems)
 }
 

@@ -48,11 +48,7 @@ func (m *Machine) behind() (kind string, have, seen uint64) {
 
 // compare finds out what the agent holds: everything in buckets whose sums are equal, and what it says about the others.
 func (m *Machine) compare(want map[wire.Key]wire.Version) {
-	digest := wire.Digest{}
-	for k, v := range want {
-		digest.Toggle(wire.Entry{Key: k, Version: v})
-	}
-	m.comparing = digest.Differs(&m.agentDigest)
+	m.comparing = m.outline.Differs(digestOf(want))
 	m.held = make(map[wire.Key]wire.Version, len(want))
 	for k, v := range want {
 		if m.comparing == 0 || !m.comparing.Has(k.Bucket()) {
@@ -65,7 +61,33 @@ func (m *Machine) compare(want map[wire.Key]wire.Version) {
 		return
 	}
 	m.phase = phaseComparing
+	m.asked = m.comparing
 	m.send(&wire.Compare{Buckets: m.comparing})
+}
+
+func digestOf(versions map[wire.Key]wire.Version) *wire.Digest {
+	d := new(wire.Digest)
+	for k, v := range versions {
+		d.Toggle(wire.Entry{Key: k, Version: v})
+	}
+	return d
+}
+
+// compareRest asks for the other buckets if what the agent has told does not make up what it holds: an outline may hide a
+// difference beside others.
+func (m *Machine) compareRest() bool {
+	rest := ^m.asked
+	if rest == 0 || digestOf(m.held).Total() == m.outline.Total {
+		return false
+	}
+	for k := range m.held {
+		if rest.Has(k.Bucket()) {
+			delete(m.held, k)
+		}
+	}
+	m.asked, m.comparing = ^wire.BucketSet(0), rest
+	m.send(&wire.Compare{Buckets: rest})
+	return true
 }
 
 func (m *Machine) entries(e *wire.Entries) {
@@ -85,11 +107,12 @@ func (m *Machine) entries(e *wire.Entries) {
 		m.close(wire.CloseLimit, fmt.Sprintf("the agent holds more than %d objects", m.cfg.Limits.MaxEntries), 5*time.Minute)
 		return
 	}
-	if e.More {
+	if e.More || m.compareRest() {
 		return
 	}
 	// Anything that changed since the digests were compared is dirty already: the subscription is older than the session.
 	want, _ := m.cfg.Source.Keys(m.cfg.Node)
+	m.foreign(want)
 	m.markDifferences(want)
 	m.up()
 }
@@ -113,6 +136,7 @@ func (m *Machine) markDifferences(want map[wire.Key]wire.Version) bool {
 
 func (m *Machine) up() {
 	m.phase = phaseUp
+	m.outline = nil
 	for k := range m.held {
 		if _, ok := m.dirty[k]; !ok {
 			m.stats.ObjectsResumed++
@@ -126,6 +150,7 @@ func (m *Machine) ack(a *wire.Ack) {
 		return
 	}
 	m.acked = a.ID
+	m.quota.unread = time.Time{}
 	n := 0
 	for n < len(m.inFlight) && m.inFlight[n].id <= a.ID {
 		m.bytes -= m.inFlight[n].bytes
@@ -142,6 +167,7 @@ func (m *Machine) pump(now time.Time) {
 			m.retryLater(now)
 		}
 	}
+	m.watchAcks(now)
 	if m.phase == phaseUp && !m.synced && len(m.dirty) == 0 && len(m.inFlight) == 0 {
 		m.synced = true
 		m.send(&wire.Synced{})

@@ -22,6 +22,13 @@ type (
 	Started struct{ Err error }
 	// OutboxStored answers StoreOutbox.
 	OutboxStored struct{ Err error }
+	// Wanted answers OfferAll and Offer with the Seq of the action: Keys are those whose bodies the Sink lacks, List says that it
+	// does not have all that a sum stands for. With Seq 0 it comes unasked, because the Sink lost sight of what it had.
+	Wanted struct {
+		Seq  uint64
+		List bool
+		Keys []wire.Key
+	}
 	// Tick says that the time Wake named has come. Ticks at other times do no harm.
 	Tick struct{}
 	// Shut ends the session with a Close frame.
@@ -48,6 +55,16 @@ type (
 		Key  wire.Key
 		Body []byte
 	}
+	// OfferAll asks the Sink whether it has exactly the documents that Sum stands for (wire.OfferSum), and answers with Wanted.
+	OfferAll struct {
+		Seq uint64
+		Sum wire.Sum
+	}
+	// Offer asks the Sink which of the documents it lacks, and answers with Wanted.
+	Offer struct {
+		Seq   uint64
+		Items []wire.OfferItem
+	}
 	// StoreOutbox hands items to the Sink and answers with OutboxStored. At most one is under way.
 	StoreOutbox struct{ Items []wire.OutboxItem }
 	// Hangup closes the connection after what was sent before. It is the last action of a session.
@@ -63,6 +80,7 @@ func (Received) event()     {}
 func (Dirty) event()        {}
 func (Started) event()      {}
 func (OutboxStored) event() {}
+func (Wanted) event()       {}
 func (Tick) event()         {}
 func (Shut) event()         {}
 func (Lost) event()         {}
@@ -70,6 +88,8 @@ func (Lost) event()         {}
 func (Start) action()       {}
 func (Send) action()        {}
 func (Report) action()      {}
+func (OfferAll) action()    {}
+func (Offer) action()       {}
 func (StoreOutbox) action() {}
 func (Hangup) action()      {}
 func (Note) action()        {}

@@ -12,17 +12,24 @@ const DefaultMaxFrame = 512 << 10
 
 // Limits bounds what one agent can make the relay hold or do. Zero fields take the defaults.
 type Limits struct {
-	MaxFrame       int           // largest frame from the agent, bytes; DefaultMaxFrame
-	InFlight       int           // commits that are sent and not acknowledged; 4
-	InFlightBytes  int           // encoded bytes of them, exceeded by at most one commit; 1 MiB
-	CommitBytes    int           // a commit is cut when it has so many bytes, except between a pod and its references; 256 KiB
-	MaxCommitBytes int           // one pod with its references; larger sets travel in several commits, references first; 8 MiB
-	PartBytes      int           // a commit is split into frames of about this size; 64 KiB
-	MaxEntries     int           // keys that an agent may claim to hold; 20,000
-	BytesPerSecond int           // received, sustained; 4 MiB, with a burst of four times that
-	MinHeartbeat   time.Duration // 1 s
-	MaxHeartbeat   time.Duration // 5 min
-	OlderAfter     time.Duration // how long the cache may stay behind what the agent has seen; 60 s
+	MaxFrame       int // largest frame from the agent, bytes; DefaultMaxFrame
+	InFlight       int // commits that are sent and not acknowledged; 4
+	InFlightBytes  int // encoded bytes of them, exceeded by at most one commit; 1 MiB
+	CommitBytes    int // a commit is cut when it has so many bytes, except between a pod and its references; 256 KiB
+	MaxCommitBytes int // one pod with its references; larger sets travel in several commits, references first; 8 MiB
+	PartBytes      int // a commit is split into frames of about this size; 64 KiB
+	MaxEntries     int // keys that an agent may claim to hold; 20,000
+	BytesPerSecond int // received, sustained; 4 MiB, with a burst of four times that
+	// MessagesPerSecond are frames received, sustained; 1,000, with a burst of five times that. An agent that exceeds it, or
+	// BytesPerSecond, is disconnected.
+	MessagesPerSecond int
+	// ReportsPerSecond are status documents received, sustained; 500, with a burst of ten times that. An agent with more to
+	// say waits for its acknowledgement, and sends the newest of each then.
+	ReportsPerSecond int
+	AckPatience      time.Duration // after so long without an acknowledgement the operator is told; 2 min
+	MinHeartbeat     time.Duration // 1 s
+	MaxHeartbeat     time.Duration // 5 min
+	OlderAfter       time.Duration // how long the cache may stay behind what the agent has seen; 60 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -34,6 +41,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.PartBytes, 64<<10)
 	set(&l.MaxEntries, 20_000)
 	set(&l.BytesPerSecond, 4<<20)
+	set(&l.MessagesPerSecond, 1000)
+	set(&l.ReportsPerSecond, 500)
+	set(&l.AckPatience, 2*time.Minute)
 	set(&l.MinHeartbeat, time.Second)
 	set(&l.MaxHeartbeat, 5*time.Minute)
 	set(&l.OlderAfter, 60*time.Second)
@@ -64,6 +74,8 @@ type Stats struct {
 	CommitsSent    uint64
 	Reports        uint64 // accepted
 	ReportsRefused uint64 // not the node's to write, or gone
+	Offered        uint64 // documents of earlier sessions that were offered one by one, not all by one sum
+	Wanted         uint64 // of these and of others, those whose bodies were asked for
 	OutboxItems    uint64 // stored
 }
 
@@ -89,13 +101,14 @@ type Machine struct {
 	peerFrame int
 	heartbeat time.Duration
 	lastHeard time.Time
-	budget    budget
+	quota     quota
 
-	agentDigest wire.Digest
+	outline     *wire.Outline // of what the agent holds; until it is known
 	agentRevs   map[string]uint64
 	behindSince time.Time
-	recheck     time.Time // when to ask a Source again that was not ready
-	comparing   wire.BucketSet
+	recheck     time.Time      // when to ask a Source again that was not ready
+	comparing   wire.BucketSet // entries of these may come
+	asked       wire.BucketSet // entries of these were asked for so far
 
 	held     map[wire.Key]wire.Version // what the agent holds once it has applied what is in flight
 	dirty    map[wire.Key]struct{}
@@ -107,6 +120,7 @@ type Machine struct {
 	tooLarge map[wire.Key]wire.Version // left out: they, or a reference, are larger than a frame
 
 	report *wire.Report // waiting until the caches know what the agent knows
+	offer  uint64       // that the Sink has not answered yet, 0 if there is none
 	outbox outboxState
 
 	dropped uint64 // outbox items that could not be read
@@ -124,7 +138,7 @@ func New(cfg Config, now time.Time) *Machine {
 		cfg: cfg, heartbeat: 15 * time.Second, lastHeard: now,
 		peerFrame: wire.MinFrame,
 		dirty:     map[wire.Key]struct{}{},
-		budget:    newBudget(cfg.Limits.BytesPerSecond, now),
+		quota:     newQuota(&cfg.Limits, now),
 	}
 }
 
@@ -147,8 +161,8 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	switch e := ev.(type) {
 	case Received:
 		m.lastHeard = now
-		if !m.budget.take(e.Size, now) {
-			m.close(wire.CloseLimit, fmt.Sprintf("more than %d bytes a second are received", m.cfg.Limits.BytesPerSecond), 30*time.Second)
+		if why := m.quota.received(e.Size, &m.cfg.Limits, now); why != "" {
+			m.close(wire.CloseLimit, why, limitRetry)
 			return m.out
 		}
 		m.received(e.Frame, now)
@@ -165,6 +179,8 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		}
 	case Started:
 		m.started(e.Err, now)
+	case Wanted:
+		m.wanted(e)
 	case OutboxStored:
 		m.outboxStored(e.Err, now)
 	case Shut:
@@ -183,7 +199,7 @@ func (m *Machine) Wake() time.Time {
 		return time.Time{}
 	}
 	at := m.deadAt()
-	for _, t := range []time.Time{m.recheck, m.outbox.retryAt} {
+	for _, t := range []time.Time{m.recheck, m.outbox.retryAt, m.quota.wake(m.cfg.Limits.AckPatience)} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -213,6 +229,7 @@ func (m *Machine) due(now time.Time) {
 	if reached(m.outbox.retryAt) {
 		m.storeOutbox()
 	}
+	m.dueQuota(now)
 }
 
 func (m *Machine) do(a Action) { m.out = append(m.out, a) }
@@ -262,6 +279,8 @@ func (m *Machine) received(f wire.Frame, now time.Time) {
 		m.ack(t)
 	case *wire.Report:
 		m.reported(t, now)
+	case *wire.Offer:
+		m.offered(t)
 	case *wire.Outbox:
 		m.outboxReceived(t)
 	default:
@@ -286,7 +305,7 @@ func (m *Machine) hello(h *wire.Hello) {
 		m.violation("the agent takes frames of %d bytes, at least %d are needed", h.MaxFrame, wire.MinFrame)
 		return
 	}
-	digest, err := wire.UnpackDigest(h.Rules, h.Digest)
+	outline, err := wire.ParseOutline(h.Digest)
 	if err != nil {
 		m.violation("%v", err)
 		return
@@ -295,7 +314,7 @@ func (m *Machine) hello(h *wire.Hello) {
 	m.proto = min(h.ProtoMax, wire.ProtoMax)
 	m.peerFrame = int(min(h.MaxFrame, wire.MaxFrame))
 	m.heartbeat = min(max(time.Duration(h.Heartbeat)*time.Millisecond, l.MinHeartbeat), l.MaxHeartbeat)
-	m.agentDigest, m.agentRevs = digest, h.Revisions
+	m.outline, m.agentRevs = outline, h.Revisions
 	m.phase = phaseStarting
 	m.do(Start{})
 }

@@ -129,7 +129,7 @@ func TestNodeRestriction(t *testing.T) {
 		wire.NewKey(wire.KindPod, "d", "mine", "other-uid"), wire.NewKey(wire.KindDevice, "d", "dev", ""), cfg} {
 		items = append(items, wire.ReportItem{Key: k, Body: linktest.Body(1)})
 	}
-	b.want(b.frame(&wire.Report{Seq: 1, Items: items}), "report nodes//gw-1, report "+string(mine)+", send report-ack")
+	b.want(b.frame(&wire.Report{Seq: 1, Items: items}), "report nodes//gw-1, report "+string(mine)+", send report-ack, refused")
 	if n := b.Stats().ReportsRefused; n != 5 {
 		t.Fatalf("%d reports were refused, want 5", n)
 	}
@@ -176,7 +176,7 @@ func TestQuotas(t *testing.T) {
 	b.want(b.frame(func() *wire.Hello {
 		h := hello()
 		d := wire.DigestOf(1, manyEntries(10))
-		h.Digest = d.Pack()
+		h.Digest = d.Outline()
 		return h
 	}()), "start")
 	b.want(b.step(session.Started{}), "send welcome, send compare")

@@ -339,6 +339,10 @@ func (c *simConn) relayDoes(a session.Action) {
 		c.toAgent(t.Frame)
 	case session.Report:
 		s.sink.Report(node, c.epoch, t.Key, t.Body)
+	case session.OfferAll:
+		c.stepRelay(session.Wanted{Seq: t.Seq, List: !s.sink.OfferedAll(node, c.epoch, t.Sum)})
+	case session.Offer:
+		c.stepRelay(session.Wanted{Seq: t.Seq, Keys: s.sink.Offered(node, c.epoch, t.Items)})
 	case session.StoreOutbox:
 		s.after(s.delay(), func() {
 			c.stepRelay(session.OutboxStored{Err: s.sink.Outbox(context.Background(), node, t.Items)})

@@ -23,6 +23,7 @@ func (m *Machine) reported(r *wire.Report, now time.Time) {
 		}
 	}
 	m.report = r
+	m.quota.reports.take(len(r.Items), now)
 	if m.phase == phaseCatching {
 		r.Items = slices.DeleteFunc(r.Items, func(it wire.ReportItem) bool {
 			own := m.isOwn(it.Key)
@@ -37,12 +38,51 @@ func (m *Machine) reported(r *wire.Report, now time.Time) {
 	}
 }
 
+// offered passes on what the agent has from earlier sessions. What it may report on is checked when the bodies come; what the
+// Sink knows of a node, it knows from that node only.
+func (m *Machine) offered(o *wire.Offer) {
+	if m.offer != 0 || o.Seq == 0 {
+		m.violation("offer %d came before %d was answered", o.Seq, m.offer)
+		return
+	}
+	m.offer = o.Seq
+	if len(o.Sum) > 0 {
+		m.do(OfferAll{Seq: o.Seq, Sum: wire.Sum(o.Sum)})
+		return
+	}
+	m.stats.Offered += uint64(len(o.Items))
+	m.do(Offer{Seq: o.Seq, Items: o.Items})
+}
+
+func (m *Machine) wanted(w Wanted) {
+	switch {
+	case w.Seq != 0 && w.Seq != m.offer, m.phase < phaseCatching, w.Seq == 0 && len(w.Keys) == 0:
+		return
+	case w.Seq != 0:
+		m.offer = 0
+	}
+	m.stats.Wanted += uint64(len(w.Keys))
+	f := &wire.Want{Seq: w.Seq, List: w.List}
+	room := m.peerFrame - 64
+	for _, k := range w.Keys {
+		if room -= len(k) + 3; len(f.Keys) > 0 && room < 0 || len(f.Keys) == wire.MaxItems {
+			// What does not fit goes ahead, unasked: the answer comes last.
+			m.send(&wire.Want{Keys: f.Keys})
+			f.Keys, room = nil, m.peerFrame-64-len(k)
+		}
+		f.Keys = append(f.Keys, k)
+	}
+	m.send(f)
+}
+
 // takeReport goes through the batch that waits, and acknowledges it. It waits on if the Source cannot tell now.
 func (m *Machine) takeReport(now time.Time) {
 	r := m.report
-	if r == nil || m.phase == phaseClosed {
+	if r == nil || m.phase == phaseClosed || !m.quota.ackAt.IsZero() {
 		return
 	}
+	var refused refusal
+	defer func() { m.tell(refused) }()
 	ready := false
 	for i, it := range r.Items {
 		if m.mayReport(it.Key) {
@@ -57,9 +97,10 @@ func (m *Machine) takeReport(now time.Time) {
 			}
 		}
 		m.stats.ReportsRefused++
+		refused.add(m.whyNot(it.Key))
 	}
-	m.report = nil
-	m.send(&wire.ReportAck{Seq: r.Seq})
+	r.Items = nil
+	m.ackReport(now)
 }
 
 func (m *Machine) accept(it wire.ReportItem) {
@@ -141,24 +182,4 @@ func (m *Machine) outboxStored(err error, now time.Time) {
 	m.stats.OutboxItems += uint64(len(o.items))
 	m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
 	m.outbox = outboxState{epoch: o.epoch, seq: o.seq}
-}
-
-// budget is a token bucket over received bytes.
-type budget struct {
-	rate, burst, left float64
-	at                time.Time
-}
-
-func newBudget(perSecond int, now time.Time) budget {
-	b := 4 * float64(perSecond)
-	return budget{rate: float64(perSecond), burst: b, left: b, at: now}
-}
-
-// take takes n bytes and a fixed price per frame, so that a flood of tiny frames counts too.
-func (b *budget) take(n int, now time.Time) bool {
-	const perFrame = 512
-	b.left = min(b.burst, b.left+b.rate*max(now.Sub(b.at).Seconds(), 0))
-	b.at = now
-	b.left -= float64(n + perFrame)
-	return b.left >= 0
 }

@@ -174,6 +174,13 @@ func (v *View) Object(node string, key wire.Key) (wire.Object, []wire.Key, bool)
 	return s.obj, linktest.Refs(s.obj.Body), true
 }
 
+// Owner implements session.Owners.
+func (v *View) Owner(key wire.Key) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.objects[key].node
+}
+
 // Revisions implements session.Source.
 func (v *View) Revisions() map[wire.Kind]uint64 {
 	v.mu.Lock()

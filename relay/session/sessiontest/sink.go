@@ -6,13 +6,16 @@ import (
 	"sync"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
-// Sink is a model of what takes reports (hub.Sink). It is safe for concurrent use.
+// Sink is a model of what takes reports (hub.Sink). It keeps reports as if they were written at once, and knows them again when
+// they are offered. It is safe for concurrent use.
 type Sink struct {
 	mu       sync.Mutex
 	epochs   map[string]uint64
 	reports  map[wire.Key][]byte
+	of       map[string]map[wire.Key][16]byte // hashes of reports, by node
 	count    int
 	outbox   map[string]map[[2]uint64]wire.OutboxItem
 	received int
@@ -23,7 +26,7 @@ type Sink struct {
 
 // NewSink returns an empty sink.
 func NewSink() *Sink {
-	return &Sink{epochs: map[string]uint64{}, reports: map[wire.Key][]byte{}, outbox: map[string]map[[2]uint64]wire.OutboxItem{}}
+	return &Sink{epochs: map[string]uint64{}, reports: map[wire.Key][]byte{}, of: map[string]map[wire.Key][16]byte{}, outbox: map[string]map[[2]uint64]wire.OutboxItem{}}
 }
 
 // SessionStarted fences older sessions of the node.
@@ -46,8 +49,49 @@ func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
 	defer s.mu.Unlock()
 	if epoch == s.epochs[node] {
 		s.reports[key] = body
+		if s.of[node] == nil {
+			s.of[node] = map[wire.Key][16]byte{}
+		}
+		s.of[node][key] = canon.Hash(body)
 		s.count++
 	}
+}
+
+// OfferedAll says whether the node's reports are exactly those.
+func (s *Sink) OfferedAll(node string, epoch uint64, sum wire.Sum) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	items := make([]wire.OfferItem, 0, len(s.of[node]))
+	for k, h := range s.of[node] {
+		items = append(items, wire.OfferItem{Key: k, Hash: h})
+	}
+	return epoch == s.epochs[node] && wire.OfferSum(items) == sum
+}
+
+// Offered returns the keys whose newest report is another one.
+func (s *Sink) Offered(node string, epoch uint64, items []wire.OfferItem) (want []wire.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range items {
+		if have, ok := s.of[node][it.Key]; !ok || have != it.Hash || epoch != s.epochs[node] {
+			want = append(want, it.Key)
+		}
+	}
+	return want
+}
+
+// Forget loses sight of some of the node's reports, as a relay does that is started anew, and returns their keys.
+func (s *Sink) Forget(node string, which func(wire.Key) bool) []wire.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []wire.Key
+	for k := range s.of[node] {
+		if which(k) {
+			keys = append(keys, k)
+			delete(s.of[node], k)
+		}
+	}
+	return keys
 }
 
 // Outbox keeps items, once each.

@@ -1,0 +1,201 @@
+package session
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// Refused says that something the agent wants was not done, or not at once. The relay counts it by Reason, of which there are few,
+// and tells its operator. It does not end the session; Hangup says what does.
+type Refused struct {
+	Reason string
+	Detail string
+	// Routine marks what honest agents do, too, when things change while they are away.
+	Routine bool
+}
+
+func (Refused) action() {}
+
+// The reasons in Refused.
+const (
+	RefusedAnotherNode = "report-on-another-node" // a status document of an object that is another node's
+	RefusedUnknown     = "report-on-unknown"      // of one that does not exist (any more)
+	RefusedKind        = "report-on-another-kind" // of a kind that nodes do not report on
+	RefusedForeignHeld = "holds-what-is-not-its"  // claims to hold objects that it should not: they are deleted there
+	RefusedReportRate  = "report-rate"            // more than Limits.ReportsPerSecond: the acknowledgement waits
+	RefusedUnread      = "commits-unacknowledged" // the window has been full, or nearly, for Limits.AckPatience
+)
+
+// Owners may be implemented by a Source that can say whose an object is, so that what is refused can be told apart: Owner returns
+// the node that a pod or device is bound to, "" if it is not known. It does not block.
+type Owners interface {
+	Owner(key wire.Key) (node string)
+}
+
+// limitRetry is how long an agent that exceeded a limit is told to stay away.
+const limitRetry = 30 * time.Second
+
+// quota is what is left to one session.
+type quota struct {
+	bytes, messages, reports budget
+	ackAt                    time.Time // when the reports that wait for it are acknowledged; zero: they do not wait
+	unread                   time.Time // since when commits have been unacknowledged without progress; zero: there are none
+}
+
+// Bursts, in seconds of the sustained rate. An agent that comes back reports on everything it has at once.
+const (
+	burstBytes    = 4
+	burstMessages = 5
+	burstReports  = 10
+)
+
+// frameCost is charged beside a frame's bytes: an empty one costs work, too.
+const frameCost = 512
+
+func newQuota(l *Limits, now time.Time) quota {
+	return quota{
+		bytes:    newBudget(l.BytesPerSecond, burstBytes, now),
+		messages: newBudget(l.MessagesPerSecond, burstMessages, now),
+		reports:  newBudget(l.ReportsPerSecond, burstReports, now),
+	}
+}
+
+// received charges a frame, and says what is exceeded, "" if nothing is.
+func (q *quota) received(size int, l *Limits, now time.Time) string {
+	q.bytes.take(size+frameCost, now)
+	q.messages.take(1, now)
+	switch {
+	case q.bytes.left < 0:
+		return fmt.Sprintf("more than %d bytes a second are received", l.BytesPerSecond)
+	case q.messages.left < 0:
+		return fmt.Sprintf("more than %d messages a second are received", l.MessagesPerSecond)
+	}
+	return ""
+}
+
+// wake returns when the quota wants a Tick, the zero time if it does not.
+func (q *quota) wake(patience time.Duration) time.Time {
+	at := q.ackAt
+	if !q.unread.IsZero() {
+		if due := q.unread.Add(patience); at.IsZero() || due.Before(at) {
+			at = due
+		}
+	}
+	return at
+}
+
+// ackReport acknowledges the batch, unless the agent reports faster than it may: then it waits, and conflates meanwhile.
+func (m *Machine) ackReport(now time.Time) {
+	if wait := m.quota.reports.debt(); wait > 0 {
+		m.quota.ackAt = now.Add(wait)
+		m.do(Refused{Reason: RefusedReportRate, Detail: fmt.Sprintf("more than %d reports a second: the next are taken in %v", m.cfg.Limits.ReportsPerSecond, wait.Round(time.Millisecond))})
+		return
+	}
+	seq := m.report.Seq
+	m.report = nil
+	m.send(&wire.ReportAck{Seq: seq})
+}
+
+// watchAcks notes since when commits have been waiting for their acknowledgement.
+func (m *Machine) watchAcks(now time.Time) {
+	switch {
+	case len(m.inFlight) == 0:
+		m.quota.unread = time.Time{}
+	case m.quota.unread.IsZero():
+		m.quota.unread = now
+	}
+}
+
+// dueQuota does what wake announced.
+func (m *Machine) dueQuota(now time.Time) {
+	if at := m.quota.ackAt; !at.IsZero() && !now.Before(at) {
+		m.quota.ackAt = time.Time{}
+		m.quota.reports.take(0, now)
+		m.takeReport(now)
+	}
+	if u := m.quota.unread; !u.IsZero() && !now.Before(u.Add(m.cfg.Limits.AckPatience)) {
+		m.do(Refused{Reason: RefusedUnread, Detail: fmt.Sprintf("%d commits with %d bytes are unacknowledged for %v; nothing more is sent before they are", len(m.inFlight), m.bytes, now.Sub(u).Round(time.Second))})
+		m.quota.unread = now
+	}
+}
+
+// refusal collects what of one batch was refused, so that a batch of thousands is told of in a line.
+type refusal struct {
+	first Refused
+	more  int
+}
+
+func (r *refusal) add(f Refused) {
+	// What is another node's is what matters; what is merely gone gives way to it.
+	if r.first.Reason == "" || r.first.Routine && !f.Routine {
+		r.first, r.more = f, r.more+min(1, len(r.first.Reason))
+		return
+	}
+	r.more++
+}
+
+func (m *Machine) tell(r refusal) {
+	if r.first.Reason == "" {
+		return
+	}
+	if r.more > 0 {
+		r.first.Detail += fmt.Sprintf(" (and %d more)", r.more)
+	}
+	m.do(r.first)
+}
+
+// whyNot says why the node may not report on key.
+func (m *Machine) whyNot(k wire.Key) Refused {
+	switch k.Kind() {
+	case wire.KindNode:
+		return Refused{Reason: RefusedAnotherNode, Detail: fmt.Sprintf("%s: a node may report on itself only", k)}
+	case wire.KindPod, wire.KindDevice:
+		if o, ok := m.cfg.Source.(Owners); ok {
+			if owner := o.Owner(k); owner != "" && owner != m.cfg.Node {
+				return Refused{Reason: RefusedAnotherNode, Detail: fmt.Sprintf("%s belongs to node %q", k, owner)}
+			}
+		}
+		return Refused{Reason: RefusedUnknown, Detail: fmt.Sprintf("%s is not this node's, or gone", k), Routine: true}
+	}
+	return Refused{Reason: RefusedKind, Detail: fmt.Sprintf("%s: agents do not report on %s", k, k.Kind())}
+}
+
+// foreign tells of what the agent claims to hold and should not, once a session. It may be left over from a time when it was
+// away, or a guess: either way it is told to delete it, and gets nothing.
+func (m *Machine) foreign(want map[wire.Key]wire.Version) {
+	var r refusal
+	for k := range m.held {
+		if _, ok := want[k]; !ok {
+			r.add(Refused{Reason: RefusedForeignHeld, Detail: string(k), Routine: true})
+		}
+	}
+	m.tell(r)
+}
+
+// budget is a token bucket that may go into debt.
+type budget struct {
+	rate, burst, left float64
+	at                time.Time
+}
+
+func newBudget(perSecond int, seconds float64, now time.Time) budget {
+	b := seconds * float64(perSecond)
+	return budget{rate: float64(perSecond), burst: b, left: b, at: now}
+}
+
+// take takes n, into debt if need be. A clock that goes back gives nothing.
+func (b *budget) take(n int, now time.Time) {
+	b.left = min(b.burst, b.left+b.rate*max(now.Sub(b.at).Seconds(), 0))
+	b.at = now
+	b.left -= float64(n)
+}
+
+// debt returns after how long the bucket is out of debt, as of the last take.
+func (b *budget) debt() time.Duration {
+	if b.left >= 0 {
+		return 0
+	}
+	return time.Duration(-b.left / b.rate * float64(time.Second))
+}
