@@ -1,0 +1,194 @@
+package socket
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Errors of Read; the peer has been told.
+var (
+	ErrTooBig   = errors.New("the message is larger than the limit")
+	ErrProtocol = errors.New("WebSocket protocol error")
+)
+
+// first is how much is taken for a message before any of it has come, bytes. A declared length alone costs no more.
+const first = 4 << 10
+
+// Wait blocks until the next frame begins, and holds no buffer meanwhile.
+func (c *Conn) Wait() error {
+	if c.have > 0 {
+		return nil
+	}
+	if c.raw != nil && c.raw.Len() == 0 && c.raw.Cap() > keptInput {
+		*c.raw = bytes.Buffer{} // it has grown with a large record
+	}
+	n, err := c.readRaw(c.head[:1])
+	c.have = uint8(n)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+func (c *Conn) readRaw(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.nc.Read(p)
+}
+
+func (c *Conn) readFull(p []byte) error {
+	for len(p) > 0 {
+		n, err := c.readRaw(p)
+		if p = p[n:]; err != nil && len(p) > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// header is that of one frame.
+type header struct {
+	final  bool
+	op     byte
+	length int
+	mask   [4]byte
+}
+
+func (c *Conn) header() (h header, err error) {
+	from := int(c.have)
+	c.have = 0
+	if from < 2 {
+		if err := c.readFull(c.head[from:2]); err != nil {
+			return h, err
+		}
+	}
+	h.final, h.op = c.head[0]&final != 0, c.head[0]&0x0f
+	if c.head[0]&0x70 != 0 {
+		return h, c.violated("reserved bits are set")
+	}
+	if c.head[1]&masked == 0 {
+		return h, c.violated("a client masks its frames")
+	}
+	more := 4
+	switch c.head[1] &^ masked {
+	case 126:
+		more += 2
+	case 127:
+		more += 8
+	}
+	if err := c.readFull(c.head[2 : 2+more]); err != nil {
+		return h, err
+	}
+	length := uint64(c.head[1] &^ masked)
+	switch length {
+	case 126:
+		length = uint64(binary.BigEndian.Uint16(c.head[2:]))
+	case 127:
+		length = binary.BigEndian.Uint64(c.head[2:])
+	}
+	copy(h.mask[:], c.head[more-2:])
+	if h.op >= opClose && (length > maxCtrl || !h.final) {
+		return h, c.violated("a control frame is longer than 125 bytes or fragmented")
+	}
+	h.length = int(min(length, math.MaxInt32)) // more than any limit
+	return h, nil
+}
+
+// Read appends the next message to b. Control frames on the way are answered. After an error the connection is of no use.
+func (c *Conn) Read(b []byte) ([]byte, error) {
+	start, begun := len(b), false
+	for {
+		h, err := c.header()
+		if err != nil {
+			return b, err
+		}
+		if h.op >= opClose {
+			if err := c.control(h); err != nil {
+				return b, err
+			}
+			continue
+		}
+		if begun != (h.op == opContinuation) || h.op > opBinary {
+			return b, c.violated(fmt.Sprintf("a frame of type %d is out of place", h.op))
+		}
+		begun = true
+		if c.limit-(len(b)-start) < h.length {
+			_ = c.Close(StatusTooBig, "the message is too large")
+			return b, fmt.Errorf("%w of %d bytes", ErrTooBig, c.limit)
+		}
+		if b, err = c.payload(b, h); err != nil {
+			return b, err
+		}
+		if h.final {
+			return b, nil
+		}
+	}
+}
+
+// payload appends a frame's payload to b, which grows with what has come.
+func (c *Conn) payload(b []byte, h header) ([]byte, error) {
+	from := len(b)
+	for left := h.length; left > 0; {
+		have := len(b)
+		n := min(left, max(first, have-from, cap(b)-have))
+		b = slices.Grow(b, n)[:have+n]
+		if err := c.readFull(b[have:]); err != nil {
+			return b[:have], err
+		}
+		left -= n
+	}
+	unmask(b[from:], h.mask)
+	return b, nil
+}
+
+func (c *Conn) control(h header) error {
+	p, err := c.payload(make([]byte, 0, maxCtrl), h)
+	if err != nil {
+		return err
+	}
+	switch h.op {
+	case opPing:
+		return c.pong(p)
+	case opPong:
+		return nil
+	case opClose:
+	default:
+		return c.violated(fmt.Sprintf("there is no frame of type %d", h.op))
+	}
+	if len(p) == 1 {
+		return c.violated("a close frame of one byte")
+	}
+	ce := &CloseError{Code: 1005}
+	if len(p) >= 2 {
+		ce.Code, ce.Reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
+	}
+	_ = c.Close(StatusNormal, "") // the answer, unless it was the peer who answers
+	return ce
+}
+
+func (c *Conn) violated(what string) error {
+	_ = c.Close(StatusProtocol, what)
+	return fmt.Errorf("%w: %s", ErrProtocol, what)
+}
+
+// unmask applies the mask of RFC 6455, section 5.3.
+func unmask(b []byte, mask [4]byte) {
+	word := uint64(binary.NativeEndian.Uint32(mask[:]))
+	word |= word << 32
+	for len(b) >= 8 {
+		binary.NativeEndian.PutUint64(b, binary.NativeEndian.Uint64(b)^word)
+		b = b[8:]
+	}
+	for i := range b {
+		b[i] ^= mask[i&3]
+	}
+}
