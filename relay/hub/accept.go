@@ -19,13 +19,19 @@ import (
 func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Request) {
 	node, status, why := h.authenticate(r)
 	if status != 0 {
-		h.meter.refused(why)
+		h.refuse(why, node, r.RemoteAddr, "%s", explain(why, node))
 		http.Error(w, explain(why, node), status)
 		return
 	}
 	if !slices.Contains(offered(r), wire.Subprotocol) {
-		h.meter.refused("subprotocol")
+		h.refuse("subprotocol", node, r.RemoteAddr, "it offers %q", offered(r))
 		http.Error(w, "this relay speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
+		return
+	}
+	if retry, ok := h.visits.allow(node, time.Now()); !ok {
+		h.refuse("session-rate", node, r.RemoteAddr, "more than %.0f sessions a minute are opened", h.visits.perMinute)
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(retry/time.Second))))
+		http.Error(w, "node "+node+" opens too many sessions", http.StatusTooManyRequests)
 		return
 	}
 	if retry, ok := h.admit(node); !ok {
@@ -35,18 +41,25 @@ func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	w.Header()["Date"] = nil // wire.HeaderTime says it
-	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
-	if err != nil {
-		h.meter.refused("websocket")
-		h.log.Debug("not a WebSocket", "node", node, "remote", r.RemoteAddr, "err", err)
-		return
-	}
 	limit := int64(h.opts.Limits.MaxFrame)
 	if limit <= 0 {
 		limit = session.DefaultMaxFrame
 	}
+	var a *agent // set before the first read
+	buffers := &smallBuffers{ResponseWriter: w, limit: limit}
+	ws, err := websocket.Accept(buffers, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{wire.Subprotocol},
+		CompressionMode: websocket.CompressionDisabled, // some bytes would become thousands before any limit sees them
+		OnPingReceived:  func(context.Context, []byte) bool { a.controlled("ping"); return false },
+		OnPongReceived:  func(context.Context, []byte) { a.controlled("pong") },
+	})
+	if err != nil {
+		h.refuse("websocket", node, r.RemoteAddr, "%v", err)
+		return
+	}
 	ws.SetReadLimit(limit)
-	a := newAgent(h, work, ws, node, r.RemoteAddr)
+	a = newAgent(h, work, ws, node, r.RemoteAddr)
+	a.raw = buffers.conn
 	if err := h.register(a); err != nil {
 		_ = ws.CloseNow()
 		return

@@ -3,9 +3,11 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +22,7 @@ import (
 type agent struct {
 	h      *Hub
 	ws     *websocket.Conn
+	raw    *watched // below ws
 	node   string
 	remote string
 	epoch  uint64
@@ -80,12 +83,17 @@ func (a *agent) read() {
 	defer a.end()
 	for {
 		// No deadline: the machine counts heartbeats, and a context that can end would cost memory for each agent.
-		_, b, err := a.ws.Read(context.Background())
+		kind, b, err := a.ws.Read(context.Background())
 		if err != nil {
 			a.lost(err)
 			return
 		}
+		a.raw.since = 0
 		a.h.meter.received(len(b))
+		if kind != websocket.MessageBinary {
+			a.step(session.Shut{Code: wire.CloseProtocol, Reason: "a text message: frames are binary"})
+			continue
+		}
 		f, err := wire.Decode(b)
 		if err != nil {
 			a.step(session.Shut{Code: wire.CloseProtocol, Reason: err.Error()})
@@ -112,10 +120,37 @@ func (a *agent) owe(weight int) {
 }
 
 func (a *agent) lost(err error) {
-	if !errors.Is(err, io.EOF) && websocket.CloseStatus(err) == -1 {
+	limit := int64(0)
+	if a.raw != nil {
+		limit = (a.raw.limit - overheadAllowed) / 2
+	}
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		a.step(session.Shut{Code: wire.CloseLimit, Reason: fmt.Sprintf("a message of more than %d bytes", limit), RetryAfter: 30 * time.Second})
+		return
+	case errors.Is(err, errOverhead):
+		a.step(session.Shut{Code: wire.CloseLimit, Reason: errOverhead.Error(), RetryAfter: 30 * time.Second})
+		return
+	case brokeWebSocket(err):
+		a.step(session.Shut{Code: wire.CloseProtocol, Reason: "WebSocket: " + err.Error()})
+		return
+	case !errors.Is(err, io.EOF) && websocket.CloseStatus(err) == -1:
 		a.h.log.Debug("connection broke", "node", a.node, "err", err)
 	}
 	a.step(session.Lost{})
+}
+
+// brokeWebSocket tells what the peer did wrong from what happens to connections. The library has no type for it.
+func brokeWebSocket(err error) bool {
+	var network net.Error
+	return websocket.CloseStatus(err) == -1 && !errors.As(err, &network) && !errors.Is(err, io.EOF) &&
+		!errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, context.Canceled)
+}
+
+// controlled ends the session of an agent that sends WebSocket's own pings: the link has others, and these would be answered
+// without being counted.
+func (a *agent) controlled(what string) {
+	a.step(session.Shut{Code: wire.CloseProtocol, Reason: "a WebSocket " + what + ": the link has pings of its own"})
 }
 
 // end cleans up when the socket is gone.
@@ -256,6 +291,8 @@ func (a *agent) do(act session.Action) {
 		})
 	case session.Note:
 		a.h.log.Warn(t.Text, "node", a.node)
+	case session.Refused:
+		a.refuse(t.Reason, t.Detail, t.Routine)
 	case session.Hangup:
 		a.hangup(t)
 	}
@@ -295,7 +332,11 @@ func (a *agent) send(f wire.Frame) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	err = a.ws.Write(ctx, websocket.MessageBinary, b)
+	late := ctx.Err() != nil
 	cancel()
+	if late {
+		a.refuse("takes-nothing", "what was written to it was not taken within 30s: the connection is closed", true)
+	}
 	if err != nil {
 		_ = a.ws.CloseNow() // the reader learns it and ends the session
 	} else {
@@ -315,7 +356,8 @@ func (a *agent) hangup(t session.Hangup) {
 	a.hungUp = true
 	a.h.meter.closed(t.Code)
 	level := slog.LevelInfo
-	if t.Code == wire.CloseProtocol || t.Code == wire.CloseOlderState || t.Code == wire.CloseLimit {
+	switch t.Code {
+	case wire.CloseProtocol, wire.CloseOlderState, wire.CloseLimit, wire.CloseForbidden, wire.CloseRevoked:
 		level = slog.LevelWarn
 	}
 	a.h.log.Log(a.ctx, level, "agent disconnected", "node", a.node, "epoch", a.epoch, "reason", t.Reason)

@@ -16,7 +16,7 @@ func TestSmallBuffersKeepWhatWasReadAhead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan string, 1)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				conn, rw, err := smallBuffers{w}.Hijack()
+				conn, rw, err := (&smallBuffers{ResponseWriter: w, limit: 1 << 20}).Hijack()
 				if err != nil {
 					t.Error(err)
 					return

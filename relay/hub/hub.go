@@ -32,14 +32,19 @@ type Options struct {
 	// nil.
 	Admit func(node string) (retryAfter time.Duration, ok bool)
 	// Ready says why the relay is not ready, nil if it is. May be nil.
-	Ready   func() error
-	Enroll  http.Handler // for join.Path and join.RenewPath; may be nil
-	Source  Source
-	Sink    Sink
-	Rules   wire.Rules // version of the Source's trim rules
-	Limits  session.Limits
-	Metrics *metrics.Set // may be nil
-	Log     *slog.Logger // may be nil
+	Ready  func() error
+	Enroll http.Handler // for join.Path and join.RenewPath; may be nil
+	Source Source
+	Sink   Sink
+	Rules  wire.Rules // version of the Source's trim rules
+	Limits session.Limits
+	// Connecting bounds the connections that are no sessions (yet); default 16,384. When there are more, the source address that
+	// has the most loses one.
+	Connecting int
+	// SessionsPerMinute bounds how often one node may open a session; default 60.
+	SessionsPerMinute int
+	Metrics           *metrics.Set // may be nil
+	Log               *slog.Logger // may be nil
 }
 
 // Hub accepts agents and keeps their sessions.
@@ -50,7 +55,10 @@ type Hub struct {
 	tls   *tls.Config
 	bufs  sync.Pool // of *[]byte, for encoding frames
 	// starts are the sessions that claim their nodes, and those that wait to.
-	starts *turns
+	starts   *turns
+	gate     *gate
+	visits   *visits
+	refusals *refusals
 
 	mu       sync.Mutex
 	sessions map[string]*agent // by node
@@ -76,6 +84,8 @@ func New(opts Options) *Hub {
 		sessions: map[string]*agent{}, alive: map[*agent]struct{}{},
 		starts: newTurns(startsAtOnce),
 	}
+	h.refusals, h.visits = newRefusals(h.log), newVisits(opts.SessionsPerMinute)
+	h.gate = newGate(opts.Connecting, h.turnedAway)
 	h.bufs.New = func() any { b := make([]byte, 0, 4096); return &b }
 	h.tls = h.tlsConfig()
 	h.meter = newMeter(opts.Metrics, func() float64 {
@@ -110,6 +120,8 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       h.gate.enter,
+		ConnState:         h.gate.state,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
 	}
 	served := make(chan error, 1)
@@ -290,6 +302,7 @@ func (h *Hub) sweep(ctx context.Context) {
 			for _, a := range h.snapshot() {
 				a.tick(now)
 			}
+			h.visits.forget(now)
 		}
 	}
 }
@@ -321,6 +334,7 @@ func (h *Hub) handler(work context.Context) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		served(r)
 		w.Header().Set(wire.HeaderRelay, h.opts.Name)
 		w.Header().Set(wire.HeaderTime, time.Now().UTC().Format(time.RFC3339))
 		mux.ServeHTTP(w, r)

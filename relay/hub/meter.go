@@ -65,6 +65,11 @@ func (m *meter) handshake(resumed bool) {
 	m.set.GetOrCreateCounter(fmt.Sprintf(`skerry_relay_handshakes_total{resumed="%t"}`, resumed)).Inc()
 }
 
+// sessionRefused counts what a session was not given; the reasons are relay/session's and the hub's own.
+func (m *meter) sessionRefused(why string) {
+	m.set.GetOrCreateCounter(fmt.Sprintf("skerry_relay_refused_total{reason=%q}", why)).Inc()
+}
+
 // refused counts what never became a session.
 func (m *meter) refused(why string) {
 	m.set.GetOrCreateCounter(fmt.Sprintf("skerry_relay_connections_refused_total{reason=%q}", why)).Inc()
