@@ -35,6 +35,7 @@ type Config struct {
 	Devices        Devices  `yaml:"devices"`
 	Lease          Lease    `yaml:"lease"`
 	Enroll         Enroll   `yaml:"enroll"`
+	Limits         Limits   `yaml:"limits"`
 }
 
 // Log says what is logged, to standard error.
@@ -81,6 +82,7 @@ func Default() Config {
 		Devices:        Devices{WriteInterval: 100 * time.Millisecond},
 		Lease:          Lease{Duration: 40 * time.Second, Interval: 10 * time.Second},
 		Enroll:         Enroll{CertificateLifetime: 90 * 24 * time.Hour},
+		Limits:         DefaultLimits(),
 	}
 }
 
@@ -214,6 +216,7 @@ func (c *Config) check() error {
 	if c.Enroll.CertificateLifetime < 10*time.Second || c.Enroll.CertificateLifetime > 10*365*24*time.Hour {
 		bad("enroll.certificateLifetime", "%v is not between 10s and 87600h", c.Enroll.CertificateLifetime)
 	}
+	c.Limits.check(bad)
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(wrong...)
 }

@@ -58,13 +58,15 @@ api: {qps: 0, burst: 0, writers: 0}
 devices: {writeInterval: 0s}
 lease: {duration: 1500ms, interval: 9h}
 enroll: {certificateLifetime: 1s}
+limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 0, sessionsPerMinute: 1, objects: 0, connecting: 1, ackPatience: 1ms}
 `)
 	_, err := Parse([]string{"--config", path}, io.Discard)
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"name", "listen", "metricsAddress", "advertise", "log.level", "log.format", "api.qps", "api.burst", "api.writers",
-		"devices.writeInterval", "lease.duration", "lease.interval", "enroll.certificateLifetime"} {
+		"devices.writeInterval", "lease.duration", "lease.interval", "enroll.certificateLifetime",
+		"limits.bytesPerSecond", "limits.messagesPerSecond", "limits.reportsPerSecond", "limits.sessionsPerMinute", "limits.objects", "limits.connecting", "limits.ackPatience"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+key+": ") {
 			t.Errorf("%s is not mentioned in:\n%v", key, err)
 		}
