@@ -27,6 +27,7 @@ type Config struct {
 	Name           string   `yaml:"name"`           // of this relay, unique among the replicas
 	Kubeconfig     string   `yaml:"kubeconfig"`     // path; empty: the pod's service account, else $KUBECONFIG, else ~/.kube/config
 	Listen         string   `yaml:"listen"`         // HOST:PORT for agents
+	Address        string   `yaml:"address"`        // HOST:PORT under which gateways reach this replica and no other; may be empty
 	Advertise      []string `yaml:"advertise"`      // names and IP addresses in the serving certificate
 	MetricsAddress string   `yaml:"metricsAddress"` // HOST:PORT of /metrics, /healthz, /readyz, /statusz
 	Pprof          bool     `yaml:"pprof"`          // serve /debug/pprof/ there, too
@@ -103,6 +104,7 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 	fs.StringVar(&given.Name, "name", "", "`name` of this relay, unique among the replicas (default: the host name)")
 	fs.StringVar(&given.Kubeconfig, "kubeconfig", "", "kubeconfig `file` (default: the pod's service account, $KUBECONFIG, ~/.kube/config)")
 	fs.StringVar(&given.Listen, "listen", "", "`HOST:PORT` for agents (default 0.0.0.0:7443)")
+	fs.StringVar(&given.Address, "address", "", "`HOST:PORT` under which gateways reach this very replica: relays that end send their agents there")
 	fs.Func("advertise", "`name` or IP address for the serving certificate; may be repeated, commas separate several", func(s string) error {
 		lists = append(lists, strings.Split(s, ",")...)
 		return nil
@@ -134,6 +136,8 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 			c.Kubeconfig = given.Kubeconfig
 		case "listen":
 			c.Listen = given.Listen
+		case "address":
+			c.Address = given.Address
 		case "advertise":
 			c.Advertise = lists
 		case "metrics-address":
@@ -179,6 +183,13 @@ func (c *Config) check() error {
 	for key, addr := range map[string]string{"listen": c.Listen, "metricsAddress": c.MetricsAddress} {
 		if err := checkAddress(addr); err != nil {
 			bad(key, "%w", err)
+		}
+	}
+	if c.Address != "" {
+		if err := checkAddress(c.Address); err != nil {
+			bad("address", "%w", err)
+		} else if strings.HasPrefix(c.Address, ":") || len(c.Address) > 255 {
+			bad("address", "%q has no host, or more than 255 characters: give what gateways can dial", c.Address)
 		}
 	}
 	if c.Listen == c.MetricsAddress {

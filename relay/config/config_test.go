@@ -38,12 +38,12 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestFlagsWinOverTheFile(t *testing.T) {
 	path := write(t, "name: a\nlisten: 127.0.0.1:1\nadvertise: [x.example.org]\nlease: {duration: 60s}\ndevices: {writeInterval: 20ms}\n")
-	c, err := Parse([]string{"--config", path, "--listen", "127.0.0.1:2", "--advertise", "10.0.0.1,b", "--advertise", "::1", "--log-level=debug"}, io.Discard)
+	c, err := Parse([]string{"--config", path, "--listen", "127.0.0.1:2", "--advertise", "10.0.0.1,b", "--advertise", "::1", "--log-level=debug", "--address", "[2001:db8::7]:7443"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Name != "a" || c.Listen != "127.0.0.1:2" || !reflect.DeepEqual(c.Advertise, []string{"10.0.0.1", "b", "::1"}) ||
-		c.Lease.Duration != time.Minute || c.Lease.Interval != 10*time.Second || c.Devices.WriteInterval != 20*time.Millisecond || c.Log.Level != "debug" {
+		c.Lease.Duration != time.Minute || c.Lease.Interval != 10*time.Second || c.Devices.WriteInterval != 20*time.Millisecond || c.Log.Level != "debug" || c.Address != "[2001:db8::7]:7443" {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -52,6 +52,7 @@ func TestEverythingWrongIsListed(t *testing.T) {
 	path := write(t, `name: "a b"
 listen: nowhere
 metricsAddress: 127.0.0.1:x
+address: ":7443"
 advertise: ["https://x"]
 log: {level: loud, format: xml}
 api: {qps: 0, burst: 0, writers: 0}
@@ -64,7 +65,7 @@ limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 0, sessions
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, key := range []string{"name", "listen", "metricsAddress", "advertise", "log.level", "log.format", "api.qps", "api.burst", "api.writers",
+	for _, key := range []string{"name", "listen", "metricsAddress", "address", "advertise", "log.level", "log.format", "api.qps", "api.burst", "api.writers",
 		"devices.writeInterval", "lease.duration", "lease.interval", "enroll.certificateLifetime",
 		"limits.bytesPerSecond", "limits.messagesPerSecond", "limits.reportsPerSecond", "limits.sessionsPerMinute", "limits.objects", "limits.connecting", "limits.ackPatience"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+key+": ") {

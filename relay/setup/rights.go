@@ -43,7 +43,11 @@ func namespaceRules() []namespaced {
 	return []namespaced{
 		// Who holds a node's session.
 		{"kube-node-lease", []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "get", "create", "patch")}},
-		// Join tokens are bound to their keys; the keys of TLS sessions are rotated.
-		{enroll.Namespace, []rbacv1.PolicyRule{rule("", []string{"secrets"}, "update")}},
+		{enroll.Namespace, []rbacv1.PolicyRule{
+			// Join tokens are bound to their keys; the keys of TLS sessions are rotated.
+			rule("", []string{"secrets"}, "update"),
+			// Relays know of each other by a Lease for each, and take away those of relays that were killed.
+			rule("coordination.k8s.io", []string{"leases"}, "get", "list", "watch", "create", "update", "delete"),
+		}},
 	}
 }

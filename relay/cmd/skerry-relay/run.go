@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/relay/enroll"
 	"github.com/skerry/skerry/relay/hub"
 	"github.com/skerry/skerry/relay/kube"
+	"github.com/skerry/skerry/relay/members"
 	"github.com/skerry/skerry/relay/tickets"
 )
 
@@ -32,6 +33,7 @@ type relay struct {
 	sink    *kube.Sink
 	revoked *enroll.Revocations
 	tickets *tickets.Keys
+	members *members.Members
 	client  kubernetes.Interface
 	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
 	waiting atomic.Pointer[string]  // why there is no hub yet
@@ -66,6 +68,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.sink.Run(background) })
 	g.Go(func() error { return r.revoked.Run(background) })
 	g.Go(func() error { return r.tickets.Run(background) })
+	g.Go(func() error { return r.runMembers(background, ctx) })
 	g.Go(func() error { return r.serveWeb(background, web) })
 
 	serving, cancel := context.WithCancel(ctx)
@@ -107,6 +110,9 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	r := &relay{cfg: cfg, log: log, set: set}
 	if r.client, err = kubernetes.NewForConfig(clients.Config); err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
+	}
+	if r.members, err = r.newMembers(clients.Config); err != nil {
+		return nil, err
 	}
 	r.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: meter})
 	r.sink = kube.NewSink(kube.SinkOptions{
