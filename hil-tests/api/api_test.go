@@ -90,7 +90,7 @@ func prepared(t *testing.T) []setup.Step {
 	t.Helper()
 	core, ext, _ := clients(t)
 	var steps []setup.Step
-	if err := setup.Apply(t.Context(), core, ext, func(s setup.Step) { steps = append(steps, s) }); err != nil {
+	if err := setup.Apply(t.Context(), core, ext, setup.Options{}, func(s setup.Step) { steps = append(steps, s) }); err != nil {
 		t.Fatal(err)
 	}
 	return steps
@@ -334,7 +334,7 @@ func TestTokenIsBoundOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv := httptest.NewUnstartedServer(enroll.NewServer(enroll.Options{Client: core, CA: ca, PerSource: 1000}))
+		srv := httptest.NewUnstartedServer(enroll.NewServer(enroll.Options{Client: core, CA: ca.Always, PerSource: 1000}))
 		srv.TLS = ca.ServerTLS(cert)
 		srv.StartTLS()
 		t.Cleanup(srv.Close)

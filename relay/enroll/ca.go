@@ -1,7 +1,6 @@
 package enroll
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -18,7 +16,6 @@ import (
 	"net/url"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -47,11 +44,18 @@ var ErrNoCA = errors.New("the cluster has no Skerry CA")
 type CA struct {
 	cert  *x509.Certificate
 	key   crypto.Signer
-	roots []*x509.Certificate // cert, and older CAs whose certificates are still accepted
+	roots []*x509.Certificate // cert, and other CAs whose certificates are accepted
+
+	previous *CA                 // during a rotation: the other CA, with its key
+	began    time.Time           // of the rotation
+	cross    []*x509.Certificate // what older CAs have signed for their successors, the newest first
+	retired  []*x509.Certificate // CAs whose certificates open no session any more, and can be renewed
 }
 
 // NewCA makes a CA that exists nowhere else. InitCA keeps one in the cluster.
-func NewCA(now time.Time) (*CA, error) {
+func NewCA(now time.Time) (*CA, error) { return newCA(now.Add(-caBackdate), now.Add(caLifetime)) }
+
+func newCA(from, until time.Time) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -63,12 +67,11 @@ func NewCA(now time.Time) (*CA, error) {
 	tmpl := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("Skerry CA %x", serial.Bytes()[:4])},
-		NotBefore:             now.Add(-caBackdate),
-		NotAfter:              now.Add(caLifetime),
+		NotBefore:             from,
+		NotAfter:              until,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true,
+		IsCA:                  true, // without a limit of the path's length: it signs its successors, and they sign theirs
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
@@ -105,76 +108,33 @@ func InitCA(ctx context.Context, c kubernetes.Interface, now time.Time) (ca *CA,
 	return ca, true, nil
 }
 
-// LoadCA reads the CA from Secret skerry-system/skerry-ca: tls.crt, tls.key, and in ca.crt the older CAs that are still
-// trusted, if any. It fails with ErrNoCA if there is none.
+// LoadCA reads the CA from Secret skerry-system/skerry-ca (secret.go says what is in it). It fails with ErrNoCA if there is none.
 func LoadCA(ctx context.Context, c kubernetes.Interface) (*CA, error) {
-	secret, err := c.CoreV1().Secrets(Namespace).Get(ctx, CASecret, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("%w (Secret %s/%s): run `skerryctl init`", ErrNoCA, Namespace, CASecret)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read Secret %s/%s: %w", Namespace, CASecret, err)
-	}
-	ca, err := parseCA(secret.Data)
-	if err != nil {
-		return nil, fmt.Errorf("the CA in Secret %s/%s: %w: restore it from a backup; a new CA would lock out every gateway that has joined", Namespace, CASecret, err)
-	}
-	return ca, nil
-}
-
-func parseCA(data map[string][]byte) (*CA, error) {
-	pair, err := tls.X509KeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
-	if err != nil {
-		return nil, err
-	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("the key is a %T, which cannot sign", pair.PrivateKey)
-	}
-	if !pair.Leaf.IsCA {
-		return nil, errors.New("the certificate is not a CA's")
-	}
-	ca := &CA{cert: pair.Leaf, key: key, roots: []*x509.Certificate{pair.Leaf}}
-	for rest := data["ca.crt"]; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return ca, nil
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("ca.crt: %w", err)
-		}
-		if !c.Equal(pair.Leaf) {
-			ca.roots = append(ca.roots, c)
-		}
-	}
-}
-
-func (ca *CA) secret() (*corev1.Secret, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(ca.key)
-	if err != nil {
-		return nil, err
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: CASecret, Namespace: Namespace},
-		Type:       corev1.SecretTypeTLS,
-		Data: map[string][]byte{
-			corev1.TLSCertKey:       cert,
-			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
-			"ca.crt":                bytes.Clone(cert),
-		},
-	}, nil
+	_, ca, err := readCA(ctx, c)
+	return ca, err
 }
 
 // Certificate is the CA's own, which join tokens carry.
 func (ca *CA) Certificate() *x509.Certificate { return ca.cert }
 
+// Always returns ca, for Options.CA where it never changes.
+func (ca *CA) Always() *CA { return ca }
+
+// Name is the CA's, for people: it stands in each certificate that it has signed.
+func (ca *CA) Name() string { return ca.cert.Subject.CommonName }
+
 // Pool holds the CAs whose client certificates the relay accepts.
-func (ca *CA) Pool() *x509.CertPool {
+func (ca *CA) Pool() *x509.CertPool { return poolOf(ca.roots) }
+
+// renewable holds the CAs whose certificates can be renewed.
+func (ca *CA) renewable() *x509.CertPool { return poolOf(ca.roots, ca.retired) }
+
+func poolOf(lists ...[]*x509.Certificate) *x509.CertPool {
 	p := x509.NewCertPool()
-	for _, c := range ca.roots {
-		p.AddCert(c)
+	for _, list := range lists {
+		for _, c := range list {
+			p.AddCert(c)
+		}
 	}
 	return p
 }
@@ -182,7 +142,8 @@ func (ca *CA) Pool() *x509.CertPool {
 // IssueServing makes a certificate for a relay, with a key that exists in this process only. names are DNS names and IP
 // addresses by which others than agents reach the relay; join.ServerName, which agents verify, is always in it.
 //
-// It is valid as long as the CA: who can read it from this process's memory can read the CA's key there too, so a shorter
+// With it come the certificates by which a gateway verifies it that knows only a CA before this one. It is valid as long as
+// the CA: who can read it from this process's memory can read the CA's key there too, so a shorter
 // life would buy nothing, and would lock out gateways whose clocks are wrong.
 func (ca *CA) IssueServing(names []string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -208,7 +169,16 @@ func (ca *CA) IssueServing(names []string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("issue the relay's certificate: %w", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
+	return tls.Certificate{Certificate: ca.chain(leaf), PrivateKey: key, Leaf: leaf}, nil
+}
+
+// chain is leaf with all that a gateway needs that knows an older CA only.
+func (ca *CA) chain(leaf *x509.Certificate) [][]byte {
+	out := [][]byte{leaf.Raw}
+	for _, c := range ca.cross {
+		out = append(out, c.Raw)
+	}
+	return out
 }
 
 // ServerTLS returns a configuration for the relay's one port: TLS 1.3, cert, and client certificates of this CA verified if
@@ -222,8 +192,9 @@ func (ca *CA) ServerTLS(cert tls.Certificate) *tls.Config {
 	}
 }
 
-// issueNode signs a gateway's certificate. Everything but the key is the relay's.
-func (ca *CA) issueNode(node string, key crypto.PublicKey, now time.Time, life time.Duration) (*x509.Certificate, error) {
+// issueNode signs a gateway's certificate. Everything but the key is the relay's. It begins after the moment that separates it
+// from certificates that were revoked, which is zero for nearly all nodes.
+func (ca *CA) issueNode(node string, key crypto.PublicKey, now, after time.Time, life time.Duration) (*x509.Certificate, error) {
 	uri, err := url.Parse(join.URI(node))
 	if err != nil {
 		return nil, err
@@ -232,10 +203,14 @@ func (ca *CA) issueNode(node string, key crypto.PublicKey, now time.Time, life t
 	if notAfter.After(ca.cert.NotAfter) {
 		notAfter = ca.cert.NotAfter
 	}
+	notBefore := now.Add(-nodeBackdate)
+	if !notBefore.Truncate(time.Second).After(after) {
+		notBefore = after.Truncate(time.Second).Add(time.Second)
+	}
 	return ca.sign(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: join.CommonName(node), Organization: []string{join.Organisation}},
 		URIs:        []*url.URL{uri},
-		NotBefore:   now.Add(-nodeBackdate),
+		NotBefore:   notBefore,
 		NotAfter:    notAfter,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},

@@ -59,6 +59,18 @@ func cluster(t *testing.T, objs ...runtime.Object) *fake.Clientset {
 	return c
 }
 
+// revokedIf is a list of revoked nodes that is known.
+type revokedIf func(node string) bool
+
+func (f revokedIf) Synced() bool               { return true }
+func (f revokedIf) NotBefore(string) time.Time { return time.Time{} }
+func (f revokedIf) Refused(node string, _ time.Time) string {
+	if f(node) {
+		return "node " + node + " is revoked"
+	}
+	return ""
+}
+
 type relay struct {
 	*Server
 	client  *fake.Clientset
@@ -75,7 +87,7 @@ func startRelay(t *testing.T, change ...func(*Options)) *relay {
 	if err != nil || !created {
 		t.Fatalf("InitCA = %v, created %v", err, created)
 	}
-	opts := Options{Client: c, CA: ca, PerSource: 1000}
+	opts := Options{Client: c, CA: ca.Always, PerSource: 1000}
 	for _, f := range change {
 		f(&opts)
 	}
@@ -181,7 +193,7 @@ func TestRefusals(t *testing.T) {
 	var revoked sync.Map
 	r := startRelay(t, func(o *Options) {
 		o.Now = func() time.Time { return now }
-		o.Revoked = func(n string) bool { _, ok := revoked.Load(n); return ok }
+		o.Revoked = revokedIf(func(n string) bool { _, ok := revoked.Load(n); return ok })
 	})
 	deleted := r.token(t, "gw-1")
 	if err := r.tokens.Delete(t.Context(), deleted.ID); err != nil {
@@ -290,7 +302,7 @@ func TestNodeCertificateCannotServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ca.issueNode("gw-1", key.Public(), time.Now(), time.Hour)
+	c, err := ca.issueNode("gw-1", key.Public(), time.Now(), time.Time{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +368,7 @@ func TestConcurrentBinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relays := [2]*Server{NewServer(Options{Client: c, CA: ca}), NewServer(Options{Client: c, CA: ca})}
+	relays := [2]*Server{NewServer(Options{Client: c, CA: ca.Always}), NewServer(Options{Client: c, CA: ca.Always})}
 	tok, _, err := NewTokens(c, nil).Create(t.Context(), ca, "gw-1", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -536,38 +548,6 @@ func TestTokens(t *testing.T) {
 	}
 	if err := r.tokens.Delete(t.Context(), tok.ID); !errors.Is(err, ErrNoToken) {
 		t.Errorf("deleting twice = %v", err)
-	}
-}
-
-func TestRevocations(t *testing.T) {
-	c := fake.NewClientset()
-	events := make(chan string, 4)
-	r := NewRevocations(c, nil, func(node string) { events <- node })
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	waitFor(t, r.Synced)
-	if err := Restore(ctx, c, "gw-1"); !errors.Is(err, ErrNotRevoked) {
-		t.Errorf("Restore = %v", err)
-	}
-	for _, node := range []string{"gw-1", "gw-2.site"} {
-		if err := Revoke(ctx, c, node, "stolen", time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		if got := <-events; got != node || !r.Revoked(node) {
-			t.Errorf("told of %q, want %q; revoked %v", got, node, r.Revoked(node))
-		}
-	}
-	if err := Restore(ctx, c, "gw-1"); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, func() bool { return !r.Revoked("gw-1") })
-	if !r.Revoked("gw-2.site") || r.Revoked("gw-3") {
-		t.Error("restoring one node changed another")
-	}
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("Run = %v", err)
 	}
 }
 

@@ -162,12 +162,18 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+type unsynced struct {
+	revokedIf
+	synced *atomic.Bool
+}
+
+func (u unsynced) Synced() bool { return u.synced.Load() }
+
 func TestRenewalRefusals(t *testing.T) {
 	var synced, revoked atomic.Bool
 	synced.Store(true)
 	r := startRelay(t, func(o *Options) {
-		o.Synced = synced.Load
-		o.Revoked = func(node string) bool { return node == "gw-2" && revoked.Load() }
+		o.Revoked = unsynced{revokedIf(func(node string) bool { return node == "gw-2" && revoked.Load() }), &synced}
 	})
 	id, _ := r.joined(t, "gw-1")
 	cert, key := credentials(t, id)
@@ -177,7 +183,7 @@ func TestRenewalRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := otherCA.issueNode("gw-1", key.Public(), time.Now(), time.Hour)
+	foreign, err := otherCA.issueNode("gw-1", key.Public(), time.Now(), time.Time{}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +276,7 @@ func FuzzRenewal(f *testing.F) {
 		f.Fatal(err)
 	}
 	key := ca.key.(*ecdsa.PrivateKey)
-	cert, err := ca.issueNode("gw-1", key.Public(), time.Now(), time.Hour)
+	cert, err := ca.issueNode("gw-1", key.Public(), time.Now(), time.Time{}, time.Hour)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -281,14 +287,14 @@ func FuzzRenewal(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{"certificate":"MIIB","proof":"AA=="}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		req, key, node, refusal := parseRenewal(body, ca)
+		req, got, node, refusal := parseRenewal(body, ca)
 		if refusal != nil {
 			return
 		}
-		if node != "gw-1" || key == nil || !bytes.Equal(req.Certificate, cert.Raw) {
+		if node != "gw-1" || !got.Equal(cert) || !bytes.Equal(req.Certificate, cert.Raw) {
 			t.Errorf("a certificate that the CA never signed was taken as %q's", node)
 		}
-		if err := req.Verify(&tls.ConnectionState{}, key); err == nil {
+		if err := req.Verify(&tls.ConnectionState{}, &key.PublicKey); err == nil {
 			t.Error("proven without a connection")
 		}
 	})

@@ -2,59 +2,93 @@ package enroll
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
 
-// RevokedMap is the ConfigMap that lists revoked nodes: one key for each, its value says when and why. It is not an
-// annotation of the Node, because a node reports its own annotations, and a Node can be deleted.
-const RevokedMap = "skerry-revoked"
-
-// Revocations is the relay's view of the list. Create it with NewRevocations, and run it.
+// Revocations is the relay's view of the list. Create it with NewRevocations, and run it. Whatever happens to the ConfigMap,
+// the view errs on the side of refusing: until the list has been read nobody is let in, and a list that is deleted goes on
+// holding, also beside one that is made in its place.
 type Revocations struct {
 	client  kubernetes.Interface
 	log     *slog.Logger
 	changed func(node string)
-	nodes   atomic.Pointer[map[string]string]
-	synced  atomic.Bool
+	nodes   atomic.Pointer[map[string]Revocation]
+	read    atomic.Bool // there was a list since this process started
+	known   atomic.Bool // the API server has answered
+	missing atomic.Bool // there is none now
+
+	mu   sync.Mutex
+	uid  types.UID
+	kept map[string]Revocation // of lists that were deleted while this process ran
 }
 
-// NewRevocations returns the list; onRevoked, which may be nil and must not block, is called for each node that becomes
-// revoked while Run runs, so that its open session can be closed.
-func NewRevocations(c kubernetes.Interface, log *slog.Logger, onRevoked func(node string)) *Revocations {
-	if onRevoked == nil {
-		onRevoked = func(string) {}
+// NewRevocations returns the list; onChange, which may be nil and must not block, is called for each node whose entry is
+// new or another one, so that an open session that it concerns can be ended.
+func NewRevocations(c kubernetes.Interface, log *slog.Logger, onChange func(node string)) *Revocations {
+	if onChange == nil {
+		onChange = func(string) {}
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := &Revocations{client: c, log: log, changed: onRevoked}
-	r.nodes.Store(&map[string]string{})
+	r := &Revocations{client: c, log: log, changed: onChange}
+	r.nodes.Store(&map[string]Revocation{})
 	return r
 }
 
-// Revoked says whether node is revoked, as far as the last change that was seen tells. It does not block.
-func (r *Revocations) Revoked(node string) bool {
-	_, ok := (*r.nodes.Load())[node]
-	return ok
+// Refused says why a certificate of node that begins at issued is not accepted, and "" if it is, as far as the last change
+// that was seen tells. It does not block.
+func (r *Revocations) Refused(node string, issued time.Time) (reason string) {
+	e, ok := (*r.nodes.Load())[node]
+	switch {
+	case !ok || !e.refuses(issued):
+		return ""
+	case e.Restored.IsZero():
+		return fmt.Sprintf("node %s is revoked", node)
+	}
+	return fmt.Sprintf("the certificate is from before node %s was revoked", node)
 }
 
-// Synced says whether the list has been read. Before that, Revoked knows nothing, and a relay should not admit anybody.
-func (r *Revocations) Synced() bool { return r.synced.Load() }
+// Revoked says whether node may not even join.
+func (r *Revocations) Revoked(node string) bool {
+	e, ok := (*r.nodes.Load())[node]
+	return ok && e.Restored.IsZero()
+}
+
+// NotBefore returns the time after which certificates of node must begin; zero if it does not matter.
+func (r *Revocations) NotBefore(node string) time.Time {
+	return (*r.nodes.Load())[node].NotBefore
+}
+
+// Len is the number of entries.
+func (r *Revocations) Len() int { return len(*r.nodes.Load()) }
+
+// Synced says whether the list has been read. Before that, nothing is known of anybody, and a relay should not admit any agent.
+func (r *Revocations) Synced() bool { return r.read.Load() }
+
+// Problem says what is wrong with the list, nil if nothing is. A relay that has Synced goes on all the same.
+func (r *Revocations) Problem() error {
+	switch {
+	case r.missing.Load(), r.known.Load() && !r.read.Load():
+		return errNoRevoked()
+	case !r.read.Load():
+		return fmt.Errorf("the list of revoked nodes is still being read")
+	}
+	return nil
+}
 
 // Run watches the list until ctx ends.
 func (r *Revocations) Run(ctx context.Context) error {
@@ -75,13 +109,13 @@ func (r *Revocations) Run(ctx context.Context) error {
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    r.see,
 			UpdateFunc: func(_, now any) { r.see(now) },
-			DeleteFunc: func(any) { r.set(map[string]string{}) },
+			DeleteFunc: r.deleted,
 		},
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			r.synced.Store(true)
+			r.known.Store(true)
 		}
 	})
 	informer.RunWithContext(ctx)
@@ -90,77 +124,57 @@ func (r *Revocations) Run(ctx context.Context) error {
 }
 
 func (r *Revocations) see(obj any) {
-	if cm, ok := obj.(*corev1.ConfigMap); ok && cm.Name == RevokedMap {
-		r.set(maps.Clone(cm.Data))
+	cm, ok := obj.(*corev1.ConfigMap)
+	if !ok || cm.Name != RevokedMap {
+		return
 	}
+	now := parseRevoked(cm.Data)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.read.Load() && cm.UID != r.uid { // another object of the same name: its makers cannot have meant to restore everybody
+		r.kept = *r.nodes.Load()
+	}
+	r.uid = cm.UID
+	forgotten := 0
+	for node, e := range r.kept {
+		if _, ok := now[node]; !ok {
+			now[node] = e
+			forgotten++
+		}
+	}
+	if forgotten > 0 {
+		r.log.Error("the list of revoked nodes was deleted and made anew without nodes that were on it; this relay goes on refusing them until it is restarted: revoke them again",
+			"configMap", Namespace+"/"+RevokedMap, "nodes", forgotten)
+	}
+	r.set(now)
+	r.missing.Store(false)
+	r.read.Store(true)
 }
 
-func (r *Revocations) set(now map[string]string) {
-	if now == nil {
-		now = map[string]string{}
-	}
+func (r *Revocations) deleted(any) {
+	r.missing.Store(true)
+	r.log.Error("the list of revoked nodes was deleted; this relay goes on refusing who was on it, and no relay that starts now admits anybody",
+		"configMap", Namespace+"/"+RevokedMap, "nodes", r.Len(), "problem", errNoRevoked())
+}
+
+// set is called with r.mu held.
+func (r *Revocations) set(now map[string]Revocation) {
 	before := *r.nodes.Swap(&now)
-	for node, why := range now {
-		if _, was := before[node]; !was {
-			r.log.Warn("node is revoked: its sessions end and it cannot join", "node", node, "reason", why)
-			r.changed(node)
+	for node, e := range now {
+		was, ok := before[node]
+		if ok && was == e {
+			continue
 		}
+		if e.Restored.IsZero() {
+			r.log.Warn("node is revoked: its sessions end and it cannot join", "node", node, "reason", e.Reason)
+		} else {
+			r.log.Info("node may join again; its certificates from before it was revoked stay refused", "node", node)
+		}
+		r.changed(node)
 	}
 	for node := range before {
 		if _, is := now[node]; !is {
-			r.log.Info("node is no longer revoked", "node", node)
-		}
-	}
-}
-
-// ErrNotRevoked is returned by Restore for a node that is not on the list.
-var ErrNotRevoked = errors.New("the node is not revoked")
-
-// Revoke puts node on the list, with the reason.
-func Revoke(ctx context.Context, c kubernetes.Interface, node, reason string, now time.Time) error {
-	return editRevoked(ctx, c, func(data map[string]string) error {
-		data[node] = now.UTC().Format(time.RFC3339) + " " + reason
-		return nil
-	})
-}
-
-// Restore takes node off the list. Its certificate, if it has not expired, is good again.
-func Restore(ctx context.Context, c kubernetes.Interface, node string) error {
-	return editRevoked(ctx, c, func(data map[string]string) error {
-		if _, ok := data[node]; !ok {
-			return fmt.Errorf("%w: %q", ErrNotRevoked, node)
-		}
-		delete(data, node)
-		return nil
-	})
-}
-
-func editRevoked(ctx context.Context, c kubernetes.Interface, edit func(map[string]string) error) error {
-	maps := c.CoreV1().ConfigMaps(Namespace)
-	for attempt := 1; ; attempt++ {
-		cm, err := maps.Get(ctx, RevokedMap, metav1.GetOptions{})
-		missing := apierrors.IsNotFound(err)
-		if missing {
-			cm = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: RevokedMap, Namespace: Namespace}}
-		} else if err != nil {
-			return fmt.Errorf("read ConfigMap %s/%s: %w", Namespace, RevokedMap, err)
-		}
-		if cm.Data == nil {
-			cm.Data = map[string]string{}
-		}
-		if err := edit(cm.Data); err != nil {
-			return err
-		}
-		if missing {
-			_, err = maps.Create(ctx, cm, metav1.CreateOptions{})
-		} else {
-			_, err = maps.Update(ctx, cm, metav1.UpdateOptions{})
-		}
-		if err == nil {
-			return nil
-		}
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || attempt == 5 {
-			return fmt.Errorf("write ConfigMap %s/%s: %w", Namespace, RevokedMap, err)
+			r.log.Warn("node is off the list of revoked nodes: all its certificates are good again", "node", node)
 		}
 	}
 }

@@ -27,14 +27,30 @@ const DefaultLifetime = 90 * 24 * time.Hour
 // requestTimeout bounds what one request may cost: a read and a write at the API server, and a signature.
 const requestTimeout = 20 * time.Second
 
+// Revoked is what a Server asks of the list of revoked nodes, which Revocations is. The methods do not block.
+type Revoked interface {
+	// Synced says whether the list is known; before that, nobody gets a certificate.
+	Synced() bool
+	// Refused says why a certificate of node that begins at issued is refused, "" if it is not.
+	Refused(node string, issued time.Time) (reason string)
+	// NotBefore is the time after which certificates of node must begin, zero if it does not matter.
+	NotBefore(node string) time.Time
+}
+
+// nobodyRevoked is a list for servers without one.
+type nobodyRevoked struct{}
+
+func (nobodyRevoked) Synced() bool                     { return true }
+func (nobodyRevoked) Refused(string, time.Time) string { return "" }
+func (nobodyRevoked) NotBefore(string) time.Time       { return time.Time{} }
+
 // Options configures a Server. Client and CA are required.
 type Options struct {
-	Client  kubernetes.Interface
-	CA      *CA
-	Revoked func(node string) bool // default: no node is
-	// Synced says whether Revoked knows all that are; before that, nobody gets a certificate. Default: it does.
-	Synced   func() bool
+	Client   kubernetes.Interface
+	CA       func() *CA    // the one that signs now; Authority.CA, or CA.Always
+	Revoked  Revoked       // default: no node is
 	Lifetime time.Duration // of a gateway's certificate; default DefaultLifetime
+	Absence  time.Duration // how long after its end a certificate can be renewed; default DefaultAbsence
 	// PerSource is how many requests a second one source address may make, on average; default 5, with bursts of 20. Many
 	// gateways may share an address behind NAT: they are told to come again, and do.
 	PerSource float64
@@ -55,10 +71,10 @@ type Server struct {
 // NewServer returns the handler. It keeps no state that another replica would need.
 func NewServer(o Options) *Server {
 	if o.Revoked == nil {
-		o.Revoked = func(string) bool { return false }
+		o.Revoked = nobodyRevoked{}
 	}
-	if o.Synced == nil {
-		o.Synced = func() bool { return true }
+	if o.Absence <= 0 {
+		o.Absence = DefaultAbsence
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
@@ -159,10 +175,10 @@ func (s *Server) enroll(ctx context.Context, body []byte) (resp *join.Response, 
 		return nil, req.Node, err
 	}
 	// Only after the token is proven: whether a node is revoked is nobody else's business.
-	if err := s.mayHave(req.Node); err != nil {
+	if err := s.mayHave(req.Node, s.opts.Now()); err != nil {
 		return nil, req.Node, err
 	}
-	resp, err = s.issue(req.Node, key)
+	resp, err = s.issue(s.opts.CA(), req.Node, key)
 	return resp, req.Node, err
 }
 

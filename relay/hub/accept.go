@@ -60,15 +60,13 @@ func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Reques
 	ws.SetReadLimit(limit)
 	a = newAgent(h, work, ws, node, r.RemoteAddr)
 	a.raw = buffers.conn
+	a.cert = factsOf(r.TLS.PeerCertificates[0])
 	if err := h.register(a); err != nil {
 		_ = ws.CloseNow()
 		return
 	}
 	a.begin()
-	// A revocation since authenticate found no session to end.
-	if h.opts.Revoked != nil && h.opts.Revoked(node) {
-		h.Revoke(node)
-	}
+	a.recheck(time.Now()) // a revocation since authenticate found no session to end
 }
 
 // authenticate takes the node's name from the client certificate, and from nothing else.
@@ -81,8 +79,8 @@ func (h *Hub) authenticate(r *http.Request) (node string, status int, why string
 		return "", http.StatusForbidden, "not-a-node"
 	}
 	// A connection may be older than the revocation.
-	if h.opts.Revoked != nil && h.opts.Revoked(node) {
-		return node, http.StatusForbidden, "revoked"
+	if why, _ := h.unfit(node, factsOf(r.TLS.PeerCertificates[0]), time.Now()); why != "" {
+		return node, http.StatusForbidden, why
 	}
 	return node, 0, ""
 }
@@ -94,7 +92,7 @@ func explain(why, node string) string {
 	case "not-a-node":
 		return "the client certificate is not a gateway's"
 	}
-	return "node " + node + " is revoked"
+	return "node " + node + " is revoked, or its certificate is not good any more (" + why + ")"
 }
 
 func (h *Hub) admit(node string) (time.Duration, bool) {

@@ -26,6 +26,7 @@ type agent struct {
 	node   string
 	remote string
 	epoch  uint64
+	cert   facts
 	since  time.Time
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
@@ -220,6 +221,9 @@ func (a *agent) tick(now time.Time) {
 	a.mu.Unlock()
 	if due {
 		a.step(session.Tick{})
+	}
+	if now.Unix() > a.cert.expires {
+		a.recheck(now)
 	}
 }
 

@@ -12,7 +12,7 @@
 //
 // # Sessions
 //
-// A newer session of a node ends the older one. Revoke ends a node's session, and the hook Options.Revoked keeps it out:
+// A newer session of a node ends the older one. Revoke ends a node's session, and the hook Options.Refused keeps it out:
 // it is asked in VerifyConnection, which also runs when a TLS session is resumed. Options.Admit is where admission control
 // (a reconnect storm, an overloaded relay) says "not now, come back in so long".
 //

@@ -116,7 +116,12 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	var asked atomic.Int32
 	w := newWorld(t, func(o *hub.Options) {
 		// The handshake and the request pass; then the node is revoked, when there is no session yet that could be ended.
-		o.Revoked = func(n string) bool { return n == node && asked.Add(1) > 2 }
+		o.Refused = func(n string, _ time.Time) string {
+			if n == node && asked.Add(1) > 2 {
+				return "node " + n + " is revoked"
+			}
+			return ""
+		}
 	})
 	w.pods()
 	g := w.gateway(nil)

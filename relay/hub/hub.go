@@ -26,8 +26,12 @@ type Options struct {
 	TLS *tls.Config
 	// ClientCAs, if set, replaces TLS.ClientCAs and is asked for each connection, so that a new CA needs no restart.
 	ClientCAs func() *x509.CertPool
-	// Revoked reports whether a node may not connect any more. It does not block. May be nil.
-	Revoked func(node string) bool
+	// Refused says why a certificate of node that begins at issued opens no session, "" if it does. It does not block. May be nil.
+	// Call Recheck when it may say something else.
+	Refused func(node string, issued time.Time) (reason string)
+	// Trusted says whether certificates of a CA keep sessions open. It does not block. May be nil. Call RecheckAll when it may say
+	// something else.
+	Trusted func(Issuer) bool
 	// Admit reports whether a node may open a session now, and if not, when it should try again. It does not block. May be
 	// nil.
 	Admit func(node string) (retryAfter time.Duration, ok bool)
@@ -150,53 +154,6 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 // SetTicketKeys sets the keys of TLS session tickets, the one that seals first, so that sessions resume at every relay that
 // has the same. It may be called at any time; without it the hub has keys of its own.
 func (h *Hub) SetTicketKeys(keys [][32]byte) { h.tls.SetSessionTicketKeys(keys) }
-
-func (h *Hub) tlsConfig() *tls.Config {
-	cfg := h.opts.TLS.Clone()
-	cfg.MinVersion = tls.VersionTLS13
-	cfg.ClientAuth = tls.VerifyClientCertIfGiven // enrolment comes without one
-	cfg.NextProtos = []string{"http/1.1"}
-	cfg.VerifyConnection = h.verify
-	if h.opts.ClientCAs != nil {
-		base := cfg
-		cfg = base.Clone()
-		cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			c := base.Clone()
-			c.ClientCAs = h.opts.ClientCAs()
-			return c, nil
-		}
-	}
-	return cfg
-}
-
-// verify keeps revoked nodes and expired certificates out. Unlike VerifyPeerCertificate it runs for resumed TLS sessions too.
-func (h *Hub) verify(cs tls.ConnectionState) error {
-	if len(cs.PeerCertificates) == 0 {
-		return nil
-	}
-	h.meter.handshake(cs.DidResume)
-	if end := cs.PeerCertificates[0].NotAfter; time.Now().After(end) {
-		h.meter.refused("expired")
-		return fmt.Errorf("the certificate has expired at %s", end.UTC().Format(time.RFC3339))
-	}
-	if h.opts.Revoked == nil {
-		return nil
-	}
-	node, err := join.NodeOf(cs.PeerCertificates[0])
-	if err != nil {
-		return err
-	}
-	if h.opts.Revoked(node) {
-		h.meter.refused("revoked")
-		return fmt.Errorf("node %s is revoked", node)
-	}
-	return nil
-}
-
-// Revoke ends the node's session at once, if it has one. That it cannot come back is Options.Revoked's part.
-func (h *Hub) Revoke(node string) {
-	h.shut(node, 0, session.Shut{Code: wire.CloseRevoked, Reason: "the node was revoked"})
-}
 
 // End ends the node's session with the given epoch: the Sink found that another relay owns the node now.
 func (h *Hub) End(node string, epoch uint64, reason string) {

@@ -59,7 +59,12 @@ func newWorld(t *testing.T, change func(*hub.Options)) *world {
 	w.view.Follow()
 	w.opts = hub.Options{
 		Name: "relay-a", TLS: w.pki.ServerTLS(), Source: w.view, Sink: w.sink, Rules: 1,
-		Revoked: func(n string) bool { return n == node && w.revoked.Load() },
+		Refused: func(n string, _ time.Time) string {
+			if n == node && w.revoked.Load() {
+				return "node " + n + " is revoked"
+			}
+			return ""
+		},
 	}
 	if change != nil {
 		change(&w.opts)

@@ -25,8 +25,15 @@ type Step struct {
 	Outcome crds.Outcome
 }
 
+// Options change what Apply does.
+type Options struct {
+	// NewRevocationList makes an empty list of revoked nodes in a cluster that has a CA and no list, and thereby gives up what the
+	// list said. Without it that is an error.
+	NewRevocationList bool
+}
+
 // Apply prepares the cluster and calls report for each object as it is done.
-func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Interface, report func(Step)) error {
+func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Interface, o Options, report func(Step)) error {
 	a := applier{ctx: ctx, core: core, report: report}
 	if err := a.namespace(enroll.Namespace); err != nil {
 		return err
@@ -40,10 +47,29 @@ func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Int
 		return err
 	}
 	a.done("Secret", enroll.Namespace+"/"+enroll.CASecret, created, false)
+	if err := a.revoked(created || o.NewRevocationList); err != nil {
+		return err
+	}
 	if err := a.ticketKeys(); err != nil {
 		return err
 	}
 	return a.rights()
+}
+
+// revoked makes the empty list of revoked nodes. One that is missing beside a CA that was there before has been deleted: to make
+// it anew would restore whoever was on it.
+func (a applier) revoked(may bool) error {
+	if !may {
+		if _, err := enroll.ListRevoked(a.ctx, a.core); err != nil {
+			return err
+		}
+	}
+	created, err := enroll.InitRevoked(a.ctx, a.core)
+	if err != nil {
+		return err
+	}
+	a.done("ConfigMap", enroll.Namespace+"/"+enroll.RevokedMap, created, false)
+	return nil
 }
 
 // ticketKeys makes the Secret that the relays fill, so that they need no right to create any.

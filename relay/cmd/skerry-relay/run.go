@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,7 @@ type relay struct {
 	index   *kube.Index
 	sink    *kube.Sink
 	revoked *enroll.Revocations
+	ca      *enroll.Authority
 	tickets *tickets.Keys
 	members *members.Members
 	client  kubernetes.Interface
@@ -67,6 +69,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.index.Run(background) })
 	g.Go(func() error { return r.sink.Run(background) })
 	g.Go(func() error { return r.revoked.Run(background) })
+	g.Go(func() error { return r.ca.Run(background) })
 	g.Go(func() error { return r.tickets.Run(background) })
 	g.Go(func() error { return r.runMembers(background, ctx) })
 	g.Go(func() error { return r.serveWeb(background, web) })
@@ -127,9 +130,14 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	})
 	r.revoked = enroll.NewRevocations(r.client, log, func(node string) {
 		if h := r.hub.Load(); h != nil {
-			h.Revoke(node)
+			h.Recheck(node)
 		}
 	})
+	r.ca = enroll.NewAuthority(enroll.AuthorityOptions{Client: r.client, Names: cfg.Advertise, Metrics: set, Log: log, Changed: func() {
+		if h := r.hub.Load(); h != nil {
+			h.RecheckAll()
+		}
+	}})
 	r.tickets = tickets.New(tickets.Options{Client: r.client, Log: log, Apply: func(keys [][32]byte) {
 		if h := r.hub.Load(); h != nil {
 			h.SetTicketKeys(keys)
@@ -140,21 +148,19 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 
 // serveAgents waits for the CA, then serves until ctx ends.
 func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
-	ca, err := r.loadCA(ctx)
-	if err != nil {
+	if err := r.loadCA(ctx); err != nil {
 		return nil // ctx has ended
 	}
-	cert, err := ca.IssueServing(r.cfg.Advertise)
-	if err != nil {
-		return fmt.Errorf("serving certificate for %q: %w", r.cfg.Advertise, err)
-	}
 	h := hub.New(hub.Options{
-		Name: r.cfg.Name, TLS: ca.ServerTLS(cert), Source: r.index, Sink: r.sink, Rules: wire.Rules(kube.TrimVersion),
-		Revoked: r.revoked.Revoked,
-		Admit:   r.admit,
-		Ready:   r.ready,
+		Name: r.cfg.Name, TLS: r.ca.ServerTLS(), ClientCAs: r.ca.Pool, Source: r.index, Sink: r.sink, Rules: wire.Rules(kube.TrimVersion),
+		Refused: r.revoked.Refused,
+		Trusted: func(i hub.Issuer) bool {
+			return r.ca.Trusts(func(c *x509.Certificate) bool { return hub.KeyOf(c) == i })
+		},
+		Admit: r.admit,
+		Ready: r.ready,
 		Enroll: enroll.NewServer(enroll.Options{
-			Client: r.client, CA: ca, Revoked: r.revoked.Revoked, Synced: r.revoked.Synced,
+			Client: r.client, CA: r.ca.CA, Revoked: r.revoked,
 			Lifetime: r.cfg.Enroll.CertificateLifetime, Metrics: r.set, Log: r.log,
 		}),
 		Metrics: r.set, Log: r.log,
@@ -182,7 +188,7 @@ func (r *relay) ready() error {
 		return errors.New(strings.Join(problems, "; "))
 	}
 	if !r.revoked.Synced() {
-		return errors.New("the list of revoked nodes is still being read")
+		return r.revoked.Problem()
 	}
 	if r.hub.Load() == nil {
 		return errors.New("the CA is still being read")
@@ -196,18 +202,18 @@ const (
 )
 
 // loadCA reads the CA, for ever if need be; the error is ctx's.
-func (r *relay) loadCA(ctx context.Context) (*enroll.CA, error) {
+func (r *relay) loadCA(ctx context.Context) error {
 	var logged time.Time
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		ca, err := enroll.LoadCA(attempt, r.client)
+		err := r.ca.Load(attempt)
 		cancel()
 		if err == nil {
 			r.waiting.Store(nil)
-			return ca, nil
+			return nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		why := "waiting for the CA: " + err.Error()
 		r.waiting.Store(&why)
@@ -219,7 +225,7 @@ func (r *relay) loadCA(ctx context.Context) (*enroll.CA, error) {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-t.C:
 		}
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 func (a *app) initCmd() *cobra.Command {
-	return &cobra.Command{
+	var o setup.Options
+	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Prepare the cluster: namespace, CRDs, certificate authority, the relay's rights",
 		Long: "Prepare the cluster for Skerry. What exists already is compared, and changed only where it differs; an existing\n" +
@@ -20,7 +21,7 @@ func (a *app) initCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = setup.Apply(cmd.Context(), c.core, c.ext, func(s setup.Step) {
+			err = setup.Apply(cmd.Context(), c.core, c.ext, o, func(s setup.Step) {
 				fmt.Fprintf(a.out, "%-9s  %s %s\n", s.Outcome, s.Kind, s.Name)
 			})
 			if err != nil {
@@ -30,4 +31,6 @@ func (a *app) initCmd() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&o.NewRevocationList, "new-revocation-list", false, "make an empty list of revoked nodes if it was deleted: whoever was on it may connect again")
+	return cmd
 }
