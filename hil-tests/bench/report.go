@@ -32,11 +32,12 @@ type Report struct {
 	names   []string
 	figures map[string]Figure
 	machine map[string]any
+	parts   map[string]any
 }
 
 // New starts the report of the benchmark called name; figures are printed to out as they come.
 func New(name string, out io.Writer) *Report {
-	return &Report{name: name, out: out, figures: map[string]Figure{}, machine: describe()}
+	return &Report{name: name, out: out, figures: map[string]Figure{}, machine: describe(), parts: map[string]any{}}
 }
 
 // Add records a figure and prints its line.
@@ -48,9 +49,27 @@ func (r *Report) Add(name string, value float64, unit string) {
 	fmt.Fprintf(r.out, "%s %.4g %s\n", name, value, unit)
 }
 
-// Write stores the report as dir/NAME.json.
+// Attach puts v into the JSON document under name, beside the figures; v is encoded when the report is written.
+func (r *Report) Attach(name string, v any) { r.parts[name] = v }
+
+// Missing returns those of names that have no figure yet.
+func (r *Report) Missing(names ...string) (missing []string) {
+	for _, n := range names {
+		if _, ok := r.figures[n]; !ok {
+			missing = append(missing, n)
+		}
+	}
+	return missing
+}
+
+// Write stores the report as dir/NAME.json. It may be called again and again, as figures come: the file is replaced as a whole.
 func (r *Report) Write(dir string) error {
+	r.machine["load_now"] = load()
+	r.machine["written"] = time.Now().UTC().Format(time.RFC3339)
 	doc := map[string]any{"machine": r.machine}
+	for n, v := range r.parts {
+		doc[n] = v
+	}
 	for _, n := range r.names {
 		doc[n] = r.figures[n]
 	}
@@ -62,7 +81,10 @@ func (r *Report) Write(dir string) error {
 		return fmt.Errorf("make the folder for figures: %w", err)
 	}
 	path := filepath.Join(dir, r.name+".json")
-	if err := os.WriteFile(path, append(body, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path+".new", append(body, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the figures of %s: %w", r.name, err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("write the figures of %s: %w", r.name, err)
 	}
 	return nil
@@ -86,9 +108,7 @@ func describe() map[string]any {
 		"go": runtime.Version(), "arch": runtime.GOARCH, "cpus": runtime.NumCPU(),
 		"time": time.Now().UTC().Format(time.RFC3339), "skerry": skerry.Version,
 	}
-	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m["load_at_start"] = strings.TrimSpace(string(b))
-	}
+	m["load_at_start"] = load()
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m["kernel"] = strings.TrimSpace(string(b))
 	}
@@ -96,4 +116,19 @@ func describe() map[string]any {
 		m["containerd"] = strings.TrimSpace(string(b))
 	}
 	return m
+}
+
+// load returns the machine's load averages as the kernel writes them, "" where it does not.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// Load returns the machine's load averages over 1, 5 and 15 minutes, "" if they are not known.
+func Load() string {
+	fields := strings.Fields(load())
+	return strings.Join(fields[:min(3, len(fields))], " ")
 }

@@ -34,6 +34,7 @@ type Agent struct {
 	outbox  *outbox
 	devices []wire.Key
 	pods    map[wire.Key]bool // true once its end was reported
+	dials   []string          // the relays in order; nil: the fleet's
 }
 
 // Network changes how the agent's network behaves.
@@ -68,6 +69,9 @@ func (a *Agent) Report(key wire.Key, body []byte) {
 		c.Report(key, body)
 	}
 }
+
+// Values is how often the agent's devices have reported a new value, which is the value that they reported last.
+func (a *Agent) Values() int64 { return a.values.Load() }
 
 // ReportValue reports a new value of each of the agent's devices.
 func (a *Agent) ReportValue() {
@@ -116,7 +120,7 @@ func (a *Agent) start() {
 	}
 	o := a.fleet.opts
 	lo := link.Options{
-		Addresses: a.fleet.addresses(a.number), Node: a.Name, Version: "fleet",
+		Addresses: a.fleet.addresses(a.number, a.dials), Node: a.Name, Version: "fleet",
 		TLS:     func() (*tls.Config, error) { return clientTLS(o.Roots, a.identity), nil },
 		Desired: &a.holdings, Log: o.Log,
 		Heartbeat: o.Heartbeat, MaxBackoff: o.MaxBackoff, DialTimeout: o.DialTimeout,
@@ -164,6 +168,7 @@ func (a *Agent) end() (done <-chan struct{}) {
 func (a *Agent) applied(c *wire.Commit) {
 	now := time.Now()
 	for i := range c.Put {
+		a.fleet.puts.count(&c.Put[i])
 		a.fleet.committed(a, &c.Put[i], now)
 		if !a.fleet.opts.Mute {
 			a.take(&c.Put[i])

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 // Options configures a Fleet. Addresses, Roots and Identities are required.
 type Options struct {
-	Addresses  []string       // HOST:PORT of the relays; agents begin at different ones, and go on to the next
+	Addresses  []string       // HOST:PORT of the relays; agents begin at different ones, and go on to the next (see Dial)
 	Roots      *x509.CertPool // by which agents verify relays
 	Identities []Identity     // one for each agent
 
@@ -41,6 +42,7 @@ type Fleet struct {
 	agents   []*Agent
 	nodeBody []byte
 	watch    atomic.Pointer[Watch]
+	puts     puts
 }
 
 // New returns a stopped fleet.
@@ -69,13 +71,24 @@ func New(o Options) (*Fleet, error) {
 // perAddress is how many agents share one loopback address.
 const perAddress = 20_000
 
-// addresses returns the relays in the order in which agent i tries them. On loopback each 20,000 agents dial an address of
+// Dial makes agents try the relays in the given order, the same for all of them, from their next start on.
+func Dial(agents []*Agent, addresses ...string) {
+	for _, a := range agents {
+		a.mu.Lock()
+		a.dials = slices.Clone(addresses)
+		a.mu.Unlock()
+	}
+}
+
+// addresses returns the relays in the order in which an agent tries them. On loopback each 20,000 agents dial an address of
 // their own, 127.0.0.1, 127.0.0.2 …, so that ports do not run out; the relay must then listen on all of them.
-func (f *Fleet) addresses(i int) []string {
-	n := len(f.opts.Addresses)
-	out := make([]string, 0, n)
-	for k := range n {
-		at := f.opts.Addresses[(i+k)%n]
+func (f *Fleet) addresses(i int, dials []string) []string {
+	if dials == nil {
+		n := len(f.opts.Addresses)
+		dials = slices.Concat(f.opts.Addresses[i%n:], f.opts.Addresses[:i%n])
+	}
+	out := make([]string, 0, len(dials))
+	for _, at := range dials {
 		if host, port, err := net.SplitHostPort(at); err == nil && host == "127.0.0.1" && i >= perAddress {
 			at = net.JoinHostPort(fmt.Sprintf("127.0.0.%d", 1+i/perAddress), port)
 		}
@@ -88,16 +101,22 @@ func (f *Fleet) addresses(i int) []string {
 func (f *Fleet) Agents() []*Agent { return f.agents }
 
 // Start starts every agent that is stopped; all dial at once.
-func (f *Fleet) Start() {
-	for _, a := range f.agents {
+func (f *Fleet) Start() { Start(f.agents) }
+
+// Start starts those of agents that are stopped.
+func Start(agents []*Agent) {
+	for _, a := range agents {
 		a.start()
 	}
 }
 
 // Stop stops every agent, which says goodbye to its relay, and waits for all.
-func (f *Fleet) Stop() {
+func (f *Fleet) Stop() { Stop(f.agents) }
+
+// Stop stops agents and waits for them.
+func Stop(agents []*Agent) {
 	var done []<-chan struct{}
-	for _, a := range f.agents {
+	for _, a := range agents {
 		if d := a.end(); d != nil {
 			done = append(done, d)
 		}
@@ -140,7 +159,7 @@ func (f *Fleet) Tally() (sum Tally, breach string) {
 	return sum, breach
 }
 
-// Traffic sums what passed the sockets of agents.
+// TrafficOf sums what passed the sockets of agents.
 func TrafficOf(agents []*Agent) (sum Traffic) {
 	for _, a := range agents {
 		t := a.Traffic()

@@ -92,7 +92,8 @@ func (h *holdings) remove(c *wire.Commit, k wire.Key) {
 		h.breached("commit %d deletes %s, which is not held", c.ID, k)
 		return
 	}
-	if old := h.entries[i].revision; old > c.Revisions[k.Kind()] {
+	// An absent one only ceases to be referred to: its revision says how far a cache had come.
+	if old := h.entries[i].revision; old > c.Revisions[k.Kind()] && h.entries[i].Version != wire.AbsentVersion() {
 		h.breached("commit %d deletes %s at revision %d on the word of a cache at %d", c.ID, k, old, c.Revisions[k.Kind()])
 	}
 	last := len(h.entries) - 1

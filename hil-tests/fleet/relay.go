@@ -99,6 +99,25 @@ func (r *Relay) Log(lines int) string {
 	return r.proc.LogTail(lines)
 }
 
+// Signal sends the relay a signal: SIGSTOP makes it hang with its connections open, SIGCONT lets it go on.
+func (r *Relay) Signal(sig os.Signal) error {
+	if r.proc == nil {
+		return fmt.Errorf("signal %v to %s: it does not run", sig, r.opts.Name)
+	}
+	return r.proc.Signal(sig)
+}
+
+// PID is the relay's process, 0 while it does not run.
+func (r *Relay) PID() int {
+	if r.proc == nil {
+		return 0
+	}
+	return r.proc.PID()
+}
+
+// Name is what the relay calls itself in Leases, and what its agents know it by.
+func (r *Relay) Name() string { return r.opts.Name }
+
 // Address is where agents connect.
 func (r *Relay) Address() string { return r.opts.Listen }
 
@@ -133,9 +152,10 @@ func (r *Relay) Counters(ctx context.Context) (Counters, error) {
 
 // Memory is a relay's memory at one moment, bytes.
 type Memory struct {
-	RSS   int64   // resident
-	Heap  float64 // objects that are reachable or not collected yet
-	Stack float64
+	RSS        int64   // resident
+	Heap       float64 // objects that are reachable or not collected yet
+	Stack      float64
+	Goroutines float64
 }
 
 // Memory reads the relay's memory; collect runs a garbage collection before (Profile must be set).
@@ -153,7 +173,7 @@ func (r *Relay) Memory(ctx context.Context, collect bool) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
-	return Memory{RSS: m.RSS, Heap: c["go_memstats_heap_alloc_bytes"], Stack: c["go_memstats_stack_inuse_bytes"]}, nil
+	return Memory{RSS: m.RSS, Heap: c["go_memstats_heap_alloc_bytes"], Stack: c["go_memstats_stack_inuse_bytes"], Goroutines: c["go_goroutines"]}, nil
 }
 
 // CPU returns the CPU time that the relay has used since it started.

@@ -8,8 +8,11 @@ import (
 	"github.com/skerry/skerry/firmware/link"
 )
 
+// Status is the state of an agent's link.
+type Status = link.Status
+
 // Check says whether an agent is as it should be.
-type Check func(*Agent, link.Status) bool
+type Check func(*Agent, Status) bool
 
 // InSync: connected, and everything that the relay knew when the session began is committed.
 func InSync(_ *Agent, st link.Status) bool { return st.Connected && st.InSync }
@@ -36,6 +39,11 @@ func (f *Fleet) SyncedSince() Check {
 	}
 }
 
+// At returns a check for an agent that is in sync at the relay of that name.
+func At(relay string) Check {
+	return func(a *Agent, st link.Status) bool { return InSync(a, st) && st.Relay == relay }
+}
+
 // Progress is told every other second how many agents are as they should be. It may be nil.
 type Progress func(what string, ready, all int)
 
@@ -50,6 +58,7 @@ func Wait(ctx context.Context, agents []*Agent, what string, check Check, progre
 	tick := time.NewTicker(pollEvery(len(agents)))
 	defer tick.Stop()
 	said := time.Now()
+	began := said
 	for {
 		left := waiting[:0]
 		for _, a := range waiting {
@@ -62,7 +71,11 @@ func Wait(ctx context.Context, agents []*Agent, what string, check Check, progre
 		}
 		if now := time.Now(); progress != nil && now.Sub(said) > 2*time.Second {
 			said = now
-			progress(what, len(agents)-len(waiting), len(agents))
+			text := what
+			if now.Sub(began) > patience {
+				text += " (" + waiting[0].Name + ": " + describe(waiting[0].Status()) + ")"
+			}
+			progress(text, len(agents)-len(waiting), len(agents))
 		}
 		select {
 		case <-ctx.Done():
@@ -72,6 +85,9 @@ func Wait(ctx context.Context, agents []*Agent, what string, check Check, progre
 		}
 	}
 }
+
+// patience is how long Wait waits before it tells of an agent that is late.
+const patience = 10 * time.Second
 
 // pollEvery keeps the looking below a hundredth of a core.
 func pollEvery(n int) time.Duration {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -46,7 +47,9 @@ func Connect(ctx context.Context, cfg *rest.Config, qps float64) (*Cluster, erro
 	cfg = rest.CopyConfig(cfg)
 	cfg.UserAgent = "fleet"
 	cfg.QPS, cfg.Burst = float32(qps), max(1, int(qps/10))
-	core, err := kubernetes.NewForConfig(cfg)
+	binary := rest.CopyConfig(cfg) // a tenth of JSON's work, for both ends; custom resources have no such form
+	binary.ContentType, binary.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	core, err := kubernetes.NewForConfig(binary)
 	if err != nil {
 		return nil, fmt.Errorf("client of the control plane: %w", err)
 	}
@@ -95,20 +98,8 @@ func (w Workload) Objects() int {
 // Create makes the workload's objects for nodes, in parallel. The Nodes must exist: pods bound to a node that does not are
 // collected.
 func (c *Cluster) Create(ctx context.Context, w Workload, nodes []string, progress Progress) error {
-	if w.Pods {
-		for g := range w.Groups {
-			if err := c.SetConfigMap(ctx, Group(g), 0, w.Bytes); err != nil {
-				return err
-			}
-		}
-		if err := c.SetConfigMap(ctx, Everyone(), 0, w.Bytes); err != nil {
-			return err
-		}
-	}
-	if w.Devices {
-		if err := c.createModel(ctx); err != nil {
-			return err
-		}
+	if err := c.Share(ctx, w); err != nil {
+		return err
 	}
 	return c.each(ctx, "objects", len(nodes), progress, func(ctx context.Context, i int) error {
 		if w.Pods {
@@ -121,6 +112,24 @@ func (c *Cluster) Create(ctx context.Context, w Workload, nodes []string, progre
 		}
 		return nil
 	})
+}
+
+// Share makes what w's pods and devices have in common: configMaps and the DeviceModel.
+func (c *Cluster) Share(ctx context.Context, w Workload) error {
+	if w.Pods {
+		for g := range w.Groups {
+			if err := c.SetConfigMap(ctx, Group(g), 0, w.Bytes); err != nil {
+				return err
+			}
+		}
+		if err := c.SetConfigMap(ctx, Everyone(), 0, w.Bytes); err != nil {
+			return err
+		}
+	}
+	if w.Devices {
+		return c.createModel(ctx)
+	}
+	return nil
 }
 
 // each calls fn for 0 … n-1 in parallel, and says how far it has come.

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,5 +56,28 @@ func TestLastLines(t *testing.T) {
 		if got := lastLines(tc.text, tc.n); got != tc.want {
 			t.Errorf("lastLines(%q, %d) = %q, want %q", tc.text, tc.n, got, tc.want)
 		}
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	d, err := parseStat([]byte("42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 8 0 100 1000 200 18446744073709551615"))
+	if err != nil || d != 3*time.Second {
+		t.Errorf("%v, %v, want 3 s of utime 250 and stime 50", d, err)
+	}
+	for _, bad := range []string{"", "42 (a) S 1", "42 (a) S 1 42 42 0 -1 4194560 100 0 0 0 x 50 0"} {
+		if _, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q passes", bad)
+		}
+	}
+}
+
+func TestReadCPU(t *testing.T) {
+	own, err := ReadCPU(os.Getpid())
+	if err != nil || own < 0 {
+		t.Fatalf("this process used %v: %v", own, err)
+	}
+	machine, err := MachineCPU()
+	if err != nil || machine <= 0 || machine < own {
+		t.Errorf("the machine used %v, this process %v: %v", machine, own, err)
 	}
 }

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/hil-tests/bench"
@@ -29,8 +33,13 @@ type fleetOptions struct {
 	rounds   int
 	rest     time.Duration
 	window   time.Duration
+	limit    time.Duration
+	only     string
+	short    bool
+	enforce  bool
 	profile  bool
 	env      string
+	kubeGOGC int
 }
 
 func (o *fleetOptions) register(fs *flag.FlagSet) {
@@ -39,15 +48,20 @@ func (o *fleetOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.bytes, "bytes", 2048, "size of each shared configMap")
 	fs.BoolVar(&o.pods, "pods", true, "one pod for each agent; without them there is no fan-out")
 	fs.BoolVar(&o.devices, "devices", true, "one device for each agent")
-	fs.Float64Var(&o.qps, "qps", 400, "requests a second that the simulator sends to make objects")
+	fs.Float64Var(&o.qps, "qps", 1000, "requests a second that the simulator sends to make objects, at most")
 	fs.Float64Var(&o.relayQPS, "relay-qps", 0, "the relay's api.qps (0: its default up to 1,500 agents, a tenth of the agents above)")
 	fs.IntVar(&o.writers, "relay-writers", 16, "the relay's api.writers")
 	fs.DurationVar(&o.lease, "lease", 0, "the relay's lease.interval (0: its default up to 1,500 agents, 20s above)")
 	fs.IntVar(&o.rounds, "rounds", 10, "changes of the configMap of all that are timed")
-	fs.DurationVar(&o.rest, "rest", 15*time.Second, "how long the relay is left alone before its memory is read")
+	fs.DurationVar(&o.rest, "rest", 10*time.Second, "how long the relay is left alone before its memory is read")
 	fs.DurationVar(&o.window, "window", time.Minute, "how long idle traffic and requests are counted")
+	fs.DurationVar(&o.limit, "limit", 20*time.Minute, "phases that have not begun by then are left out, except the last check")
+	fs.StringVar(&o.only, "only", "", "run only these phases beside those that prepare, separated by commas")
+	fs.BoolVar(&o.short, "short", false, "few rounds, short windows, and only the phases of the figures that every report needs")
+	fs.BoolVar(&o.enforce, "enforce", false, "fail when a figure exceeds its bound")
 	fs.StringVar(&o.env, "relay-env", "", "KEY=VALUE for the relay's environment, such as GOGC=50")
-	fs.BoolVar(&o.profile, "profile", false, "write profiles of the relay to build/bench/fleet-*.pprof")
+	fs.IntVar(&o.kubeGOGC, "kube-gogc", 300, "GOGC of the control plane, which shares the machine; 100 is Go's default")
+	fs.BoolVar(&o.profile, "profile", false, "write profiles of relay and simulator to build/bench/fleet-*.pprof")
 }
 
 // relayConfig is the relay's configuration for the fleet's size. Its defaults are for a thousand gateways.
@@ -78,62 +92,139 @@ type fleetRun struct {
 	report   *bench.Report
 	stack    *stack.Stack
 	cluster  *fleet.Cluster
-	relay    *fleet.Relay
+	relay    *fleet.Relay   // the one that most phases look at
+	relays   []*fleet.Relay // all
 	fleet    *fleet.Fleet
+	nodes    *fleet.NodeWatch
+	unwatch  context.CancelFunc
 	names    []string
 	work     fleet.Workload
 	version  int // of the configMap of all
 	notes    []string
 	baseline fleet.Memory
 	figures  map[string]float64
+	phases   []*phaseRecord
 }
 
-// phaseLimit bounds each phase. The slowest makes 10,000 agents' objects.
-const phaseLimit = 15 * time.Minute
+// phase is one step of a run.
+type phase struct {
+	name  string
+	run   func(context.Context) error
+	limit time.Duration
+	kind  phaseKind
+}
 
-func fleetBench(ctx context.Context, r *bench.Report, o options) (err error) {
-	debug.SetGCPercent(400) // the simulator's garbage must not take the relay's processor time
-	run := &fleetRun{options: o, f: o.fleet, report: r, figures: map[string]float64{}}
-	defer func() { err = errors.Join(err, run.close()) }()
-	for _, phase := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"set up", run.setUp}, {"first connection", run.firstConnect}, {"objects", run.createObjects},
-		{"baseline", run.measureBaseline}, {"connect all", run.connectAll}, {"memory", run.measureMemory},
-		{"fan-out", run.fanOut}, {"idle", run.idle},
-		{"all dropped", run.dropAll}, {"rolling", run.rolling}, {"flapping", run.flapping},
-		{"half-open", run.halfOpen}, {"stopped readers", run.stoppedReaders}, {"churn", run.churn},
-		{"relay killed", run.killRelay}, {"check", run.check},
-	} {
-		began := time.Now()
-		run.say("%s", phase.name)
-		limited, cancel := context.WithTimeout(ctx, phaseLimit)
-		err := phase.run(limited)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%s: %w\n%s", phase.name, err, run.relayLog())
+type phaseKind int
+
+const (
+	prepares phaseKind = iota // every later phase needs it
+	figures                   // of the figures that every report needs
+	extra
+	last
+)
+
+// plan is the order of a run: what every report needs comes first, so that a run that is stopped has it.
+func (r *fleetRun) plan() []phase {
+	const long, short = 8 * time.Minute, 3 * time.Minute
+	all := []phase{
+		{"set up", r.setUp, short, prepares},
+		{"first connection", r.firstConnect, long, prepares},
+		{"pods", r.createPods, long, prepares},
+		{"devices", r.createDevices, long, prepares},
+		{"baseline", r.measureBaseline, short, figures},
+		{"connect all", r.connectAll, long, prepares},
+		{"memory", r.measureMemory, short, figures},
+		{"fan-out", r.fanOut, short, figures},
+		{"idle", r.idle, short + r.f.window, figures},
+		{"all dropped", r.dropAll, long, figures},
+		{"half-open", r.halfOpen, long, figures},
+		{"relay killed", r.killRelay, long, figures},
+		{"fail-over", r.failOver, long, figures},
+		{"churn", r.churn, long, extra},
+		{"stopped readers", r.stoppedReaders, short, extra},
+		{"flapping", r.flapping, short, extra},
+		{"rolling", r.rolling, short, extra},
+		{"hung relay", r.hungRelay, long, extra},
+		{"check", r.check, short, last},
+	}
+	return slices.DeleteFunc(all, func(p phase) bool {
+		switch {
+		case p.kind == prepares || p.kind == last:
+			return false
+		case r.f.only != "":
+			return !slices.Contains(strings.Split(r.f.only, ","), p.name)
+		default:
+			return r.f.short && p.kind == extra
 		}
-		run.say("%s: done after %.1f s", phase.name, time.Since(began).Seconds())
-	}
-	run.table()
-	return nil
+	})
 }
 
-func (r *fleetRun) relayLog() string {
-	if r.relay == nil {
-		return ""
+// required are the figures that every report has, or lists as missing.
+func required() []string {
+	return []string{
+		"agents", "relay_bytes_per_agent", "connect_all_s", "fanout_p50_ms", "fanout_p99_ms", "reconnect_all_s", "resync_bytes_per_agent",
+		"api_lists_on_reconnect", "api_requests_per_s_idle", "half_open_detect_s", "idle_bytes_per_agent_day", "failover_s",
 	}
-	return r.relay.Log(20)
+}
+
+// fleetBench runs all phases. One that fails costs its own figures: the fleet is brought back in sync and the next one runs. The
+// result is an error if any failed.
+func fleetBench(ctx context.Context, r *bench.Report, o options) (err error) {
+	if o.fleet.short {
+		o.fleet.rounds, o.fleet.window, o.fleet.rest = min(o.fleet.rounds, 5), min(o.fleet.window, 30*time.Second), min(o.fleet.rest, 5*time.Second)
+	}
+	// The simulator's garbage must not take the relay's processor time: memory is cheaper here.
+	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(6 << 30)
+	run := &fleetRun{options: o, f: o.fleet, report: r, figures: map[string]float64{}}
+	began := time.Now()
+	var errs []error
+	stopped := ""
+	for _, p := range run.plan() {
+		switch {
+		case ctx.Err() != nil:
+			stopped = "the run was stopped"
+		case stopped == "" && p.kind != last && time.Since(began) > run.f.limit:
+			run.leaveOut(p, fmt.Sprintf("no time: the run's limit is %v", run.f.limit))
+			continue
+		}
+		if stopped != "" {
+			run.leaveOut(p, stopped)
+			continue
+		}
+		if err := run.phase(ctx, p); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+			if p.kind == prepares && p.name == "set up" {
+				stopped = p.name + " failed"
+			} else if err := run.recover(ctx); err != nil {
+				stopped = fmt.Sprintf("the fleet did not get over the failure of %q: %v", p.name, err)
+			}
+		}
+	}
+	run.add("run_s", time.Since(began).Seconds(), "s")
+	exceeded := run.table()
+	if n := len(exceeded); n > 0 && run.f.enforce {
+		errs = append(errs, fmt.Errorf("%d figures exceed their bounds: %s", n, strings.Join(exceeded, ", ")))
+	}
+	return errors.Join(append(errs, run.save(), run.close())...)
+}
+
+func (r *fleetRun) leaveOut(p phase, why string) {
+	r.say("%s is left out: %s", p.name, why)
+	r.phases = append(r.phases, &phaseRecord{Name: p.name, NotRun: why})
 }
 
 func (r *fleetRun) close() error {
 	var errs []error
+	if r.unwatch != nil {
+		r.unwatch()
+		r.nodes.Wait()
+	}
 	if r.fleet != nil {
 		r.fleet.Stop()
 	}
-	if r.relay != nil {
-		errs = append(errs, r.relay.Stop())
+	for _, relay := range r.relays {
+		errs = append(errs, relay.Stop())
 	}
 	if r.stack != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -160,35 +251,19 @@ func (r *fleetRun) progress(what string, ready, all int) {
 }
 
 func (r *fleetRun) setUp(ctx context.Context) (err error) {
-	r.stack, err = stack.Start(ctx, stack.Options{Bin: r.bin, Module: r.module, NoPods: true, Say: r.say})
-	if err != nil {
+	r.add("agents", float64(r.f.agents), "")
+	r.describeMachine()
+	if err := r.startCluster(ctx); err != nil {
 		return err
-	}
-	if r.cluster, err = fleet.Connect(ctx, r.stack.Kube.REST(), r.f.qps); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(r.stack.RelayAt)
-	if err != nil {
-		return err
-	}
-	listen := r.stack.RelayAt
-	if r.f.agents > 20_000 {
-		listen = net.JoinHostPort("0.0.0.0", port)
 	}
 	config := r.f.relayConfig()
-	var env []string
-	if r.f.env != "" {
-		env = append(env, r.f.env)
-		r.note("relay started with %s", r.f.env)
-	}
-	r.relay, err = fleet.NewRelay(fleet.RelayOptions{
-		Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: r.stack.Kube.Kubeconfig(),
-		Dir: filepath.Join(r.stack.Dir, "fleet"), Listen: listen, Web: r.stack.RelayWeb, Config: config, Env: env, Profile: true,
-	})
-	if err != nil {
+	if r.relay, err = r.newRelay("fleet-relay", r.stack.RelayAt, r.stack.RelayWeb); err != nil {
 		return err
 	}
-	r.note("relay configured with %v", config)
+	r.note("relay configured with %v%s", config, map[bool]string{true: ", started with " + r.f.env}[r.f.env != ""])
+	r.report.Attach("configuration", map[string]any{
+		"relay": config, "relayEnvironment": r.f.env, "controlPlane": map[string]any{"GOGC": r.f.kubeGOGC}, "flags": fmt.Sprintf("%+v", r.f),
+	})
 	r.names = fleet.Names("gw", r.f.agents)
 	began := time.Now()
 	ids, err := fleet.Issue(ctx, r.cluster.CA, r.names)
@@ -196,9 +271,7 @@ func (r *fleetRun) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	r.say("%d certificates signed in %.1f s", len(ids), time.Since(began).Seconds())
-	r.fleet, err = fleet.New(fleet.Options{
-		Addresses: []string{net.JoinHostPort("127.0.0.1", port)}, Roots: r.cluster.CA.Pool(), Identities: ids,
-	})
+	r.fleet, err = fleet.New(fleet.Options{Addresses: []string{r.dialled(r.relay)}, Roots: r.cluster.CA.Pool(), Identities: ids})
 	if err != nil {
 		return err
 	}
@@ -206,60 +279,59 @@ func (r *fleetRun) setUp(ctx context.Context) (err error) {
 	return err
 }
 
-// firstConnect lets agents that hold nothing connect and register their Nodes.
-func (r *fleetRun) firstConnect(ctx context.Context) error {
-	r.add("agents", float64(r.f.agents), "")
-	began := time.Now()
-	r.fleet.Start()
-	if err := r.fleet.Wait(ctx, "in sync", fleet.InSync, r.progress); err != nil {
+// startCluster starts the control plane. It inherits this process's environment.
+func (r *fleetRun) startCluster(ctx context.Context) (err error) {
+	was, had := os.LookupEnv("GOGC")
+	if err := os.Setenv("GOGC", fmt.Sprint(r.f.kubeGOGC)); err != nil {
 		return err
 	}
-	r.add("first_connect_all_s", time.Since(began).Seconds(), "s")
-	if err := r.cluster.AwaitNodes(ctx, r.f.agents, r.progress); err != nil {
+	r.stack, err = stack.Start(ctx, stack.Options{Bin: r.bin, Module: r.module, NoPods: true, Say: r.say})
+	if had {
+		err = errors.Join(err, os.Setenv("GOGC", was))
+	} else {
+		err = errors.Join(err, os.Unsetenv("GOGC"))
+	}
+	if err != nil {
 		return err
 	}
-	r.add("nodes_registered_s", time.Since(began).Seconds(), "s")
+	if r.cluster, err = fleet.Connect(ctx, r.stack.Kube.REST(), r.f.qps); err != nil {
+		return err
+	}
+	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.unwatch, r.nodes = cancel, r.cluster.WatchNodes(watch)
 	return nil
 }
 
-func (r *fleetRun) createObjects(ctx context.Context) error {
-	r.work = fleet.Workload{Groups: r.f.groups, Bytes: r.f.bytes, Pods: r.f.pods, Devices: r.f.devices}
-	if !r.f.pods {
-		r.note("without pods: no fan-out is timed")
-	}
-	began := time.Now()
-	if err := r.cluster.Create(ctx, r.work, r.names, r.progress); err != nil {
-		return err
-	}
-	created := time.Since(began)
-	if err := r.fleet.Wait(ctx, "given their objects", fleet.Holds(r.work.Objects()), r.progress); err != nil {
-		return err
-	}
-	r.add("objects_created_s", created.Seconds(), "s")
-	r.add("objects_lag_s", (time.Since(began) - created).Seconds(), "s")
-	return r.quiet(ctx)
-}
-
-// quiet waits until everything that agents have to say is written to the API.
-func (r *fleetRun) quiet(ctx context.Context) error {
-	began := time.Now()
-	if err := r.fleet.Wait(ctx, "done reporting", fleet.Reported, r.progress); err != nil {
-		return err
-	}
-	for calm := 0; calm < 3; {
-		c, err := r.relay.Counters(ctx)
+func (r *fleetRun) newRelay(name, listen, web string) (*fleet.Relay, error) {
+	if r.f.agents > 20_000 {
+		_, port, err := net.SplitHostPort(listen)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		calm++
-		if depth := c["skerry_relay_write_queue_depth"]; depth > 0 {
-			calm = 0
-			r.say("%.0f writes are queued at the relay", depth)
-		}
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
-		}
+		listen = net.JoinHostPort("0.0.0.0", port)
 	}
-	r.say("quiet after %.1f s", time.Since(began).Seconds())
-	return nil
+	var env []string
+	if r.f.env != "" {
+		env = append(env, r.f.env)
+	}
+	relay, err := fleet.NewRelay(fleet.RelayOptions{
+		Name: name, Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: r.stack.Kube.Kubeconfig(),
+		Dir: filepath.Join(r.stack.Dir, "fleet"), Listen: listen, Web: web, Config: maps.Clone(r.f.relayConfig()), Env: env, Profile: true,
+	})
+	if err == nil {
+		r.relays = append(r.relays, relay)
+	}
+	return relay, err
 }
+
+// dialled is a relay's address as agents know it.
+func (r *fleetRun) dialled(relay *fleet.Relay) string {
+	_, port, err := net.SplitHostPort(relay.Address())
+	if err != nil {
+		return relay.Address()
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// outDir is where figures and profiles go.
+func (r *fleetRun) outDir() string { return filepath.Join(r.module, "build", "bench") }

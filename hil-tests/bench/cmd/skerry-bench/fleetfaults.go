@@ -58,7 +58,8 @@ func (r *fleetRun) dropAll(ctx context.Context) error {
 	r.add("api_requests_per_reconnect", c.requests()/n, "")
 	r.add("reconnect_relay_cpu_s", c.cpu(), "s")
 	now := r.tally()
-	r.add("objects_resent", c.relay["skerry_relay_objects_sent_total"]+float64(now.Repeated-tally.Repeated), "")
+	r.add("objects_resent", c.relay["skerry_relay_objects_sent_total"], "")
+	r.add("objects_resent_unchanged", float64(now.Repeated-tally.Repeated), "")
 	r.tell("the relay's requests while all came back", c.relay.RelayRequests())
 	return nil
 }
@@ -196,118 +197,3 @@ func (r *fleetRun) stoppedReaders(ctx context.Context) error {
 	return err
 }
 
-// churn replaces pods, changes desired values, and reports device values: one device at 90 a second, each other once a minute.
-func (r *fleetRun) churn(ctx context.Context) error {
-	if !r.f.devices || !r.f.pods {
-		r.note("without pods or devices: no churn")
-		return nil
-	}
-	agents := r.fleet.Agents()
-	some := r.names[:min(50, len(r.names))]
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c, err := r.measured(ctx, func() error {
-		window, stop := context.WithTimeout(ctx, r.f.window/2)
-		defer stop()
-		var wg sync.WaitGroup
-		wg.Go(func() { fleet.Steadily(window, agents[:1], 90, (*fleet.Agent).ReportValue) })
-		wg.Go(func() { fleet.Steadily(window, agents, float64(len(agents))/60, (*fleet.Agent).ReportValue) })
-		wg.Wait()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	r.add("device_reports_per_s", c.relay["skerry_relay_reports_total"]/c.took.Seconds(), "1/s")
-	r.add("api_requests_per_s_device_reports", c.requests()/c.took.Seconds(), "1/s")
-	r.tell("the relay's requests while devices reported", c.relay.RelayRequests())
-	began := time.Now()
-	if err := r.cluster.SetDesired(ctx, some, 7, r.progress); err != nil {
-		return err
-	}
-	if err := r.cluster.ReplacePods(ctx, r.work, some, 0, r.progress); err != nil {
-		return err
-	}
-	r.add("churn_pods_replaced_s", time.Since(began).Seconds(), "s")
-	return r.fleet.Wait(ctx, "given their objects again", fleet.Holds(r.work.Objects()), r.progress)
-}
-
-// killRelay ends the relay with SIGKILL and starts another one at its address.
-func (r *fleetRun) killRelay(ctx context.Context) error {
-	if err := r.quiet(ctx); err != nil {
-		return err
-	}
-	server, err := r.cluster.ServerCounters(ctx)
-	if err != nil {
-		return err
-	}
-	back := r.fleet.SyncedSince()
-	began := time.Now()
-	if err := r.relay.Kill(); err != nil {
-		return err
-	}
-	took, err := r.relay.Start(ctx)
-	if err != nil {
-		return err
-	}
-	peak := make(chan float64, 1)
-	watch, stop := context.WithCancel(ctx)
-	go func() { peak <- r.peakRequests(watch) }()
-	err = r.fleet.Wait(ctx, "in sync with the new relay", back, r.progress)
-	r.add("relay_restart_all_s", time.Since(began).Seconds(), "s")
-	stop()
-	r.add("relay_restart_requests_peak_per_s", <-peak, "1/s")
-	r.add("relay_restart_ready_s", took.Seconds(), "s")
-	if err != nil {
-		return err
-	}
-	now, err := r.relay.Counters(ctx)
-	if err != nil {
-		return err
-	}
-	r.add("relay_restart_objects_resent", now["skerry_relay_objects_sent_total"], "")
-	after, err := r.cluster.ServerCounters(ctx)
-	if err != nil {
-		return err
-	}
-	r.tell("the new relay's requests until all were back", now.RelayRequests())
-	r.tell("the API server's in the same time, from everybody", after.Sub(server).ServerRequests())
-	return nil
-}
-
-// peakRequests returns the highest number of API requests that the relay made in one second until ctx ends.
-func (r *fleetRun) peakRequests(ctx context.Context) (peak float64) {
-	var last fleet.Counters
-	at := time.Now()
-	for ctx.Err() == nil {
-		if c, err := r.relay.Counters(ctx); err == nil {
-			now := time.Now()
-			if last != nil {
-				peak = max(peak, c.Sub(last).Sum("skerry_relay_api_requests_total")/now.Sub(at).Seconds())
-			}
-			last, at = c, now
-		}
-		if sleep(ctx, time.Second) != nil {
-			break
-		}
-	}
-	return peak
-}
-
-// check holds the fleet to what the link promises, whatever happened to it.
-func (r *fleetRun) check(ctx context.Context) error {
-	if err := r.fleet.Wait(ctx, "in sync in the end", fleet.InSync, r.progress); err != nil {
-		return err
-	}
-	if err := r.fleet.Wait(ctx, "holding their objects", fleet.Holds(r.work.Objects()), nil); err != nil {
-		return err
-	}
-	tally, breach := r.fleet.Tally()
-	r.add("commits", float64(tally.Commits), "")
-	r.add("objects_sent_unchanged", float64(tally.Repeated), "")
-	r.add("promises_broken", float64(tally.Breaches), "")
-	if tally.Breaches > 0 {
-		return fmt.Errorf("%d commits broke what the link promises, the last: %s", tally.Breaches, breach)
-	}
-	return nil
-}

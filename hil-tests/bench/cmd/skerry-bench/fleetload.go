@@ -4,12 +4,103 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/fleet"
 )
+
+// firstConnect lets agents that hold nothing connect and register their Nodes.
+func (r *fleetRun) firstConnect(ctx context.Context) error {
+	began := time.Now()
+	r.fleet.Start()
+	if err := r.fleet.Wait(ctx, "in sync", fleet.InSync, r.progress); err != nil {
+		return err
+	}
+	r.add("first_connect_all_s", time.Since(began).Seconds(), "s")
+	if err := r.cluster.AwaitNodes(ctx, r.f.agents, r.progress); err != nil {
+		return err
+	}
+	r.add("nodes_registered_s", time.Since(began).Seconds(), "s")
+	return nil
+}
+
+// createPods gives every agent a pod, and times until each has committed its own and its configMaps.
+func (r *fleetRun) createPods(ctx context.Context) error {
+	if !r.f.pods {
+		r.note("without pods: no fan-out is timed")
+		return nil
+	}
+	return r.create(ctx, "pods", fleet.Workload{Groups: r.f.groups, Bytes: r.f.bytes, Pods: true})
+}
+
+func (r *fleetRun) createDevices(ctx context.Context) error {
+	if !r.f.devices {
+		return nil
+	}
+	return r.create(ctx, "devices", fleet.Workload{Devices: true})
+}
+
+// create makes w's objects for all agents, beside those that they have.
+func (r *fleetRun) create(ctx context.Context, what string, w fleet.Workload) error {
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	r.work.Groups, r.work.Bytes = max(r.work.Groups, w.Groups), max(r.work.Bytes, w.Bytes)
+	r.work.Pods, r.work.Devices = r.work.Pods || w.Pods, r.work.Devices || w.Devices
+	if err := r.cluster.Share(ctx, w); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := r.cluster.Create(ctx, w, r.names, r.progress); err != nil {
+		return err
+	}
+	created := time.Since(began)
+	if err := r.fleet.Wait(ctx, "given their "+what, fleet.Holds(r.work.Objects()), r.progress); err != nil {
+		return err
+	}
+	all := time.Since(began)
+	r.add(what+"_created_s", created.Seconds(), "s") // the API server's time for the simulator's requests
+	r.add(what+"_all_s", all.Seconds(), "s")         // from the first request to the last agent's commit
+	r.add(what+"_lag_s", (all - created).Seconds(), "s")
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	r.add(what+"_reported_s", time.Since(began).Seconds(), "s") // until every status is in the API, and 3 s
+	return nil
+}
+
+// quiet waits until everything that agents have to say is written to the API.
+func (r *fleetRun) quiet(ctx context.Context) error {
+	began := time.Now()
+	if err := r.fleet.Wait(ctx, "done reporting", fleet.Reported, r.progress); err != nil {
+		return err
+	}
+	for calm := 0; calm < 3; {
+		calm++
+		for _, relay := range r.relays {
+			if relay.PID() == 0 {
+				continue
+			}
+			c, err := relay.Counters(ctx)
+			if err != nil {
+				return err
+			}
+			if depth := c["skerry_relay_write_queue_depth"]; depth > 0 {
+				calm = 0
+				r.say("%.0f writes are queued at %s", depth, relay.Name())
+			}
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	r.say("quiet after %.1f s", time.Since(began).Seconds())
+	return nil
+}
 
 // measureBaseline reads the memory of a relay whose caches hold everything and that has no agents.
 func (r *fleetRun) measureBaseline(ctx context.Context) error {
@@ -34,6 +125,7 @@ func (r *fleetRun) measureBaseline(ctx context.Context) error {
 		return err
 	}
 	r.add("relay_baseline_rss_mb", float64(r.baseline.RSS)/mb, "MB")
+	r.add("relay_baseline_heap_mb", r.baseline.Heap/mb, "MB")
 	r.add("relay_baseline_uncollected_rss_mb", float64(before.RSS)/mb, "MB")
 	return nil
 }
@@ -98,11 +190,24 @@ func (r *fleetRun) profiled(ctx context.Context, name string, seconds int, fn fu
 	go func() {
 		done <- r.relay.SaveProfile(ctx, fmt.Sprintf("profile?seconds=%d", seconds), r.profile(name))
 	}()
-	return errors.Join(fn(), <-done)
+	stop, err := r.profileSelf(name)
+	return errors.Join(err, fn(), stop(), <-done)
+}
+
+// profileSelf writes a CPU profile of the simulator until stop is called.
+func (r *fleetRun) profileSelf(name string) (stop func() error, err error) {
+	f, err := os.Create(r.profile(name + "-simulator"))
+	if err != nil {
+		return func() error { return nil }, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return f.Close, err
+	}
+	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
 }
 
 func (r *fleetRun) profile(name string) string {
-	return filepath.Join(r.module, "build", "bench", "fleet-"+name+".pprof")
+	return filepath.Join(r.outDir(), "fleet-"+name+".pprof")
 }
 
 func (r *fleetRun) connectAll(ctx context.Context) error {
@@ -143,6 +248,7 @@ func (r *fleetRun) measureMemory(ctx context.Context) error {
 	r.add("relay_uncollected_bytes_per_agent", float64(before.RSS-r.baseline.RSS)/n, "bytes")
 	r.add("relay_heap_bytes_per_agent", (after.Heap-r.baseline.Heap)/n, "bytes")
 	r.add("relay_stack_bytes_per_agent", (after.Stack-r.baseline.Stack)/n, "bytes")
+	r.add("relay_goroutines_per_agent", (after.Goroutines-r.baseline.Goroutines)/n, "")
 	if r.f.profile {
 		return errors.Join(r.relay.SaveProfile(ctx, "heap?gc=1", r.profile("heap")), r.relay.SaveProfile(ctx, "goroutine", r.profile("goroutine")))
 	}

@@ -1,0 +1,169 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack"
+)
+
+// follow hands every event of a watch to see until ctx ends, and opens the watch again when it ends. open is given the
+// resourceVersion to go on from, "" for the state of now.
+func follow(ctx context.Context, open func(ctx context.Context, from string) (watch.Interface, error), see func(watch.Event)) {
+	from := ""
+	for ctx.Err() == nil {
+		w, err := open(ctx, from)
+		if err != nil {
+			from = ""
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		for e := range w.ResultChan() {
+			if e.Type == watch.Error {
+				from = ""
+				break
+			}
+			if o, ok := e.Object.(metav1.Object); ok {
+				from = o.GetResourceVersion()
+			}
+			see(e)
+		}
+		w.Stop()
+	}
+}
+
+// NodeWatch counts how often Nodes stopped being Ready. Safe for concurrent use.
+type NodeWatch struct {
+	mu    sync.Mutex
+	ready map[string]bool
+	lost  int
+	which string
+	done  chan struct{}
+}
+
+// WatchNodes follows all Nodes until ctx ends.
+func (c *Cluster) WatchNodes(ctx context.Context) *NodeWatch {
+	n := &NodeWatch{ready: map[string]bool{}, done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		follow(ctx, func(ctx context.Context, from string) (watch.Interface, error) {
+			return c.Core.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{ResourceVersion: from})
+		}, n.see)
+	}()
+	return n
+}
+
+func (n *NodeWatch) see(e watch.Event) {
+	node, ok := e.Object.(*corev1.Node)
+	if !ok || e.Type == watch.Deleted {
+		return
+	}
+	now := false
+	for _, cond := range node.Status.Conditions {
+		now = now || cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ready[node.Name] && !now {
+		n.lost++
+		n.which = node.Name
+	}
+	n.ready[node.Name] = now
+}
+
+// Lost is how often a Node that was Ready stopped being so, and the newest such Node.
+func (n *NodeWatch) Lost() (times int, newest string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lost, n.which
+}
+
+// Ready is how many Nodes are Ready.
+func (n *NodeWatch) Ready() (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, ok := range n.ready {
+		if ok {
+			count++
+		}
+	}
+	return count
+}
+
+// Wait blocks until the watch, whose context has ended, is over.
+func (n *NodeWatch) Wait() { <-n.done }
+
+// ValueWatch is what the API showed of one device's value. Safe for concurrent use.
+type ValueWatch struct {
+	mu        sync.Mutex
+	versions  int
+	reversals int
+	value     int64
+	done      chan struct{}
+}
+
+// WatchValue follows the DeviceStatus of a node's device, whose values count up, until ctx ends.
+func (c *Cluster) WatchValue(ctx context.Context, node string) *ValueWatch {
+	v := &ValueWatch{done: make(chan struct{})}
+	go func() {
+		defer close(v.done)
+		follow(ctx, func(ctx context.Context, from string) (watch.Interface, error) {
+			return c.Dynamic.Resource(stack.DeviceStatuses).Namespace(Namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + deviceName(node), ResourceVersion: from})
+		}, v.see)
+	}()
+	return v
+}
+
+func (v *ValueWatch) see(e watch.Event) {
+	u, ok := e.Object.(*unstructured.Unstructured)
+	if !ok || e.Type == watch.Deleted {
+		return
+	}
+	now, err := strconv.ParseInt(stack.ReadDeviceState(u).Value(property).Value, 10, 64)
+	if err != nil {
+		return // nothing was reported yet
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.versions++
+	if now < v.value {
+		v.reversals++
+	}
+	v.value = now
+}
+
+// Seen returns how many versions were shown, how often a value was followed by an older one, and the newest.
+func (v *ValueWatch) Seen() (versions, reversals int, value int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.versions, v.reversals, v.value
+}
+
+// Await blocks until the API has shown value.
+func (v *ValueWatch) Await(ctx context.Context, value int64) error {
+	for {
+		if _, _, now := v.Seen(); now == value {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			_, _, now := v.Seen()
+			return fmt.Errorf("the API shows %d, the device reported %d last: %w", now, value, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Wait blocks until the watch, whose context has ended, is over.
+func (v *ValueWatch) Wait() { <-v.done }
