@@ -7,7 +7,8 @@
 //	err = s.StartRelay(ctx); err = s.Join(ctx); err = s.StartAgent(ctx)
 //
 // Relay and agent are processes of their own that the caller may stop, kill and start again; their addresses stay the
-// same. Stop ends everything, removes pods, and removes the folder unless Options.Keep is set. The methods of a Stack
+// same. Replica makes further relays. Relays have the rights of the ServiceAccount that `skerryctl init` makes, not an
+// administrator's. Stop ends everything, removes pods, and removes the folder unless Options.Keep is set. The methods of a Stack
 // are for one goroutine at a time, but for Status and the control plane's clients.
 package stack
 
@@ -56,6 +57,7 @@ type Stack struct {
 	RelayWeb string              // host:port of the relay's metrics
 	AgentWeb string              // host:port of the agent's metrics
 
+	replicas []*Replica
 }
 
 // Start brings up control plane, containerd and registry, and prepares the cluster with `skerryctl init`.
@@ -140,9 +142,13 @@ func (s *Stack) Ctl(ctx context.Context, args ...string) (string, error) {
 	return process.Output(ctx, process.Spec{Name: "skerryctl " + args[0], Path: s.bin("skerryctl"), Args: args, Env: []string{"KUBECONFIG=" + s.Kube.Kubeconfig()}})
 }
 
-// StartRelay starts skerry-relay and waits until it is ready.
+// StartRelay starts skerry-relay with the rights of its ServiceAccount and waits until it is ready.
 func (s *Stack) StartRelay(ctx context.Context) error {
-	args := []string{"--kubeconfig", s.Kube.Kubeconfig(), "--listen", s.RelayAt, "--metrics-address", s.RelayWeb}
+	kubeconfig, err := s.RelayKubeconfig(ctx)
+	if err != nil {
+		return err
+	}
+	args := []string{"--kubeconfig", kubeconfig, "--listen", s.RelayAt, "--metrics-address", s.RelayWeb}
 	for _, name := range append([]string{"127.0.0.1"}, s.Advertise...) {
 		args = append(args, "--advertise", name)
 	}
@@ -273,7 +279,7 @@ func (s *Stack) progress(what string, waited time.Duration, last error) {
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
 	// The agent goes first, or it would start again what is being removed.
-	errs = append(errs, s.StopAgent(), s.StopRelay())
+	errs = append(errs, s.StopAgent(), s.StopRelay(), s.killReplicas())
 	if s.Runtime != nil {
 		errs = append(errs, s.Runtime.Cleanup(ctx))
 		s.Runtime = nil
