@@ -1,22 +1,20 @@
 package hub
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/hub/socket"
 	"github.com/skerry/skerry/relay/session"
 )
 
 // accept turns a request into a session. It returns at once: net/http then frees what it held for the request.
-func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Request) {
+func (h *Hub) accept(w http.ResponseWriter, r *http.Request) {
 	node, status, why := h.authenticate(r)
 	if status != 0 {
 		h.refuse(why, node, r.RemoteAddr, "%s", explain(why, node))
@@ -41,26 +39,17 @@ func (h *Hub) accept(work context.Context, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	w.Header()["Date"] = nil // wire.HeaderTime says it
-	limit := int64(h.opts.Limits.MaxFrame)
+	limit := h.opts.Limits.MaxFrame
 	if limit <= 0 {
 		limit = session.DefaultMaxFrame
 	}
-	var a *agent // set before the first read
-	buffers := &smallBuffers{ResponseWriter: w, limit: limit}
-	ws, err := websocket.Accept(buffers, r, &websocket.AcceptOptions{
-		Subprotocols:    []string{wire.Subprotocol},
-		CompressionMode: websocket.CompressionDisabled, // some bytes would become thousands before any limit sees them
-		OnPingReceived:  func(context.Context, []byte) bool { a.controlled("ping"); return false },
-		OnPongReceived:  func(context.Context, []byte) { a.controlled("pong") },
-	})
+	ws, err := socket.Accept(w, r, wire.Subprotocol, limit)
 	if err != nil {
 		h.refuse("websocket", node, r.RemoteAddr, "%v", err)
 		return
 	}
-	ws.SetReadLimit(limit)
-	a = newAgent(h, work, ws, node, r.RemoteAddr)
-	a.raw = buffers.conn
-	a.cert = factsOf(r.TLS.PeerCertificates[0])
+	ws.Release()
+	a := newAgent(h, ws, node, r.RemoteAddr, factsOf(r.TLS.PeerCertificates[0]))
 	if err := h.register(a); err != nil {
 		_ = ws.CloseNow()
 		return

@@ -6,63 +6,46 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/relay/hub/socket"
 	"github.com/skerry/skerry/relay/session"
 )
 
-// agent is the shell around one session: its socket, and the goroutines that it borrows.
+// agent is the shell around one session: its socket, and the goroutines that it borrows. There are ten thousand of them: what an
+// idle one holds is the relay's memory.
 type agent struct {
 	h      *Hub
-	ws     *websocket.Conn
-	raw    *watched // below ws
+	ws     *socket.Conn
 	node   string
 	remote string
-	epoch  uint64
 	cert   facts
+	epoch  uint64
 	since  time.Time
-	ctx    context.Context // ends with the session
-	cancel context.CancelFunc
 	unsub  func()
 
 	mu      sync.Mutex // before q.mu
 	machine *session.Machine
 	counted session.Stats
 	started bool // Sink.SessionStarted has returned nil, and SessionEnded has not been called
-	hungUp  bool
 
-	q outQueue
+	hungUp bool         // for the pump, which is one goroutine at a time
+	hungAt atomic.Int64 // Unix time in ns of the hang-up, 0 before
+
+	receiving sync.Mutex // messages are fed to the machine in order; before mu
+	q         queue
 }
 
-// outQueue is what an agent's pump has to do. Its lock is never held while anything else is called.
-type outQueue struct {
-	mu      sync.Mutex
-	actions []session.Action
-	dirty   map[wire.Key]struct{} // each once, however often it changes while a slow agent is written to
-	owed    int                   // weight of the frames whose actions are not carried out yet
-	room    sync.Cond             // of mu: owed has become less
-	pumping bool
-	done    bool
-	borrows sync.WaitGroup // goroutines that work for the session
-}
-
-// Reading stops while so much is owed: an agent that sends and does not take answers waits for itself. A frame weighs its
-// bytes and frameWeight, for what an empty one costs.
 const (
-	maxOwed     = 1 << 20
-	frameWeight = 512
+	writePatience = 30 * time.Second // for an agent that takes nothing of what is written to it
+	closePatience = 5 * time.Second  // for an agent to close the connection after it was told to
 )
 
-func newAgent(h *Hub, work context.Context, ws *websocket.Conn, node, remote string) *agent {
-	ctx, cancel := context.WithCancel(work)
-	a := &agent{h: h, ws: ws, node: node, remote: remote, since: time.Now(), ctx: ctx, cancel: cancel}
+func newAgent(h *Hub, ws *socket.Conn, node, remote string, cert facts) *agent {
+	a := &agent{h: h, ws: ws, node: node, remote: remote, cert: cert, since: time.Now()}
 	a.q.room.L = &a.q.mu
 	return a
 }
@@ -79,89 +62,54 @@ func (a *agent) begin() {
 	go a.read() // waited for by Hub.all
 }
 
-// read is the one goroutine that an idle session has.
+// read is the one goroutine that an idle session has. It has no deadline: the machine counts heartbeats. It hands messages on
+// rather than handling them, because a stack that has grown once stays large.
 func (a *agent) read() {
 	defer a.end()
 	for {
-		// No deadline: the machine counts heartbeats, and a context that can end would cost memory for each agent.
-		kind, b, err := a.ws.Read(context.Background())
-		if err != nil {
+		if err := a.ws.Wait(); err != nil {
 			a.lost(err)
 			return
 		}
-		a.raw.since = 0
-		a.h.meter.received(len(b))
-		if kind != websocket.MessageBinary {
-			a.step(session.Shut{Code: wire.CloseProtocol, Reason: "a text message: frames are binary"})
-			continue
+		if a.hungAt.Load() != 0 {
+			a.ws.Discard() // the agent closes the connection when it has read why
+			return
 		}
-		f, err := wire.Decode(b)
+		buf := a.h.bufs.Get().(*[]byte)
+		b, err := a.ws.Read((*buf)[:0])
+		*buf = b
 		if err != nil {
-			a.step(session.Shut{Code: wire.CloseProtocol, Reason: err.Error()})
-			continue // until the pump has closed the socket
+			a.h.recycle(buf)
+			a.lost(err)
+			return
 		}
-		if f != nil {
-			a.step(session.Received{Frame: f, Size: len(b)})
-			a.owe(len(b) + frameWeight)
-		}
+		a.h.meter.received(len(b))
+		a.deliver(buf)
 	}
 }
 
-// owe adds a frame's weight to what the pump has to do, and waits until that is little enough to read on. The pump always
-// gets on: each write ends within its time limit.
-func (a *agent) owe(weight int) {
-	a.q.mu.Lock()
-	defer a.q.mu.Unlock()
-	if !a.q.pumping {
-		return // its actions are carried out, if there were any
-	}
-	for a.q.owed += weight; a.q.owed > maxOwed; {
-		a.q.room.Wait()
-	}
-}
-
+// lost ends the session because nothing more can be read.
 func (a *agent) lost(err error) {
-	limit := int64(0)
-	if a.raw != nil {
-		limit = (a.raw.limit - overheadAllowed) / 2
-	}
+	var ce *socket.CloseError
 	switch {
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		a.step(session.Shut{Code: wire.CloseLimit, Reason: fmt.Sprintf("a message of more than %d bytes", limit), RetryAfter: 30 * time.Second})
-		return
-	case errors.Is(err, errOverhead):
-		a.step(session.Shut{Code: wire.CloseLimit, Reason: errOverhead.Error(), RetryAfter: 30 * time.Second})
-		return
-	case brokeWebSocket(err):
+	case errors.Is(err, socket.ErrTooBig):
+		a.step(session.Shut{Code: wire.CloseLimit, Reason: err.Error(), RetryAfter: 30 * time.Second})
+	case errors.Is(err, socket.ErrProtocol):
 		a.step(session.Shut{Code: wire.CloseProtocol, Reason: "WebSocket: " + err.Error()})
+	default:
+		if !errors.Is(err, io.EOF) && !errors.As(err, &ce) {
+			a.h.log.Debug("connection broke", "node", a.node, "err", err)
+		}
+		a.step(session.Lost{})
 		return
-	case !errors.Is(err, io.EOF) && websocket.CloseStatus(err) == -1:
-		a.h.log.Debug("connection broke", "node", a.node, "err", err)
 	}
-	a.step(session.Lost{})
-}
-
-// brokeWebSocket tells what the peer did wrong from what happens to connections. The library has no type for it.
-func brokeWebSocket(err error) bool {
-	var network net.Error
-	return websocket.CloseStatus(err) == -1 && !errors.As(err, &network) && !errors.Is(err, io.EOF) &&
-		!errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, context.Canceled)
-}
-
-// controlled ends the session of an agent that sends WebSocket's own pings: the link has others, and these would be answered
-// without being counted.
-func (a *agent) controlled(what string) {
-	a.step(session.Shut{Code: wire.CloseProtocol, Reason: "a WebSocket " + what + ": the link has pings of its own"})
+	a.ws.Discard() // until the agent has closed the connection, or tick does
 }
 
 // end cleans up when the socket is gone.
 func (a *agent) end() {
 	a.unsub()
-	a.q.mu.Lock()
-	a.q.done = true
-	a.q.mu.Unlock()
-	a.cancel()
-	a.q.borrows.Wait()
+	a.q.finish()
 	_ = a.ws.CloseNow()
 	a.mu.Lock()
 	started := a.started
@@ -171,17 +119,6 @@ func (a *agent) end() {
 		a.h.opts.Sink.SessionEnded(a.node, a.epoch)
 	}
 	a.h.unregister(a)
-}
-
-// notify marks a key dirty. The Source may hold its locks.
-func (a *agent) notify(k wire.Key) {
-	a.q.mu.Lock()
-	defer a.q.mu.Unlock()
-	if a.q.dirty == nil {
-		a.q.dirty = make(map[wire.Key]struct{})
-	}
-	a.q.dirty[k] = struct{}{}
-	a.wakeLocked()
 }
 
 // step feeds the machine; the pump carries out what it wants.
@@ -200,6 +137,7 @@ func (a *agent) step(ev session.Event) {
 	a.q.mu.Lock()
 	defer a.q.mu.Unlock()
 	a.q.actions = append(a.q.actions, acts...)
+	clear(acts) // a machine keeps them until its next step: a report, say, for one heartbeat
 	a.wakeLocked()
 }
 
@@ -211,7 +149,15 @@ func (a *agent) count() {
 	}
 }
 
+// tick gives the session its time.
 func (a *agent) tick(now time.Time) {
+	if since := a.ws.WritingSince(); !since.IsZero() && now.Sub(since) > writePatience {
+		a.refuse("takes-nothing", fmt.Sprintf("what was written to it was not taken within %v: the connection is closed", writePatience), true)
+		_ = a.ws.CloseNow() // the reader learns it and ends the session
+	}
+	if hung := a.hungAt.Load(); hung != 0 && now.UnixNano()-hung > int64(closePatience) {
+		_ = a.ws.CloseNow()
+	}
 	a.mu.Lock()
 	due := false
 	if a.machine != nil {
@@ -233,54 +179,11 @@ func (a *agent) info() Info {
 	return Info{Node: a.node, Epoch: a.epoch, Remote: a.remote, Since: a.since, InSync: a.machine != nil && a.machine.Synced()}
 }
 
-// wakeLocked borrows a goroutine for the pump unless it runs. The caller holds q.mu.
-func (a *agent) wakeLocked() {
-	if a.q.pumping || a.q.done {
-		return
-	}
-	a.q.pumping = true
-	a.q.borrows.Go(a.pump)
-}
-
-// borrow runs fn in a goroutine that end waits for.
-func (a *agent) borrow(fn func()) {
-	a.q.mu.Lock()
-	defer a.q.mu.Unlock()
-	if !a.q.done {
-		a.q.borrows.Go(fn)
-	}
-}
-
-// pump carries out actions in order until there are none.
-func (a *agent) pump() {
-	for {
-		a.q.mu.Lock()
-		dirty, actions, owed := a.q.dirty, a.q.actions, a.q.owed
-		a.q.dirty, a.q.actions = nil, nil
-		if len(dirty) == 0 && len(actions) == 0 {
-			a.q.pumping, a.q.owed = false, 0
-			a.q.mu.Unlock()
-			a.q.room.Broadcast()
-			return
-		}
-		a.q.mu.Unlock()
-		for _, act := range actions {
-			a.do(act)
-		}
-		if len(dirty) > 0 {
-			a.step(session.Dirty{Keys: slices.Collect(maps.Keys(dirty))})
-		}
-		a.q.mu.Lock()
-		a.q.owed -= owed
-		a.q.mu.Unlock()
-		a.q.room.Broadcast()
-	}
-}
-
-func (a *agent) do(act session.Action) {
+// do carries out one action. Frames are collected in out.
+func (a *agent) do(act session.Action, out *outgoing) {
 	switch t := act.(type) {
 	case session.Send:
-		a.send(t.Frame)
+		out.add(a, t.Frame)
 	case session.Report:
 		a.h.opts.Sink.Report(a.node, a.epoch, t.Key, t.Body)
 	case session.OfferAll:
@@ -290,31 +193,32 @@ func (a *agent) do(act session.Action) {
 	case session.Start:
 		a.borrow(a.start)
 	case session.StoreOutbox:
-		a.borrow(func() {
-			a.step(session.OutboxStored{Err: a.h.opts.Sink.Outbox(a.ctx, a.node, t.Items)})
+		a.borrow(func(ctx context.Context) {
+			a.step(session.OutboxStored{Err: a.h.opts.Sink.Outbox(ctx, a.node, t.Items)})
 		})
 	case session.Note:
 		a.h.log.Warn(t.Text, "node", a.node)
 	case session.Refused:
 		a.refuse(t.Reason, t.Detail, t.Routine)
 	case session.Hangup:
+		out.flush(a)
 		a.hangup(t)
 	}
 }
 
-func (a *agent) start() {
-	if a.h.starts.begin(a.ctx) != nil {
+func (a *agent) start(ctx context.Context) {
+	if a.h.starts.begin(ctx) != nil {
 		return // the agent has given up waiting
 	}
 	defer a.h.starts.end()
-	ctx, cancel := context.WithTimeout(a.ctx, 10*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := a.h.opts.Sink.SessionStarted(ctx, a.node, a.epoch)
+	err := a.h.opts.Sink.SessionStarted(limited, a.node, a.epoch)
 	a.mu.Lock()
 	a.started = err == nil
 	a.mu.Unlock()
 	switch {
-	case a.ctx.Err() != nil:
+	case ctx.Err() != nil:
 		a.h.log.Debug("the agent left before its session was started", "node", a.node, "epoch", a.epoch)
 	case err != nil:
 		a.h.log.Warn("a session could not be started", "node", a.node, "epoch", a.epoch, "err", err)
@@ -324,35 +228,7 @@ func (a *agent) start() {
 	a.step(session.Started{Err: err})
 }
 
-func (a *agent) send(f wire.Frame) {
-	if a.hungUp {
-		return
-	}
-	buf := a.h.bufs.Get().(*[]byte)
-	b, err := wire.Append((*buf)[:0], f)
-	if err != nil {
-		a.h.log.Error("a frame could not be encoded", "node", a.node, "err", err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	err = a.ws.Write(ctx, websocket.MessageBinary, b)
-	late := ctx.Err() != nil
-	cancel()
-	if late {
-		a.refuse("takes-nothing", "what was written to it was not taken within 30s: the connection is closed", true)
-	}
-	if err != nil {
-		_ = a.ws.CloseNow() // the reader learns it and ends the session
-	} else {
-		a.h.meter.sent(len(b))
-	}
-	if cap(b) <= 256<<10 {
-		*buf = b[:0]
-		a.h.bufs.Put(buf)
-	}
-}
-
-// hangup closes the socket. hungUp is only used by the pump, which is one goroutine at a time.
+// hangup says goodbye. The agent closes the connection when it has read why; tick does if it does not.
 func (a *agent) hangup(t session.Hangup) {
 	if a.hungUp {
 		return
@@ -364,11 +240,13 @@ func (a *agent) hangup(t session.Hangup) {
 	case wire.CloseProtocol, wire.CloseOlderState, wire.CloseLimit, wire.CloseForbidden, wire.CloseRevoked:
 		level = slog.LevelWarn
 	}
-	a.h.log.Log(a.ctx, level, "agent disconnected", "node", a.node, "epoch", a.epoch, "reason", t.Reason)
+	a.h.log.Log(context.Background(), level, "agent disconnected", "node", a.node, "epoch", a.epoch, "reason", t.Reason)
 	if t.Code == 0 || t.Code == wire.CloseHeartbeat {
 		_ = a.ws.CloseNow()
 		return
 	}
-	// The agent closes when it has read why; this waits for it, a few seconds at most.
-	_ = a.ws.Close(websocket.StatusNormalClosure, t.Code.String())
+	a.hungAt.Store(time.Now().UnixNano())
+	if err := a.ws.Close(socket.StatusNormal, t.Code.String()); err != nil {
+		_ = a.ws.CloseNow()
+	}
 }

@@ -118,6 +118,12 @@ func (s *fleetSource) Revisions() map[wire.Kind]uint64 {
 	return map[wire.Kind]uint64{wire.KindConfigMap: s.rev, wire.KindPod: s.rev, wire.KindNode: s.rev, wire.KindDevice: s.rev}
 }
 
+func (s *fleetSource) Changed(wire.Kind) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rev
+}
+
 func (s *fleetSource) Subscribe(node string, notify func(wire.Key)) func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,7 +39,7 @@ func TestAgentThatDoesNotRead(t *testing.T) {
 	set := metrics.NewSet()
 	h := hub.New(hub.Options{
 		Name: "relay-a", TLS: pki.ServerTLS(), Source: view, Sink: sessiontest.NewSink(), Rules: 1, Metrics: set,
-		Limits: session.Limits{BytesPerSecond: 1 << 29},
+		Limits: session.Limits{BytesPerSecond: 1 << 29, MessagesPerSecond: 1 << 29},
 	})
 	l, err := hub.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {

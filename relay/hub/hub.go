@@ -57,7 +57,9 @@ type Hub struct {
 	log   *slog.Logger
 	meter *meter
 	tls   *tls.Config
-	bufs  sync.Pool // of *[]byte, for encoding frames
+	bufs  sync.Pool // of *[]byte, for messages in both directions
+	crew  *crew
+	work  context.Context // of what sessions borrow; set by Serve
 	// starts are the sessions that claim their nodes, and those that wait to.
 	starts   *turns
 	gate     *gate
@@ -86,11 +88,11 @@ func New(opts Options) *Hub {
 	h := &Hub{
 		opts: opts, log: opts.Log,
 		sessions: map[string]*agent{}, alive: map[*agent]struct{}{},
-		starts: newTurns(startsAtOnce),
+		starts: newTurns(startsAtOnce), crew: newCrew(), work: context.Background(),
 	}
 	h.refusals, h.visits = newRefusals(h.log), newVisits(opts.SessionsPerMinute)
 	h.gate = newGate(opts.Connecting, h.turnedAway)
-	h.bufs.New = func() any { b := make([]byte, 0, 4096); return &b }
+	h.bufs.New = func() any { b := make([]byte, 0, 2048); return &b }
 	h.tls = h.tlsConfig()
 	h.meter = newMeter(opts.Metrics, func() float64 {
 		h.mu.Lock()
@@ -114,10 +116,11 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	h.work = work
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // a WebSocket needs a connection of its own
 	srv := &http.Server{
-		Handler:           h.handler(work),
+		Handler:           h.handler(),
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       20 * time.Second, // anybody may connect; a link, once it is one, has heartbeats instead
@@ -148,6 +151,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 	}
 	cancel()
 	sweeping.Wait()
+	h.crew.wait()
 	return err
 }
 
@@ -281,9 +285,9 @@ func (h *Hub) shutdown() {
 	h.all.Wait()
 }
 
-func (h *Hub) handler(work context.Context) http.Handler {
+func (h *Hub) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+wire.LinkPath, func(w http.ResponseWriter, r *http.Request) { h.accept(work, w, r) })
+	mux.HandleFunc("GET "+wire.LinkPath, h.accept)
 	if h.opts.Enroll != nil {
 		mux.Handle(join.Path, h.opts.Enroll)
 		mux.Handle(join.RenewPath, h.opts.Enroll)

@@ -36,7 +36,7 @@ func newMeter(set *metrics.Set, sessions func() float64) *meter {
 
 func (m *meter) received(bytes int) { m.framesIn.Inc(); m.bytesIn.Add(bytes) }
 
-func (m *meter) sent(bytes int) { m.framesOut.Inc(); m.bytesOut.Add(bytes) }
+func (m *meter) sent(frames, bytes int) { m.framesOut.Add(frames); m.bytesOut.Add(bytes) }
 
 func (m *meter) stats(before, now session.Stats) {
 	add := func(c *metrics.Counter, from, to uint64) { c.Add(int(to - from)) }

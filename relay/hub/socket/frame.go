@@ -24,7 +24,6 @@ const (
 const (
 	StatusNormal   = 1000
 	StatusProtocol = 1002
-	StatusTooBig   = 1009
 )
 
 // CloseError says that the peer has closed the connection with a close frame.
@@ -87,8 +86,4 @@ func (c *Conn) Close(code int, reason string) error {
 	b := Begin(nil)
 	b = binary.BigEndian.AppendUint16(b, uint16(code))
 	return c.Write(end(append(b, reason...), 0, opClose))
-}
-
-func (c *Conn) pong(payload []byte) error {
-	return c.Write(end(append(Begin(nil), payload...), 0, opPong))
 }

@@ -9,11 +9,14 @@ import (
 	"slices"
 )
 
-// Errors of Read; the peer has been told.
+// Errors of Read. The peer has not been told: the owner says why in its own words, calls Close and then Discard.
 var (
 	ErrTooBig   = errors.New("the message is larger than the limit")
 	ErrProtocol = errors.New("WebSocket protocol error")
 )
+
+// maxFragments bounds the frames of one message: a message may have any number of them, and nothing in them.
+const maxFragments = 1024
 
 // first is how much is taken for a message before any of it has come, bytes. A declared length alone costs no more.
 const first = 4 << 10
@@ -73,10 +76,10 @@ func (c *Conn) header() (h header, err error) {
 	}
 	h.final, h.op = c.head[0]&final != 0, c.head[0]&0x0f
 	if c.head[0]&0x70 != 0 {
-		return h, c.violated("reserved bits are set")
+		return h, violation("reserved bits are set")
 	}
 	if c.head[1]&masked == 0 {
-		return h, c.violated("a client masks its frames")
+		return h, violation("a client masks its frames")
 	}
 	more := 4
 	switch c.head[1] &^ masked {
@@ -97,32 +100,32 @@ func (c *Conn) header() (h header, err error) {
 	}
 	copy(h.mask[:], c.head[more-2:])
 	if h.op >= opClose && (length > maxCtrl || !h.final) {
-		return h, c.violated("a control frame is longer than 125 bytes or fragmented")
+		return h, violation("a control frame is longer than 125 bytes or fragmented")
 	}
 	h.length = int(min(length, math.MaxInt32)) // more than any limit
 	return h, nil
 }
 
-// Read appends the next message to b. Control frames on the way are answered. After an error the connection is of no use.
+// Read appends the next message to b. A close frame is answered and returned as a *CloseError. After an error nothing more can be
+// read but by Discard.
 func (c *Conn) Read(b []byte) ([]byte, error) {
-	start, begun := len(b), false
-	for {
+	start := len(b)
+	for fragments := 0; ; fragments++ {
 		h, err := c.header()
 		if err != nil {
 			return b, err
 		}
-		if h.op >= opClose {
-			if err := c.control(h); err != nil {
-				return b, err
-			}
-			continue
+		switch begun := fragments > 0; {
+		case h.op >= opClose:
+			return b, c.control(h)
+		case h.op == opText:
+			return b, violation("a text message: messages are binary")
+		case begun != (h.op == opContinuation) || h.op > opBinary:
+			return b, violation(fmt.Sprintf("a frame of type %d is out of place", h.op))
+		case fragments > maxFragments:
+			return b, violation(fmt.Sprintf("a message of more than %d frames", maxFragments))
 		}
-		if begun != (h.op == opContinuation) || h.op > opBinary {
-			return b, c.violated(fmt.Sprintf("a frame of type %d is out of place", h.op))
-		}
-		begun = true
 		if c.limit-(len(b)-start) < h.length {
-			_ = c.Close(StatusTooBig, "the message is too large")
 			return b, fmt.Errorf("%w of %d bytes", ErrTooBig, c.limit)
 		}
 		if b, err = c.payload(b, h); err != nil {
@@ -150,35 +153,44 @@ func (c *Conn) payload(b []byte, h header) ([]byte, error) {
 	return b, nil
 }
 
+// control returns what a control frame ends the connection with. Pings are refused, too: whoever sends them would have six
+// bytes answered each, before anything counts them, and the link has pings of its own.
 func (c *Conn) control(h header) error {
-	p, err := c.payload(make([]byte, 0, maxCtrl), h)
+	switch h.op {
+	case opClose:
+	case opPing, opPong:
+		return violation("a WebSocket ping or pong: the link has pings of its own")
+	default:
+		return violation(fmt.Sprintf("there is no frame of type %d", h.op))
+	}
+	p, err := c.payload(nil, h)
 	if err != nil {
 		return err
 	}
-	switch h.op {
-	case opPing:
-		return c.pong(p)
-	case opPong:
-		return nil
-	case opClose:
-	default:
-		return c.violated(fmt.Sprintf("there is no frame of type %d", h.op))
-	}
 	if len(p) == 1 {
-		return c.violated("a close frame of one byte")
+		return violation("a close frame of one byte")
 	}
-	ce := &CloseError{Code: 1005}
+	ce, echo := &CloseError{Code: 1005}, StatusNormal
 	if len(p) >= 2 {
 		ce.Code, ce.Reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
+		echo = ce.Code
 	}
-	_ = c.Close(StatusNormal, "") // the answer, unless it was the peer who answers
+	_ = c.Close(echo, "") // the answer, unless it was the peer who answers
 	return ce
 }
 
-func (c *Conn) violated(what string) error {
-	_ = c.Close(StatusProtocol, what)
-	return fmt.Errorf("%w: %s", ErrProtocol, what)
+// Discard reads until the connection ends, and forgets what comes: a connection that is closed with unread input loses what was
+// sent last, which is why it is closed.
+func (c *Conn) Discard() {
+	c.ahead = nil
+	for {
+		if _, err := c.nc.Read(c.head[:]); err != nil {
+			return
+		}
+	}
 }
+
+func violation(what string) error { return fmt.Errorf("%w: %s", ErrProtocol, what) }
 
 // unmask applies the mask of RFC 6455, section 5.3.
 func unmask(b []byte, mask [4]byte) {

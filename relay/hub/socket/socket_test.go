@@ -60,7 +60,7 @@ func dial(t *testing.T, url string, client *http.Client) *websocket.Conn {
 	return ws
 }
 
-// TestEcho speaks with an independent client: messages of all lengths that have headers of their own, and its pings.
+// TestEcho speaks with an independent client: messages of all lengths that have headers of their own.
 func TestEcho(t *testing.T) {
 	ended := make(chan error, 1)
 	url, client := serve(t, func(c *Conn) {
@@ -102,14 +102,9 @@ func TestEcho(t *testing.T) {
 			}
 		}
 	}
-	reading := ws.CloseRead(ctx)
-	if err := ws.Ping(ctx); err != nil {
-		t.Errorf("ping: %v", err)
-	}
 	if err := ws.Close(websocket.StatusGoingAway, "bye"); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	<-reading.Done()
 	var ce *CloseError
 	if err := <-ended; !errors.As(err, &ce) || ce.Code != 1001 || ce.Reason != "bye" {
 		t.Errorf("the server ends with %v", err)
@@ -143,13 +138,19 @@ func TestTooLarge(t *testing.T) {
 	url, client := serve(t, func(c *Conn) {
 		_, err := c.Read(nil)
 		ended <- err
-		_, _ = c.Read(nil)
+		if err := c.Close(StatusProtocol, "too large"); err != nil {
+			t.Error(err)
+		}
+		c.Discard()
 	})
 	ws := dial(t, url, client)
 	defer ws.CloseNow()
 	_ = ws.Write(t.Context(), websocket.MessageBinary, make([]byte, limit+1))
 	if err := <-ended; !errors.Is(err, ErrTooBig) {
 		t.Errorf("the server ends with %v", err)
+	}
+	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusProtocolError {
+		t.Errorf("the client reads %v", err)
 	}
 }
 
@@ -223,6 +224,10 @@ func TestMalformed(t *testing.T) {
 		"opcode 3":                   {frame(final|3, 0), ErrProtocol},
 		"opcode 11":                  {frame(final|11, 0), ErrProtocol},
 		"fragmented ping":            {frame(opPing, 0), ErrProtocol},
+		"ping":                       {frame(final|opPing, 0), ErrProtocol},
+		"pong within a message":      {append(frame(opBinary, 1, 'x'), frame(final|opPong, 0)...), ErrProtocol},
+		"text":                       {frame(final|opText, 0), ErrProtocol},
+		"fragments without end":      {append(frame(opBinary, 0), bytes.Repeat(frame(opContinuation, 0), maxFragments+1)...), ErrProtocol},
 		"close of one byte":          {frame(final|opClose, 1, 3), ErrProtocol},
 		"length beyond 63 bits":      {append([]byte{final | opBinary, masked | 127}, bytes.Repeat([]byte{0xff}, 12)...), ErrTooBig},
 		"fragments beyond the limit": {append(frame(opBinary, 1, 'x'), append([]byte{final, masked | 127}, append(binary.BigEndian.AppendUint64(nil, limit), mask...)...)...), ErrTooBig},
@@ -232,11 +237,10 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	whole := append(frame(opBinary, 2, 'a', 'b'), frame(final|opPing, 1, 'p')...)
-	whole = append(append(whole, frame(opContinuation, 0)...), frame(final|opContinuation, 1, 'c')...)
-	peer := &canned{in: whole[5:]}
-	if b, err := newConn(peer, whole[:5], limit).Read([]byte("x")); err != nil || string(b) != "xabc" || string(peer.out) != "\x8a\x01p" {
-		t.Errorf("fragments: %q, %v; answered %q", b, err, peer.out)
+	whole := append(frame(opBinary, 2, 'a', 'b'), frame(opContinuation, 0)...)
+	whole = append(whole, frame(final|opContinuation, 1, 'c')...)
+	if b, err := newConn(&canned{in: whole[5:]}, whole[:5], limit).Read([]byte("x")); err != nil || string(b) != "xabc" {
+		t.Errorf("fragments: %q, %v", b, err)
 	}
 }
 
