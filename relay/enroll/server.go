@@ -65,6 +65,7 @@ type Server struct {
 	tokens   *Tokens
 	limit    *limiter      // by source
 	renewals *limiter      // by node
+	told     *limiter      // by source: what is logged of those that come too often
 	slots    chan struct{} // requests being judged
 }
 
@@ -95,6 +96,7 @@ func NewServer(o Options) *Server {
 		opts: o, tokens: NewTokens(o.Client, o.Now),
 		limit:    newLimiter(o.PerSource, 20),
 		renewals: newLimiter(renewalsPerSecond, renewalsBurst),
+		told:     newLimiter(1.0/60, 1),
 		slots:    make(chan struct{}, 16),
 	}
 }
@@ -157,10 +159,13 @@ func (s *Server) count(r *http.Request, result string) {
 	s.opts.Metrics.GetOrCreateCounter(`skerry_relay_certificates_total{request="` + what + `",result="` + result + `"}`).Inc()
 }
 
-// busy logs for debugging only: there is no bound on how often somebody asks.
+// busy tells of a source once a minute: there is no bound on how often somebody asks.
 func (s *Server) busy(w http.ResponseWriter, r *http.Request, source string) {
 	s.count(r, string(join.CodeBusy))
-	s.opts.Log.Debug("too many requests for certificates", "source", source)
+	if s.told.allow(source, s.opts.Now()) {
+		s.opts.Log.Warn("request for a certificate refused", "path", r.URL.Path, "source", source, "code", join.CodeBusy,
+			"reason", "too many requests from this address, or too many at once; further ones are counted, and logged once a minute")
+	}
 	w.Header().Set("Retry-After", "2")
 	s.write(w, http.StatusTooManyRequests, refuse(join.CodeBusy, "try again in some seconds", "too many requests for certificates"))
 }

@@ -93,10 +93,11 @@ func (h *Hub) verify(cs tls.ConnectionState) error {
 	cert := cs.PeerCertificates[0]
 	node, err := join.NodeOf(cert)
 	if err != nil {
+		h.refuse("not-a-node", "", "", "%v", err)
 		return err
 	}
 	if why, text := h.unfit(node, factsOf(cert), time.Now()); why != "" {
-		h.meter.refused(why)
+		h.refuse(why, node, "", "%s", text)
 		return fmt.Errorf("%s", text)
 	}
 	return nil
