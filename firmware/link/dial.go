@@ -74,6 +74,7 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 			return d.dialTLS(ctx, network, addr, cfg, &answered) // net/http's context has lost the deadline, which a proxy needs
 		},
 		ReadBufferSize: 2048, WriteBufferSize: 2048,
+		DisableCompression: true, // the answer has no body, and asking costs bytes
 	}
 	//nolint:bodyclose // websocket.Dial has read what there is; the body needs no Close (its documentation)
 	ws, resp, err := websocket.Dial(ctx, "wss://"+address+wire.LinkPath, &websocket.DialOptions{

@@ -90,12 +90,7 @@ func (m *Machine) commitPart(p *wire.CommitPart, now time.Time) {
 		d.parts++
 		return
 	}
-	if len(p.Revisions) > 0 {
-		c.Revisions = make(map[wire.Kind]uint64, len(p.Revisions))
-		for k, r := range p.Revisions {
-			c.Revisions[wire.Kind(k)] = r
-		}
-	}
+	c.Revisions = wire.UnpackRevisions(p.Revisions)
 	d.lastID, d.partial, d.parts, d.applySize = p.ID, nil, 0, 0
 	d.queue = append(d.queue, *c)
 	m.st.ObjectsReceived += uint64(len(c.Put))

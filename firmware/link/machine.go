@@ -195,17 +195,13 @@ func (m *Machine) greet(now time.Time) {
 	m.phase = phaseGreeting
 	m.down = inbound{}
 	d := m.opts.Desired.Digest()
-	revs := m.opts.Desired.Revisions()
 	h := &wire.Hello{
 		ProtoMin: wire.ProtoMin, ProtoMax: wire.ProtoMax,
 		Node: m.opts.Node, Agent: m.opts.Version,
 		Heartbeat: uint32(m.opts.Heartbeat / time.Millisecond),
 		MaxFrame:  wire.MaxFrame,
 		Rules:     d.Rules, Digest: d.Outline(),
-		Revisions: make(map[string]uint64, len(revs)),
-	}
-	for k, r := range revs {
-		h.Revisions[string(k)] = r
+		Revisions: wire.PackRevisions(m.opts.Desired.Revisions()),
 	}
 	m.send(h, now)
 }

@@ -15,11 +15,11 @@
 // integer, i = signed integer, s = str (UTF-8), b = bin, t = bool, [] = array, {} = map.
 //
 //	 1 hello       agent   min u, max u protocol versions · node s · agent s software · hb u ms heartbeat wished for · mf u bytes, largest
-//	                       frame it takes · rules u · sum b outline of its digest · rev {kind s: u} highest resourceVersion seen
+//	                       frame it takes · rules u · sum b outline of its digest · rev []u revisions
 //	 2 welcome     relay   proto u chosen version · relay s name · ep u session epoch · hb u ms heartbeat · mf u bytes · t i ms since 1970
 //	 3 compare     relay   b u bit i asks for the entries of bucket i
 //	 4 entries     agent   e []{k s, v version} · m t another entries frame follows
-//	 5 commit      relay   id u · p u part, from 0 · m t another part follows · rules u · put []object · del []s keys · rev {kind s: u}
+//	 5 commit      relay   id u · p u part, from 0 · m t another part follows · rules u · put []object · del []s keys · rev []u revisions
 //	 6 ack         agent   id u: all commits up to this one are durable
 //	 7 synced      relay   (no fields)
 //	 8 report      agent   s u · i []{k s, b b}
@@ -33,7 +33,9 @@
 //	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
 //
 // object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Types 32–63
-// are reserved for streams. A receiver ignores types from 64 on that it does not know, and ends the
+// are reserved for streams. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices, in
+// this order, zeros at the end left out; in hello the highest that the agent was ever told, in a commit those that a cache must
+// have seen to know of what the commit changes. A receiver ignores types from 64 on that it does not know, and ends the
 // session on unknown ones below.
 //
 // Keys are described at Key; bodies are canonical MessagePack (package canon). An object's hash is the first 16 bytes of the

@@ -39,15 +39,15 @@ const (
 
 // Hello is the agent's first frame.
 type Hello struct {
-	ProtoMin  uint16            `msg:"min"`             // lowest protocol version the agent speaks
-	ProtoMax  uint16            `msg:"max"`             // highest
-	Node      string            `msg:"node"`            // whom the agent believes to be; the certificate decides
-	Agent     string            `msg:"agent,omitempty"` // software version, for people
-	Heartbeat uint32            `msg:"hb"`              // heartbeat interval the agent would like, ms
-	MaxFrame  uint32            `msg:"mf"`              // largest frame the agent takes, bytes
-	Rules     Rules             `msg:"rules"`           // trim rules of what it holds, 0 if it holds nothing
-	Digest    []byte            `msg:"sum,omitempty"`   // Digest.Outline of what it holds
-	Revisions map[string]uint64 `msg:"rev,omitempty"`   // per kind, the highest resourceVersion it has seen
+	ProtoMin  uint16   `msg:"min"`             // lowest protocol version the agent speaks
+	ProtoMax  uint16   `msg:"max"`             // highest
+	Node      string   `msg:"node"`            // whom the agent believes to be; the certificate decides
+	Agent     string   `msg:"agent,omitempty"` // software version, for people
+	Heartbeat uint32   `msg:"hb"`              // heartbeat interval the agent would like, ms
+	MaxFrame  uint32   `msg:"mf"`              // largest frame the agent takes, bytes
+	Rules     Rules    `msg:"rules"`           // trim rules of what it holds, 0 if it holds nothing
+	Digest    []byte   `msg:"sum,omitempty"`   // Digest.Outline of what it holds
+	Revisions []uint64 `msg:"rev,omitempty"`   // PackRevisions of the highest resourceVersion it was told of, per kind
 }
 
 // Welcome is the relay's answer to Hello.
@@ -79,13 +79,13 @@ type EntryItem struct {
 
 // CommitPart is one commit, or a part of it. The receiver applies a commit when its last part is there, atomically.
 type CommitPart struct {
-	ID        uint64            `msg:"id"`            // of the commit; counts up from 1 in a session
-	Part      uint32            `msg:"p,omitempty"`   // counts up from 0 within the commit
-	More      bool              `msg:"m,omitempty"`   // another part follows, with no other commit between
-	Rules     Rules             `msg:"rules"`         // trim rules that made the bodies
-	Put       []Object          `msg:"put,omitempty"` // references before what refers to them
-	Delete    []Key             `msg:"del,omitempty"`
-	Revisions map[string]uint64 `msg:"rev,omitempty"` // last part only: highest resourceVersion per kind
+	ID        uint64   `msg:"id"`            // of the commit; counts up from 1 in a session
+	Part      uint32   `msg:"p,omitempty"`   // counts up from 0 within the commit
+	More      bool     `msg:"m,omitempty"`   // another part follows, with no other commit between
+	Rules     Rules    `msg:"rules"`         // trim rules that made the bodies
+	Put       []Object `msg:"put,omitempty"` // references before what refers to them
+	Delete    []Key    `msg:"del,omitempty"`
+	Revisions []uint64 `msg:"rev,omitempty"` // last part only: PackRevisions of Commit.Revisions
 }
 
 // Ack says that the commits up to ID are durable at the agent.

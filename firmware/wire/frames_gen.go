@@ -304,10 +304,9 @@ func (z *CommitPart) MarshalMsg(b []byte) (o []byte, err error) {
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "rev"
 			o = append(o, 0xa3, 0x72, 0x65, 0x76)
-			o = msgp.AppendMapHeader(o, uint32(len(z.Revisions)))
-			for za0003, za0004 := range z.Revisions {
-				o = msgp.AppendString(o, za0003)
-				o = msgp.AppendUint64(o, za0004)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Revisions)))
+			for za0003 := range z.Revisions {
+				o = msgp.AppendUint64(o, z.Revisions[za0003])
 			}
 		}
 	}
@@ -416,35 +415,26 @@ func (z *CommitPart) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			}
 		case "rev":
 			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
+			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Revisions")
 				return
 			}
-			if zb0006 > z675efc38limitMaps {
+			if zb0006 > z675efc38limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if z.Revisions == nil {
-				z.Revisions = make(map[string]uint64, zb0006)
-			} else if len(z.Revisions) > 0 {
-				clear(z.Revisions)
+			if cap(z.Revisions) >= int(zb0006) {
+				z.Revisions = (z.Revisions)[:zb0006]
+			} else {
+				z.Revisions = make([]uint64, zb0006)
 			}
-			for zb0006 > 0 {
-				var za0004 uint64
-				zb0006--
-				var za0003 string
-				za0003, bts, err = msgp.ReadStringBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Revisions")
-					return
-				}
-				za0004, bts, err = msgp.ReadUint64Bytes(bts)
+			for za0003 := range z.Revisions {
+				z.Revisions[za0003], bts, err = msgp.ReadUint64Bytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Revisions", za0003)
 					return
 				}
-				z.Revisions[za0003] = za0004
 			}
 		default:
 			bts, err = msgp.Skip(bts)
@@ -468,13 +458,7 @@ func (z *CommitPart) Msgsize() (s int) {
 	for za0002 := range z.Delete {
 		s += msgp.StringPrefixSize + len(string(z.Delete[za0002]))
 	}
-	s += 4 + msgp.MapHeaderSize
-	if z.Revisions != nil {
-		for za0003, za0004 := range z.Revisions {
-			_ = za0004
-			s += msgp.StringPrefixSize + len(za0003) + msgp.Uint64Size
-		}
-	}
+	s += 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size))
 	return
 }
 
@@ -823,10 +807,9 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "rev"
 			o = append(o, 0xa3, 0x72, 0x65, 0x76)
-			o = msgp.AppendMapHeader(o, uint32(len(z.Revisions)))
-			for za0001, za0002 := range z.Revisions {
-				o = msgp.AppendString(o, za0001)
-				o = msgp.AppendUint64(o, za0002)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Revisions)))
+			for za0001 := range z.Revisions {
+				o = msgp.AppendUint64(o, z.Revisions[za0001])
 			}
 		}
 	}
@@ -925,35 +908,26 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			bts = bts[zb0003:]
 		case "rev":
 			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Revisions")
 				return
 			}
-			if zb0004 > z675efc38limitMaps {
+			if zb0004 > z675efc38limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if z.Revisions == nil {
-				z.Revisions = make(map[string]uint64, zb0004)
-			} else if len(z.Revisions) > 0 {
-				clear(z.Revisions)
+			if cap(z.Revisions) >= int(zb0004) {
+				z.Revisions = (z.Revisions)[:zb0004]
+			} else {
+				z.Revisions = make([]uint64, zb0004)
 			}
-			for zb0004 > 0 {
-				var za0002 uint64
-				zb0004--
-				var za0001 string
-				za0001, bts, err = msgp.ReadStringBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Revisions")
-					return
-				}
-				za0002, bts, err = msgp.ReadUint64Bytes(bts)
+			for za0001 := range z.Revisions {
+				z.Revisions[za0001], bts, err = msgp.ReadUint64Bytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Revisions", za0001)
 					return
 				}
-				z.Revisions[za0001] = za0002
 			}
 		default:
 			bts, err = msgp.Skip(bts)
@@ -969,13 +943,7 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Hello) Msgsize() (s int) {
-	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.MapHeaderSize
-	if z.Revisions != nil {
-		for za0001, za0002 := range z.Revisions {
-			_ = za0002
-			s += msgp.StringPrefixSize + len(za0001) + msgp.Uint64Size
-		}
-	}
+	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size))
 	return
 }
 

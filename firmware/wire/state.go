@@ -36,9 +36,40 @@ type Commit struct {
 	// Put replaces or adds objects, references before what refers to them. Delete removes keys; an unknown key is no error.
 	Put    []Object
 	Delete []Key
-	// Revisions holds, per kind, the highest resourceVersion that the relay's cache had seen. The holder keeps the
-	// maximum of what it has and what comes.
+	// Revisions holds, for the kinds of Put and Delete, a resourceVersion that a cache must have seen to know of these changes. The
+	// holder keeps the maximum of what it has and what comes.
 	Revisions map[Kind]uint64
+}
+
+// revisionKinds is the order of packed revisions. It is part of the protocol: new kinds go at the end.
+func revisionKinds() [6]Kind {
+	return [...]Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice}
+}
+
+// PackRevisions returns the wire form of revisions per kind: a number for each of nodes, configmaps, secrets, devicemodels, pods,
+// devices, zeros at the end left out.
+func PackRevisions(revs map[Kind]uint64) []uint64 {
+	var out []uint64
+	for i, kind := range revisionKinds() {
+		if r := revs[kind]; r != 0 {
+			out = append(append(out, make([]uint64, i-len(out))...), r)
+		}
+	}
+	return out
+}
+
+// UnpackRevisions reads what PackRevisions wrote; numbers of kinds that it does not know are left out.
+func UnpackRevisions(packed []uint64) map[Kind]uint64 {
+	if len(packed) == 0 {
+		return nil
+	}
+	revs := make(map[Kind]uint64, len(packed))
+	for i, kind := range revisionKinds() {
+		if i < len(packed) && packed[i] != 0 {
+			revs[kind] = packed[i]
+		}
+	}
+	return revs
 }
 
 // KindOfEvent is the OutboxItem.Kind of a Kubernetes event.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"runtime"
@@ -32,13 +33,13 @@ func vectors() []struct {
 		frame Frame
 	}{
 		{"hello/empty", &Hello{ProtoMin: 1, ProtoMax: 1, Node: "gw-1", Heartbeat: 15000, MaxFrame: 4 << 20}},
-		{"hello/full", &Hello{ProtoMin: 1, ProtoMax: 2, Node: "gw-1", Agent: "0.1", Heartbeat: 15000, MaxFrame: 4 << 20, Rules: 1, Digest: digest.Outline(), Revisions: map[string]uint64{"pods": 1234567890123}}},
+		{"hello/full", &Hello{ProtoMin: 1, ProtoMax: 2, Node: "gw-1", Agent: "0.1", Heartbeat: 15000, MaxFrame: 4 << 20, Rules: 1, Digest: digest.Outline(), Revisions: PackRevisions(map[Kind]uint64{KindPod: 1234567890123})}},
 		{"welcome", &Welcome{Proto: 1, Relay: "relay-a", Epoch: 1785542400000000000, Heartbeat: 15000, MaxFrame: 512 << 10, Time: 1785542400000}},
 		{"compare", &Compare{Buckets: 0x8000000000000001}},
 		{"entries", &Entries{Entries: []EntryItem{{Key: cfg, Version: BodyVersion("u-2", body)}}, More: true}},
 		{"entries/none", &Entries{}},
 		{"commit", &CommitPart{ID: 1, Rules: 1, Put: []Object{{Key: cfg, Version: BodyVersion("u-2", body), Revision: 7, Body: body},
-			{Key: NewKey(KindSecret, "default", "no", ""), Version: AbsentVersion(), Revision: 9, Absent: true}}, Delete: []Key{pod}, Revisions: map[string]uint64{"configmaps": 9}}},
+			{Key: NewKey(KindSecret, "default", "no", ""), Version: AbsentVersion(), Revision: 9, Absent: true}}, Delete: []Key{pod}, Revisions: PackRevisions(map[Kind]uint64{KindConfigMap: 9})}},
 		{"commit/part", &CommitPart{ID: 2, Part: 1, More: true, Rules: 1, Put: []Object{{Key: pod, Version: BodyVersion("u-1", body), Revision: 8, Body: body}}}},
 		{"ack", &Ack{ID: 2}},
 		{"synced", &Synced{}},
@@ -148,7 +149,7 @@ func TestMalformedFrames(t *testing.T) {
 		"trailing bytes":        {byte(TypePing), 0x80, 0x80},
 		"4 G objects":           hexBytes(t, "05 81 a3 707574 dd ffffffff"),
 		"4 G deletions":         hexBytes(t, "05 81 a3 64656c dd ffffffff 80"),
-		"4 G revisions":         hexBytes(t, "05 81 a3 726576 df ffffffff"),
+		"4 G revisions":         hexBytes(t, "05 81 a3 726576 dd ffffffff"),
 		"4 G of an unknown":     hexBytes(t, "05 81 a1 7a df ffffffff"),
 		"4 G of a body":         hexBytes(t, "08 81 a1 69 91 81 a1 62 c6 ffffffff"),
 		"negative id":           hexBytes(t, "06 81 a2 6964 ff"),
@@ -194,7 +195,7 @@ func TestMalformedFrames(t *testing.T) {
 
 // TestMalformedCostsNothing: lengths that are not there must not become memory.
 func TestMalformedCostsNothing(t *testing.T) {
-	for _, s := range []string{"05 81 a3 707574 dd 00001fff", "05 81 a3 726576 df ffffffff", "08 81 a1 69 91 81 a1 62 c6 00ffffff"} {
+	for _, s := range []string{"05 81 a3 707574 dd 00001fff", "05 81 a3 726576 dd ffffffff", "08 81 a1 69 91 81 a1 62 c6 00ffffff"} {
 		b := hexBytes(t, s)
 		const runs = 100
 		var before, after runtime.MemStats
@@ -269,6 +270,23 @@ func TestOutline(t *testing.T) {
 	b.Buckets[es[0].Key.Bucket()][15] ^= 1
 	if s := o.Differs(&b); s.Len() != DigestBuckets {
 		t.Fatalf("%d buckets are suspect", s.Len())
+	}
+}
+
+func TestRevisions(t *testing.T) {
+	for _, revs := range []map[Kind]uint64{nil, {KindNode: 1}, {KindDevice: 1 << 40}, {KindPod: 7, KindConfigMap: 8}} {
+		if back := UnpackRevisions(PackRevisions(revs)); !maps.Equal(back, revs) {
+			t.Errorf("%v came back as %v", revs, back)
+		}
+	}
+	if n := len(PackRevisions(map[Kind]uint64{KindConfigMap: 1})); n != 2 {
+		t.Errorf("%d numbers for the second kind", n)
+	}
+	if revs := UnpackRevisions([]uint64{0, 0, 0, 0, 0, 0, 9}); len(revs) != 0 {
+		t.Errorf("a kind of later releases: %v", revs)
+	}
+	if len(revisionKinds()) != len(Kinds()) {
+		t.Error("a kind has no revision")
 	}
 }
 

@@ -21,10 +21,15 @@ func (x *Index) put(kind wire.Kind, r *record) {
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
-	k.revision = max(k.revision, r.revision)
+	k.saw(r.revision)
 	x.putLocked(k, r, &c)
 	x.mu.Unlock()
 	x.tell(c)
+}
+
+// saw notes the revision of a change that list or watch brought.
+func (k *kindState) saw(revision uint64) {
+	k.revision, k.changed = max(k.revision, revision), max(k.changed, revision)
 }
 
 // refresh takes the API's answer to a write of ours. It never adds an object: the answer may be older than its deletion.
@@ -46,7 +51,7 @@ func (x *Index) remove(kind wire.Kind, key wire.Key, uid string, revision uint64
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
-	k.revision = max(k.revision, revision)
+	k.saw(revision)
 	if old := k.records[key]; old != nil && old.version.UID == uid {
 		x.replaceLocked(k, old, nil, &c)
 	}
@@ -61,7 +66,8 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wir
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
-	k.revision = revision
+	// Whatever the list lacks, it lacks as of its own revision: nothing newer is known about when that went.
+	k.revision, k.changed = revision, revision
 	listed := make(map[wire.Key]struct{}, len(records))
 	for _, r := range records {
 		listed[r.key] = struct{}{}
@@ -108,6 +114,7 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 		either = r
 	}
 	if old.sameBody(r) {
+		r.since = old.since
 		r.body, r.refs = old.body, old.refs // one copy of the bytes, however often the status changes
 		k.records[r.key] = r
 		c.observe(r)
@@ -120,6 +127,7 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 		delete(k.records, old.key)
 	} else {
 		k.records[r.key] = r
+		x.absent.forget(r.key)
 	}
 	x.linkLocked(r)
 	x.collectLocked(either.key, r, c)
@@ -163,6 +171,7 @@ func (x *Index) unlinkLocked(r *record) {
 			delete(users, r.key)
 			if len(users) == 0 {
 				delete(x.users, ref)
+				x.absent.forget(ref)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type Index struct {
 	// users maps what is referenced to the pods or devices that name it.
 	users map[wire.Key]map[wire.Key]struct{}
 	nodes map[string]*nodeView
+	absent *absences
 	// logged is when each problem of a watch was last logged.
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
@@ -39,6 +40,7 @@ type Index struct {
 type kindState struct {
 	synced   bool
 	revision uint64 // highest resourceVersion that list and watch have seen; answers to writes do not count
+	changed  uint64 // the same without bookmarks: of an object, a deletion or a list that changed something
 	records  map[wire.Key]*record
 	problem  string // why the watch does not work at present, empty if it does
 }
@@ -64,6 +66,7 @@ func NewIndex(opts IndexOptions) *Index {
 		kinds:  make(map[wire.Kind]*kindState),
 		users:  make(map[wire.Key]map[wire.Key]struct{}),
 		nodes:  make(map[string]*nodeView),
+		absent: newAbsences(),
 		logged: make(map[string]time.Time),
 	}
 	for _, r := range resources {
@@ -120,9 +123,9 @@ func (x *Index) Object(node string, key wire.Key) (obj wire.Object, refs []wire.
 		if k := x.kinds[key.Kind()]; k != nil {
 			revision = k.revision
 		}
-		return wire.Object{Key: key, Version: wire.AbsentVersion(), Revision: revision, Absent: true}, nil, true
+		return wire.Object{Key: key, Version: wire.AbsentVersion(), Revision: max(revision, x.absent.confirmed(key)), Absent: true}, nil, true
 	}
-	return wire.Object{Key: r.key, Version: r.version, Revision: r.revision, Body: r.body}, r.refs, true
+	return wire.Object{Key: r.key, Version: r.version, Revision: r.since, Body: r.body}, r.refs, true
 }
 
 // Subscribe calls notify for every key of node that may have changed, appeared or gone. notify must not block, may be
@@ -143,7 +146,7 @@ func (x *Index) Subscribe(node string, notify func(wire.Key)) (cancel func()) {
 	}
 }
 
-// Revisions returns, per kind, the highest resourceVersion that the caches have seen.
+// Revisions returns, per kind, the resourceVersion up to which the cache is complete.
 func (x *Index) Revisions() map[wire.Kind]uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -152,6 +155,17 @@ func (x *Index) Revisions() map[wire.Kind]uint64 {
 		out[kind] = k.revision
 	}
 	return out
+}
+
+// Changed returns the highest resourceVersion of a change of kind that the cache has seen: every relay's cache comes to it by
+// itself, which of a bookmark it does only when one of its own comes.
+func (x *Index) Changed(kind wire.Kind) uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if k := x.kinds[kind]; k != nil {
+		return k.changed
+	}
+	return 0
 }
 
 // Ready reports whether the caches of all kinds are complete, and otherwise what is in the way, one line per kind.

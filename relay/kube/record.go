@@ -16,6 +16,7 @@ type record struct {
 	version  wire.Version
 	rv       string // resourceVersion, the precondition of writes
 	revision uint64 // the same as a number
+	since    uint64 // the first revision that this cache has seen with the present body: status writes do not count
 	body     []byte // canonical bytes of the trimmed object, shared by all who send them
 	status   []byte // canonical bytes of the status, to compare reports with; nil for kinds without reports
 	refs     []wire.Key
@@ -36,6 +37,7 @@ func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
 	if r.revision, err = strconv.ParseUint(r.rv, 10, 64); err != nil {
 		return nil, fmt.Errorf("%s %s/%s: resourceVersion %q is not a number: this API server's storage cannot be used", res.kind, namespace, name, r.rv)
 	}
+	r.since = r.revision
 	switch res.kind {
 	case wire.KindNode:
 		r.node = name

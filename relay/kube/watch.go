@@ -37,6 +37,7 @@ func (x *Index) Run(ctx context.Context) error {
 	for _, res := range resources {
 		wg.Go(func() { x.watchKind(ctx, res) })
 	}
+	wg.Go(func() { x.confirmer(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -35,11 +35,14 @@ func (m *Machine) catchUp(now time.Time) {
 
 func (m *Machine) retryLater(now time.Time) { m.recheck = now.Add(time.Second) }
 
-// behind returns a kind whose cache has not seen a revision that the agent has.
-func (m *Machine) behind() (kind string, have, seen uint64) {
+// behind returns a kind whose cache has not seen a revision that the agent was told of.
+func (m *Machine) behind() (kind wire.Kind, have, seen uint64) {
+	if len(m.agentRevs) == 0 {
+		return "", 0, 0
+	}
 	revs := m.cfg.Source.Revisions()
-	for k, seen := range m.agentRevs {
-		if have := revs[wire.Kind(k)]; have < seen {
+	for _, k := range wire.Kinds() {
+		if have, seen := revs[k], m.agentRevs[k]; have < seen {
 			return k, have, seen
 		}
 	}
@@ -202,7 +205,6 @@ func size(o *wire.Object) int { return len(o.Body) + len(o.Key) + len(o.Version.
 // until no put is dirty and go in the reverse order, so that nothing loses what it refers to while it is still there.
 // It returns false if the Source cannot be relied on at the moment.
 func (m *Machine) sendCommit() bool {
-	revs := m.cfg.Source.Revisions() // before the objects: they may be newer, never older
 	d := &draft{inside: map[wire.Key]wire.Version{}}
 	before := len(m.dirty)
 	var gone []wire.Key
@@ -242,7 +244,7 @@ func (m *Machine) sendCommit() bool {
 		}
 	}
 	if len(d.put)+len(d.del) > 0 {
-		m.commit(d, revs)
+		m.commit(d)
 		return sure
 	}
 	return sure && len(m.dirty) < before
@@ -313,7 +315,7 @@ func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key) ([]wire.Objec
 	var unit []wire.Object
 	for _, r := range refs {
 		o, _, ok := m.cfg.Source.Object(m.cfg.Node, r)
-		if !ok {
+		if !ok || !m.surelyAbsent(&o, &obj) {
 			return nil, unitUnsure
 		}
 		if m.version(d, r) == o.Version || slices.ContainsFunc(unit, func(u wire.Object) bool { return u.Key == r }) {
@@ -331,6 +333,18 @@ func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key) ([]wire.Objec
 		unit = append(unit, obj)
 	}
 	return unit, unitReady
+}
+
+// surelyAbsent reports whether ref, if it is absent, was so when obj had come to be. A pod may go without what is optional, but
+// not because one cache is slower than another. Whatever is there is sure.
+func (m *Machine) surelyAbsent(ref, obj *wire.Object) bool {
+	if !ref.Absent || ref.Revision >= obj.Revision {
+		return true
+	}
+	if c, ok := m.cfg.Source.(AbsenceConfirmer); ok {
+		c.ConfirmAbsent(ref.Key, obj.Revision)
+	}
+	return false
 }
 
 // sendable reports whether o fits a frame, and says so once per version if it does not.
@@ -371,7 +385,7 @@ func (m *Machine) addDeletes(d *draft, gone []wire.Key, want map[wire.Key]wire.V
 	}
 }
 
-func (m *Machine) commit(d *draft, revs map[wire.Kind]uint64) {
+func (m *Machine) commit(d *draft) {
 	m.lastID++
 	for k, v := range d.inside {
 		m.held[k] = v
@@ -379,15 +393,7 @@ func (m *Machine) commit(d *draft, revs map[wire.Kind]uint64) {
 	for _, k := range d.del {
 		delete(m.held, k)
 	}
-	high := make(map[string]uint64, len(revs))
-	for k, r := range revs {
-		high[string(k)] = r
-	}
-	for i := range d.put {
-		if k := string(d.put[i].Key.Kind()); d.put[i].Revision > high[k] {
-			high[k] = d.put[i].Revision
-		}
-	}
+	high := m.revisions(d)
 	m.inFlight = append(m.inFlight, sentCommit{id: m.lastID, bytes: d.bytes})
 	m.bytes += d.bytes
 	m.stats.CommitsSent++
@@ -396,8 +402,26 @@ func (m *Machine) commit(d *draft, revs map[wire.Kind]uint64) {
 	m.sendParts(d, high)
 }
 
+// revisions returns what a cache must have seen to know of what is in the draft. It is asked for after the draft was filled: the
+// newest change may be the one that took an object away.
+func (m *Machine) revisions(d *draft) []uint64 {
+	high := make(map[wire.Kind]uint64, 2)
+	raise := func(kind wire.Kind, r uint64) { high[kind] = max(high[kind], r) }
+	for i := range d.put {
+		if o := &d.put[i]; o.Absent { // as of a revision that only this relay may have been told of
+			raise(o.Key.Kind(), m.cfg.Source.Changed(o.Key.Kind()))
+		} else {
+			raise(o.Key.Kind(), o.Revision)
+		}
+	}
+	for _, k := range d.del {
+		raise(k.Kind(), m.cfg.Source.Changed(k.Kind()))
+	}
+	return wire.PackRevisions(high)
+}
+
 // sendParts cuts a commit into frames; an object is never cut.
-func (m *Machine) sendParts(d *draft, revs map[string]uint64) {
+func (m *Machine) sendParts(d *draft, revs []uint64) {
 	limit := min(m.cfg.Limits.PartBytes, m.peerFrame-1024)
 	part := &wire.CommitPart{ID: m.lastID, Rules: m.cfg.Rules}
 	bytes := 0

@@ -104,7 +104,7 @@ type Machine struct {
 	quota     quota
 
 	outline     *wire.Outline // of what the agent holds; until it is known
-	agentRevs   map[string]uint64
+	agentRevs   map[wire.Kind]uint64 // until the caches are not behind them
 	behindSince time.Time
 	recheck     time.Time      // when to ask a Source again that was not ready
 	comparing   wire.BucketSet // entries of these may come
@@ -314,7 +314,7 @@ func (m *Machine) hello(h *wire.Hello) {
 	m.proto = min(h.ProtoMax, wire.ProtoMax)
 	m.peerFrame = int(min(h.MaxFrame, wire.MaxFrame))
 	m.heartbeat = min(max(time.Duration(h.Heartbeat)*time.Millisecond, l.MinHeartbeat), l.MaxHeartbeat)
-	m.outline, m.agentRevs = outline, h.Revisions
+	m.outline, m.agentRevs = outline, wire.UnpackRevisions(h.Revisions)
 	m.phase = phaseStarting
 	m.do(Start{})
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -165,11 +166,16 @@ func (m *Machine) whyNot(k wire.Key) Refused {
 // foreign tells of what the agent claims to hold and should not, once a session. It may be left over from a time when it was
 // away, or a guess: either way it is told to delete it, and gets nothing.
 func (m *Machine) foreign(want map[wire.Key]wire.Version) {
-	var r refusal
+	var keys []wire.Key
 	for k := range m.held {
 		if _, ok := want[k]; !ok {
-			r.add(Refused{Reason: RefusedForeignHeld, Detail: string(k), Routine: true})
+			keys = append(keys, k)
 		}
+	}
+	slices.Sort(keys)
+	var r refusal
+	for _, k := range keys {
+		r.add(Refused{Reason: RefusedForeignHeld, Detail: string(k), Routine: true})
 	}
 	m.tell(r)
 }

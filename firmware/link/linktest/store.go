@@ -56,7 +56,7 @@ func (s *Store) Apply(_ context.Context, c wire.Commit) error {
 		if !ok {
 			s.breach("commit %d deletes %s, which is not held", c.ID, k)
 		}
-		if o.Revision > c.Revisions[k.Kind()] {
+		if o.Revision > c.Revisions[k.Kind()] && !o.Absent { // an absent one only ceases to be referred to
 			s.breach("commit %d deletes %s at revision %d on the word of a cache at %d", c.ID, k, o.Revision, c.Revisions[k.Kind()])
 		}
 		delete(s.objects, k)

@@ -16,6 +16,7 @@ import (
 type Cluster struct {
 	mu      sync.Mutex
 	rev     uint64
+	changed map[wire.Kind]uint64 // revision of each kind's newest change
 	objects map[wire.Key]stored
 	views   []*View
 }
@@ -26,13 +27,14 @@ type stored struct {
 }
 
 // NewCluster returns an empty cluster.
-func NewCluster() *Cluster { return &Cluster{objects: map[wire.Key]stored{}, rev: 100} }
+func NewCluster() *Cluster { return &Cluster{objects: map[wire.Key]stored{}, changed: map[wire.Kind]uint64{}, rev: 100} }
 
 // Put stores an object. node is the node that a pod, device or node object belongs to, "" for what is only referenced.
 func (c *Cluster) Put(node string, key wire.Key, body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rev++
+	c.changed[key.Kind()] = c.rev
 	uid := key.UID()
 	if uid == "" {
 		uid = "uid-" + key.Name()
@@ -45,6 +47,7 @@ func (c *Cluster) Delete(key wire.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rev++
+	c.changed[key.Kind()] = c.rev
 	delete(c.objects, key)
 }
 
@@ -85,6 +88,7 @@ type View struct {
 	mu      sync.Mutex
 	ready   bool
 	rev     uint64
+	changed map[wire.Kind]uint64
 	objects map[wire.Key]stored
 	subs    map[int]subscription
 	next    int
@@ -98,7 +102,7 @@ type subscription struct {
 // Follow takes over the cluster's present state and notifies subscribers of what changed.
 func (v *View) Follow() {
 	v.cluster.mu.Lock()
-	objects, rev := maps.Clone(v.cluster.objects), v.cluster.rev
+	objects, changed, rev := maps.Clone(v.cluster.objects), maps.Clone(v.cluster.changed), v.cluster.rev
 	v.cluster.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -106,7 +110,7 @@ func (v *View) Follow() {
 	for _, s := range v.subs {
 		before[s.node] = v.keys(s.node)
 	}
-	v.objects, v.rev, v.ready = objects, rev, true
+	v.objects, v.changed, v.rev, v.ready = objects, changed, rev, true
 	for _, s := range v.subs {
 		after := v.keys(s.node)
 		for k, ver := range after {
@@ -179,6 +183,20 @@ func (v *View) Owner(key wire.Key) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.objects[key].node
+}
+
+// Bookmark takes the view to a revision without a change.
+func (v *View) Bookmark(revision uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.rev = max(v.rev, revision)
+}
+
+// Changed implements session.Source.
+func (v *View) Changed(kind wire.Kind) uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.changed[kind]
 }
 
 // Revisions implements session.Source.

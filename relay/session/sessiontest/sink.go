@@ -59,13 +59,21 @@ func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
 
 // OfferedAll says whether the node's reports are exactly those.
 func (s *Sink) OfferedAll(node string, epoch uint64, sum wire.Sum) bool {
+	have := s.Sum(node)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return epoch == s.epochs[node] && have == sum
+}
+
+// Sum returns the wire.OfferSum of the node's reports.
+func (s *Sink) Sum(node string) wire.Sum {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	items := make([]wire.OfferItem, 0, len(s.of[node]))
 	for k, h := range s.of[node] {
 		items = append(items, wire.OfferItem{Key: k, Hash: h})
 	}
-	return epoch == s.epochs[node] && wire.OfferSum(items) == sum
+	return wire.OfferSum(items)
 }
 
 // Offered returns the keys whose newest report is another one.
