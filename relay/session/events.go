@@ -36,6 +36,7 @@ type (
 		Code       wire.CloseCode
 		Reason     string
 		RetryAfter time.Duration
+		Elsewhere  []string // relays to dial instead, HOST:PORT, at most wire.MaxElsewhere
 	}
 	// Lost says that the connection broke.
 	Lost struct{}

@@ -184,7 +184,7 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	case OutboxStored:
 		m.outboxStored(e.Err, now)
 	case Shut:
-		m.close(e.Code, e.Reason, e.RetryAfter)
+		m.goodbye(&wire.Close{Code: e.Code, Reason: e.Reason, RetryAfter: uint32(e.RetryAfter / time.Millisecond), Elsewhere: e.Elsewhere})
 	case Lost:
 		m.end(0, "the connection was lost")
 	}
@@ -238,11 +238,13 @@ func (m *Machine) send(f wire.Frame) { m.do(Send{Frame: f}) }
 
 // close ends the session with a reason for the agent.
 func (m *Machine) close(code wire.CloseCode, reason string, retryAfter time.Duration) {
-	if len(reason) > wire.MaxText {
-		reason = reason[:wire.MaxText]
-	}
-	m.send(&wire.Close{Code: code, Reason: reason, RetryAfter: uint32(retryAfter / time.Millisecond)})
-	m.end(code, reason)
+	m.goodbye(&wire.Close{Code: code, Reason: reason, RetryAfter: uint32(retryAfter / time.Millisecond)})
+}
+
+func (m *Machine) goodbye(c *wire.Close) {
+	c.Reason = c.Reason[:min(len(c.Reason), wire.MaxText)]
+	m.send(c)
+	m.end(c.Code, c.Reason)
 }
 
 func (m *Machine) end(code wire.CloseCode, reason string) {
