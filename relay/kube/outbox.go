@@ -20,6 +20,8 @@ import (
 const (
 	eventMessageLimit = 1024 // the API's own limit for an event's message, bytes
 	eventReasonLimit  = 128
+	eventPathLimit    = 256
+	eventSourceLimit  = 63
 	defaultNamespace  = "default" // where events about cluster-scoped objects live
 )
 
@@ -38,6 +40,7 @@ func (s *Sink) Outbox(ctx context.Context, node string, items []wire.OutboxItem)
 			s.opts.Metrics.events("stored")
 		case apierrors.IsAlreadyExists(err):
 			s.opts.Metrics.events("duplicate")
+			s.remark(node, slog.LevelInfo, "event was stored before; what came now is ignored", slog.Uint64("epoch", it.Epoch), slog.Uint64("seq", it.Seq))
 		case permanent(err) || apierrors.IsNotFound(err):
 			s.opts.Metrics.events("refused")
 			s.complain(node, slog.LevelWarn, "event cannot be stored; dropped",
@@ -84,8 +87,13 @@ func (s *Sink) event(node string, it wire.OutboxItem, doc map[string]any) (*core
 	if err != nil {
 		return nil, refusal{fmt.Sprintf("event time %q is not RFC 3339", text(doc, "time"))}
 	}
+	if now := time.Now(); at.Before(noEventBefore) || at.After(now.Add(eventClockLead)) {
+		s.opts.Metrics.events("time-corrected")
+		s.remark(node, slog.LevelInfo, "the gateway's clock is wrong: an event gets the relay's time", slog.Time("said", at), slog.Uint64("epoch", it.Epoch), slog.Uint64("seq", it.Seq))
+		at = now
+	}
 	component := text(doc, "component")
-	if component == "" {
+	if !plainName(component) {
 		component = "skerryd"
 	}
 	namespace := ref.Namespace
@@ -106,6 +114,19 @@ func (s *Sink) event(node string, it wire.OutboxItem, doc map[string]any) (*core
 		ReportingController: "skerry.dev/" + component,
 		ReportingInstance:   node,
 	}, nil
+}
+
+// An event may be old when it comes, from an outage of months; one from before there was Skerry, or from the future, has a wrong
+// clock, and would stand in front of all others for ever.
+const eventClockLead = time.Hour
+
+var noEventBefore = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// plainName says whether s can be the name of a component: it becomes part of a qualified name.
+func plainName(s string) bool {
+	return s != "" && len(s) <= eventSourceLimit && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // eventName is the same whenever the item comes again. A node's name may take 253 characters, an event's no more.
@@ -151,7 +172,7 @@ func (s *Sink) eventTarget(node string, ref map[string]any, message string) (cor
 	res, _ := resourceOf(key.Kind())
 	return corev1.ObjectReference{
 		Kind: res.apiKind, APIVersion: res.apiVersion(), Namespace: namespace, Name: name,
-		UID: types.UID(rec.version.UID), FieldPath: text(ref, "fieldPath"),
+		UID: types.UID(rec.version.UID), FieldPath: clip(text(ref, "fieldPath"), eventPathLimit),
 	}, message, nil
 }
 

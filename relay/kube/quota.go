@@ -14,12 +14,15 @@ const (
 	eventBurst      = 100
 	complaintEvery  = 5 * time.Second // lines about what one node does wrong, on average
 	complaintBurst  = 10
+	remarkEvery     = 30 * time.Second // lines about what is only odd, so that they leave room for complaints
+	remarkBurst     = 3
 )
 
 // quota is what is left to one session.
 type quota struct {
 	events     *rate.Limiter
 	complaints *rate.Limiter
+	remarks    *rate.Limiter
 	unsaid     int // complaints since the last one that was logged; guarded by Sink.mu
 }
 
@@ -27,6 +30,7 @@ func newQuota() quota {
 	return quota{
 		events:     rate.NewLimiter(eventsPerSecond, eventBurst),
 		complaints: rate.NewLimiter(rate.Every(complaintEvery), complaintBurst),
+		remarks:    rate.NewLimiter(rate.Every(remarkEvery), remarkBurst),
 	}
 }
 
@@ -51,6 +55,17 @@ func (s *Sink) complain(node string, level slog.Level, message string, attrs ...
 	s.log.LogAttrs(context.Background(), level, message, attrs...)
 }
 
+// remark logs what is odd about a node, and harmless. What does not fit its share of the log is left out; the metrics have it.
+func (s *Sink) remark(node string, level slog.Level, message string, attrs ...slog.Attr) {
+	s.mu.Lock()
+	sess := s.sessions[node]
+	ok := sess != nil && sess.remarks.Allow()
+	s.mu.Unlock()
+	if ok {
+		s.log.LogAttrs(context.Background(), level, message, append([]slog.Attr{slog.String("node", node)}, attrs...)...)
+	}
+}
+
 // awaitEvent blocks until the node may store one more event, or ctx ends.
 func (s *Sink) awaitEvent(ctx context.Context, node string) error {
 	s.mu.Lock()
@@ -62,5 +77,10 @@ func (s *Sink) awaitEvent(ctx context.Context, node string) error {
 	if events == nil {
 		return ctx.Err()
 	}
+	if events.Allow() {
+		return nil
+	}
+	s.opts.Metrics.events("paced")
+	s.remark(node, slog.LevelWarn, "more events than one node may store; the others wait in its outbox", slog.Int("perSecond", eventsPerSecond))
 	return events.Wait(ctx)
 }
