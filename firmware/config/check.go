@@ -108,6 +108,12 @@ func (c Config) check() error {
 	if c.Pods.Max < 1 || c.Pods.Max > 1000 {
 		bad("pods.max", c.Pods.Max, "allowed are 1 to 1000")
 	}
+	if s := c.Pods.Logs.MaxSize; s < 16<<10 || s > 1<<30 {
+		bad("pods.logs.maxSize", s, "allowed are 16Ki to 1Gi")
+	}
+	if n := c.Pods.Logs.MaxFiles; n < 1 || n > 20 {
+		bad("pods.logs.maxFiles", n, "allowed are 1 to 20")
+	}
 	if c.Memory.Limit != 0 && c.Memory.Limit < 24<<20 {
 		bad("memory.limit", c.Memory.Limit, "allowed are 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
 	}

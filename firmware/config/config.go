@@ -56,6 +56,13 @@ type Pods struct {
 	RootDir string `yaml:"rootDir"`
 	LogDir  string `yaml:"logDir"`
 	Max     int    `yaml:"max"`
+	Logs    Logs   `yaml:"logs"`
+}
+
+// Logs bounds the logs of each container.
+type Logs struct {
+	MaxSize  Bytes `yaml:"maxSize"`
+	MaxFiles int   `yaml:"maxFiles"`
 }
 
 // Devices is about devices on this gateway.
@@ -90,7 +97,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

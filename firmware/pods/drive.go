@@ -111,7 +111,7 @@ func (w *worker) removeTraces(d *desiredPod, c *containerState) {
 		if path == "" || !strings.HasPrefix(filepath.Clean(path), base) {
 			continue
 		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := removeLogFiles(path); err != nil {
 			w.log.Warn("a file of a removed container stays", "path", path, "error", err)
 		}
 	}

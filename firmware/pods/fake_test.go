@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -431,4 +433,17 @@ func (f *fakeRuntime) byName(name string) []fakeContainer {
 	}
 	slices.SortFunc(out, func(a, b fakeContainer) int { return int(a.made - b.made) })
 	return out
+}
+
+func (f *fakeRuntime) ReopenContainerLog(_ context.Context, id string) error {
+	unlock, err := f.enter("ReopenContainerLog")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c := f.containers[id]
+	if c == nil {
+		return notFound(id)
+	}
+	return os.WriteFile(filepath.Join(f.boxes[c.box].config.LogDirectory, c.config.LogPath), nil, 0o600)
 }

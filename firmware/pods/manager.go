@@ -33,6 +33,7 @@ type Manager struct {
 	ips      []string
 	ports    map[hostPort]*worker // who publishes what
 	adopted  map[string]bool      // UIDs of pods that were found running
+	logs     []containerLog       // of the containers that run
 }
 
 // runtimeState is what is known about the runtime.
@@ -103,6 +104,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	node.sample(ctx) // workers want to know the node's memory and addresses
 	m.census(ctx)
 	m.wg.Go(func() { node.run(ctx) })
+	m.wg.Go(func() { m.rotateLogs(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)
 
@@ -322,8 +324,10 @@ func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Durat
 	m.adopt(sandboxes)
 	recovered := m.runtimeFound(ctx)
 	now := fingerprints(sandboxes, containers)
+	logs := runningLogs(m.o.LogDir, containers)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.logs = logs
 	for uid, print := range now {
 		w := m.workers[uid]
 		switch {

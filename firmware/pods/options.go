@@ -57,6 +57,7 @@ type Runtime interface {
 	ContainerRuntime
 	ImageRuntime
 	RuntimeInfo
+	LogReopener
 }
 
 // Desired is the view of the objects that this node should hold. *store.Desired implements it. Calls do not block for long.
@@ -111,6 +112,9 @@ type Options struct {
 	MaxPods  int64                 // default 110
 	Reserved corev1.ResourceList   // cpu, memory and ephemeral-storage kept from pods
 
+	LogSize  int64 // default 5 MiB: bytes after which a container's log is rotated
+	LogFiles int   // default 3: files of a container's log, the one that is written to included
+
 	RelistActive time.Duration // default 1 s: how often the runtime is asked while something is going on
 	RelistIdle   time.Duration // default 2 s: … while all is quiet
 	RelistEmpty  time.Duration // default 10 s: … while there are no pods
@@ -151,6 +155,8 @@ func (o *Options) fill() error {
 	setDefault(&o.CgroupRoot, "/sys/fs/cgroup")
 	setDefault(&o.ResolvConf, "/etc/resolv.conf")
 	setDefault(&o.MaxPods, 110)
+	setDefault(&o.LogSize, 5<<20)
+	setDefault(&o.LogFiles, 3)
 	setDefault(&o.RelistActive, time.Second)
 	setDefault(&o.RelistIdle, 2*time.Second)
 	setDefault(&o.RelistEmpty, 10*time.Second)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +27,7 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"adoption", testAdoption}, {"exit codes", testExitCodes}, {"memory limit", testMemoryLimit}, {"missing configMap", testMissingConfigMap},
 		{"volumes", testVolumes}, {"graceful deletion", testGracefulDeletion}, {"hostPath missing", testHostPathMissing}, {"image not found", testImageNotFound},
 		{"init container and message", testInit}, {"host network and probe", testHostNetwork}, {"memory limit too small", testTooSmall},
-		{"orphan", testOrphan}, {"containerd killed", testRuntimeKilled},
+		{"logs rotate", testLogRotation}, {"orphan", testOrphan}, {"containerd killed", testRuntimeKilled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.t = t
@@ -289,4 +291,47 @@ func testRuntimeKilled(t *testing.T, w *world) {
 		w.put(k, deleting(spec, "5"))
 		w.gone(k, 15*time.Second)
 	}
+}
+
+// testLogRotation lets a container write until its log has been rotated several times: nothing of what the files still span is
+// missing, and they are no more and no larger than they may be.
+func testLogRotation(t *testing.T, w *world) {
+	const key = wire.Key("pods/default/chatty/log-1")
+	const lines = 24000
+	spec := `{"restartPolicy":"Never","containers":[{"name":"c","image":"IMAGE","args":["chat","1500","` + strconv.Itoa(lines) + `"]}]}`
+	w.put(key, pod(spec))
+	w.await(key, "done", func(s *corev1.PodStatus) bool { return s.Phase == "Succeeded" })
+	dir := filepath.Join(w.dir, "logs", "default_chatty_log-1", "c")
+	numbers := regexp.MustCompile(`sample: line (\d+) of`)
+	first, next := -1, -1
+	for _, name := range []string{"0.log.2", "0.log.1", "0.log"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 24*logSize { // the first look comes after ten seconds
+			t.Errorf("%s has %d bytes; logs are rotated at %d", name, len(b), logSize)
+		}
+		for _, m := range numbers.FindAllStringSubmatch(string(b), -1) {
+			n, err := strconv.Atoi(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first < 0 {
+				first, next = n, n
+			}
+			if n != next {
+				t.Fatalf("%s: line %d comes after line %d", name, n, next-1)
+			}
+			next = n + 1
+		}
+	}
+	if first <= 0 || next != lines {
+		t.Errorf("lines %d to %d are left, want the last of %d and not the first", first, next-1, lines)
+	}
+	if all, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(all) != 3 {
+		t.Errorf("files %v, %v: want 3", all, err)
+	}
+	w.put(key, deleting(spec, "1"))
+	w.gone(key, 15*time.Second)
 }

@@ -23,6 +23,9 @@ import (
 	"github.com/skerry/skerry/hil-tests/rig/images"
 )
 
+// logSize is after how many bytes logs are rotated.
+const logSize = 128 << 10
+
 // world is a node: a containerd, a registry, and a manager that can be restarted.
 type world struct {
 	rt   *containerd.Runtime
@@ -73,7 +76,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	m, err := pods.New(pods.Options{
 		Node: "gw-1", Runtime: w.rt.Client(), Socket: w.rt.Socket(), Desired: w, Watch: w.watch, Reports: w, Events: w,
-		Dir: filepath.Join(w.dir, "pods"), LogDir: filepath.Join(w.dir, "logs"), CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1",
+		Dir: filepath.Join(w.dir, "pods"), LogDir: filepath.Join(w.dir, "logs"), LogSize: logSize, CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1",
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

@@ -7,6 +7,7 @@
 //	sample memhog MB     touch MB mebibytes, then wait for a signal
 //	sample cat FILE…     print files
 //	sample env           print the environment
+//	sample chat N M      print M numbered lines, N a second
 //
 // serve answers /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
 // below $CONFIG_DIR, default /config) and / (host name, version, start time, uptime).
@@ -62,8 +63,10 @@ func run(ctx context.Context, args []string) error {
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 		return nil
+	case "chat":
+		return chat(ctx, args)
 	default:
-		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat or env", verb)
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env or chat", verb)
 	}
 }
 
@@ -82,6 +85,31 @@ func exit(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 	}
 	os.Exit(numbers[0])
+	return nil
+}
+
+func chat(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("chat: give the number of lines a second, and of all lines")
+	}
+	rate, err := strconv.Atoi(args[0])
+	if err != nil || rate < 1 {
+		return fmt.Errorf("chat: %q is not a number of lines a second", args[0])
+	}
+	lines, err := strconv.Atoi(args[1])
+	if err != nil {
+		return fmt.Errorf("chat: %w", err)
+	}
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for n := range lines {
+		fmt.Printf("sample: line %d of many, and long enough to fill a log in a reasonable time\n", n)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	return nil
 }
 
