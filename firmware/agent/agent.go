@@ -24,6 +24,7 @@ import (
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/mappers/all"
 )
 
@@ -178,6 +179,15 @@ func (a *Agent) newRenewer() *identity.Renewer {
 	})
 }
 
+// nodeAnnotations say what certificate this gateway has, for whoever replaces the CA.
+func (a *Agent) nodeAnnotations() map[string]string {
+	st := a.renewer.Status()
+	if st.Issuer == "" {
+		return nil
+	}
+	return map[string]string{join.AnnotationCA: st.Issuer, join.AnnotationNotAfter: st.NotAfter.UTC().Format(time.RFC3339)}
+}
+
 func (a *Agent) newPods() (*pods.Manager, error) {
 	facts := board.Describe()
 	return pods.New(pods.Options{
@@ -191,6 +201,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		Version:      kubeletVersion(),
 		RouteTo:      a.cfg.Relay.Addresses,
 		NodeInfo:     nodeInfo(facts),
+		Annotations:  a.nodeAnnotations,
 		MaxPods:      int64(a.cfg.Pods.Max),
 		Complete:     a.whole.Complete,
 	})
@@ -220,7 +231,7 @@ func (a *Agent) tasks() []task {
 		list = append(list, task{"pods", a.pods.Run})
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
-			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.link)
+			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeAnnotations, a.link)
 		}})
 	}
 	if a.devices != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"strconv"
 	"time"
@@ -14,7 +15,10 @@ import (
 )
 
 // nodeRefresh is how often an unchanged node status is reported again; heartbeats are the Lease's.
-const nodeRefresh = 5 * time.Minute
+const (
+	nodeRefresh = 5 * time.Minute
+	nodeLook    = 10 * time.Second // how soon a change is seen
+)
 
 type nodeReporter interface {
 	Report(key wire.Key, body []byte)
@@ -22,15 +26,27 @@ type nodeReporter interface {
 
 // reportDevicesOnlyNode tells Kubernetes of a gateway that takes no pods (pods.enabled is false): firmware/pods, which
 // else reports the node, does not run there. The node has room for no pod, so that the scheduler leaves it alone.
-func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, reports nodeReporter) error {
-	body, err := corev1.Canonical(devicesOnlyNode(node, facts, time.Now()))
-	if err != nil {
-		return fmt.Errorf("encode the status of node %s: %w", node, err)
-	}
-	tick := time.NewTicker(nodeRefresh)
+// annotations may be nil; it is asked every ten seconds.
+func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, annotations func() map[string]string, reports nodeReporter) error {
+	doc := devicesOnlyNode(node, facts, time.Now())
+	tick := time.NewTicker(nodeLook)
 	defer tick.Stop()
+	var at time.Time
 	for {
-		reports.Report(wire.NewKey(wire.KindNode, "", node, ""), body)
+		changed := false
+		if annotations != nil {
+			if now := corev1.StringMap(annotations()); !maps.Equal(now, doc.Annotations) {
+				doc.Annotations, changed = now, true
+			}
+		}
+		if now := time.Now(); changed || now.Sub(at) >= nodeRefresh {
+			body, err := corev1.Canonical(doc)
+			if err != nil {
+				return fmt.Errorf("encode the status of node %s: %w", node, err)
+			}
+			reports.Report(wire.NewKey(wire.KindNode, "", node, ""), body)
+			at = now
+		}
 		select {
 		case <-ctx.Done():
 			return nil

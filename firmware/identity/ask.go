@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,26 @@ const attemptTimeout = 15 * time.Second
 type errFinal struct{ error }
 
 func (e errFinal) Unwrap() error { return e.error }
+
+// errLater marks an answer that asks to come again later.
+type errLater struct {
+	error
+	after time.Duration
+}
+
+func (e *errLater) Unwrap() error { return e.error }
+
+// longestAsked bounds what a relay may ask for: one with a fault must not park its gateways for weeks.
+const longestAsked = time.Hour
+
+// later adds to err how long the answer asks to wait.
+func later(err error, resp *http.Response) error {
+	s, parse := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if parse != nil || s <= 0 {
+		return err
+	}
+	return &errLater{err, min(time.Duration(min(s, 1<<20))*time.Second, longestAsked)}
+}
 
 // dialFunc opens TCP connections; default a net.Dialer.
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
@@ -78,7 +99,7 @@ func ask(ctx context.Context, o EnrollOptions, token join.Token, req join.Reques
 		if err == nil || final {
 			return resp, err
 		}
-		wait := o.pause(attempt)
+		wait := max(o.pause(attempt), asked(err))
 		if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(deadline) < wait {
 			return nil, fmt.Errorf("gave up (tries: %d): %w", attempt+1, err)
 		}
@@ -154,9 +175,12 @@ func (a *asker) one(ctx context.Context, addr string) (*join.Response, error) {
 	refusal := new(join.Refusal)
 	if err := json.Unmarshal(answer, refusal); err != nil || refusal.Code == "" {
 		if resp.StatusCode >= 500 { // a load balancer whose relays are away
-			return nil, fmt.Errorf("answered %s", resp.Status)
+			return nil, later(fmt.Errorf("answered %s", resp.Status), resp)
 		}
 		return nil, errFinal{errNotRelay(resp.Status)}
+	}
+	if refusal.Code.Temporary() {
+		return nil, later(refusal, resp)
 	}
 	return nil, refusal
 }

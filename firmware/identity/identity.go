@@ -86,7 +86,8 @@ func (r *record) identity() (*Identity, error) {
 	}
 	return &Identity{
 		node: node, tokenID: r.TokenID, serial: r.Serial, roots: roots, issued: issued,
-		chain: tls.Certificate{Certificate: r.Chain, PrivateKey: key, Leaf: leaf},
+		// Relays know their CA: what came with the certificate is for the gateway that knows only an older one.
+		chain: tls.Certificate{Certificate: r.Chain[:1], PrivateKey: key, Leaf: leaf},
 	}, nil
 }
 
@@ -104,6 +105,9 @@ func parseKey(der []byte) (*ecdsa.PrivateKey, error) {
 
 // Node is the name by which the relay knows this gateway.
 func (id *Identity) Node() string { return id.node }
+
+// Issuer is the name of the CA that signed the certificate.
+func (id *Identity) Issuer() string { return id.chain.Leaf.Issuer.CommonName }
 
 // NotAfter is when the certificate expires, by the relay's clock.
 func (id *Identity) NotAfter() time.Time { return id.chain.Leaf.NotAfter }

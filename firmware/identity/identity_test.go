@@ -31,6 +31,8 @@ type peer struct {
 	t       *testing.T
 	ca      *x509.Certificate
 	key     *ecdsa.PrivateKey
+	cross   [][]byte // what older CAs have signed for their successors, the newest first
+	serving *tls.Certificate
 	clock   time.Time
 	bound   map[string][]byte // token id → key that it is bound to
 	answer  http.HandlerFunc  // default: sign
@@ -47,19 +49,39 @@ func newPeer(t *testing.T) *peer {
 		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
 	}
 	p.ca = p.sign(tmpl, tmpl, p.key)
-	serving := newKey(t)
-	cert := p.sign(&x509.Certificate{
-		DNSNames: []string{join.ServerName}, NotBefore: p.ca.NotBefore, NotAfter: p.ca.NotAfter,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, p.ca, serving)
+	p.serve()
 	p.answer = p.enroll
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.answer(w, r) }))
-	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: serving}}}
+	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serving, nil }}
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	p.address = srv.Listener.Addr().String()
 	return p
+}
+
+// serve makes a relay's certificate of the CA that signs now.
+func (p *peer) serve() {
+	key := newKey(p.t)
+	cert := p.sign(&x509.Certificate{
+		DNSNames: []string{join.ServerName}, NotBefore: p.ca.NotBefore, NotAfter: p.ca.NotAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, p.ca, key)
+	p.serving = &tls.Certificate{Certificate: append([][]byte{cert.Raw}, p.cross...), PrivateKey: key}
+}
+
+// rotate gives the CA a successor, signed by it and by itself, which alone is trusted from then on.
+func (p *peer) rotate() {
+	key := newKey(p.t)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: p.ca.Subject.CommonName + "'"},
+		NotBefore: p.ca.NotBefore, NotAfter: p.ca.NotAfter.AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}
+	p.cross = append([][]byte{p.sign(tmpl, p.ca, key).Raw}, p.cross...)
+	p.key = key
+	p.ca = p.sign(tmpl, tmpl, key)
+	p.serve()
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -122,7 +144,7 @@ func (p *peer) response(node string, key *ecdsa.PublicKey) join.Response {
 	if err != nil {
 		p.t.Error(err)
 	}
-	return join.Response{Node: node, Chain: [][]byte{der}, Roots: [][]byte{p.ca.Raw}, Time: p.clock}
+	return join.Response{Node: node, Chain: append([][]byte{der}, p.cross...), Roots: [][]byte{p.ca.Raw}, Time: p.clock}
 }
 
 func (p *peer) options(dir string) EnrollOptions {

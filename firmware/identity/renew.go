@@ -30,6 +30,7 @@ type RenewOptions struct {
 
 	now   func() time.Time // the gateway's clock; tests set it
 	pause func(attempt int, longest time.Duration) time.Duration
+	save  func(*record) error
 }
 
 // Renewer keeps the identity in a folder from running out. All methods are safe for concurrent use; Run may be called
@@ -43,15 +44,24 @@ type Renewer struct {
 	heardAt time.Time // the gateway's clock then, with its monotonic part
 	refused bool      // a relay says that the certificate has expired
 	told    time.Time // when Failing was called last
+	unsaved *renewal  // what a relay signed and the disk did not take
 	st      RenewStatus
+}
+
+// renewal is a signed answer that is not durable yet.
+type renewal struct {
+	rec *record
+	id  *Identity
 }
 
 // RenewStatus is a snapshot for people and metrics. Times of the certificate are by the relay's clock.
 type RenewStatus struct {
 	NotAfter     time.Time `json:"notAfter,omitzero"` // zero: not joined
+	Issuer       string    `json:"issuer,omitempty"`  // name of the CA that signed the certificate
 	RenewAt      time.Time `json:"renewAt,omitzero"`
 	Renewed      uint64    `json:"renewed"`               // since the process started
 	LastError    string    `json:"lastError,omitempty"`   // why the last attempt failed; empty after one that did not
+	Unsaved      bool      `json:"unsaved,omitempty"`     // a new certificate is there, and the disk does not take it
 	FailingSince time.Time `json:"failingSince,omitzero"` // by the gateway's clock
 }
 
@@ -68,6 +78,9 @@ func NewRenewer(o RenewOptions) *Renewer {
 	}
 	if o.Failing == nil {
 		o.Failing = func(string) {}
+	}
+	if o.save == nil {
+		o.save = func(r *record) error { return writeRecord(o.Dir, current, r) }
 	}
 	return &Renewer{opts: o, wake: make(chan struct{}, 1)}
 }
@@ -139,10 +152,19 @@ func (r *Renewer) Run(ctx context.Context) error {
 			r.failed(id, err)
 		}
 		// After a success, too: a relay whose certificates are over as soon as they are signed must not be asked in a circle.
-		r.sleep(ctx, r.opts.pause(attempt, r.longest(id)), false)
+		r.sleep(ctx, max(r.opts.pause(attempt, r.longest(id)), asked(err)), false)
 		attempt++
 	}
 	return ctx.Err()
+}
+
+// asked is how long a relay asked to wait, with jitter on top: it told all the others the same.
+func asked(err error) time.Duration {
+	var later *errLater
+	if !errors.As(err, &later) {
+		return 0
+	}
+	return later.after + mrand.N(later.after/4+1)
 }
 
 func (r *Renewer) sleep(ctx context.Context, d time.Duration, wakeable bool) {
@@ -163,7 +185,7 @@ func (r *Renewer) sleep(ctx context.Context, d time.Duration, wakeable bool) {
 func (r *Renewer) look(id *Identity) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.st.NotAfter, r.st.RenewAt = id.NotAfter(), id.RenewAt()
+	r.st.NotAfter, r.st.RenewAt, r.st.Issuer = id.NotAfter(), id.RenewAt(), id.Issuer()
 	if r.refused {
 		return 0
 	}
@@ -202,8 +224,8 @@ func (r *Renewer) renewed(id *Identity) {
 	r.mu.Lock()
 	r.refused = false
 	r.st.Renewed++
-	r.st.LastError, r.st.FailingSince = "", time.Time{}
-	r.st.NotAfter, r.st.RenewAt = id.NotAfter(), id.RenewAt()
+	r.st.LastError, r.st.FailingSince, r.st.Unsaved = "", time.Time{}, false
+	r.st.NotAfter, r.st.RenewAt, r.st.Issuer = id.NotAfter(), id.RenewAt(), id.Issuer()
 	r.mu.Unlock()
 	r.opts.Log.Info("the certificate was renewed; the next connection uses it", "node", id.Node(), "validUntil", id.NotAfter().UTC().Format(time.RFC3339))
 }
@@ -211,7 +233,7 @@ func (r *Renewer) renewed(id *Identity) {
 func (r *Renewer) failed(id *Identity, err error) {
 	now := r.opts.now()
 	r.mu.Lock()
-	r.st.LastError = err.Error()
+	r.st.LastError, r.st.Unsaved = err.Error(), r.unsaved != nil
 	if r.st.FailingSince.IsZero() {
 		r.st.FailingSince = now
 	}
@@ -234,7 +256,37 @@ func (r *Renewer) failed(id *Identity, err error) {
 
 // renew asks for a successor of id's certificate, and makes it durable in id's place. Until then id stays as good as it
 // was: it is for the same key, so that a power cut at any moment costs a repetition.
+//
+// If only saving failed, the next attempt saves what is there: relays are not asked again and again for a full disk.
 func (r *Renewer) renew(ctx context.Context, id *Identity) (*Identity, error) {
+	r.mu.Lock()
+	again := r.unsaved
+	if again != nil && (again.rec.Serial != id.serial+1 || again.rec.TokenID != id.tokenID || !again.id.RenewAt().After(r.time(again.id))) {
+		again = nil // joined anew meanwhile, or it is time for another one
+	}
+	r.unsaved = again
+	r.mu.Unlock()
+	if again == nil {
+		var err error
+		if again, err = r.ask(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	err := r.opts.save(again.rec)
+	r.mu.Lock()
+	r.unsaved = again
+	if err == nil {
+		r.unsaved = nil
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("save the renewed identity in %s: %w: free the disk or mend its permissions", r.opts.Dir, err)
+	}
+	return again.id, nil
+}
+
+// ask gets the successor of id's certificate from a relay.
+func (r *Renewer) ask(ctx context.Context, id *Identity) (*renewal, error) {
 	if len(r.opts.Addresses) == 0 {
 		return nil, errors.New("no relay address is configured: set relay.addresses to HOST:PORT of the relay")
 	}
@@ -269,13 +321,10 @@ func (r *Renewer) renew(ctx context.Context, id *Identity) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the relay's answer cannot be used, the old certificate stays: %w", err)
 	}
-	if err := writeRecord(r.opts.Dir, current, rec); err != nil {
-		return nil, fmt.Errorf("save the renewed identity in %s: %w: free the disk or mend its permissions", r.opts.Dir, err)
-	}
 	if !resp.Time.IsZero() {
 		r.Heard(resp.Time)
 	}
-	return next, nil
+	return &renewal{rec, next}, nil
 }
 
 // successor returns the record that follows id's, unless somebody has joined this gateway anew meanwhile.

@@ -84,7 +84,8 @@ func (d *dialer) dial(ctx context.Context, address string) (*websocket.Conn, *di
 	})
 	d.hearClock(resp)
 	if err != nil {
-		if isExpiredAlert(err) {
+		// A certificate whose CA was retired is not even shown to the relay, which therefore misses one.
+		if isExpiredAlert(err) || resp != nil && resp.StatusCode == http.StatusUnauthorized {
 			d.opts.Expired()
 		}
 		transport.CloseIdleConnections()

@@ -58,7 +58,8 @@ type Options struct {
 
 	// Clock is told the time that an authenticated relay has, whenever one answers a dial. May be nil; must not block.
 	Clock func(relay time.Time)
-	// Expired is told that a relay refused this gateway's certificate as expired. May be nil; must not block.
+	// Expired is told that a relay refused this gateway's certificate as expired, or as one of a CA of the past. May be nil; must
+	// not block.
 	Expired func()
 }
 

@@ -105,6 +105,9 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		Labels: corev1.StringMap{"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture},
 	}
 	maps.Copy(doc.Labels, m.o.Labels)
+	if m.o.Annotations != nil {
+		doc.Annotations = m.o.Annotations()
+	}
 	s := &doc.Status
 	s.Capacity, s.Allocatable = capacity, alloc
 	for _, ip := range ips {

@@ -108,9 +108,11 @@ type Options struct {
 	NodeIP   string                // the node's address; empty: found by the route to RouteTo
 	RouteTo  []string              // HOST:PORT of the relays
 	NodeInfo corev1.NodeSystemInfo // what the board says of itself
-	Labels   map[string]string     // additional labels of the node
-	MaxPods  int64                 // default 110
-	Reserved corev1.ResourceList   // cpu, memory and ephemeral-storage kept from pods
+	// Annotations are reported with the node; asked at each look at it, and must not block. May be nil.
+	Annotations func() map[string]string
+	Labels      map[string]string   // additional labels of the node
+	MaxPods     int64               // default 110
+	Reserved    corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
 
 	LogSize  int64 // default 5 MiB: bytes after which a container's log is rotated
 	LogFiles int   // default 3: files of a container's log, the one that is written to included

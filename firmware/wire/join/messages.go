@@ -43,6 +43,13 @@ func NodeOf(c *x509.Certificate) (string, error) {
 	return node, nil
 }
 
+// Annotations by which a gateway's Node says what certificate the gateway has. The agent reports them; nothing but statistics is
+// judged by them, and whether a CA may be retired.
+const (
+	AnnotationCA       = "skerry.dev/certificate-authority" // the common name of the CA
+	AnnotationNotAfter = "skerry.dev/certificate-not-after" // RFC 3339
+)
+
 // Request asks for a node's certificate. The relay takes only the key from the CSR; names and usages are its own.
 type Request struct {
 	TokenID string `json:"tokenID"`
