@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry/skerry/relay/api/devices/v1beta1"
+	"github.com/skerry/skerry/relay/members"
 )
 
 // AgentLabel marks the Nodes that are Skerry's; the relay sets it, and no node can.
@@ -39,11 +40,16 @@ type Overview struct {
 	Devices []Device `json:"devices"`
 }
 
-// Relay is a relay that holds or held sessions, as the nodes' Leases tell.
+// Relay is a relay that runs, as its own Lease tells, or that holds or held sessions, as the nodes' Leases tell.
 type Relay struct {
 	Name      string    `json:"name"`
-	Connected int       `json:"connected"` // nodes whose session it holds now
-	Renewed   time.Time `json:"renewed"`   // when it last renewed a Lease
+	Alive     bool      `json:"alive"`             // its own Lease has not expired
+	Draining  bool      `json:"draining"`          // it sends its agents elsewhere
+	Address   string    `json:"address,omitempty"` // under which gateways reach this very relay
+	Agents    int       `json:"agents"`            // connected, by its own count
+	Connected int       `json:"connected"`         // nodes whose session it holds now
+	Started   time.Time `json:"started,omitzero"`
+	Renewed   time.Time `json:"renewed"` // when it last renewed a Lease
 }
 
 // Node is one gateway.
@@ -86,7 +92,10 @@ func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interfac
 	for i := range leases.Items {
 		byNode[leases.Items[i].Name] = &leases.Items[i]
 	}
-	relays := map[string]*Relay{}
+	relays, err := running(ctx, core, now)
+	if err != nil {
+		return nil, err
+	}
 	for i := range nodes.Items {
 		n := nodeOf(&nodes.Items[i], byNode[nodes.Items[i].Name], now)
 		if n.Pods, n.Running, err = countPods(ctx, core, n.Name); err != nil {
@@ -117,6 +126,32 @@ func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interfac
 		return nil, err
 	}
 	return o, nil
+}
+
+// running returns the relays that have Leases of their own.
+func running(ctx context.Context, core kubernetes.Interface, now time.Time) (map[string]*Relay, error) {
+	leases, err := core.CoordinationV1().Leases(members.Namespace).List(ctx, metav1.ListOptions{LabelSelector: members.Label + "=true"})
+	if err != nil {
+		return nil, fmt.Errorf("list the relays' Leases: %w", err)
+	}
+	out := map[string]*Relay{}
+	for i := range leases.Items {
+		l := &leases.Items[i]
+		r := &Relay{
+			Name: l.Annotations[members.NameAnnotation], Address: l.Annotations[members.AddressAnnotation],
+			Draining: l.Annotations[members.DrainingAnnotation] == "true",
+		}
+		r.Agents, _ = strconv.Atoi(l.Annotations[members.AgentsAnnotation])
+		if t := l.Spec.AcquireTime; t != nil {
+			r.Started = t.Time
+		}
+		if t := l.Spec.RenewTime; t != nil {
+			r.Renewed = t.Time
+			r.Alive = now.Before(t.Add(members.Duration))
+		}
+		out[r.Name] = r
+	}
+	return out, nil
 }
 
 func nodeOf(n *corev1.Node, lease *coordinationv1.Lease, now time.Time) Node {

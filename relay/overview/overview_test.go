@@ -2,6 +2,9 @@ package overview
 
 import (
 	"errors"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +19,7 @@ import (
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/skerry/skerry/relay/api/devices/v1beta1"
+	"github.com/skerry/skerry/relay/members"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -107,8 +111,46 @@ func TestGather(t *testing.T) {
 	if err := o.Print(&b, now); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"relay-a   1", "gw-1   yes         yes", "no (NodeStatusUnknown)", "1/2", "default/pump", "speed=7 temp=3(bad)"} {
+	for _, line := range []string{"relay-a   gone    -         -        1 ", "gw-1   yes         yes", "no (NodeStatusUnknown)", "1/2", "default/pump", "speed=7 temp=3(bad)"} {
 		if !strings.Contains(b.String(), line) {
+			t.Errorf("the tables lack %q:\n%s", line, b.String())
+		}
+	}
+}
+
+// TestRelays: a relay is shown by its own Lease, whether or not a node's Lease names it.
+func TestRelays(t *testing.T) {
+	own := func(name string, renewed time.Duration, more map[string]string) *coordinationv1.Lease {
+		a := map[string]string{members.NameAnnotation: name, members.AgentsAnnotation: "7"}
+		maps.Copy(a, more)
+		return &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Name: members.LeaseName(name), Namespace: members.Namespace, Labels: map[string]string{members.Label: "true"}, Annotations: a},
+			Spec:       coordinationv1.LeaseSpec{AcquireTime: &metav1.MicroTime{Time: now.Add(-time.Hour)}, RenewTime: &metav1.MicroTime{Time: now.Add(-renewed)}},
+		}
+	}
+	core := fake.NewClientset(
+		node("gw-1", corev1.ConditionTrue, ""), lease("gw-1", "a", 3*time.Second),
+		own("a", 2*time.Second, map[string]string{members.AddressAnnotation: "192.0.2.1:7443"}),
+		own("b", time.Second, map[string]string{members.DrainingAnnotation: "true"}), own("c", time.Minute, nil),
+	)
+	o, err := Gather(t.Context(), core, fakes(t), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Relay{
+		{Name: "a", Alive: true, Address: "192.0.2.1:7443", Agents: 7, Connected: 1, Started: now.Add(-time.Hour), Renewed: now.Add(-2 * time.Second)},
+		{Name: "b", Alive: true, Draining: true, Agents: 7, Started: now.Add(-time.Hour), Renewed: now.Add(-time.Second)},
+		{Name: "c", Agents: 7, Started: now.Add(-time.Hour), Renewed: now.Add(-time.Minute)},
+	}
+	if !slices.Equal(o.Relays, want) {
+		t.Errorf("relays = %+v, want %+v", o.Relays, want)
+	}
+	var b strings.Builder
+	if err := o.Print(&b, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{`a +running +192\.0\.2\.1:7443 +7 +1 +1h0m0s +2s`, `b +draining +- +7 +0 +1h0m0s +1s`, `c +gone +- +- +0 +- +1m0s`} {
+		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(b.String()) {
 			t.Errorf("the tables lack %q:\n%s", line, b.String())
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 )
@@ -12,11 +13,11 @@ import (
 func (o *Overview) Print(w io.Writer, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 	if len(o.Relays) == 0 {
-		fmt.Fprintln(t, "No relay holds or held a node's session.")
+		fmt.Fprintln(t, "No relay runs, and none has held a node's session.")
 	} else {
-		fmt.Fprintln(t, "RELAY\tNODES CONNECTED\tLAST RENEWAL")
+		fmt.Fprintln(t, "RELAY\tSTATE\tADDRESS\tAGENTS\tNODES CONNECTED\tUP FOR\tLAST RENEWAL")
 		for _, r := range o.Relays {
-			fmt.Fprintf(t, "%s\t%d\t%s\n", r.Name, r.Connected, age(r.Renewed, now))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.state(), cmp.Or(r.Address, "-"), r.count(), r.Connected, r.up(now), age(r.Renewed, now))
 		}
 	}
 	fmt.Fprintln(t)
@@ -38,6 +39,31 @@ func (o *Overview) Print(w io.Writer, now time.Time) error {
 		}
 	}
 	return t.Flush()
+}
+
+func (r Relay) state() string {
+	switch {
+	case r.Alive && r.Draining:
+		return "draining"
+	case r.Alive:
+		return "running"
+	}
+	return "gone"
+}
+
+// count is of a relay that runs: what one that is gone had is no longer there.
+func (r Relay) count() string {
+	if !r.Alive {
+		return "-"
+	}
+	return strconv.Itoa(r.Agents)
+}
+
+func (r Relay) up(now time.Time) string {
+	if !r.Alive || r.Started.IsZero() {
+		return "-"
+	}
+	return age(r.Started, now)
 }
 
 func yes(b bool) string {
