@@ -137,7 +137,7 @@ func (c *Client) execute(work context.Context) {
 		case Dial:
 			conn := newConnection(c, t.Conn)
 			c.conns[t.Conn] = conn
-			c.workers.Go(func() { conn.run(work, c.opts.Addresses[t.Address]) })
+			c.workers.Go(func() { conn.run(work, t.To) })
 		case Send:
 			if conn := c.conns[t.Conn]; conn != nil {
 				conn.send(t.Frame)

@@ -58,9 +58,11 @@ type Action interface{ action() }
 
 // The actions.
 type (
-	// Dial opens a connection to Options.Addresses[Address] and answers with Opened or Lost.
+	// Dial opens a connection to the address To, host:port, and answers with Opened or Lost. Address is its index in
+	// Options.Addresses, -1 if another relay named it.
 	Dial struct {
 		Conn    uint64
+		To      string
 		Address int
 	}
 	// Send writes a frame.

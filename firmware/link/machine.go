@@ -31,7 +31,8 @@ type Machine struct {
 	phase phase
 	conn  uint64 // number of the current connection
 
-	address   int // index of the address in use
+	address   int // index of the configured address in use, or due next
+	elsewhere elsewhere
 	failures  int // attempts in a row that did not lead to a lasting session
 	retryAt   time.Time
 	opened    time.Time
@@ -176,9 +177,13 @@ func (m *Machine) dial(now time.Time) {
 	m.conn++
 	m.phase = phaseDialing
 	m.st.Attempts++
-	m.st.Address = m.opts.Addresses[m.address]
 	m.opened = now
-	m.do(Dial{Conn: m.conn, Address: m.address})
+	d := Dial{Conn: m.conn, To: m.opts.Addresses[m.address], Address: m.address}
+	if to, ok := m.elsewhere.next(); ok {
+		d.To, d.Address = to, -1
+	}
+	m.st.Address = d.To
+	m.do(d)
 }
 
 func (m *Machine) connected(now time.Time) {
@@ -258,6 +263,7 @@ func (m *Machine) welcome(w *wire.Welcome, now time.Time) {
 	m.st.Connected, m.st.InSync, m.st.Since = true, false, now
 	m.st.Relay, m.st.Epoch = w.Relay, w.Epoch
 	m.st.Sessions++
+	m.elsewhere.queue = nil
 	m.notes.forget()
 	m.do(Note{Text: fmt.Sprintf("connected to relay %s (%s), session %d", m.st.Address, w.Relay, w.Epoch)})
 	if w.Time != 0 {
@@ -285,7 +291,9 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 	what, remedy := "ended the session", ""
 	switch c.Code {
 	case wire.CloseGoingAway:
-		what = "shuts down"
+		what, remedy = "shuts down", m.elsewhere.follow(c, m.st.Address)
+	case wire.CloseOverloaded:
+		what, remedy = "takes no more agents", m.elsewhere.follow(c, m.st.Address)
 	case wire.CloseReplaced:
 		retry = max(retry, m.opts.MaxBackoff)
 		what, remedy = "gave this node's session to another agent", ": is the same identity installed on two gateways?"
@@ -324,7 +332,10 @@ func (m *Machine) fail(err error, retryAfter time.Duration, now time.Time) {
 		wait = retryAfter + time.Duration(m.rand.Int64N(int64(retryAfter)/4+1))
 	}
 	m.failures++
-	m.address = (m.address + 1) % len(m.opts.Addresses)
+	if !m.elsewhere.dialled {
+		m.address = (m.address + 1) % len(m.opts.Addresses)
+	}
+	m.elsewhere.dialled = false
 	m.retryAt = now.Add(wait)
 	m.phase = phaseWaiting
 	if err != nil {

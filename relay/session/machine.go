@@ -103,7 +103,7 @@ type Machine struct {
 	lastHeard time.Time
 	quota     quota
 
-	outline     *wire.Outline // of what the agent holds; until it is known
+	outline     *wire.Outline        // of what the agent holds; until it is known
 	agentRevs   map[wire.Kind]uint64 // until the caches are not behind them
 	behindSince time.Time
 	recheck     time.Time      // when to ask a Source again that was not ready
@@ -122,8 +122,6 @@ type Machine struct {
 	report *wire.Report // waiting until the caches know what the agent knows
 	offer  uint64       // that the Sink has not answered yet, 0 if there is none
 	outbox outboxState
-
-	dropped uint64 // outbox items that could not be read
 }
 
 type sentCommit struct {
@@ -238,13 +236,27 @@ func (m *Machine) send(f wire.Frame) { m.do(Send{Frame: f}) }
 
 // close ends the session with a reason for the agent.
 func (m *Machine) close(code wire.CloseCode, reason string, retryAfter time.Duration) {
-	m.goodbye(&wire.Close{Code: code, Reason: reason, RetryAfter: uint32(retryAfter / time.Millisecond)})
+	m.goodbye(&wire.Close{Code: code, Reason: reason, RetryAfter: milliseconds(retryAfter)})
 }
 
 func (m *Machine) goodbye(c *wire.Close) {
-	c.Reason = c.Reason[:min(len(c.Reason), wire.MaxText)]
+	if len(c.Reason) > wire.MaxText {
+		c.Reason = c.Reason[:wire.MaxText]
+	}
 	m.send(c)
 	m.end(c.Code, c.Reason)
+}
+
+func milliseconds(d time.Duration) uint32 { return uint32(max(d, 0) / time.Millisecond) }
+
+// addresses leaves out what an agent would take for a malformed frame.
+func addresses(all []string) (out []string) {
+	for _, a := range all {
+		if len(out) < wire.MaxElsewhere && wire.CheckAddress(a) == nil {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (m *Machine) end(code wire.CloseCode, reason string) {

@@ -156,14 +156,14 @@ func TestOutboxIsRetried(t *testing.T) {
 	b.open()
 	good := wire.OutboxItem{Epoch: 1, Seq: 1, Kind: "event", Body: linktest.Body(1)}
 	bad := wire.OutboxItem{Epoch: 1, Seq: 2, Kind: "event", Body: []byte{0xc1}}
-	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{good, bad}}), "note, storeoutbox")
+	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{good, bad}}), "refused, storeoutbox")
 	b.want(b.step(session.OutboxStored{Err: errors.New("api server down")}), "note")
 	b.want(b.step(session.Tick{}), "")
 	b.now = b.now.Add(time.Second)
 	b.want(b.step(session.Tick{}), "storeoutbox")
 	b.want(b.step(session.OutboxStored{}), "send outbox-ack")
-	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad}}), "note, send outbox-ack")
-	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad, bad, bad}}), "note, send outbox-ack") // the fourth one's
+	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad}}), "refused, send outbox-ack")
+	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{bad, bad, bad}}), "refused, send outbox-ack")
 }
 
 func TestQuotas(t *testing.T) {

@@ -26,6 +26,7 @@ const (
 	RefusedKind        = "report-on-another-kind" // of a kind that nodes do not report on
 	RefusedForeignHeld = "holds-what-is-not-its"  // claims to hold objects that it should not: they are deleted there
 	RefusedReportRate  = "report-rate"            // more than Limits.ReportsPerSecond: the acknowledgement waits
+	RefusedOutbox      = "outbox-item-unreadable" // an item that is no canonical MessagePack
 	RefusedUnread      = "commits-unacknowledged" // the window has been full, or nearly, for Limits.AckPatience
 )
 
@@ -42,6 +43,7 @@ const limitRetry = 30 * time.Second
 type quota struct {
 	bytes, messages, reports budget
 	ackAt                    time.Time // when the reports that wait for it are acknowledged; zero: they do not wait
+	seq                      uint64    // of the newest reports
 	unread                   time.Time // since when commits have been unacknowledged without progress; zero: there are none
 }
 

@@ -87,6 +87,16 @@ func TestReportsArePaced(t *testing.T) {
 	}
 }
 
+// TestReplayedReports: a sequence number counts once in a session.
+func TestReplayedReports(t *testing.T) {
+	for _, again := range []uint64{0, 1, 7} {
+		b := newBench(t, session.Limits{})
+		b.open()
+		b.want(b.step(b.reports(7, 1)), "report nodes//gw-1, send report-ack")
+		b.want(b.step(b.reports(again, 1)), "close protocol-error, hangup")
+	}
+}
+
 // TestRefusedReportsAreNamed: one line for a batch, and what is another node's comes before what is merely gone.
 func TestRefusedReportsAreNamed(t *testing.T) {
 	b := newBench(t, session.Limits{})

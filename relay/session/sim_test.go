@@ -218,8 +218,12 @@ func (s *sim) dial(d link.Dial) {
 		s.stepAgent(link.Lost{Conn: d.Conn, Err: errors.New("connection refused")})
 		return
 	}
+	var relay int
+	if _, err := fmt.Sscanf(d.To, "relay-%d:443", &relay); err != nil {
+		s.t.Fatalf("%s was dialled: %v", d.To, err)
+	}
 	s.epoch++
-	c := &simConn{s: s, life: s.agentLife, number: d.Conn, view: s.views[d.Address], epoch: s.epoch}
+	c := &simConn{s: s, life: s.agentLife, number: d.Conn, view: s.views[relay], epoch: s.epoch}
 	c.relay = session.New(session.Config{Node: node, Relay: "r", Epoch: c.epoch, Source: c.view, Rules: 1, Limits: s.limits}, s.now)
 	c.cancel = c.view.Subscribe(node, func(k wire.Key) {
 		s.after(0, func() { c.stepRelay(session.Dirty{Keys: []wire.Key{k}}) })

@@ -20,7 +20,9 @@ func (s *sim) churn() {
 		return wire.NewKey(kind, "default", fmt.Sprintf("ref-%d", s.r.IntN(8)), "")
 	}
 	n := s.r.IntN(1 << 20)
-	switch s.r.IntN(8) {
+	switch s.r.IntN(9) {
+	case 8: // a relay loses sight of some reports, or sends the agent elsewhere
+		s.forget()
 	case 0, 1:
 		s.cluster.Put("", cfg(), linktest.Body(n))
 	case 2:
@@ -50,6 +52,22 @@ func (s *sim) churn() {
 	}
 	if s.r.IntN(2) == 0 {
 		s.views[s.r.IntN(len(s.views))].Follow()
+	}
+}
+
+func (s *sim) forget() {
+	if len(s.open) == 0 {
+		return
+	}
+	c := s.open[len(s.open)-1]
+	if s.r.IntN(4) == 0 {
+		to := fmt.Sprintf("relay-%d:443", s.r.IntN(len(s.views)))
+		c.stepRelay(session.Shut{Code: wire.CloseGoingAway, Reason: "drain", RetryAfter: time.Duration(s.r.IntN(1000)) * time.Millisecond, Elsewhere: []string{to}})
+		return
+	}
+	keys := s.sink.Forget(node, func(wire.Key) bool { return s.r.IntN(2) == 0 })
+	if s.r.IntN(2) == 0 {
+		c.stepRelay(session.Wanted{Keys: keys})
 	}
 }
 
@@ -172,6 +190,74 @@ func TestReconnectInSyncSendsNothing(t *testing.T) {
 	// The last session is still open and not in totals: four of five reconnects, 42 objects each.
 	if s.totals.ObjectsResumed != 4*42 || s.totals.ObjectsSent-sent > 42 {
 		t.Fatalf("resumed %d objects, want %d", s.totals.ObjectsResumed, 4*42)
+	}
+}
+
+// TestReportsAreNotSentAgain: after a reconnect nothing is sent up that the relay has, and what it has lost sight of is.
+func TestReportsAreNotSentAgain(t *testing.T) {
+	s := newSim(t, 1, 1, faults{}, session.Limits{})
+	s.fill(20)
+	s.settle()
+	report := func(n int) {
+		for k := range s.store.Versions() {
+			if k.Kind() == wire.KindPod {
+				s.report(k, linktest.Body(n))
+			}
+		}
+	}
+	again := func(what string, want uint64) {
+		t.Helper()
+		before := s.agent.Status().ReportsSent
+		for _, c := range s.conns {
+			c.breakNow()
+		}
+		s.settle()
+		if st := s.agent.Status(); st.ReportsSent-before != want || st.ReportsPending != 0 {
+			t.Errorf("%s: %d documents were sent, want %d; %d are pending", what, st.ReportsSent-before, want, st.ReportsPending)
+		}
+	}
+	report(1)
+	s.settle()
+	again("nothing changed", 0)
+	n := 0
+	s.sink.Forget(node, func(wire.Key) bool { n++; return n <= 3 })
+	again("three were lost", 3)
+	s.sink.Forget(node, func(wire.Key) bool { return true })
+	again("all were lost", 20)
+
+	s.faults.drop = 1 // no frame passes
+	report(2)
+	s.settle()
+	again("all changed while it was away, and were sent since", 0)
+	keys := s.sink.Forget(node, func(k wire.Key) bool { return strings.Contains(string(k), "pod-7/") })
+	before := s.agent.Status().ReportsSent
+	s.open[0].stepRelay(session.Wanted{Keys: append(keys, "pods/default/unknown/u")})
+	s.settle()
+	if sent := s.agent.Status().ReportsSent - before; sent != 1 {
+		t.Errorf("%d documents were sent, one was asked for", sent)
+	}
+}
+
+// TestManyReports are offered in as many frames as it takes.
+func TestManyReports(t *testing.T) {
+	s := newSim(t, 1, 1, faults{}, session.Limits{MaxFrame: wire.MinFrame})
+	const n = 500
+	for i := range n {
+		k := wire.NewKey(wire.KindDevice, "default", fmt.Sprintf("device-with-a-long-name-%d", i), "")
+		s.cluster.Put(node, k, linktest.Body(i))
+		s.current[k] = linktest.Body(i)
+	}
+	s.cluster.FollowAll()
+	s.boot()
+	s.settle()
+	before := s.agent.Status().ReportsSent
+	s.sink.Forget(node, func(k wire.Key) bool { return strings.HasSuffix(string(k), "9") })
+	for _, c := range s.conns {
+		c.breakNow()
+	}
+	s.settle()
+	if sent := s.agent.Status().ReportsSent - before; sent != n/10 {
+		t.Errorf("%d documents were sent, %d were lost", sent, n/10)
 	}
 }
 

@@ -16,6 +16,11 @@ func (m *Machine) reported(r *wire.Report, now time.Time) {
 		m.violation("reports %d came before %d were acknowledged", r.Seq, m.report.Seq)
 		return
 	}
+	if r.Seq <= m.quota.seq { // of an earlier session, or sent twice
+		m.violation("reports %d came after %d", r.Seq, m.quota.seq)
+		return
+	}
+	m.quota.seq = r.Seq
 	for _, it := range r.Items {
 		if err := canon.Check(it.Body); err != nil {
 			m.violation("report on %s: %v", it.Key, err)
@@ -142,17 +147,17 @@ func (m *Machine) outboxReceived(f *wire.Outbox) {
 		m.violation("an outbox frame without items")
 		return
 	}
+	var refused refusal
 	for _, it := range f.Items {
 		o.epoch, o.seq = it.Epoch, it.Seq
 		if err := canon.Check(it.Body); err != nil {
-			// Refusing it would bring it back for ever: it is dropped, and said so, for the 1st, 2nd, 4th, 8th … of a session.
-			if m.dropped++; m.dropped&(m.dropped-1) == 0 {
-				m.do(Note{Text: fmt.Sprintf("outbox item %d of node %s is dropped (in this session: %d): %v", it.Seq, m.cfg.Node, m.dropped, err)})
-			}
+			// Ending the session would bring it back for ever: it is dropped.
+			refused.add(Refused{Reason: RefusedOutbox, Detail: fmt.Sprintf("outbox item %d/%d is dropped: %v", it.Epoch, it.Seq, err)})
 			continue
 		}
 		o.items = append(o.items, it)
 	}
+	m.tell(refused)
 	if len(o.items) == 0 {
 		m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
 		return

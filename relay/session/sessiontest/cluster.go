@@ -27,7 +27,9 @@ type stored struct {
 }
 
 // NewCluster returns an empty cluster.
-func NewCluster() *Cluster { return &Cluster{objects: map[wire.Key]stored{}, changed: map[wire.Kind]uint64{}, rev: 100} }
+func NewCluster() *Cluster {
+	return &Cluster{objects: map[wire.Key]stored{}, changed: map[wire.Kind]uint64{}, rev: 100}
+}
 
 // Put stores an object. node is the node that a pod, device or node object belongs to, "" for what is only referenced.
 func (c *Cluster) Put(node string, key wire.Key, body []byte) {
