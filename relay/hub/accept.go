@@ -85,10 +85,7 @@ func explain(why, node string) string {
 }
 
 func (h *Hub) admit(node string) (time.Duration, bool) {
-	h.mu.Lock()
-	closing := h.closing
-	h.mu.Unlock()
-	if closing {
+	if h.isClosing() {
 		return time.Second, false
 	}
 	if h.starts.waiting() >= startsWaiting {

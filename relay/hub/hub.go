@@ -36,7 +36,12 @@ type Options struct {
 	// nil.
 	Admit func(node string) (retryAfter time.Duration, ok bool)
 	// Ready says why the relay is not ready, nil if it is. May be nil.
-	Ready  func() error
+	Ready func() error
+	// Elsewhere names other relays, HOST:PORT, that take agents over when this one ends. It is asked once, when Serve's context
+	// has ended, and does not block. May be nil.
+	Elsewhere func() []string
+	// Drain is the time over which agents are told then that the relay ends. Default 0: all at once.
+	Drain  time.Duration
 	Enroll http.Handler // for join.Path and join.RenewPath; may be nil
 	Source Source
 	Sink   Sink
@@ -53,13 +58,14 @@ type Options struct {
 
 // Hub accepts agents and keeps their sessions.
 type Hub struct {
-	opts  Options
-	log   *slog.Logger
-	meter *meter
-	tls   *tls.Config
-	bufs  sync.Pool // of *[]byte, for messages in both directions
-	crew  *crew
-	work  context.Context // of what sessions borrow; set by Serve
+	opts      Options
+	log       *slog.Logger
+	meter     *meter
+	tls       *tls.Config
+	bufs      sync.Pool // of *[]byte, for messages in both directions
+	crew      *crew
+	turnstile *turnstile
+	work      context.Context // of what sessions borrow; set by Serve
 	// starts are the sessions that claim their nodes, and those that wait to.
 	starts   *turns
 	gate     *gate
@@ -88,7 +94,7 @@ func New(opts Options) *Hub {
 	h := &Hub{
 		opts: opts, log: opts.Log,
 		sessions: map[string]*agent{}, alive: map[*agent]struct{}{},
-		starts: newTurns(startsAtOnce), crew: newCrew(), work: context.Background(),
+		starts: newTurns(startsAtOnce), crew: newCrew(), turnstile: newTurnstile(), work: context.Background(),
 	}
 	h.refusals, h.visits = newRefusals(h.log), newVisits(opts.SessionsPerMinute)
 	h.gate = newGate(opts.Connecting, h.turnedAway)
@@ -127,12 +133,15 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ConnContext:       h.gate.enter,
-		ConnState:         h.gate.state,
-		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return h.gate.enter(withArrival(ctx, c), c)
+		},
+		ConnState: h.gate.state,
+		ErrorLog:  slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(tls.NewListener(l, h.tls)) }()
+	arriving := &arrivalsListener{Listener: l, turnstile: h.turnstile, late: func() { h.meter.refused("late") }}
+	go func() { served <- srv.Serve(tls.NewListener(arriving, h.tls)) }()
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { h.sweep(work) })
 
@@ -144,8 +153,8 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		running = false
 		err = fmt.Errorf("relay port %s: %w", l.Addr(), err)
 	}
-	h.shutdown()
-	_ = srv.Close()
+	h.drain()
+	h.stop(srv)
 	if running {
 		<-served //nolint:errcheck // it is the error of a server that was closed on purpose
 	}
@@ -205,6 +214,12 @@ func (h *Hub) Sessions() []Info {
 		out = append(out, a.info())
 	}
 	return out
+}
+
+func (h *Hub) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closing
 }
 
 var errClosing = errors.New("the relay shuts down")
@@ -268,23 +283,6 @@ func (h *Hub) sweep(ctx context.Context) {
 	}
 }
 
-// shutdown ends all sessions and waits for them, for those that do not answer three seconds.
-func (h *Hub) shutdown() {
-	h.mu.Lock()
-	h.closing = true
-	h.mu.Unlock()
-	for _, a := range h.snapshot() {
-		a.step(session.Shut{Code: wire.CloseGoingAway, Reason: "the relay shuts down"})
-	}
-	hard := time.AfterFunc(3*time.Second, func() {
-		for _, a := range h.snapshot() {
-			_ = a.ws.CloseNow()
-		}
-	})
-	defer hard.Stop()
-	h.all.Wait()
-}
-
 func (h *Hub) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+wire.LinkPath, h.accept)
@@ -295,6 +293,7 @@ func (h *Hub) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		settleRequest(r)
 		served(r)
 		w.Header().Set(wire.HeaderRelay, h.opts.Name)
 		w.Header().Set(wire.HeaderTime, time.Now().UTC().Format(time.RFC3339))
@@ -303,6 +302,10 @@ func (h *Hub) handler() http.Handler {
 }
 
 func (h *Hub) readyz(w http.ResponseWriter, _ *http.Request) {
+	if h.isClosing() {
+		http.Error(w, farewellReason, http.StatusServiceUnavailable)
+		return
+	}
 	if h.opts.Ready != nil {
 		if err := h.opts.Ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
