@@ -120,8 +120,8 @@ func (a *agent) receive() {
 		switch {
 		case err != nil:
 			a.step(session.Shut{Code: wire.CloseProtocol, Reason: err.Error()})
-		case f != nil:
-			a.step(session.Received{Frame: f, Size: size})
+		default:
+			a.step(session.Received{Frame: f, Size: size}) // also if f is nil: what may be ignored is charged like the rest
 		}
 	}
 }

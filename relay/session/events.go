@@ -11,7 +11,7 @@ type Event interface{ event() }
 
 // The events.
 type (
-	// Received brings a frame from the agent; Size is its encoded length in bytes.
+	// Received brings a frame from the agent, nil for one of a type that may be ignored; Size is its encoded length in bytes.
 	Received struct {
 		Frame wire.Frame
 		Size  int

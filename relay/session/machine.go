@@ -163,7 +163,9 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 			m.close(wire.CloseLimit, why, limitRetry)
 			return m.out
 		}
-		m.received(e.Frame, now)
+		if e.Frame != nil {
+			m.received(e.Frame, now)
+		}
 	case Dirty:
 		for _, k := range e.Keys {
 			m.dirty[k] = struct{}{}

@@ -44,6 +44,12 @@ func TestMessageQuota(t *testing.T) {
 	}
 	b.want(end, "close limit, hangup")
 
+	// Frames of types that this build does not know count as well.
+	b = newBench(t, session.Limits{BytesPerSecond: 1000})
+	b.open()
+	b.want(b.step(session.Received{Size: 1000}), "")
+	b.want(b.step(session.Received{Size: 5000}), "close limit, hangup")
+
 	// A clock that jumps back gives nothing, and does not take anything either.
 	b = newBench(t, session.Limits{MessagesPerSecond: 10})
 	b.open()
