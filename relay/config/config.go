@@ -37,6 +37,8 @@ type Config struct {
 	Lease          Lease    `yaml:"lease"`
 	Enroll         Enroll   `yaml:"enroll"`
 	Limits         Limits   `yaml:"limits"`
+	Drain          Drain    `yaml:"drain"`
+	Memory         Memory   `yaml:"memory"`
 }
 
 // Log says what is logged, to standard error.
@@ -84,6 +86,8 @@ func Default() Config {
 		Lease:          Lease{Duration: 40 * time.Second, Interval: 10 * time.Second},
 		Enroll:         Enroll{CertificateLifetime: 90 * 24 * time.Hour},
 		Limits:         DefaultLimits(),
+		Drain:          Drain{Period: 5 * time.Second},
+		Memory:         Memory{GCPercent: 50},
 	}
 }
 
@@ -228,6 +232,8 @@ func (c *Config) check() error {
 		bad("enroll.certificateLifetime", "%v is not between 10s and 87600h", c.Enroll.CertificateLifetime)
 	}
 	c.Limits.check(bad)
+	c.Drain.check(bad)
+	c.Memory.check(bad)
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(wrong...)
 }

@@ -38,6 +38,8 @@ func main() {
 	klog.SetSlogLogger(log.With(slog.String("component", "client-go")))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the relay at once
+	tuneMemory(cfg.Memory.GCPercent, log)
 	if err := run(ctx, cfg, log); err != nil {
 		log.Error("the relay stops", slog.Any("error", err))
 		os.Exit(1)
