@@ -68,6 +68,17 @@ type bench struct {
 	set   *metrics.Set
 	mu    sync.Mutex
 	gone  []uint64
+	last  map[wire.Key][]byte // what was reported last, to answer when the sink asks again
+}
+
+func (b *bench) want(node string, epoch uint64, keys []wire.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, key := range keys {
+		if body := b.last[key]; body != nil {
+			b.sink.Report(node, epoch, key, body)
+		}
+	}
 }
 
 func newBench(t *testing.T, name string) *bench {
@@ -79,7 +90,7 @@ func newBench(t *testing.T, name string) *bench {
 	if err := crds.Install(t.Context(), c, func(string, crds.Outcome) {}); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, set: metrics.NewSet()}
+	b := &bench{t: t, set: metrics.NewSet(), last: make(map[wire.Key][]byte)}
 	m := kube.NewMetrics(b.set)
 	clients, err := kube.Connect(kube.ClientOptions{Kubeconfig: cluster.Kubeconfig(), QPS: 200, Burst: 400, Metrics: m})
 	if err != nil {
@@ -88,8 +99,9 @@ func newBench(t *testing.T, name string) *bench {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("relay", name)
 	b.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: m})
 	b.sink = kube.NewSink(kube.SinkOptions{
-		Index: b.index, Client: clients.API, Leases: clients.Leases, Relay: name, Log: log, Metrics: m,
+		Index: b.index, Client: clients.API, Leases: clients.Leases, Statuses: clients.Statuses, Relay: name, Log: log, Metrics: m,
 		LeaseDuration: 4 * time.Second, LeaseInterval: time.Second,
+		Want: b.want,
 		Fenced: func(_ string, epoch uint64) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -122,6 +134,9 @@ func (b *bench) report(node string, epoch uint64, key wire.Key, doc string) {
 	if err != nil {
 		b.t.Fatalf("report %s: %v", doc, err)
 	}
+	b.mu.Lock()
+	b.last[key] = body
+	b.mu.Unlock()
 	b.sink.Report(node, epoch, key, body)
 }
 

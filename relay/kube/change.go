@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"bytes"
+
 	"github.com/skerry/skerry/firmware/wire"
 )
 
@@ -10,9 +12,12 @@ type changes struct {
 	observed []observation
 }
 
+// observation is a change of a pod, node or device.
 type observation struct {
 	key  wire.Key
+	now  *record // nil: it is gone, from this node at least
 	node string
+	told bool // what reports are compared with has changed
 }
 
 // put adds or replaces one object. An older state than the one held is ignored: answers to our own writes overtake the
@@ -117,7 +122,7 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 		r.since = old.since
 		r.body, r.refs = old.body, old.refs // one copy of the bytes, however often the status changes
 		k.records[r.key] = r
-		c.observe(r)
+		c.observe(old, r)
 		return
 	}
 	// Both the old and the new view are told: a key of either may have appeared or gone.
@@ -131,14 +136,31 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 	}
 	x.linkLocked(r)
 	x.collectLocked(either.key, r, c)
-	c.observe(either)
+	c.observe(old, r)
 }
 
-func (c *changes) observe(r *record) {
-	switch r.key.Kind() {
-	case wire.KindNode, wire.KindPod, wire.KindDevice:
-		c.observed = append(c.observed, observation{key: r.key, node: r.node})
+func (c *changes) observe(old, now *record) {
+	either := now
+	if now == nil {
+		if either = old; either == nil {
+			return
+		}
 	}
+	switch either.key.Kind() {
+	case wire.KindNode, wire.KindPod, wire.KindDevice:
+	default:
+		return
+	}
+	if old != nil && now != nil && old.node != now.node {
+		c.observed = append(c.observed, observation{key: either.key, node: old.node})
+	}
+	told := old == nil || now == nil || old.node != now.node || old.version.UID != now.version.UID || !bytes.Equal(old.status, now.status)
+	switch {
+	case told:
+	case either.key.Kind() == wire.KindNode: // its labels, too
+		told = old.version != now.version
+	}
+	c.observed = append(c.observed, observation{key: either.key, now: now, node: either.node, told: told})
 }
 
 func (x *Index) linkLocked(r *record) {
@@ -236,6 +258,6 @@ func (x *Index) tell(c changes) {
 		return
 	}
 	for _, o := range c.observed {
-		x.observe(o.key, o.node)
+		x.observe(o.key, o.now, o.node, o.told)
 	}
 }

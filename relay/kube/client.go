@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -22,7 +25,10 @@ type ClientOptions struct {
 type Clients struct {
 	Config *rest.Config // for other clients (enrolment); requests through it are counted, too
 	API    dynamic.Interface
-	Leases dynamic.Interface
+	// Leases speaks protobuf: a fleet's renewals are nearly all that an idle relay sends.
+	Leases LeaseAPI
+	// Statuses reads the metadata of DeviceStatus objects.
+	Statuses metadata.Interface
 }
 
 // Connect reads the configuration and makes the clients. It sends nothing.
@@ -40,8 +46,15 @@ func Connect(opts ClientOptions) (*Clients, error) {
 	if out.API, err = dynamic.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
-	if out.Leases, err = dynamic.NewForConfig(leases); err != nil {
+	leases.ContentType = runtime.ContentTypeProtobuf
+	leases.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	coordination, err := coordinationv1.NewForConfig(leases)
+	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client for leases: %w", err)
+	}
+	out.Leases = coordination.Leases(NodeLeaseNamespace)
+	if out.Statuses, err = metadata.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a Kubernetes client for metadata: %w", err)
 	}
 	return out, nil
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
@@ -35,7 +36,9 @@ type fakeAPI struct {
 	uids     int
 	objects  map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
 	watchers map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher
-	requests []string // "verb resource ns/name", writes and gets only
+	metadata map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher
+	requests []string       // "verb resource ns/name", writes and gets only
+	lists    map[string]int // by resource, "watch " before those of watches
 	// fail, if set, is asked before each write and get; its error is the answer.
 	fail func(verb, resource, name string) error
 }
@@ -43,8 +46,10 @@ type fakeAPI struct {
 func newFakeAPI() *fakeAPI {
 	return &fakeAPI{
 		rv:       100,
+		lists:    make(map[string]int),
 		objects:  make(map[schema.GroupVersionResource]map[string]*unstructured.Unstructured),
 		watchers: make(map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher),
+		metadata: make(map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher),
 	}
 }
 
@@ -100,6 +105,24 @@ func (r *fakeResource) Create(_ context.Context, obj *unstructured.Unstructured,
 		return nil, apierrors.NewAlreadyExists(r.gvr.GroupResource(), obj.GetName())
 	}
 	return r.api.store(r.gvr, obj.DeepCopy(), watch.Added), nil
+}
+
+func (r *fakeResource) Update(_ context.Context, obj *unstructured.Unstructured, _ metav1.UpdateOptions, _ ...string) (*unstructured.Unstructured, error) {
+	r.api.mu.Lock()
+	defer r.api.mu.Unlock()
+	if err := r.begin("update", obj.GetName()); err != nil {
+		return nil, err
+	}
+	have := r.api.objects[r.gvr][r.ns+"/"+obj.GetName()]
+	if have == nil {
+		return nil, r.notFound(obj.GetName())
+	}
+	if rv := obj.GetResourceVersion(); rv != have.GetResourceVersion() {
+		return nil, apierrors.NewConflict(r.gvr.GroupResource(), obj.GetName(), fmt.Errorf("it is at %s, not %s", have.GetResourceVersion(), rv))
+	}
+	next := obj.DeepCopy()
+	next.SetUID(have.GetUID())
+	return r.api.store(r.gvr, next, watch.Modified), nil
 }
 
 func (r *fakeResource) Patch(_ context.Context, name string, pt types.PatchType, data []byte, _ metav1.PatchOptions, subresources ...string) (*unstructured.Unstructured, error) {
@@ -184,6 +207,7 @@ func (r *fakeResource) List(context.Context, metav1.ListOptions) (*unstructured.
 			return nil, err
 		}
 	}
+	r.api.lists[r.gvr.Resource]++
 	list := &unstructured.UnstructuredList{}
 	list.SetResourceVersion(strconv.FormatUint(r.api.rv, 10))
 	for _, name := range slices.Sorted(maps.Keys(r.api.objects[r.gvr])) {
@@ -195,9 +219,53 @@ func (r *fakeResource) List(context.Context, metav1.ListOptions) (*unstructured.
 func (r *fakeResource) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
+	r.api.lists["watch "+r.gvr.Resource]++
 	w := watch.NewRaceFreeFake()
 	r.api.watchers[r.gvr] = append(r.api.watchers[r.gvr], w)
 	return w, nil
+}
+
+// fakeMetadata shows the same API's objects by their metadata.
+type fakeMetadata struct{ api *fakeAPI }
+
+// IsWatchListSemanticsUnSupported tells the reflector to list.
+func (m fakeMetadata) IsWatchListSemanticsUnSupported() bool { return true }
+
+func (m fakeMetadata) Resource(gvr schema.GroupVersionResource) metadata.Getter {
+	return &fakeGetter{api: m.api, gvr: gvr}
+}
+
+type fakeGetter struct {
+	metadata.Getter // what is not overridden is not used
+	api             *fakeAPI
+	gvr             schema.GroupVersionResource
+}
+
+func (g *fakeGetter) List(context.Context, metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	g.api.mu.Lock()
+	defer g.api.mu.Unlock()
+	g.api.lists[g.gvr.Resource]++
+	list := &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(g.api.rv, 10)}}
+	for _, name := range slices.Sorted(maps.Keys(g.api.objects[g.gvr])) {
+		list.Items = append(list.Items, *metadataOf(g.api.objects[g.gvr][name]))
+	}
+	return list, nil
+}
+
+func (g *fakeGetter) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	g.api.mu.Lock()
+	defer g.api.mu.Unlock()
+	g.api.lists["watch "+g.gvr.Resource]++
+	w := watch.NewRaceFreeFake()
+	g.api.metadata[g.gvr] = append(g.api.metadata[g.gvr], w)
+	return w, nil
+}
+
+func metadataOf(u *unstructured.Unstructured) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+		Annotations: u.GetAnnotations(), OwnerReferences: u.GetOwnerReferences(),
+	}}
 }
 
 // store makes a change visible: everything that happens gets the next resourceVersion and goes to the watchers.
@@ -225,6 +293,11 @@ func (a *fakeAPI) store(gvr schema.GroupVersionResource, obj *unstructured.Unstr
 		delete(a.objects[gvr], name)
 	} else {
 		a.objects[gvr][name] = next
+	}
+	for _, w := range a.metadata[gvr] {
+		if !w.IsStopped() {
+			w.Action(event, metadataOf(next))
+		}
 	}
 	for _, w := range a.watchers[gvr] {
 		if !w.IsStopped() {
@@ -300,18 +373,35 @@ type bench struct {
 	sink  *Sink
 	set   *metrics.Set
 	gone  []uint64 // epochs that were fenced
+
+	mu     sync.Mutex
+	bodies map[wire.Key][]byte // what the agents reported last: they answer when they are asked
+	asked  []wire.Key
+}
+
+// want is the agent that is asked again.
+func (b *bench) want(node string, epoch uint64, keys []wire.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, key := range keys {
+		b.asked = append(b.asked, key)
+		if body := b.bodies[key]; body != nil {
+			b.sink.Report(node, epoch, key, body)
+		}
+	}
 }
 
 // withBench runs f with index and sink running; time is the bubble's.
 func withBench(t *testing.T, f func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, api: newFakeAPI(), set: metrics.NewSet()}
+		b := &bench{t: t, api: newFakeAPI(), set: metrics.NewSet(), bodies: make(map[wire.Key][]byte)}
 		m := NewMetrics(b.set)
 		log := slog.New(slog.DiscardHandler)
 		b.index = NewIndex(IndexOptions{Client: b.api, Log: log, Metrics: m})
 		b.sink = NewSink(SinkOptions{
-			Index: b.index, Client: b.api, Relay: "relay-a", Log: log, Metrics: m,
+			Index: b.index, Client: b.api, Statuses: fakeMetadata{b.api}, Relay: "relay-a", Log: log, Metrics: m,
+			Want:   b.want,
 			Fenced: func(_ string, epoch uint64) { b.gone = append(b.gone, epoch) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -339,6 +429,9 @@ func (b *bench) report(node string, epoch uint64, key wire.Key, doc string) {
 	if err != nil {
 		b.t.Fatalf("report %s: %v", doc, err)
 	}
+	b.mu.Lock()
+	b.bodies[key] = body
+	b.mu.Unlock()
 	b.sink.Report(node, epoch, key, body)
 	synctest.Wait()
 }

@@ -27,13 +27,13 @@ type Index struct {
 	mu    sync.RWMutex
 	kinds map[wire.Kind]*kindState
 	// users maps what is referenced to the pods or devices that name it.
-	users map[wire.Key]map[wire.Key]struct{}
-	nodes map[string]*nodeView
+	users  map[wire.Key]map[wire.Key]struct{}
+	nodes  map[string]*nodeView
 	absent *absences
 	// logged is when each problem of a watch was last logged.
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
-	observe func(key wire.Key, node string)
+	observe func(key wire.Key, now *record, node string, told bool)
 }
 
 // kindState is the cache of one kind.

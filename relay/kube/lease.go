@@ -2,115 +2,130 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
 
 const (
-	leaseNamespace  = "kube-node-lease"
 	epochAnnotation = "skerry.dev/session-epoch"
 	relayAnnotation = "skerry.dev/relay"
-	leaseWorkers    = 32 // 10,000 Leases in 20 s at an API server that takes 60 ms for each
-	leaseTries      = 5  // conflicts in a row before SessionStarted gives up
+	leaseTries      = 5 // conflicts in a row before a claim is given up
 )
 
-// leaseState is what is needed to renew a lease with one request.
+// leaseState is what is known of a node's Lease: enough to write it with one request.
 type leaseState struct {
-	rv    string // empty: the Lease was deleted with its Node, and is claimed again if somebody makes that anew
-	owned bool   // it has its owner reference to the Node
+	rv      string // resourceVersion; empty: there is no Lease, or it is not known
+	relay   string // recorded relay
+	token   uint64 // recorded epoch
+	epoch   uint64 // session of this relay that the token was written for; 0: none of this process
+	renewed int64  // recorded time of renewal, Unix ns
+	owner   string // UID of the Node that owns it, empty if none does
+	seconds int32  // duration
+	gone    bool   // it is known that there is none
+	extra   *metav1.ObjectMeta
 }
 
-// SessionStarted claims the node's Lease for a session. It fails with ErrNewerSession if the Lease records a newer one;
-// epochs of one node must therefore grow, over all relays. What older sessions of this relay had still to write is dropped:
-// the new session reports everything again.
-func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) error {
-	s.mu.Lock()
-	if newest := s.newestLocked(node); newest > epoch {
-		s.mu.Unlock()
-		return errNewerHere(node, epoch, newest)
-	}
-	s.starting[node] = epoch
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.starting[node] == epoch {
-			delete(s.starting, node)
-		}
-	}()
+func (l *leaseState) fresh(now time.Time) bool {
+	return l.rv != "" && now.UnixNano()-l.renewed <= int64(l.seconds)*int64(time.Second)
+}
 
-	lease, previous, err := s.claim(ctx, node, epoch)
-	if err != nil {
-		return fmt.Errorf("node %s, session epoch %d: claim Lease %s/%s: %w", node, epoch, leaseNamespace, node, err)
+// SessionStarted claims the node's Lease for a session. If the Lease is this relay's and has not expired, the claim costs no
+// request: the next renewal records it. It fails with ErrNewerSession if this relay has begun a newer session of the node; of
+// claims by several relays the last one stands, whatever their clocks say. What older sessions of this relay had still to write
+// is dropped: the new one offers everything again.
+func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) error {
+	if err := s.leasesRead(ctx); err != nil {
+		return fmt.Errorf("node %s, session epoch %d: wait for the list of Leases: %w", node, epoch, err)
 	}
+	s.mu.Lock()
+	n := s.node(node)
+	if n.newest >= epoch {
+		defer s.mu.Unlock()
+		return errNewerHere(node, epoch, n.newest)
+	}
+	n.newest = epoch
+	if n.lease.relay == s.opts.Relay && n.lease.fresh(time.Now()) {
+		defer s.mu.Unlock()
+		s.opts.Metrics.claim("memory")
+		s.begin(n, epoch, false)
+		return nil
+	}
+	n.claims++
+	s.mu.Unlock()
+
+	n.leaseMu.Lock()
+	gap, err := s.claim(ctx, n, epoch)
+	n.leaseMu.Unlock()
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if newest := s.newestLocked(node); newest > epoch {
-		return errNewerHere(node, epoch, newest)
+	n.claims--
+	switch {
+	case err != nil:
+		s.release(n)
+		return fmt.Errorf("node %s, session epoch %d: claim Lease %s/%s: %w", node, epoch, NodeLeaseNamespace, node, err)
+	case n.newest > epoch:
+		return errNewerHere(node, epoch, n.newest)
 	}
-	if previous != s.opts.Relay {
-		// Another relay wrote meanwhile: what this one remembers of the node's devices is no longer what stands there.
-		for key, w := range s.written {
-			if w.node == node {
-				delete(s.written, key)
-			}
+	s.opts.Metrics.claim("written")
+	s.begin(n, epoch, gap)
+	return nil
+}
+
+// begin puts a session in its node's place. gap says that others may have written since this relay last held the Lease.
+func (s *Sink) begin(n *nodeState, epoch uint64, gap bool) {
+	for i := range n.entries {
+		e := &n.entries[i]
+		s.drop(n, e)
+		e.ask, e.asked = false, false
+		if gap {
+			e.hash, e.base = [16]byte{}, 0
 		}
 	}
-	s.sessions[node] = &session{epoch: epoch, since: time.Now(), reports: make(map[wire.Key]*report), lease: lease, quota: newQuota()}
-	s.renewals.AddAfter(renewal{node, epoch}, s.renewDelay())
-	return nil
+	n.session = &session{epoch: epoch, since: time.Now()}
+	s.keepRenewed(n)
 }
 
 func errNewerHere(node string, epoch, newest uint64) error {
 	return fmt.Errorf("node %s, session epoch %d: %w (epoch %d, on this relay)", node, epoch, errFenced, newest)
 }
 
-// newestLocked returns the newest epoch of the node that this relay knows of, sessions that are being started included.
-func (s *Sink) newestLocked(node string) uint64 {
-	newest := s.starting[node]
-	if sess := s.sessions[node]; sess != nil {
-		newest = max(newest, sess.epoch)
-	}
-	return newest
-}
-
-// SessionEnded stops renewing the Lease: the node counts as gone when it expires, unless another session begins. Reports
+// SessionEnded stops renewing the Lease: the node counts as gone when it expires, unless the agent comes back before. Reports
 // that have been taken are still written.
 func (s *Sink) SessionEnded(node string, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess := s.sessions[node]
-	if sess == nil || sess.epoch != epoch {
+	n := s.nodes[node]
+	if !n.live(epoch) {
 		return
 	}
-	sess.ended = true
-	s.sweepLocked(node, sess)
+	n.session.ended = true
+	s.sweep(n)
 }
 
 // fence stops a session's writes, because another one owns the node.
 func (s *Sink) fence(node string, epoch uint64) {
 	s.mu.Lock()
-	sess := s.sessions[node]
-	if sess == nil || sess.epoch != epoch || sess.fenced {
+	n := s.nodes[node]
+	if n == nil || n.session == nil || n.session.epoch != epoch {
 		s.mu.Unlock()
 		return
 	}
-	sess.fenced = true
-	sess.reports = nil
-	delete(s.sessions, node)
+	for i := range n.entries {
+		e := &n.entries[i]
+		s.drop(n, e)
+		e.hash, e.base = [16]byte{}, 0
+	}
+	n.session = nil
 	s.mu.Unlock()
 	s.opts.Metrics.fenced()
 	s.log.Warn("session is no longer the node's own: a newer one holds its Lease; its reports are dropped",
@@ -120,195 +135,263 @@ func (s *Sink) fence(node string, epoch uint64) {
 	}
 }
 
-// ours reads the Lease again and returns errFenced if another session owns the node.
-func (s *Sink) ours(ctx context.Context, node string, epoch uint64) error {
-	lease, err := s.leases().Get(ctx, node, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+// ours reads the Lease and returns errFenced if another session owns the node.
+func (s *Sink) ours(ctx context.Context, n *nodeState, epoch uint64) error {
+	n.leaseMu.Lock()
+	defer n.leaseMu.Unlock()
+	return s.confirm(ctx, n, epoch)
+}
+
+// confirm reads the Lease, whose lock is held, and decides whose the node is.
+//
+// A claim that this relay has recorded, and that is no longer what stands there, has been overtaken: whoever wrote after it has
+// the node. A claim in memory has not taken part yet; the record that it was based on may have been overwritten before or after
+// it was made. There the greater number wins: a claim by request is recorded with at least the number that it found plus one,
+// so numbers grow with each, and the loser, whose session ends, claims by request when its agent comes back. It cannot lose
+// again for its clock's sake.
+func (s *Sink) confirm(ctx context.Context, n *nodeState, epoch uint64) error {
+	before := n.lease
+	if err := s.readLease(ctx, n); err != nil {
+		return fmt.Errorf("read Lease %s/%s: %w", NodeLeaseNamespace, n.name, err)
+	}
+	l := n.lease
+	switch {
+	case l.rv == "":
 		return nil // deleted with its Node; nobody else has claimed it
-	}
-	if err != nil {
-		return fmt.Errorf("read Lease %s/%s: %w", leaseNamespace, node, err)
-	}
-	if recorded, relay := leaseOwner(lease); recorded != epoch || relay != s.opts.Relay {
+	case l.relay == s.opts.Relay && l.token == before.token:
+		return nil
+	case before.epoch == epoch || l.token > epoch:
 		return errFenced
+	}
+	_, err := s.claim(ctx, n, epoch)
+	if err == nil {
+		s.distrust(n)
+	}
+	return err
+}
+
+// distrust asks the agent for everything again: others have written meanwhile.
+func (s *Sink) distrust(n *nodeState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range n.entries {
+		e := &n.entries[i]
+		e.base = 0
+		if e.work == nil && !e.asked {
+			e.hash, e.ask = [16]byte{}, true
+		}
+	}
+	s.enlist(n)
+}
+
+// readLease reads the Lease, whose lock is held.
+func (s *Sink) readLease(ctx context.Context, n *nodeState) error {
+	lease, err := s.opts.Leases.Get(ctx, n.name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		s.setLease(n, leaseState{gone: true})
+	case err != nil:
+		return err
+	default:
+		s.setLease(n, s.leaseOf(n, lease))
 	}
 	return nil
 }
 
-func leaseOwner(lease *unstructured.Unstructured) (epoch uint64, relay string) {
-	a := lease.GetAnnotations()
-	epoch, err := strconv.ParseUint(a[epochAnnotation], 10, 64)
-	if err != nil {
-		return 0, a[relayAnnotation]
+func (s *Sink) setLease(n *nodeState, l leaseState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.lease = l
+}
+
+// leaseOf reduces a Lease to what is kept of it. Strings are shared with what has them already.
+func (s *Sink) leaseOf(n *nodeState, lease *coordinationv1.Lease) leaseState {
+	l := leaseState{rv: lease.ResourceVersion, relay: lease.Annotations[relayAnnotation]}
+	if l.relay == s.opts.Relay {
+		l.relay = s.opts.Relay
 	}
-	return epoch, a[relayAnnotation]
-}
-
-func leaseExpired(lease *unstructured.Unstructured) bool {
-	spec := child(lease.Object, "spec")
-	renewed, err := time.Parse(time.RFC3339Nano, text(spec, "renewTime"))
-	seconds, _ := spec["leaseDurationSeconds"].(int64)
-	return err != nil || time.Since(renewed) > time.Duration(seconds)*time.Second
-}
-
-// claim records the session in the Lease, and returns which relay it recorded before. A newer epoch stands in the way only
-// while its relay is another one and alive: this relay's own past (a clock that was set back, say) must not lock a node out.
-func (s *Sink) claim(ctx context.Context, node string, epoch uint64) (_ leaseState, previous string, err error) {
-	for range leaseTries {
-		lease, getErr := s.leases().Get(ctx, node, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(getErr):
-			lease, err = s.leases().Create(ctx, s.newLease(node, epoch), metav1.CreateOptions{FieldManager: fieldManager})
-		case getErr != nil:
-			return leaseState{}, "", getErr
-		default:
-			recorded, relay := leaseOwner(lease)
-			if relay != s.opts.Relay && recorded >= epoch && !leaseExpired(lease) {
-				return leaseState{}, "", fmt.Errorf("%w (epoch %d, relay %s)", errFenced, recorded, relay)
-			}
-			// Asked after the Lease was read: a newer session of this relay that claims it from here on makes our patch fail.
-			s.mu.Lock()
-			newest := s.newestLocked(node)
-			s.mu.Unlock()
-			if newest > epoch {
-				return leaseState{}, "", fmt.Errorf("%w (epoch %d, on this relay)", errFenced, newest)
-			}
-			previous = relay
-			lease, err = s.patchLease(ctx, node, epoch, lease.GetResourceVersion(), true)
+	if token, err := strconv.ParseUint(lease.Annotations[epochAnnotation], 10, 64); err == nil {
+		l.token = token
+	}
+	if l.relay == s.opts.Relay && l.token == n.lease.token {
+		l.epoch = n.lease.epoch
+	}
+	if lease.Spec.RenewTime != nil {
+		l.renewed = lease.Spec.RenewTime.UnixNano()
+	}
+	if lease.Spec.LeaseDurationSeconds != nil {
+		l.seconds = *lease.Spec.LeaseDurationSeconds
+	}
+	if len(lease.OwnerReferences) > 0 {
+		l.owner = string(lease.OwnerReferences[0].UID)
+		if r := s.index.get(nodeKeyOf(n.name)); r != nil && r.version.UID == l.owner {
+			l.owner = r.version.UID
 		}
-		if err == nil {
-			return leaseState{rv: lease.GetResourceVersion(), owned: len(lease.GetOwnerReferences()) > 0}, previous, nil
+	}
+	known := 0
+	for _, name := range []string{relayAnnotation, epochAnnotation} {
+		if _, ok := lease.Annotations[name]; ok {
+			known++
+		}
+	}
+	if len(lease.Annotations) > known || len(lease.Labels) > 0 {
+		l.extra = &metav1.ObjectMeta{Labels: lease.Labels, Annotations: lease.Annotations}
+	}
+	return l
+}
+
+// claim records a session in the Lease, whose lock is held. gap says that others may have written since this relay last wrote
+// the Lease. It takes one request if the Lease is as it was last seen, and is never refused for what another relay recorded:
+// the agent is here. Only a newer session of this relay is in the way.
+func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64) (gap bool, err error) {
+	before := n.lease
+	read := before.rv == "" && !before.gone && !s.listed.Load()
+	if before.rv != "" && before.relay != s.opts.Relay {
+		// Another relay renews it, most likely: what was seen an interval ago has passed.
+		read = time.Since(time.Unix(0, before.renewed)) > s.opts.LeaseInterval
+	}
+	for range leaseTries {
+		if read {
+			if err := s.readLease(ctx, n); err != nil {
+				return false, err
+			}
+		}
+		// Asked after the Lease was read: a newer session of this relay that claims it from here on makes our write fail.
+		s.mu.Lock()
+		newest := n.newest
+		s.mu.Unlock()
+		if newest > epoch {
+			return false, fmt.Errorf("%w (epoch %d, on this relay)", errFenced, newest)
+		}
+		prev := n.lease
+		next := prev
+		next.relay, next.token, next.epoch = s.opts.Relay, max(prev.token+1, epoch), epoch
+		next.seconds = int32(s.opts.LeaseDuration / time.Second)
+		if err = s.putLease(ctx, n, next); err == nil {
+			return before.rv == "" || prev.relay != s.opts.Relay || before.relay != s.opts.Relay || prev.token != before.token, nil
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
-			return leaseState{}, "", err
+			return false, err
 		}
 		s.opts.Metrics.conflict("leases")
+		read = true
 	}
-	return leaseState{}, "", err
+	return false, err
 }
 
-func (s *Sink) leases() dynamic.ResourceInterface {
-	return s.opts.Leases.Resource(leasesGVR).Namespace(leaseNamespace)
-}
-
-func (s *Sink) newLease(node string, epoch uint64) *unstructured.Unstructured {
-	lease := &unstructured.Unstructured{Object: s.leaseFields(node, epoch, true)}
-	lease.SetAPIVersion(leasesGVR.GroupVersion().String())
-	lease.SetKind("Lease")
-	lease.SetNamespace(leaseNamespace)
-	lease.SetName(node)
-	return lease
-}
-
-// leaseFields are the fields that the relay sets: as the kubelet's, plus the session that owns the node.
-func (s *Sink) leaseFields(node string, epoch uint64, full bool) map[string]any {
-	spec := map[string]any{"renewTime": time.Now().UTC().Format(metav1.RFC3339Micro)}
-	meta := map[string]any{}
-	if full {
-		spec["holderIdentity"] = node
-		spec["leaseDurationSeconds"] = int64(s.opts.LeaseDuration / time.Second)
-		meta["annotations"] = map[string]any{
-			epochAnnotation: strconv.FormatUint(epoch, 10),
-			relayAnnotation: s.opts.Relay,
+// putLease writes the Lease, whose lock is held, with l's relay, token and duration and a new time of renewal, based on l.rv.
+func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
+	now := metav1.NowMicro()
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: n.name, Namespace: NodeLeaseNamespace, ResourceVersion: l.rv,
+			Annotations: map[string]string{},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &n.name, LeaseDurationSeconds: &l.seconds, RenewTime: &now},
+	}
+	if l.extra != nil {
+		lease.Labels = l.extra.Labels
+		for k, v := range l.extra.Annotations {
+			lease.Annotations[k] = v
 		}
 	}
-	if r := s.index.get(wire.NewKey(wire.KindNode, "", node, "")); r != nil && full {
-		meta["ownerReferences"] = []any{map[string]any{
-			"apiVersion": "v1", "kind": "Node", "name": node, "uid": r.version.UID,
-		}}
+	lease.Annotations[epochAnnotation] = strconv.FormatUint(l.token, 10)
+	lease.Annotations[relayAnnotation] = l.relay
+	if r := s.index.get(nodeKeyOf(n.name)); r != nil {
+		l.owner = r.version.UID
 	}
-	return map[string]any{"metadata": meta, "spec": spec}
-}
-
-func (s *Sink) patchLease(ctx context.Context, node string, epoch uint64, rv string, full bool) (*unstructured.Unstructured, error) {
-	patch := s.leaseFields(node, epoch, full)
-	child(patch, "metadata")["resourceVersion"] = rv
-	b, err := json.Marshal(patch)
+	if l.owner != "" {
+		lease.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.name, UID: uidOf(l.owner)}}
+	}
+	var err error
+	if l.rv == "" {
+		lease, err = s.opts.Leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+	} else {
+		lease, err = s.opts.Leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.leases().Patch(ctx, node, types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager})
+	l.rv, l.renewed, l.gone = lease.ResourceVersion, now.UnixNano(), false
+	s.setLease(n, l)
+	return nil
 }
 
-// renewDelay spreads the renewals of many nodes.
-func (s *Sink) renewDelay() time.Duration {
-	d := s.opts.LeaseInterval
-	return d - time.Duration(rand.Int64N(int64(d)/10+1))
-}
-
-func (s *Sink) renewer(ctx context.Context) {
-	for {
-		r, shutdown := s.renewals.Get()
-		if shutdown {
-			return
-		}
-		if delay := s.renew(ctx, r); delay > 0 {
-			s.renewals.AddAfter(r, delay)
-		}
-		s.renewals.Done(r)
-	}
-}
-
-// renew renews one lease and returns when to do it again; 0 means never.
-func (s *Sink) renew(ctx context.Context, r renewal) time.Duration {
+// renew renews one Lease: that of a session, or one that is kept fresh for an agent that is on its way (see duty). again is when
+// to try again; 0: when its turn comes.
+func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
+	n.leaseMu.Lock()
+	defer n.leaseMu.Unlock()
 	s.mu.Lock()
-	sess := s.sessions[r.node]
-	alive := sess != nil && sess.epoch == r.epoch && !sess.ended && !sess.fenced
+	duty, epoch := s.duty(n, time.Now())
 	s.mu.Unlock()
-	if !alive || ctx.Err() != nil {
+	switch {
+	case duty == dutyNone || ctx.Err() != nil:
 		return 0
+	case duty == dutyGrace:
+		return s.renewForAnother(ctx, n)
 	}
-	// Only this worker uses sess.lease: the queue never hands out one renewal twice at a time.
-	if sess.lease.rv == "" { // deleted with its Node
-		if s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) == nil {
-			return s.renewDelay()
-		}
-		return s.reclaim(ctx, r, sess, true)
+	l := n.lease
+	node := s.index.get(nodeKeyOf(n.name))
+	if l.rv == "" && node == nil && l.gone {
+		return 0 // deleted with its Node, and claimed again if somebody makes that anew
 	}
-	full := !sess.lease.owned && s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) != nil
-	lease, err := s.patchLease(ctx, r.node, r.epoch, sess.lease.rv, full)
-	if err == nil {
-		sess.lease = leaseState{rv: lease.GetResourceVersion(), owned: len(lease.GetOwnerReferences()) > 0}
-		return s.renewDelay()
+	if l.relay != s.opts.Relay || l.epoch != epoch {
+		l.relay, l.token, l.epoch = s.opts.Relay, max(l.token+1, epoch), epoch
 	}
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+	l.seconds = int32(s.opts.LeaseDuration / time.Second)
+	err := s.putLease(ctx, n, l)
+	switch {
+	case err == nil:
+		return 0
+	case apierrors.IsNotFound(err):
 		s.opts.Metrics.conflict("leases")
-		return s.reclaim(ctx, r, sess, apierrors.IsNotFound(err))
+		s.setLease(n, leaseState{gone: true, epoch: n.lease.epoch})
+		if s.index.get(nodeKeyOf(n.name)) == nil && s.sawNode(n, epoch) {
+			s.log.Warn("the Node was deleted; its session goes on, and the node registers again with its next session", slog.String("node", n.name))
+			return 0
+		}
+		return s.settleClaim(n, epoch, s.claimAgain(ctx, n, epoch))
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		s.opts.Metrics.conflict("leases")
+		if err = s.confirm(ctx, n, epoch); err == nil && n.lease.epoch != epoch {
+			err = s.claimAgain(ctx, n, epoch) // ours, and touched by somebody: record the claim on what stands there now
+		}
+		return s.settleClaim(n, epoch, err)
 	}
 	if ctx.Err() == nil && s.trouble.allow() {
-		s.log.Warn("cannot renew a node's Lease; retrying", slog.String("node", r.node), slog.Any("error", err))
+		s.log.Warn("cannot renew a node's Lease; retrying", slog.String("node", n.name), slog.Any("error", err))
 	}
 	return s.opts.LeaseInterval / 5
 }
 
-// reclaim handles a lease that is not as we left it: somebody else changed it, or it was deleted, alone or with its Node.
-func (s *Sink) reclaim(ctx context.Context, r renewal, sess *session, gone bool) time.Duration {
-	if gone && s.index.get(wire.NewKey(wire.KindNode, "", r.node, "")) == nil && s.sawNode(sess) {
-		s.log.Warn("the Node was deleted; its session goes on, and the node registers again with its next session", slog.String("node", r.node))
-		sess.lease = leaseState{}
-		return s.renewDelay()
+func (s *Sink) claimAgain(ctx context.Context, n *nodeState, epoch uint64) error {
+	gap, err := s.claim(ctx, n, epoch)
+	if err == nil && gap {
+		s.distrust(n)
 	}
-	if err := s.ours(ctx, r.node, r.epoch); err != nil {
-		if errors.Is(err, errFenced) {
-			s.fence(r.node, r.epoch)
-			return 0
-		}
-		return s.opts.LeaseInterval / 5
-	}
-	lease, _, err := s.claim(ctx, r.node, r.epoch)
+	return err
+}
+
+// settleClaim ends the session if its claim has lost.
+func (s *Sink) settleClaim(n *nodeState, epoch uint64, err error) (again time.Duration) {
 	switch {
 	case errors.Is(err, errFenced):
-		s.fence(r.node, r.epoch)
+		s.fence(n.name, epoch)
 		return 0
 	case err != nil:
 		return s.opts.LeaseInterval / 5
 	}
-	sess.lease = lease
-	return s.renewDelay()
+	return 0
 }
 
-func (s *Sink) sawNode(sess *session) bool {
+func (s *Sink) sawNode(n *nodeState, epoch uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sess.hasNode
+	return n.session != nil && n.session.epoch == epoch && n.session.hasNode
+}
+
+// nodeExists reports whether the cache holds the Node.
+func (s *Sink) nodeExists(node string) bool {
+	return s.index.get(wire.NewKey(wire.KindNode, "", node, "")) != nil
 }

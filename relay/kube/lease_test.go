@@ -22,7 +22,6 @@ func TestFencedSessionStopsWriting(t *testing.T) {
 		if err := other.SessionStarted(b.t.Context(), "gw-1", 9); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { other.queue.ShutDown(); other.renewals.ShutDown() }()
 		stale := *b.index.get(podKey)
 		stale.rv = "1"
 		b.index.mu.Lock()
@@ -35,8 +34,8 @@ func TestFencedSessionStopsWriting(t *testing.T) {
 		if !slices.Equal(b.gone, []uint64{7}) {
 			t.Errorf("fenced: %v, want epoch 7", b.gone)
 		}
-		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 8); !errors.Is(err, ErrNewerSession) {
-			t.Errorf("an older epoch could claim the node: %v", err)
+		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 7); !errors.Is(err, ErrNewerSession) {
+			t.Errorf("the fenced session could claim the node again: %v", err)
 		}
 		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 10); err != nil {
 			t.Errorf("a newer epoch could not: %v", err)
@@ -49,28 +48,25 @@ func TestFencedSessionStopsWriting(t *testing.T) {
 func TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack(t *testing.T) {
 	withBench(t, func(b *bench) {
 		b.start("gw-1", 9)
-		if _, _, err := b.sink.claim(b.t.Context(), "gw-1", 8); !errors.Is(err, ErrNewerSession) {
+		b.report("gw-1", 9, nodeKey, readyNode)
+		if _, err := b.sink.claim(b.t.Context(), b.sink.nodes["gw-1"], 8); !errors.Is(err, ErrNewerSession) {
 			t.Errorf("the older claim ended with %v", err)
 		}
-		if epoch := field(b.api.get(leasesGVR, leaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "9" {
+		if epoch := field(b.api.get(leasesGVR, NodeLeaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "9" {
 			t.Errorf("the Lease records epoch %v", epoch)
 		}
 		b.sink.SessionEnded("gw-1", 9)
-		b.sink.starting["gw-1"] = 11 // it has not reached the API yet
+		b.sink.nodes["gw-1"].newest = 11 // it has not reached the API yet
 		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 10); !errors.Is(err, ErrNewerSession) {
 			t.Errorf("claimed for an older epoch while a newer one starts: %v", err)
 		}
-		delete(b.sink.starting, "gw-1")
 		b.start("gw-1", 12)
-		if len(b.sink.starting) != 0 {
-			t.Errorf("left over: %v", b.sink.starting)
-		}
 	})
 }
 
 func TestLeaseIsRenewedWhileTheSessionLives(t *testing.T) {
 	withBench(t, func(b *bench) {
-		lease := func() map[string]any { return b.api.get(leasesGVR, leaseNamespace+"/gw-1") }
+		lease := func() map[string]any { return b.api.get(leasesGVR, NodeLeaseNamespace+"/gw-1") }
 		b.start("gw-1", 7)
 		b.report("gw-1", 7, nodeKey, readyNode)
 		if field(lease(), "spec", "holderIdentity") != "gw-1" || field(lease(), "spec", "leaseDurationSeconds") != int64(40) ||
@@ -106,17 +102,17 @@ func TestNodeMadeAnewByOthers(t *testing.T) {
 		b.report("gw-1", 7, nodeKey, readyNode)
 		b.api.remove(wire.KindNode, "/gw-1")
 		b.api.mu.Lock()
-		b.api.store(leasesGVR, b.api.objects[leasesGVR][leaseNamespace+"/gw-1"], watch.Deleted)
+		b.api.store(leasesGVR, b.api.objects[leasesGVR][NodeLeaseNamespace+"/gw-1"], watch.Deleted)
 		b.api.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if b.api.get(leasesGVR, leaseNamespace+"/gw-1") != nil {
+		if b.api.get(leasesGVR, NodeLeaseNamespace+"/gw-1") != nil {
 			t.Error("a Lease without a Node")
 		}
 		b.api.put(t, wire.KindNode, `{"metadata":{"name":"gw-1"}}`)
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		if epoch := field(b.api.get(leasesGVR, leaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "7" {
+		if epoch := field(b.api.get(leasesGVR, NodeLeaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "7" {
 			t.Errorf("nobody renews the Lease: it records epoch %v", epoch)
 		}
 	})

@@ -41,7 +41,16 @@ func (m *Metrics) failure(kind string) {
 	m.count(`skerry_relay_write_failures_total{resource="` + kind + `"}`)
 }
 func (m *Metrics) fenced()            { m.count("skerry_relay_sessions_fenced_total") }
+func (m *Metrics) claim(how string)   { m.count(`skerry_relay_lease_claims_total{how="` + how + `"}`) }
+func (m *Metrics) late()              { m.count("skerry_relay_lease_renewals_late_total") }
+func (m *Metrics) keptFresh()         { m.count("skerry_relay_leases_kept_fresh_total") }
 func (m *Metrics) events(what string) { m.count(`skerry_relay_events_total{result="` + what + `"}`) }
+
+func (m *Metrics) asked(keys int) {
+	if m != nil {
+		m.set.GetOrCreateCounter("skerry_relay_reports_asked_again_total").Add(keys)
+	}
+}
 
 func (m *Metrics) gauge(name string, f func() float64) {
 	if m != nil {

@@ -26,8 +26,20 @@ type quota struct {
 	unsaid     int // complaints since the last one that was logged; guarded by Sink.mu
 }
 
-func newQuota() quota {
-	return quota{
+// quotaOf returns the quota of the node's session, made when it is first needed; nil without a session. s.mu is held.
+func (s *Sink) quotaOf(node string) *quota {
+	n := s.nodes[node]
+	if n == nil || n.session == nil {
+		return nil
+	}
+	if n.session.quota == nil {
+		n.session.quota = newQuota()
+	}
+	return n.session.quota
+}
+
+func newQuota() *quota {
+	return &quota{
 		events:     rate.NewLimiter(eventsPerSecond, eventBurst),
 		complaints: rate.NewLimiter(rate.Every(complaintEvery), complaintBurst),
 		remarks:    rate.NewLimiter(rate.Every(remarkEvery), remarkBurst),
@@ -39,13 +51,13 @@ func newQuota() quota {
 func (s *Sink) complain(node string, level slog.Level, message string, attrs ...slog.Attr) {
 	s.mu.Lock()
 	unsaid := 0
-	if sess := s.sessions[node]; sess != nil {
-		if !sess.complaints.Allow() {
-			sess.unsaid++
+	if q := s.quotaOf(node); q != nil {
+		if !q.complaints.Allow() {
+			q.unsaid++
 			s.mu.Unlock()
 			return
 		}
-		unsaid, sess.unsaid = sess.unsaid, 0
+		unsaid, q.unsaid = q.unsaid, 0
 	}
 	s.mu.Unlock()
 	attrs = append([]slog.Attr{slog.String("node", node)}, attrs...)
@@ -58,8 +70,8 @@ func (s *Sink) complain(node string, level slog.Level, message string, attrs ...
 // remark logs what is odd about a node, and harmless. What does not fit its share of the log is left out; the metrics have it.
 func (s *Sink) remark(node string, level slog.Level, message string, attrs ...slog.Attr) {
 	s.mu.Lock()
-	sess := s.sessions[node]
-	ok := sess != nil && sess.remarks.Allow()
+	q := s.quotaOf(node)
+	ok := q != nil && q.remarks.Allow()
 	s.mu.Unlock()
 	if ok {
 		s.log.LogAttrs(context.Background(), level, message, append([]slog.Attr{slog.String("node", node)}, attrs...)...)
@@ -70,8 +82,8 @@ func (s *Sink) remark(node string, level slog.Level, message string, attrs ...sl
 func (s *Sink) awaitEvent(ctx context.Context, node string) error {
 	s.mu.Lock()
 	var events *rate.Limiter
-	if sess := s.sessions[node]; sess != nil {
-		events = sess.events
+	if q := s.quotaOf(node); q != nil {
+		events = q.events
 	}
 	s.mu.Unlock()
 	if events == nil {

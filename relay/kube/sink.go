@@ -2,39 +2,50 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/util/workqueue"
+	"k8s.io/client-go/metadata"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
 // SinkOptions configures a Sink. Index, Client, Relay and Log are required; zero values of the others mean the defaults.
 type SinkOptions struct {
-	Index   *Index
-	Client  dynamic.Interface // for status, nodes and events
-	Leases  dynamic.Interface // for leases: limits of its own, so that a storm of status writes cannot expire a node; default Client
-	Relay   string            // this relay's name, unique among the replicas
-	Log     *slog.Logger
-	Metrics *Metrics // nil: not measured
+	Index    *Index
+	Client   dynamic.Interface  // for status, nodes and events
+	Leases   LeaseAPI           // limits of its own, so that a storm of status writes cannot expire a node; default: Client
+	Statuses metadata.Interface // to watch the metadata of DeviceStatus objects; nil: each is read before its first write
+	Relay    string             // this relay's name, unique among the replicas
+	Log      *slog.Logger
+	Metrics  *Metrics // nil: not measured
 
+	QPS            float64       // requests a second for status writes, and as many for Leases; 0: not limited here
+	Burst          int           // status writes at once; default QPS
 	Writers        int           // status writes under way at once; default 16
 	DeviceInterval time.Duration // shortest time between two writes of one device's values; default 100 ms
 	LeaseDuration  time.Duration // after this long without renewal the node counts as gone; default 40 s
 	LeaseInterval  time.Duration // time between renewals; default 10 s
 	MaxReports     int           // keys that one session may report on; default 4096
 	MaxReportSize  int           // bytes of one report; default 1 MiB
-	MaxReportBytes int           // bytes of the reports that are kept of one session; default 32 MiB
+	MaxReportBytes int           // bytes of the reports of one session that wait to be written; default 32 MiB
 
 	// Fenced is called, from a goroutine of the sink, when a session turns out to be no longer its node's own. Its writes
 	// have stopped; the hub should close it. May be nil.
 	Fenced func(node string, epoch uint64)
+	// Want is called, from a goroutine of the sink, when the session's agent is to report on keys again, because somebody else
+	// changed what was written: the sink keeps hashes of what it has written, not bodies. May be nil.
+	Want func(node string, epoch uint64, keys []wire.Key)
+	// Alive returns the names of the living relays, nil while they are not known. A starting relay keeps the Leases of others'
+	// nodes fresh for a while if the relay that they record is not among them. Without it: only of nodes that were its own.
+	Alive func() map[string]bool
 }
 
 func (o *SinkOptions) setDefaults() {
@@ -49,6 +60,7 @@ func (o *SinkOptions) setDefaults() {
 		}
 	}
 	def(&o.Writers, 16)
+	def(&o.Burst, int(o.QPS)+1)
 	def(&o.MaxReports, 4096)
 	def(&o.MaxReportSize, 1<<20)
 	def(&o.MaxReportBytes, 32<<20)
@@ -56,107 +68,112 @@ func (o *SinkOptions) setDefaults() {
 	defDuration(&o.LeaseDuration, 40*time.Second)
 	defDuration(&o.LeaseInterval, 10*time.Second)
 	if o.Leases == nil {
-		o.Leases = o.Client
+		o.Leases = DynamicLeases(o.Client)
 	}
 }
 
 // Sink writes what agents report to the Kubernetes API. It implements the hub's Sink.
 //
-// Report never blocks; Run writes in the background until its context ends. All methods may be called concurrently.
+// Report, OfferedAll and Offered never block; Run writes in the background until its context ends. All methods may be called
+// concurrently.
 type Sink struct {
-	opts     SinkOptions
-	index    *Index
-	log      *slog.Logger
-	queue    workqueue.TypedRateLimitingInterface[item]
-	renewals workqueue.TypedDelayingInterface[renewal]
-	trouble  throttle
+	opts    SinkOptions
+	index   *Index
+	log     *slog.Logger
+	trouble throttle
+	budget  *rate.Limiter // of all status writes; nil: not limited
+	driver  driver        // set instead of goroutines by NewDrivenSink
 
-	mu       sync.Mutex
-	sessions map[string]*session
-	starting map[string]uint64          // newest epoch whose SessionStarted is under way, by node
-	written  map[wire.Key]writtenDevice // what stands in the DeviceStatus of a device, as far as this relay knows
+	running   atomic.Bool
+	listed    atomic.Bool   // all Leases have been read
+	first     chan struct{} // closed after the first attempt to do so
+	firstOnce sync.Once
+	turn      chan struct{} // wakes who turns the wheel
+
+	mu      sync.Mutex
+	more    *sync.Cond // there may be something to pick
+	nodes   map[string]*nodeState
+	waiting int // reports that are not written yet
+	scheduler
+	wheel    wheel
+	statuses statuses
 }
 
-// item is one key to bring in line with its node's last report.
+// item names one report.
 type item struct {
 	node string
 	key  wire.Key
-}
-
-// renewal is one session's lease to renew.
-type renewal struct {
-	node  string
-	epoch uint64
-}
-
-// session is what the sink knows of one session of a node. Guarded by Sink.mu, except lease (owned by the renewal worker
-// once SessionStarted has returned).
-type session struct {
-	epoch   uint64
-	since   time.Time
-	ended   bool // no more reports come; what is queued is still written
-	fenced  bool // another session owns the node: nothing is written any more
-	hasNode bool // the Node object has been seen or made in this session: if it is gone, somebody deleted it
-	reports map[wire.Key]*report
-	bytes   int // of the reports' bodies
-	lease   leaseState
-	quota
-}
-
-func (s *session) forget(key wire.Key) {
-	if r := s.reports[key]; r != nil {
-		s.bytes -= len(r.body)
-		delete(s.reports, key)
-	}
-}
-
-// report is the newest status document of one key.
-type report struct {
-	body    []byte
-	serial  uint64 // counts the reports of this key
-	pending bool   // queued or being written
-	// settled is the hash of the API's status after our write, if it still differed from the report: the API server changed
-	// what we wrote, and writing it again would change nothing.
-	settled [16]byte
-	// missing is since when the cache has been known not to hold the object; zero if it holds it.
-	missing time.Time
 }
 
 // NewSink returns a sink that writes once Run is called.
 func NewSink(opts SinkOptions) *Sink {
 	opts.setDefaults()
 	s := &Sink{
-		opts:  opts,
-		index: opts.Index,
-		log:   opts.Log,
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[item](50*time.Millisecond, 30*time.Second)),
-		renewals: workqueue.NewTypedDelayingQueue[renewal](),
+		opts:     opts,
+		index:    opts.Index,
+		log:      opts.Log,
 		trouble:  throttle{every: 30 * time.Second},
-		sessions: make(map[string]*session),
-		starting: make(map[string]uint64),
-		written:  make(map[wire.Key]writtenDevice),
+		nodes:    make(map[string]*nodeState),
+		first:    make(chan struct{}),
+		turn:     make(chan struct{}, 1),
+		wheel:    newWheel(opts.LeaseInterval, max(opts.LeaseInterval/wheelSlots, 20*time.Millisecond)),
+		statuses: newStatuses(opts.Statuses != nil),
+	}
+	s.more = sync.NewCond(&s.mu)
+	if opts.QPS > 0 {
+		s.budget = rate.NewLimiter(rate.Limit(opts.QPS), opts.Burst)
 	}
 	opts.Index.observe = s.changed
-	opts.Metrics.gauge("skerry_relay_write_queue_depth", func() float64 { return float64(s.queue.Len()) })
-	opts.Metrics.gauge("skerry_relay_write_sessions", func() float64 { return float64(len(s.Sessions())) })
+	gauge := func(name string, f func() float64) {
+		opts.Metrics.gauge(name, func() float64 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return f()
+		})
+	}
+	gauge("skerry_relay_write_queue_depth", func() float64 { return float64(s.waiting) })
+	gauge("skerry_relay_write_sessions", func() float64 { return float64(s.living()) })
+	gauge("skerry_relay_leases_renewed", func() float64 { return float64(s.wheel.count) })
 	return s
 }
 
 // Run writes until ctx ends, then finishes the writes under way (they end with ctx) and returns nil.
 func (s *Sink) Run(ctx context.Context) error {
+	s.running.Store(true)
 	var wg sync.WaitGroup
 	for range s.opts.Writers {
 		wg.Go(func() { s.writer(ctx) })
 	}
+	renewals := make(chan *nodeState)
 	for range leaseWorkers {
-		wg.Go(func() { s.renewer(ctx) })
+		wg.Go(func() { s.renewer(ctx, renewals) })
+	}
+	wg.Go(func() { s.turnWheel(ctx, renewals) })
+	wg.Go(func() {
+		for again := s.readLeases(ctx); again > 0 && ctx.Err() == nil; again = s.readLeases(ctx) {
+			pause(ctx, again)
+		}
+		s.adoptOthers(ctx)
+	})
+	if s.opts.Statuses != nil {
+		wg.Go(func() { s.watchStatuses(ctx) })
 	}
 	<-ctx.Done()
-	s.queue.ShutDown()
-	s.renewals.ShutDown()
+	s.stop()
 	wg.Wait()
 	return nil
+}
+
+// Flush waits until nothing that was taken waits to be written, sessions that have ended included, or ctx ends, whose error it
+// then returns. It is for the end, before Run's context ends.
+func (s *Sink) Flush(ctx context.Context) error {
+	for s.depth() > 0 && ctx.Err() == nil {
+		pause(ctx, 20*time.Millisecond)
+	}
+	if s.depth() == 0 {
+		return nil
+	}
+	return ctx.Err()
 }
 
 // SessionInfo describes a living session.
@@ -172,73 +189,107 @@ type SessionInfo struct {
 func (s *Sink) Sessions() []SessionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]SessionInfo, 0, len(s.sessions))
-	for node, sess := range s.sessions {
-		if sess.ended || sess.fenced {
-			continue
+	out := make([]SessionInfo, 0, len(s.nodes))
+	for _, name := range sortedNames(s.nodes) {
+		if n := s.nodes[name]; n.session != nil && !n.session.ended {
+			out = append(out, SessionInfo{
+				Node: name, Epoch: n.session.epoch, Since: n.session.since, Reports: len(n.entries), Pending: n.pendingReports(),
+			})
 		}
-		info := SessionInfo{Node: node, Epoch: sess.epoch, Since: sess.since, Reports: len(sess.reports)}
-		for _, r := range sess.reports {
-			if r.pending {
-				info.Pending++
-			}
-		}
-		out = append(out, info)
 	}
-	slices.SortFunc(out, func(a, b SessionInfo) int { return compareStrings(a.Node, b.Node) })
 	return out
 }
 
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+func (s *Sink) living() (count int) {
+	for _, n := range s.nodes {
+		if n.session != nil && !n.session.ended {
+			count++
+		}
 	}
-	return 0
+	return count
 }
 
-// Report takes the newest status document of key from the node's session. It does not block and keeps body, which the
-// caller must not change afterwards. What the node may not report on is refused, counted and logged.
-func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
-	if why := s.refuse(node, key, body); why != "" {
-		s.refused(node, key, why)
-		return
+func sortedNames(nodes map[string]*nodeState) []string {
+	names := make([]string, 0, len(nodes))
+	for name := range nodes {
+		names = append(names, name)
 	}
-	if why := s.keep(node, epoch, key, body); why != "" {
+	slices.Sort(names)
+	return names
+}
+
+// Report takes the newest status document of key from the node's session. It does not block and keeps body until it is written;
+// the caller must not change it afterwards. What the node may not report on is refused, counted and logged.
+func (s *Sink) Report(node string, epoch uint64, key wire.Key, body []byte) {
+	why := s.refuse(node, key, body)
+	if why == "" {
+		why = s.keep(node, epoch, key, body)
+	}
+	if why != "" {
 		s.refused(node, key, why)
 	}
 }
 
 // keep takes the report into its session and queues it, or says why not.
 func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why string) {
+	hash := canon.Hash(body)
+	rec := s.index.get(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess := s.sessions[node]
-	if sess == nil || sess.epoch != epoch || sess.ended || sess.fenced {
+	n := s.nodes[node]
+	if !n.live(epoch) {
 		s.opts.Metrics.reports("stale")
 		return ""
 	}
-	r := sess.reports[key]
-	if r == nil {
-		if len(sess.reports) >= s.opts.MaxReports {
-			return fmt.Sprintf("the session already reports on %d objects, the limit", s.opts.MaxReports)
-		}
-		r = &report{}
+	e := n.entry(key)
+	switch {
+	case e != nil && e.work == nil && e.hash == hash:
+		e.asked = false
+		s.opts.Metrics.reports("accepted")
+		s.opts.Metrics.unchanged(string(key.Kind()))
+		return ""
+	case e == nil && len(n.entries) >= s.opts.MaxReports:
+		return fmt.Sprintf("the session already reports on %d objects, the limit", s.opts.MaxReports)
 	}
-	bytes := sess.bytes - len(r.body) + len(body)
-	if bytes > s.opts.MaxReportBytes {
-		return fmt.Sprintf("with it, the session's reports would have %d bytes, the limit is %d", bytes, s.opts.MaxReportBytes)
+	before := 0
+	if e != nil && e.work != nil {
+		before = len(e.work.body)
 	}
-	sess.bytes, sess.reports[key] = bytes, r
-	r.body = body
-	r.serial++
-	r.pending = true
-	r.settled = [16]byte{}
+	if bytes := n.session.bytes - before + len(body); bytes > s.opts.MaxReportBytes {
+		return fmt.Sprintf("with it, the session's reports that wait would have %d bytes, the limit is %d", bytes, s.opts.MaxReportBytes)
+	}
+	if rec != nil {
+		key = rec.key // one copy of the string
+	}
+	if e == nil {
+		e = n.add(key)
+	}
+	if e.base == 0 && rec != nil {
+		e.base = rec.revision
+	}
+	s.take(n, e, body, hash)
 	s.opts.Metrics.reports("accepted")
-	s.queue.Add(item{node, key})
 	return ""
+}
+
+// take gives the entry something to write. What was to be written before is overtaken by it; a failure that is being waited out
+// is not.
+func (s *Sink) take(n *nodeState, e *entry, body []byte, hash [16]byte) {
+	n.serial++
+	next := &pending{body: body, hash: hash, serial: n.serial}
+	if old := e.work; old != nil {
+		next.attempts, next.looked, next.foreign = old.attempts, old.looked, old.foreign
+		if old.attempts > 0 {
+			next.notBefore = old.notBefore
+		}
+	}
+	s.drop(n, e)
+	e.work = next
+	e.hash, e.ask, e.asked = [16]byte{}, false, false
+	delete(n.settled, e.key)
+	n.session.bytes += len(body)
+	s.waiting++
+	s.enlist(n)
 }
 
 func (s *Sink) refused(node string, key wire.Key, why string) {
@@ -267,149 +318,65 @@ func (s *Sink) refuse(node string, key wire.Key, body []byte) string {
 	return ""
 }
 
-// changed hears from the index of every change of a pod, node or device. A report that is kept is compared again.
-func (s *Sink) changed(key wire.Key, node string) {
+// changed hears from the index of every change of a pod, node or device; now is nil if it is gone. told says that the change is
+// one that reports are compared with. What is not written yet is compared with the new state; what was written, and changed by
+// somebody else, the agent is asked for again.
+func (s *Sink) changed(key wire.Key, now *record, node string, told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := s.index.get(key) == nil
-	if gone && key.Kind() == wire.KindDevice {
-		delete(s.written, key)
-	}
-	sess := s.sessions[node]
-	if sess == nil || sess.fenced {
-		return
-	}
-	if gone && key.Kind() == wire.KindPod { // never comes back: another pod of that name has another UID
-		sess.forget(key)
-		return
-	}
-	if r := sess.reports[key]; r != nil {
-		r.pending = true
-		s.queue.Add(item{node, key})
-	}
-}
-
-func (s *Sink) writer(ctx context.Context) {
-	for {
-		it, shutdown := s.queue.Get()
-		if shutdown {
-			return
-		}
-		s.process(ctx, it)
-		s.queue.Done(it)
-	}
-}
-
-// work is a report taken out of its session for one attempt to write it.
-type work struct {
-	item
-	epoch   uint64
-	body    []byte
-	serial  uint64
-	settled [16]byte
-	hasNode bool
-}
-
-func (s *Sink) process(ctx context.Context, it item) {
-	s.mu.Lock()
-	sess := s.sessions[it.node]
-	var w work
-	if sess != nil && !sess.fenced {
-		if r := sess.reports[it.key]; r != nil {
-			w = work{item: it, epoch: sess.epoch, body: r.body, serial: r.serial, settled: r.settled, hasNode: sess.hasNode}
-		}
-	}
-	s.mu.Unlock()
-	if w.body == nil || ctx.Err() != nil {
-		s.queue.Forget(it)
-		return
-	}
-	result, err := s.write(ctx, &w)
-	var wait waitError
+	n := s.nodes[node]
+	e := n.entry(key)
 	switch {
-	case err == nil:
-		s.queue.Forget(it)
-	case errors.As(err, &wait):
-		s.queue.AddAfter(it, wait.for_)
+	case n == nil:
 		return
-	case errors.Is(err, errFenced):
-		s.queue.Forget(it)
-		s.fence(it.node, w.epoch)
-		return
-	case permanent(err):
-		s.queue.Forget(it)
-		s.opts.Metrics.failure(string(it.key.Kind()))
-		s.complain(it.node, slog.LevelError, "the API server refuses what the agent reports; dropped until it reports something else",
-			slog.String("key", string(it.key)), slog.Any("error", err))
-		result = dropReport
-	case ctx.Err() != nil:
-		return
-	default:
-		s.opts.Metrics.failure(string(it.key.Kind()))
-		if s.trouble.allow() {
-			s.log.Warn("cannot write to the API server; the newest report of each object is kept and retried",
-				slog.String("node", it.node), slog.String("key", string(it.key)), slog.Int("queued", s.queue.Len()), slog.Any("error", err))
+	case now == nil && key.Kind() == wire.KindNode:
+		if e != nil && e.work == nil {
+			e.hash = [16]byte{}
 		}
-		s.queue.AddRateLimited(it)
+		s.release(n)
+		return
+	case e == nil:
+		return
+	case now == nil && key.Kind() == wire.KindPod: // never comes back: another pod of that name has another UID
+		s.forget(n, key)
+		return
+	case now == nil:
+		if e.work == nil {
+			e.hash = [16]byte{}
+		}
+		return
+	case e.work != nil:
+		s.changedMeanwhile(n, e, now, told)
+		return
+	case now.revision <= e.base:
+		return // our own doing
+	case !told && e.hash != [16]byte{}:
+		e.base = now.revision
 		return
 	}
-	s.finish(&w, result)
+	s.askFor(n, e)
 }
 
-// objectPatience is how long a report waits for an object that the cache does not hold: another relay, whose cache was
-// ahead, may have told the agent of it.
-const objectPatience = time.Minute
-
-// outcome says what becomes of a report after an attempt.
-type outcome int
-
-const (
-	keepReport  outcome = iota // keep it, compare again when the object changes
-	dropReport                 // it cannot be written, or its object is gone
-	awaitObject                // its object is not known (yet)
-)
-
-func (s *Sink) finish(w *work, result outcome) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sess := s.sessions[w.node]
-	if sess == nil || sess.epoch != w.epoch {
-		return
-	}
-	if w.hasNode {
-		sess.hasNode = true
-	}
-	r := sess.reports[w.key]
-	if r == nil || r.serial != w.serial {
-		return // a newer one came meanwhile, and is queued
-	}
-	r.pending = false
-	r.settled = w.settled
+// changedMeanwhile deals with a change of an object whose report is not written yet.
+func (s *Sink) changedMeanwhile(n *nodeState, e *entry, now *record, told bool) {
 	switch {
-	case result == dropReport, result == awaitObject && !r.missing.IsZero() && time.Since(r.missing) >= objectPatience:
-		sess.forget(w.key)
-	case result == awaitObject:
-		if r.missing.IsZero() {
-			r.missing = time.Now()
-		}
-		s.queue.AddAfter(w.item, objectPatience)
-	default:
-		r.missing = time.Time{}
+	case e.busy && told:
+		e.work.seen = max(e.work.seen, now.revision)
+	case !e.busy && !told && e.base != 0:
+		e.base = max(e.base, now.revision)
 	}
-	if sess.ended {
-		s.sweepLocked(w.node, sess)
+	if e.work.awaiting {
+		e.work.awaiting, e.work.notBefore = false, time.Time{}
 	}
+	s.enlist(n)
 }
 
-// sweepLocked forgets an ended session once everything that it reported is written.
-func (s *Sink) sweepLocked(node string, sess *session) {
-	for key, r := range sess.reports {
-		if !r.pending {
-			sess.forget(key)
-		}
-	}
-	if len(sess.reports) == 0 && s.sessions[node] == sess {
-		delete(s.sessions, node)
+// askFor has the agent report on e again.
+func (s *Sink) askFor(n *nodeState, e *entry) {
+	e.hash = [16]byte{}
+	if !e.asked && n.session != nil && !n.session.ended {
+		e.ask = true
+		s.enlist(n)
 	}
 }
 

@@ -65,12 +65,17 @@ func (x *Index) watchKind(ctx context.Context, res resource) {
 			return w, err
 		},
 	}
+	runReflector(ctx, cache.ToListWatcherWithWatchListSemantics(lw, x.opts.Client), &unstructured.Unstructured{},
+		&kindStore{index: x, res: res, log: log}, "relay/"+res.gvr.Resource, res.apiKind)
+}
+
+// runReflector lists and watches into store until ctx ends.
+func runReflector(ctx context.Context, lw cache.ListerWatcher, expected any, store cache.ReflectorStore, name, kind string) {
 	quiet := klog.Logger{}
 	backOff := wait.Backoff{Duration: watchBackOff, Factor: 2, Jitter: 0.5, Steps: 10, Cap: watchBackOffMax}
-	reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, x.opts.Client),
-		&unstructured.Unstructured{}, &kindStore{index: x, res: res, log: log},
+	reflector := cache.NewReflectorWithOptions(lw, expected, store,
 		cache.ReflectorOptions{
-			Name: "relay/" + res.gvr.Resource, TypeDescription: res.apiKind, Logger: &quiet,
+			Name: name, TypeDescription: kind, Logger: &quiet,
 			Clock: stoppableClock{ctx: ctx}, Backoff: &backOff,
 		})
 

@@ -31,24 +31,41 @@ func (s *Sink) write(ctx context.Context, w *work) (outcome, error) {
 		return dropReport, nil
 	}
 	if !s.index.synced(w.key.Kind()) {
-		return keepReport, nil // compared again for every object of the first list
-	}
-	if err := s.due(w); err != nil {
-		return keepReport, err // before it is decoded: reports may come far more often than they are written
-	}
-	doc, err := decodeReport(w.body)
-	if err != nil {
-		return dropReport, refusal{"report cannot be read: " + err.Error()}
+		return awaitObject, nil // compared again for every object of the first list
 	}
 	switch w.key.Kind() {
 	case wire.KindNode:
-		return s.writeNode(ctx, w, doc)
+		return s.writeNode(ctx, w)
 	case wire.KindPod:
-		return s.writePod(ctx, w, doc)
+		return s.writePod(ctx, w)
 	case wire.KindDevice:
-		return s.writeDevice(ctx, w, doc)
+		return s.writeDevice(ctx, w)
 	}
 	return dropReport, refusal{"agents do not report on " + string(w.key.Kind())}
+}
+
+// document decodes the report.
+func (s *Sink) document(w *work) (map[string]any, error) {
+	doc, err := decodeReport(w.body)
+	if err != nil {
+		return nil, refusal{"report cannot be read: " + err.Error()}
+	}
+	return doc, nil
+}
+
+// guard is called before a write that is based on rec. If somebody else has written the object since this session last knew it,
+// that may have been a newer session of the node, through another relay: the Lease is asked whose the node is. Without this, a
+// session that is half dead could base its old report on the newer one's write, and overwrite it without a conflict.
+func (s *Sink) guard(ctx context.Context, w *work, rec *record) error {
+	if w.base == 0 || rec.revision <= w.base {
+		w.base = max(w.base, rec.revision)
+		return nil
+	}
+	if err := s.ours(ctx, w.n, w.epoch); err != nil {
+		return err
+	}
+	w.base = rec.revision
+	return nil
 }
 
 func (s *Sink) client(key wire.Key) dynamic.ResourceInterface {
@@ -68,7 +85,7 @@ func (s *Sink) patchStatus(ctx context.Context, w *work, want func(current map[s
 	rec := s.index.get(w.key)
 	for range writeTries {
 		if rec == nil {
-			return keepReport, nil
+			return awaitObject, nil
 		}
 		from, to, err := want(rec.currentStatus())
 		if err != nil {
@@ -77,26 +94,33 @@ func (s *Sink) patchStatus(ctx context.Context, w *work, want func(current map[s
 		diff := mergePatch(from, to)
 		if diff == nil || w.settled == canon.Hash(rec.status) {
 			s.opts.Metrics.unchanged(kind)
-			return keepReport, nil
+			w.base = max(w.base, rec.revision)
+			return written, nil
 		}
-		obj, err := s.patch(ctx, w.key, rec, map[string]any{"status": diff}, "status")
+		if !w.low && w.key.Kind() == wire.KindNode && onlyFigures(diff) {
+			return lowerLane, nil
+		}
+		if err := s.guard(ctx, w, rec); err != nil {
+			return written, err
+		}
+		obj, err := s.patch(ctx, w, rec, map[string]any{"status": diff}, "status")
 		switch {
 		case err == nil:
-			return keepReport, s.settle(w, obj, want)
+			return written, s.settle(w, obj, want)
 		case apierrors.IsNotFound(err):
-			return keepReport, nil // the watch will tell
+			return awaitObject, nil // the watch will tell
 		case !apierrors.IsConflict(err):
-			return keepReport, err
+			return written, err
 		}
 		if rec, err = s.reread(ctx, w); err != nil {
-			return keepReport, err
+			return written, err
 		}
 	}
-	return keepReport, fmt.Errorf("%s: %d conflicts in a row", w.key, writeTries)
+	return written, fmt.Errorf("%s: %d conflicts in a row", w.key, writeTries)
 }
 
 // patch sends a merge patch with the record's UID and resourceVersion as preconditions.
-func (s *Sink) patch(ctx context.Context, key wire.Key, rec *record, patch map[string]any, subresources ...string) (*unstructured.Unstructured, error) {
+func (s *Sink) patch(ctx context.Context, w *work, rec *record, patch map[string]any, subresources ...string) (*unstructured.Unstructured, error) {
 	meta := child(patch, "metadata")
 	if meta == nil {
 		meta = map[string]any{}
@@ -107,9 +131,12 @@ func (s *Sink) patch(ctx context.Context, key wire.Key, rec *record, patch map[s
 	if err != nil {
 		return nil, refusal{err.Error()}
 	}
-	obj, err := s.client(key).Patch(ctx, key.Name(), types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
+	if err := s.spend(ctx, w.n); err != nil {
+		return nil, err
+	}
+	obj, err := s.client(w.key).Patch(ctx, w.key.Name(), types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
 	if err != nil {
-		return nil, fmt.Errorf("patch %s: %w", key, err)
+		return nil, fmt.Errorf("patch %s: %w", w.key, err)
 	}
 	return obj, nil
 }
@@ -118,7 +145,7 @@ func (s *Sink) patch(ctx context.Context, key wire.Key, rec *record, patch map[s
 // nil means that it is gone or another one of the same name.
 func (s *Sink) reread(ctx context.Context, w *work) (*record, error) {
 	s.opts.Metrics.conflict(string(w.key.Kind()))
-	if err := s.ours(ctx, w.node, w.epoch); err != nil {
+	if err := s.ours(ctx, w.n, w.epoch); err != nil {
 		return nil, err
 	}
 	obj, err := s.client(w.key).Get(ctx, w.key.Name(), metav1.GetOptions{})
@@ -128,28 +155,29 @@ func (s *Sink) reread(ctx context.Context, w *work) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", w.key, err)
 	}
-	rec, err := s.take(w.key, obj)
+	rec, err := s.answered(w, obj)
 	if err != nil || rec.key != w.key || rec.node != w.node {
 		return nil, err
 	}
 	return rec, nil
 }
 
-// take gives the API's answer to the index, so that the next comparison need not wait for the watch.
-func (s *Sink) take(key wire.Key, obj *unstructured.Unstructured) (*record, error) {
-	res, _ := resourceOf(key.Kind())
+// answered gives the API's answer to the index, so that the next comparison need not wait for the watch.
+func (s *Sink) answered(w *work, obj *unstructured.Unstructured) (*record, error) {
+	res, _ := resourceOf(w.key.Kind())
 	rec, err := newRecord(res, obj)
 	if err != nil {
 		return nil, refusal{err.Error()}
 	}
-	s.index.refresh(key.Kind(), rec)
+	w.base = max(w.base, rec.revision)
+	s.index.refresh(w.key.Kind(), rec)
 	return rec, nil
 }
 
 // settle notes the state after a write. If that still differs from the report, the API server has changed what it was
 // given; writing the same again, when the watch shows it, would go on for ever.
 func (s *Sink) settle(w *work, obj *unstructured.Unstructured, want func(map[string]any) (from, to map[string]any, err error)) error {
-	rec, err := s.take(w.key, obj)
+	rec, err := s.answered(w, obj)
 	if err != nil {
 		return err
 	}

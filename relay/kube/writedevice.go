@@ -2,8 +2,10 @@ package kube
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,32 +23,63 @@ import (
 // summaryLimit bounds the line of values that `kubectl get devicestatuses` shows, in bytes.
 const summaryLimit = 100
 
-// writtenDevice is what stands in a device's DeviceStatus, as far as this relay knows. The objects are not watched: values
-// come at any rate, nobody else writes them, and each write says on which state it was based.
-type writtenDevice struct {
-	node string
-	uid  string   // of the Device
-	hash [16]byte // of the canonical status document
-	rv   string
-	at   time.Time // when it was written
-}
+// conditionPace is the shortest time between two looks at what one device reports, unless DeviceInterval is shorter: reports may
+// come far more often than anything in them can be written.
+const conditionPace = 100 * time.Millisecond
 
-func (s *Sink) writeDevice(ctx context.Context, w *work, doc map[string]any) (outcome, error) {
+// writeDevice writes a device's report in two steps: its conditions, which are readiness, and, in the lane of statistics and at
+// most once per DeviceInterval, its values.
+func (s *Sink) writeDevice(ctx context.Context, w *work) (outcome, error) {
 	rec := s.index.get(w.key)
 	if rec == nil {
 		return s.unknownObject(w), nil
 	}
-	if values := child(doc, "deviceStatus"); values != nil {
-		if err := s.writeValues(ctx, w, rec, values); err != nil {
-			return keepReport, err
+	if err := s.pace(w); err != nil {
+		return written, err // before it is decoded
+	}
+	doc, err := s.document(w)
+	if err != nil {
+		return dropReport, err
+	}
+	if _, ok := doc["conditions"]; ok && w.stated != w.serial {
+		result, err := s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
+			return deviceState(current, doc)
+		})
+		if err != nil || result != written {
+			return result, err
 		}
 	}
-	if _, ok := doc["conditions"]; !ok {
-		return keepReport, nil
+	w.stated = w.serial
+	values := child(doc, "deviceStatus")
+	if values == nil {
+		return written, nil
 	}
-	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
-		return deviceState(current, doc)
-	})
+	return s.writeValues(ctx, w, rec, values)
+}
+
+// pace returns a waitError while the device's turn has not come.
+func (s *Sink) pace(w *work) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	every := s.opts.DeviceInterval
+	last := time.Unix(0, s.statuses.byDevice[w.key].at)
+	if !w.low {
+		_, p := s.current(w)
+		if p == nil {
+			return nil
+		}
+		every, last = min(every, conditionPace), p.looked
+		if wait := every - now.Sub(last); wait > 0 {
+			return waitError{wait}
+		}
+		p.looked = now
+		return nil
+	}
+	if wait := every - now.Sub(last); wait > 0 {
+		return waitError{wait}
+	}
+	return nil
 }
 
 // deviceState merges reported conditions into a Device's status. All of them are the agent's; fields of KubeEdge's older
@@ -82,54 +115,34 @@ func deviceState(current, doc map[string]any) (from, to map[string]any, err erro
 	return from, to, nil
 }
 
-// due returns a waitError while the last write of the device's values is less than DeviceInterval ago. So the first change
-// is written at once, and the newest value is always on its way and never queued behind older ones.
-func (s *Sink) due(w *work) error {
-	if w.key.Kind() != wire.KindDevice {
-		return nil
-	}
-	s.mu.Lock()
-	last := s.written[w.key]
-	s.mu.Unlock()
-	if wait := s.opts.DeviceInterval - time.Since(last.at); wait > 0 {
-		return waitError{wait}
-	}
-	return nil
-}
-
-// writeValues writes the DeviceStatus object.
-func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map[string]any) error {
+// writeValues writes the DeviceStatus object, if its values differ.
+func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map[string]any) (outcome, error) {
 	status, err := deviceStatus(values)
 	if err != nil {
-		return err
+		return dropReport, err
 	}
 	b, err := canon.FromValue(status)
 	if err != nil {
-		return refusal{err.Error()}
+		return dropReport, refusal{err.Error()}
 	}
 	hash := canon.Hash(b)
-	s.mu.Lock()
-	last := s.written[w.key]
-	s.mu.Unlock()
-	if last.uid != rec.version.UID {
-		last.rv = "" // made anew under its name; its values go with the old one
-	}
-	if last.rv != "" && last.hash == hash {
-		s.opts.Metrics.unchanged("devicestatuses")
-		return nil
-	}
-	rv, err := s.putValues(ctx, w, rec, status, last.rv)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	st, known, err := s.stored(w.key)
 	if err != nil {
-		if last.rv != "" {
-			last.rv = "" // whatever stands there now, read it first
-			s.written[w.key] = last
-		}
-		return err
+		return written, err
 	}
-	s.written[w.key] = writtenDevice{node: w.node, uid: rec.version.UID, hash: hash, rv: rv, at: time.Now()}
-	return nil
+	if known && st.rv != 0 && !st.gone && st.owner == rec.version.UID && st.hash == hash {
+		s.opts.Metrics.unchanged("devicestatuses")
+		return written, nil
+	}
+	if !w.low {
+		return lowerLane, nil
+	}
+	if w.foreign || st.rv != w.valuesAt {
+		if err := s.ours(ctx, w.n, w.epoch); err != nil { // what stands there may be a newer session's
+			return written, err
+		}
+	}
+	return written, s.putValues(ctx, w, rec, &deviceValues{status: status, hash: hash}, st, known)
 }
 
 // deviceStatus brings the reported values into the API's form and adds the summary line.
@@ -150,75 +163,100 @@ func deviceStatus(values map[string]any) (map[string]any, error) {
 	return status, nil
 }
 
-// putValues writes status, based on resourceVersion rv; "" means that it is not known what stands there.
-func (s *Sink) putValues(ctx context.Context, w *work, rec *record, status map[string]any, rv string) (string, error) {
-	c := s.opts.Client.Resource(deviceStatusesGVR).Namespace(w.key.Namespace())
-	var from map[string]any
-	var owner any
-	for range writeTries {
-		if rv == "" {
-			obj, err := c.Get(ctx, w.key.Name(), metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				obj, err = s.createValues(ctx, c, w, rec, status)
-				if apierrors.IsAlreadyExists(err) {
-					continue
-				}
-				if err != nil {
-					return "", fmt.Errorf("create DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
-				}
-				return obj.GetResourceVersion(), nil
-			}
-			if err != nil {
-				return "", fmt.Errorf("read DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
-			}
-			rv, from = obj.GetResourceVersion(), child(obj.Object, "status")
-			if owner = nil; !ownedBy(obj, rec) {
-				owner = deviceOwner(w.key, rec) // left by a Device of the same name, and about to be collected with it
-			}
-		}
-		next, err := s.patchValues(ctx, c, w, patchBase{from: from, rv: rv, owner: owner}, status)
-		if err == nil {
-			return next, nil
-		}
-		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			return "", fmt.Errorf("patch DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
-		}
-		s.opts.Metrics.conflict("devicestatuses")
-		if err := s.ours(ctx, w.node, w.epoch); err != nil {
-			return "", err
-		}
-		rv, from, owner = "", nil, nil
-	}
-	return "", fmt.Errorf("DeviceStatus %s/%s: %d conflicts in a row", w.key.Namespace(), w.key.Name(), writeTries)
+// deviceValues is what is to be written.
+type deviceValues struct {
+	status map[string]any
+	hash   [16]byte
 }
 
-// patchBase is what a patch of a DeviceStatus is based on.
+// putValues writes the values, based on what is known of the object; it is read if nothing is known, or a conflict shows that it
+// was wrong.
+func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceValues, st storedValues, known bool) error {
+	c := s.opts.Client.Resource(deviceStatusesGVR).Namespace(w.key.Namespace())
+	base := patchBase{}
+	if known && st.rv != 0 && !st.gone {
+		base.rv = strconv.FormatUint(st.rv, 10)
+		if st.owner != rec.version.UID {
+			base.owner = deviceOwner(w.key, rec) // left by a Device of the same name, and about to be collected with it
+		}
+	}
+	for range writeTries {
+		if !known {
+			obj, err := c.Get(ctx, w.key.Name(), metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				base = patchBase{}
+			case err != nil:
+				return fmt.Errorf("read DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
+			default:
+				base = patchBase{rv: obj.GetResourceVersion(), from: child(obj.Object, "status"), mark: obj.GetAnnotations()[reportAnnotation]}
+				if !ownedBy(obj, rec) {
+					base.owner = deviceOwner(w.key, rec)
+				}
+			}
+		}
+		next, err := s.storeValues(ctx, c, w, rec, v, base)
+		if err == nil {
+			rv := parseRevision(next)
+			w.top = max(w.top, rv)
+			s.store(w.key, storedValues{rv: rv, hash: v.hash, owner: rec.version.UID, at: time.Now().UnixNano()})
+			return nil
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("write DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
+		}
+		s.opts.Metrics.conflict("devicestatuses")
+		if err := s.ours(ctx, w.n, w.epoch); err != nil {
+			return err
+		}
+		known = false
+	}
+	return fmt.Errorf("DeviceStatus %s/%s: %d conflicts in a row", w.key.Namespace(), w.key.Name(), writeTries)
+}
+
+// patchBase is what a patch of a DeviceStatus is based on. Without rv there is none, and it is made.
 type patchBase struct {
 	rv    string
 	from  map[string]any // the status there, if it was read
+	mark  string         // and its annotation
 	owner any            // owner references to set; nil if they are right
 }
 
-func (s *Sink) patchValues(ctx context.Context, c dynamic.ResourceInterface, w *work, base patchBase, status map[string]any) (string, error) {
+// storeValues makes or patches the object, and returns its resourceVersion.
+func (s *Sink) storeValues(ctx context.Context, c dynamic.ResourceInterface, w *work, rec *record, v *deviceValues, base patchBase) (string, error) {
+	mark := hex.EncodeToString(v.hash[:])
+	if base.rv == "" {
+		if err := s.spend(ctx, w.n); err != nil {
+			return "", err
+		}
+		obj, err := s.createValues(ctx, c, w, rec, v.status, mark)
+		if err != nil {
+			return "", err
+		}
+		return obj.GetResourceVersion(), nil
+	}
 	full := make(map[string]any, 4)
 	// What an earlier report said and this one does not is removed; fields of others in extensions stay.
 	for _, name := range []string{"twins", "state", "lastOnlineTime"} {
-		full[name] = status[name]
+		full[name] = v.status[name]
 	}
-	if ext := child(status, "extensions"); ext != nil {
+	if ext := child(v.status, "extensions"); ext != nil {
 		full["extensions"] = ext
 	}
-	if base.owner == nil && base.from != nil && mergePatch(base.from, merged(base.from, full)) == nil {
+	if base.owner == nil && base.from != nil && base.mark == mark && mergePatch(base.from, merged(base.from, full)) == nil {
 		s.opts.Metrics.unchanged("devicestatuses")
 		return base.rv, nil
 	}
-	meta := map[string]any{"resourceVersion": base.rv}
+	meta := map[string]any{"resourceVersion": base.rv, "annotations": map[string]any{reportAnnotation: mark}}
 	if base.owner != nil {
 		meta["ownerReferences"] = base.owner
 	}
 	b, err := json.Marshal(map[string]any{"metadata": meta, "status": full})
 	if err != nil {
 		return "", refusal{err.Error()}
+	}
+	if err := s.spend(ctx, w.n); err != nil {
+		return "", err
 	}
 	obj, err := c.Patch(ctx, w.key.Name(), types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
@@ -247,12 +285,13 @@ func merged(from, patch map[string]any) map[string]any {
 	return out
 }
 
-func (s *Sink) createValues(ctx context.Context, c dynamic.ResourceInterface, w *work, rec *record, status map[string]any) (*unstructured.Unstructured, error) {
+func (s *Sink) createValues(ctx context.Context, c dynamic.ResourceInterface, w *work, rec *record, status map[string]any, mark string) (*unstructured.Unstructured, error) {
 	obj := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": deviceStatusesGVR.GroupVersion().String(), "kind": "DeviceStatus",
 		"metadata": map[string]any{
 			"name": w.key.Name(), "namespace": w.key.Namespace(),
 			"ownerReferences": deviceOwner(w.key, rec),
+			"annotations":     map[string]any{reportAnnotation: mark},
 		},
 		"spec":   map[string]any{},
 		"status": status,

@@ -49,7 +49,11 @@ func nodeMayAnnotate(name string) bool {
 	return prefix == "skerry.dev" || strings.HasSuffix(prefix, ".skerry.dev")
 }
 
-func (s *Sink) writeNode(ctx context.Context, w *work, doc map[string]any) (outcome, error) {
+func (s *Sink) writeNode(ctx context.Context, w *work) (outcome, error) {
+	doc, err := s.document(w)
+	if err != nil {
+		return dropReport, err
+	}
 	reported := child(doc, "status")
 	if reported == nil {
 		return dropReport, refusal{"node report has no status"}
@@ -58,13 +62,13 @@ func (s *Sink) writeNode(ctx context.Context, w *work, doc map[string]any) (outc
 	if rec == nil {
 		if w.hasNode {
 			// Deleted by somebody during this session: like a kubelet, the node registers again only when it starts anew.
-			return keepReport, nil
+			return unwritable, nil
 		}
 		return s.createNode(ctx, w, doc, reported)
 	}
 	w.hasNode = true
 	if err := s.labelNode(ctx, w, rec, doc); err != nil {
-		return keepReport, err
+		return written, err
 	}
 	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
 		return nodeStatus(current, reported, time.Now())
@@ -86,16 +90,20 @@ func (s *Sink) createNode(ctx context.Context, w *work, doc, reported map[string
 	node := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status,
 	}}
+	if err := s.spend(ctx, w.n); err != nil {
+		return written, err
+	}
 	created, err := s.client(w.key).Create(ctx, node, metav1.CreateOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return keepReport, nil // the watch will show it, and it is compared then
+		return awaitObject, nil // the watch will show it, and it is compared then
 	case err != nil:
-		return keepReport, fmt.Errorf("create Node %s: %w", w.node, err)
+		return written, fmt.Errorf("create Node %s: %w", w.node, err)
 	}
 	w.hasNode = true
+	w.base = max(w.base, parseRevision(created.GetResourceVersion()))
 	s.log.Info("Node created", slog.String("node", w.node), slog.String("uid", string(created.GetUID())))
-	return keepReport, nil
+	return written, nil
 }
 
 // nodeMetadata returns the reported labels and annotations that a node may set.
@@ -139,7 +147,10 @@ func (s *Sink) labelNode(ctx context.Context, w *work, rec *record, doc map[stri
 	if len(meta) == 0 {
 		return nil
 	}
-	obj, err := s.patch(ctx, w.key, rec, map[string]any{"metadata": meta})
+	if err := s.guard(ctx, w, rec); err != nil {
+		return err
+	}
+	obj, err := s.patch(ctx, w, rec, map[string]any{"metadata": meta})
 	if apierrors.IsConflict(err) {
 		if _, err = s.reread(ctx, w); err == nil {
 			err = fmt.Errorf("label node %s: changed meanwhile, trying again", w.node)
@@ -148,7 +159,7 @@ func (s *Sink) labelNode(ctx context.Context, w *work, rec *record, doc map[stri
 	if err != nil {
 		return err
 	}
-	_, err = s.take(w.key, obj)
+	_, err = s.answered(w, obj)
 	return err
 }
 
@@ -225,4 +236,11 @@ func sameCondition(a, b map[string]any) bool {
 		}
 	}
 	return true
+}
+
+// onlyFigures reports whether a change of a Node's status only brings figures up to date: no condition says anything new.
+// Such a write lets others go first.
+func onlyFigures(diff map[string]any) bool {
+	_, conditions := diff["conditions"]
+	return !conditions
 }

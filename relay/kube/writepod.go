@@ -25,7 +25,11 @@ var schedulerFields = []string{
 	"nominatedNodeName", "qosClass", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize",
 }
 
-func (s *Sink) writePod(ctx context.Context, w *work, doc map[string]any) (outcome, error) {
+func (s *Sink) writePod(ctx context.Context, w *work) (outcome, error) {
+	doc, err := s.document(w)
+	if err != nil {
+		return dropReport, err
+	}
 	if doc["deleted"] == true {
 		return s.deletePod(ctx, w)
 	}
@@ -111,10 +115,17 @@ func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
 		return dropReport, nil
 	}
 	if !rec.deleting {
-		// Our cache may lag behind the relay that told the agent. The report is kept, and looked at again when the pod changes.
+		// Our cache may lag behind the relay that told the agent. The agent is asked again when the pod changes.
 		s.complain(w.node, slog.LevelWarn, "agent says that a pod is gone which nobody has deleted; not removed", slog.String("key", string(w.key)))
 		s.opts.Metrics.reports("not-deleting")
-		return keepReport, nil
+		w.base = max(w.base, rec.revision)
+		return unwritable, nil
+	}
+	if err := s.guard(ctx, w, rec); err != nil {
+		return written, err
+	}
+	if err := s.spend(ctx, w.n); err != nil {
+		return written, err
 	}
 	zero, uid := int64(0), types.UID(rec.version.UID)
 	err := s.client(w.key).Delete(ctx, w.key.Name(), metav1.DeleteOptions{
@@ -124,5 +135,5 @@ func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
 	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // conflict: it is another pod of that name
 		return dropReport, nil
 	}
-	return keepReport, fmt.Errorf("delete %s: %w", w.key, err)
+	return written, fmt.Errorf("delete %s: %w", w.key, err)
 }

@@ -28,7 +28,7 @@ func clusterRules() []rbacv1.PolicyRule {
 		rule("", []string{"pods/status"}, "get", "patch"),
 		rule(devices, []string{"devices/status"}, "get", "patch"),
 		// DeviceStatus has no status subresource (KubeEdge's has none).
-		rule(devices, []string{"devicestatuses"}, "get", "create", "patch"),
+		rule(devices, []string{"devicestatuses"}, "get", "list", "watch", "create", "patch"),
 		rule("", []string{"events"}, "create"),
 	}
 }
@@ -42,7 +42,7 @@ type namespaced struct {
 func namespaceRules() []namespaced {
 	return []namespaced{
 		// Who holds a node's session.
-		{"kube-node-lease", []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "get", "create", "patch")}},
+		{"kube-node-lease", []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "get", "list", "create", "update")}},
 		{enroll.Namespace, []rbacv1.PolicyRule{
 			// Join tokens are bound to their keys; the keys of TLS sessions are rotated.
 			rule("", []string{"secrets"}, "update"),

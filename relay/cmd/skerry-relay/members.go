@@ -30,6 +30,18 @@ func (r *relay) newMembers(config *rest.Config) (*members.Members, error) {
 	}), nil
 }
 
+// aliveRelays returns the names of the living relays, nil until they are known.
+func (r *relay) aliveRelays() map[string]bool {
+	if !r.members.Synced() {
+		return nil
+	}
+	names := make(map[string]bool)
+	for name := range r.members.Alive() {
+		names[name] = true
+	}
+	return names
+}
+
 // runMembers joins the other relays until background ends, and says that this one drains as soon as serving ends.
 func (r *relay) runMembers(background, serving context.Context) error {
 	defer context.AfterFunc(serving, r.members.Drain)()

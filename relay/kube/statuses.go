@@ -1,0 +1,226 @@
+package kube
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// reportAnnotation holds the hash of the values in a DeviceStatus, so that a relay that is started anew knows from the metadata
+// alone what is written.
+const reportAnnotation = "skerry.dev/report"
+
+// statusWait is how long values wait for the first list of DeviceStatus objects, before another look.
+const statusWait = 500 * time.Millisecond
+
+// storedValues is what is known of a DeviceStatus object.
+type storedValues struct {
+	rv    uint64   // its resourceVersion, or that of its deletion
+	hash  [16]byte // of the values in it; zero: not known
+	owner string   // UID of the Device that owns it
+	at    int64    // when this relay wrote it last, Unix ns
+	gone  bool     // it has been deleted
+}
+
+// statuses is what stands in the DeviceStatus objects, as far as it is known: values are not read, metadata is watched. One list
+// and one watch, whatever the number of agents, take the place of a read for each device after a start, and tell when somebody
+// else changes or deletes such an object. Guarded by Sink.mu.
+type statuses struct {
+	byDevice map[wire.Key]storedValues
+	watched  bool // by Run; otherwise each object is read before it is first written
+	synced   bool // the first list is complete
+	failed   bool // it cannot be had
+}
+
+func newStatuses(watched bool) statuses {
+	return statuses{byDevice: make(map[wire.Key]storedValues), watched: watched}
+}
+
+// watchStatuses lists and watches until ctx ends.
+func (s *Sink) watchStatuses(ctx context.Context) {
+	ctx = klog.NewContext(ctx, klog.Logger{})
+	client := s.opts.Statuses.Resource(deviceStatusesGVR)
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := client.List(ctx, o)
+			s.noteStatuses(ctx, err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			w, err := client.Watch(ctx, o)
+			s.noteStatuses(ctx, err)
+			return w, err
+		},
+	}
+	runReflector(ctx, cache.ToListWatcherWithWatchListSemantics(lw, s.opts.Statuses), &metav1.PartialObjectMetadata{}, s.StatusFeed(),
+		"relay/devicestatuses", "DeviceStatus")
+}
+
+func (s *Sink) noteStatuses(ctx context.Context, err error) {
+	switch {
+	case err == nil, ctx.Err() != nil, apierrors.IsResourceExpired(err), apierrors.IsGone(err), apierrors.IsInvalid(err), apierrors.IsTimeout(err):
+		return
+	}
+	s.mu.Lock()
+	first := !s.statuses.synced && !s.statuses.failed
+	s.statuses.failed = s.statuses.failed || apierrors.IsForbidden(err) || apierrors.IsNotFound(err)
+	s.mu.Unlock()
+	if first || s.trouble.allow() {
+		res := resource{gvr: deviceStatusesGVR}
+		s.log.Error("cannot watch DeviceStatus objects; retrying. Each is read before it is written meanwhile", slog.String("problem", explain(res, err)))
+	}
+}
+
+// StatusFeed returns what a reflector of DeviceStatus metadata (metav1.PartialObjectMetadata) fills. Run has its own; this is for
+// a simulator that plays the reflector itself.
+func (s *Sink) StatusFeed() cache.ReflectorStore { return statusFeed{s} }
+
+type statusFeed struct{ s *Sink }
+
+// Add implements cache.ReflectorStore.
+func (f statusFeed) Add(obj any) error { return f.Update(obj) }
+
+// Update implements cache.ReflectorStore.
+func (f statusFeed) Update(obj any) error {
+	key, st, ok := storedOf(obj)
+	if ok {
+		f.s.mu.Lock()
+		defer f.s.mu.Unlock()
+		f.s.statusChanged(key, st)
+	}
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (f statusFeed) Delete(obj any) error {
+	key, st, ok := storedOf(obj)
+	if ok {
+		st.gone = true
+		f.s.mu.Lock()
+		defer f.s.mu.Unlock()
+		f.s.statusChanged(key, st)
+	}
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (f statusFeed) Replace(list []any, resourceVersion string) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	listed := make(map[wire.Key]struct{}, len(list))
+	for _, obj := range list {
+		if key, st, ok := storedOf(obj); ok {
+			listed[key] = struct{}{}
+			f.s.statusChanged(key, st)
+		}
+	}
+	revision := parseRevision(resourceVersion)
+	for key, st := range f.s.statuses.byDevice {
+		if _, here := listed[key]; !here && st.rv <= revision {
+			f.s.statusChanged(key, storedValues{rv: revision + 1, gone: true})
+		}
+	}
+	f.s.statuses.synced = true
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; there is no period.
+func (f statusFeed) Resync() error { return nil }
+
+func storedOf(obj any) (wire.Key, storedValues, bool) {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return "", storedValues{}, false
+	}
+	st := storedValues{rv: parseRevision(m.GetResourceVersion()), hash: parseHash(m.GetAnnotations()[reportAnnotation])}
+	for _, o := range m.GetOwnerReferences() {
+		st.owner = string(o.UID)
+	}
+	return wire.NewKey(wire.KindDevice, m.GetNamespace(), m.GetName(), ""), st, true
+}
+
+func parseHash(text string) (h [16]byte) {
+	if b, err := hex.DecodeString(text); err == nil && len(b) == len(h) {
+		return [16]byte(b)
+	}
+	return h
+}
+
+// statusChanged takes what the watch says about one object. What somebody else did to it, this relay's agent is asked to make
+// good; what was done while a write is under way is judged when that ends.
+func (s *Sink) statusChanged(key wire.Key, now storedValues) {
+	old, known := s.statuses.byDevice[key]
+	if known && now.rv <= old.rv {
+		return
+	}
+	rec := s.index.get(key)
+	var n *nodeState
+	if rec != nil {
+		n, key = s.nodes[rec.node], rec.key
+		if rec.version.UID == now.owner {
+			now.owner = rec.version.UID // one copy of the string
+		}
+	}
+	e := n.entry(key)
+	now.at = old.at
+	busy := e != nil && e.busy
+	switch {
+	case busy:
+	case now.hash == old.hash && !now.gone:
+		now.hash = [16]byte{} // somebody changed it and left our mark
+	}
+	if now.gone && !busy {
+		delete(s.statuses.byDevice, key)
+	} else {
+		s.statuses.byDevice[key] = now
+	}
+	switch {
+	case e == nil:
+	case busy && e.work != nil:
+		e.work.seen = max(e.work.seen, now.rv)
+	case known && e.work == nil:
+		s.askFor(n, e)
+	case e.work != nil:
+		e.work.foreign = true
+	}
+}
+
+// stored returns what is known of a device's DeviceStatus. known is false if it has to be read.
+func (s *Sink) stored(key wire.Key) (st storedValues, known bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, known = s.statuses.byDevice[key]
+	t := &s.statuses
+	if !known && t.watched && !t.synced && !t.failed {
+		return st, false, waitError{statusWait}
+	}
+	if st.gone {
+		st.hash = [16]byte{}
+	}
+	return st, known || t.watched && t.synced, nil
+}
+
+// store notes what was written. If the watch has shown something newer meanwhile, that stands.
+func (s *Sink) store(key wire.Key, st storedValues) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, ok := s.statuses.byDevice[key]; ok && old.rv > st.rv {
+		if !old.gone {
+			old.at, old.hash = st.at, [16]byte{}
+			s.statuses.byDevice[key] = old
+		}
+		return
+	}
+	s.statuses.byDevice[key] = st
+}
