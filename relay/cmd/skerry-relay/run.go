@@ -119,14 +119,20 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	}
 	r.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: meter})
 	r.sink = kube.NewSink(kube.SinkOptions{
-		Index: r.index, Client: clients.API, Leases: clients.Leases, Relay: cfg.Name, Log: log, Metrics: meter,
-		Writers: cfg.API.Writers, DeviceInterval: cfg.Devices.WriteInterval,
+		Index: r.index, Client: clients.API, Leases: clients.Leases, Statuses: clients.Statuses, Relay: cfg.Name, Log: log, Metrics: meter,
+		QPS: cfg.API.QPS, Burst: cfg.API.Burst, Writers: cfg.API.Writers, DeviceInterval: cfg.Devices.WriteInterval,
 		LeaseDuration: cfg.Lease.Duration, LeaseInterval: cfg.Lease.Interval,
 		Fenced: func(node string, epoch uint64) {
 			if h := r.hub.Load(); h != nil {
 				h.End(node, epoch, "another relay owns the node now")
 			}
 		},
+		Want: func(node string, epoch uint64, keys []wire.Key) {
+			if h := r.hub.Load(); h != nil {
+				h.Want(node, epoch, keys)
+			}
+		},
+		Alive: r.aliveRelays,
 	})
 	r.revoked = enroll.NewRevocations(r.client, log, func(node string) {
 		if h := r.hub.Load(); h != nil {
