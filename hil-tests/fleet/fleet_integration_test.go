@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/skerry/skerry/hil-tests/rig/packets"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
 )
 
@@ -172,6 +174,8 @@ func TestFleet(t *testing.T) {
 	t.Run("all dropped at once", r.testDropAll)
 	t.Run("a stopped reader delays nobody", r.testStoppedReaders)
 	t.Run("churn", r.testChurn)
+	t.Run("devices report", r.testDevicesReport)
+	t.Run("silence", r.testSilence)
 	t.Run("relay killed", r.testRelayKilled)
 }
 
@@ -181,7 +185,7 @@ func (r *rig) testDropAll(t *testing.T) {
 	r.push(0)
 	r.quiet()
 	before, traffic := r.counters(), TrafficOf(r.fleet.Agents())
-	back := r.fleet.SyncedSince()
+	back, began := r.fleet.SyncedSince(), time.Now()
 	r.fleet.Cut()
 	r.await("in sync again", back)
 	r.await("done reporting", Reported)
@@ -199,15 +203,14 @@ func (r *rig) testDropAll(t *testing.T) {
 	if n := c["skerry_relay_objects_resumed_total"]; n != float64(agents*r.work.Objects()) {
 		t.Errorf("%v objects were resumed, want %d", n, agents*r.work.Objects())
 	}
-	reports := 0
-	for _, a := range r.fleet.Agents() {
-		reports += a.Documents()
+	t.Logf("each of %d connections: %d bytes of TLS handshake, %d beyond it", used.Dials, used.Handshake/used.Dials, used.Beyond()/used.Dials)
+	if cost := used.Beyond() / used.Dials; cost > 1024 {
+		t.Errorf("an unchanged agent costs %d bytes beyond the handshake, the budget is 1024, and its status documents are %d", cost, r.fleet.Agents()[0].Documents())
 	}
-	state := (used.Beyond() - int64(reports)) / used.Dials
-	t.Logf("each of %d connections: %d bytes of TLS handshake, %d beyond it, of which %d are status documents",
-		used.Dials, used.Handshake/used.Dials, used.Beyond()/used.Dials, int64(reports)/used.Dials)
-	if state > 1024 {
-		t.Errorf("an unchanged agent costs %d bytes beyond the handshake and its status documents, the budget is 1024", state)
+	// Leases go on being renewed, each once in ten seconds; what comes back costs no request of its own.
+	took := time.Since(began).Seconds()
+	if n := c.Sum("skerry_relay_api_requests_total"); n > agents*(took/10+1)+20 {
+		t.Errorf("%v API requests while %d agents came back in %.1f s: %v", n, agents, took, c.RelayRequests())
 	}
 	r.promises()
 }
@@ -282,6 +285,97 @@ func (r *rig) testChurn(t *testing.T) {
 		t.Errorf("%d reports of one device became %v writes", reports, writes)
 	}
 	r.promises()
+}
+
+// testDevicesReport: one device reports 90 values a second, and every other as often as ten minutes would bring at one a minute.
+// What is written is bounded by the interval of devices and by the number of reports, whatever the machine's speed; the API shows
+// values in their order, and the newest of each device.
+func (r *rig) testDevicesReport(t *testing.T) {
+	r.t = t
+	all := r.fleet.Agents()
+	watch, stop := context.WithCancel(t.Context())
+	shown := r.cluster.WatchValue(watch, all[0].Name)
+	defer func() { stop(); shown.Wait() }()
+	before, began := r.counters(), time.Now()
+	const flood, minutes = 900, 10
+	ctx, cancel := context.WithTimeout(t.Context(), flood*time.Second/90)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { Steadily(ctx, all[:1], 90, (*Agent).ReportValue) })
+	wg.Go(func() { Steadily(ctx, all[1:], float64(len(all)-1)*minutes/(flood/90.0), (*Agent).ReportValue) })
+	wg.Wait()
+	for _, a := range all {
+		a.ReportValue() // the newest, which must win
+	}
+	r.quiet()
+	took := time.Since(began).Seconds()
+	c := r.counters().Sub(before)
+	others := int64(0)
+	for _, a := range all[1:] {
+		others += a.Values()
+	}
+	writes := c.Sum("skerry_relay_api_requests_total", `verb="patch"`, `resource="devicestatuses"`)
+	if bound := took*10 + 2 + float64(others); writes > bound {
+		t.Errorf("%v writes for %d reports of one device in %.1f s and %d of the others; at most %.0f", writes, all[0].Values(), took, others, bound)
+	}
+	// Beside the writes: renewals, and what conflicts cost.
+	if n := c.Sum("skerry_relay_api_requests_total"); n > writes+agents*(took/10+1)+20 {
+		t.Errorf("%v API requests, of which %v are writes of values: %v", n, writes, c.RelayRequests())
+	}
+	awaited, end := context.WithTimeout(t.Context(), 10*time.Second)
+	defer end()
+	if err := shown.Await(awaited, all[0].Values()); err != nil {
+		t.Error(err)
+	}
+	versions, reversals, _ := shown.Seen()
+	if reversals > 0 {
+		t.Errorf("%d of %d versions showed a value that was older than the one before", reversals, versions)
+	}
+	t.Logf("%d values of one device became %d versions; %v requests in %.1f s", all[0].Values(), versions, c.Sum("skerry_relay_api_requests_total"), took)
+	newest, err := r.cluster.Values(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if newest[a.Name] != a.Values() {
+			t.Errorf("the API shows %d of %s's device, which reported %d last", newest[a.Name], a.Name, a.Values())
+		}
+	}
+	r.promises()
+}
+
+// testSilence: what an idle agent costs on the wire, with the headers of TCP and IP. Heartbeats are all that passes, so a heartbeat's
+// bytes are a day's; that one of 15 s is worth 5,760 a day.
+func (r *rig) testSilence(t *testing.T) {
+	r.t = t
+	r.quiet()
+	const window, heartbeat, day = 5 * time.Second, time.Second, 24 * time.Hour / (15 * time.Second)
+	r.fleet.Stop()
+	r.fleet.opts.Heartbeat = heartbeat
+	defer func() { // the other tests have the default
+		r.fleet.Stop()
+		r.fleet.opts.Heartbeat = 0
+		r.fleet.Start()
+		r.await("in sync with the usual heartbeat", InSync)
+	}()
+	r.fleet.Start()
+	r.await("in sync with short heartbeats", InSync)
+	r.quiet()
+	c, err := packets.Count(r.relay.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(window)
+	bytes, count := c.Stop()
+	beats := float64(agents) * float64(window/heartbeat)
+	each := float64(bytes) / beats
+	t.Logf("a heartbeat costs %.0f bytes in %.1f packets, a day of them %.2f MB", each, float64(count)/beats, each*float64(day)/1e6)
+	if each*float64(day) > 2e6 {
+		t.Errorf("an idle agent costs %.2f MB a day, the budget is 2 MB", each*float64(day)/1e6)
+	}
+	if each == 0 {
+		t.Error("nothing was counted")
+	}
 }
 
 // testRelayKilled: another relay process resumes every agent without sending anything again.

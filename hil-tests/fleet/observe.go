@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -167,3 +168,19 @@ func (v *ValueWatch) Await(ctx context.Context, value int64) error {
 
 // Wait blocks until the watch, whose context has ended, is over.
 func (v *ValueWatch) Wait() { <-v.done }
+
+// Values reads the newest value that the API has of each node's device, by node.
+func (c *Cluster) Values(ctx context.Context) (map[string]int64, error) {
+	list, err := c.Dynamic.Resource(stack.DeviceStatuses).Namespace(Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the devices' values: %w", err)
+	}
+	out := make(map[string]int64, len(list.Items))
+	for i := range list.Items {
+		d := stack.ReadDeviceState(&list.Items[i])
+		if n, err := strconv.ParseInt(d.Value(property).Value, 10, 64); err == nil {
+			out[strings.TrimPrefix(d.Name, deviceName(""))] = n
+		}
+	}
+	return out, nil
+}

@@ -91,7 +91,7 @@ const patience = 10 * time.Second
 
 // pollEvery keeps the looking below a hundredth of a core.
 func pollEvery(n int) time.Duration {
-	return max(5*time.Millisecond, time.Duration(n)*10*time.Microsecond)
+	return max(5*time.Millisecond, time.Duration(n)*20*time.Microsecond)
 }
 
 func describe(st link.Status) string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/bench"
+	"github.com/skerry/skerry/hil-tests/rig/packets"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
 )
 
@@ -167,17 +168,17 @@ func (w *workload) idleTraffic(ctx context.Context, r *bench.Report) error {
 	if err := sleep(ctx, idleCountdown); err != nil {
 		return err
 	}
-	c, err := countPackets(w.stack.RelayAt)
+	c, err := packets.Count(w.stack.RelayAt)
 	if err != nil {
 		return err
 	}
 	err = sleep(ctx, w.opt.idle)
-	bytes, packets := c.stop()
+	bytes, count := c.Stop()
 	if err != nil {
 		return err
 	}
 	r.Add("idle_wire_bytes_per_hour", float64(bytes)*float64(time.Hour)/float64(w.opt.idle), "bytes/h")
-	r.Add("idle_wire_packets_per_hour", float64(packets)*float64(time.Hour)/float64(w.opt.idle), "packets/h")
+	r.Add("idle_wire_packets_per_hour", float64(count)*float64(time.Hour)/float64(w.opt.idle), "packets/h")
 	return nil
 }
 

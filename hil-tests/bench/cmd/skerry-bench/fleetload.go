@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/fleet"
+	"github.com/skerry/skerry/hil-tests/rig/packets"
 )
 
 // firstConnect lets agents that hold nothing connect and register their Nodes.
@@ -314,14 +315,14 @@ func (r *fleetRun) idle(ctx context.Context) error {
 	if err := r.quiet(ctx); err != nil {
 		return err
 	}
-	packets, err := countPackets(r.relay.Address())
+	counter, err := packets.Count(r.relay.Address())
 	if err != nil {
 		return err
 	}
 	traffic := fleet.TrafficOf(r.fleet.Agents())
 	c, err := r.measured(ctx, func() error { return sleep(ctx, r.f.window) })
 	sockets := fleet.TrafficOf(r.fleet.Agents()).Sub(traffic)
-	wire, count := packets.stop()
+	wire, count := counter.Stop()
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,13 @@
-package main
+// Package packets counts what a TCP port costs on the wire, headers of IP and TCP included.
+//
+//	c, err := packets.Count("127.0.0.1:7443") // needs root (CAP_NET_RAW)
+//	…
+//	bytes, packets := c.Stop()
+//
+// It looks at the loopback interface and at IPv4 only. A Counter's Stop is called once, from any goroutine.
+//
+// Testing: the unit test parses packets; the end-to-end and fleet suites count real ones.
+package packets
 
 import (
 	"encoding/binary"
@@ -12,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packetCounter counts what passes the loopback interface to or from one TCP port, headers of IP and TCP included.
-type packetCounter struct {
+// Counter counts what passes the loopback interface to or from one TCP port.
+type Counter struct {
 	fd             int
 	port           uint16
 	mu             sync.Mutex
@@ -22,8 +31,8 @@ type packetCounter struct {
 	quit           chan struct{}
 }
 
-// countPackets starts to count the IPv4 packets of address (host:port) with a packet socket; it needs root.
-func countPackets(address string) (*packetCounter, error) {
+// Count starts to count the IPv4 packets of address (host:port) with a packet socket; it needs root.
+func Count(address string) (*Counter, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -48,14 +57,14 @@ func countPackets(address string) (*packetCounter, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on the loopback interface: %w", err), unix.Close(fd))
 	}
-	c := &packetCounter{fd: fd, port: uint16(number), done: make(chan struct{}), quit: make(chan struct{})}
+	c := &Counter{fd: fd, port: uint16(number), done: make(chan struct{}), quit: make(chan struct{})}
 	go c.run()
 	return c, nil
 }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
 
-func (c *packetCounter) run() {
+func (c *Counter) run() {
 	defer close(c.done)
 	buf := make([]byte, 128) // headers are enough: the length is in the IP header
 	for {
@@ -99,7 +108,8 @@ func tcpSize(b []byte, port uint16) (int, bool) {
 	return int(binary.BigEndian.Uint16(b[2:])), true
 }
 
-func (c *packetCounter) stop() (bytes, packets int64) {
+// Stop ends the counting and returns what was seen.
+func (c *Counter) Stop() (bytes, packets int64) {
 	close(c.quit)
 	select {
 	case <-c.done:
