@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -71,6 +72,8 @@ func (f revokedIf) Refused(node string, _ time.Time) string {
 	return ""
 }
 
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
 type relay struct {
 	*Server
 	client  *fake.Clientset
@@ -82,6 +85,12 @@ type relay struct {
 // startRelay serves enrolment over real TLS on loopback, with a certificate that names none of its addresses.
 func startRelay(t *testing.T, change ...func(*Options)) *relay {
 	t.Helper()
+	return startRelayOf(t, func(*Options) *Authority { return nil }, change...)
+}
+
+// startRelayOf starts one that follows its CA, if follow returns an Authority.
+func startRelayOf(t *testing.T, follow func(*Options) *Authority, change ...func(*Options)) *relay {
+	t.Helper()
 	c := cluster(t)
 	ca, created, err := InitCA(t.Context(), c, time.Now())
 	if err != nil || !created {
@@ -91,13 +100,16 @@ func startRelay(t *testing.T, change ...func(*Options)) *relay {
 	for _, f := range change {
 		f(&opts)
 	}
+	a := follow(&opts)
 	srv := NewServer(opts)
 	cert, err := ca.IssueServing(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	hs := httptest.NewUnstartedServer(srv)
-	hs.TLS = ca.ServerTLS(cert)
+	if hs.TLS = ca.ServerTLS(cert); a != nil {
+		hs.TLS = a.ServerTLS()
+	}
 	hs.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	hs.StartTLS()
 	t.Cleanup(hs.Close)
@@ -543,7 +555,7 @@ func TestTokens(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("List = %v, %v", list, err)
 	}
-	if got := list[0]; got.ID != tok.ID || got.Node != "gw-1" || got.State(time.Now()) != "used" || got.State(time.Now().Add(2*time.Hour)) != "expired" {
+	if got := list[0]; got.ID != tok.ID || got.Node != "gw-1" || got.State(time.Now()) != "used" || got.State(time.Now().Add(2*time.Hour)) != "used, expired" {
 		t.Errorf("token = %+v", got)
 	}
 	if err := r.tokens.Delete(t.Context(), tok.ID); err != nil {

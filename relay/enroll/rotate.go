@@ -142,3 +142,42 @@ func editCA(ctx context.Context, c kubernetes.Interface, edit func(*CA) (*CA, er
 	}
 	return next, nil
 }
+
+// CAInfo is one CA, for people.
+type CAInfo struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // StateSigning and the like
+	NotAfter time.Time `json:"notAfter"`
+}
+
+// States of a CA.
+const (
+	StateSigning  = "signing"  // signs, and is trusted
+	StatePrevious = "previous" // during a rotation: does not sign, is trusted, can be made to sign again
+	StateTrusted  = "trusted"  // put into ca.crt by hand
+	StateRetired  = "retired"  // what it signed can be renewed, and nothing else
+)
+
+// All returns the CA that signs, and then the others.
+func (ca *CA) All() []CAInfo {
+	out := []CAInfo{{ca.Name(), StateSigning, ca.cert.NotAfter}}
+	for _, c := range ca.roots[1:] {
+		state := StateTrusted
+		if ca.previous != nil && c.Equal(ca.previous.cert) {
+			state = StatePrevious
+		}
+		out = append(out, CAInfo{c.Subject.CommonName, state, c.NotAfter})
+	}
+	for _, c := range ca.retired {
+		out = append(out, CAInfo{c.Subject.CommonName, StateRetired, c.NotAfter})
+	}
+	return out
+}
+
+// Rotating says since when a rotation is under way; zero: none is.
+func (ca *CA) Rotating() time.Time {
+	if ca.previous == nil {
+		return time.Time{}
+	}
+	return ca.began
+}

@@ -41,6 +41,15 @@ const (
 // MaxTTL is the longest life of a join token.
 const MaxTTL = 30 * 24 * time.Hour
 
+const (
+	// MaxTokens bounds the tokens of a cluster: each is a Secret.
+	MaxTokens = 10_000
+	// MaxBatch bounds those that one call makes.
+	MaxBatch = 2_000
+	// KeepExpired is how long a token stays in the list after its end, for whoever asks who joined with it.
+	KeepExpired = 14 * 24 * time.Hour
+)
+
 // maxNodeName is the longest name of a node, bytes: it is also the value of the Node's label kubernetes.io/hostname.
 const maxNodeName = validation.LabelValueMaxLength
 
@@ -57,12 +66,15 @@ type TokenInfo struct {
 	BoundTo string    `json:"boundTo,omitempty"` // SHA-256 of the public key, in hex
 }
 
-// State says in a word where the token is in its life: unused, used or expired.
+// State says where the token is in its life: unused, used, expired, or "used, expired".
 func (t TokenInfo) State(now time.Time) string {
+	used, expired := t.BoundTo != "", !now.Before(t.Expires)
 	switch {
-	case !now.Before(t.Expires):
+	case used && expired:
+		return "used, expired"
+	case expired:
 		return "expired"
-	case t.BoundTo != "":
+	case used:
 		return "used"
 	}
 	return "unused"
@@ -84,11 +96,8 @@ func NewTokens(c kubernetes.Interface, now func() time.Time) *Tokens {
 
 // Create makes a token for node that is valid for ttl, and returns it with the secret, which nobody can read again.
 func (t *Tokens) Create(ctx context.Context, ca *CA, node string, ttl time.Duration) (join.Token, TokenInfo, error) {
-	if len(validation.IsDNS1123Subdomain(node)) > 0 || len(node) > maxNodeName {
-		return join.Token{}, TokenInfo{}, fmt.Errorf("%q cannot be a node's name: use at most %d lower-case letters, digits, '-' and '.', with a letter or digit at both ends", node, maxNodeName)
-	}
-	if ttl <= 0 || ttl > MaxTTL {
-		return join.Token{}, TokenInfo{}, fmt.Errorf("a token cannot be valid for %s: allowed are up to %s", ttl, MaxTTL)
+	if err := checkToken(node, ttl); err != nil {
+		return join.Token{}, TokenInfo{}, err
 	}
 	token := join.Token{Node: node, CA: ca.Certificate()}
 	var id [10]byte
@@ -115,6 +124,69 @@ func (t *Tokens) Create(ctx context.Context, ca *CA, node string, ttl time.Durat
 		return join.Token{}, TokenInfo{}, fmt.Errorf("create Secret %s/%s: %w", Namespace, secret.Name, err)
 	}
 	return token, info, nil
+}
+
+// CreateAll makes a token for each node, in their order, and calls made for each as soon as it exists. Names are checked before the
+// first one is made. If it fails later, the tokens that made was called for are good.
+func (t *Tokens) CreateAll(ctx context.Context, ca *CA, nodes []string, ttl time.Duration, made func(join.Token, TokenInfo) error) error {
+	if len(nodes) == 0 || len(nodes) > MaxBatch {
+		return fmt.Errorf("%d tokens cannot be made at once: allowed are 1 to %d", len(nodes), MaxBatch)
+	}
+	seen := make(map[string]bool, len(nodes))
+	for i, node := range nodes {
+		if err := checkToken(node, ttl); err != nil {
+			return fmt.Errorf("name %d: %w", i+1, err)
+		}
+		if seen[node] {
+			return fmt.Errorf("name %d: %q is there twice", i+1, node)
+		}
+		seen[node] = true
+	}
+	list, err := t.List(ctx)
+	if err != nil {
+		return err
+	}
+	if len(list)+len(nodes) > MaxTokens {
+		return fmt.Errorf("the cluster has %d join tokens, and may have %d: `skerryctl token prune` deletes those that have expired", len(list), MaxTokens)
+	}
+	for i, node := range nodes {
+		token, info, err := t.Create(ctx, ca, node, ttl)
+		if err == nil {
+			err = made(token, info)
+		}
+		if err != nil {
+			return fmt.Errorf("token %d of %d, for node %q: %w", i+1, len(nodes), node, err)
+		}
+	}
+	return nil
+}
+
+// Prune deletes tokens that expired longer ago than age, and returns how many.
+func (t *Tokens) Prune(ctx context.Context, age time.Duration) (n int, err error) {
+	list, err := t.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, info := range list {
+		if t.now().Sub(info.Expires) < age {
+			continue
+		}
+		if err := t.Delete(ctx, info.ID); err != nil && !errors.Is(err, ErrNoToken) {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func checkToken(node string, ttl time.Duration) error {
+	if len(validation.IsDNS1123Subdomain(node)) > 0 || len(node) > maxNodeName {
+		return fmt.Errorf("%q cannot be a node's name: use at most %d lower-case letters, digits, '-' and '.', with a letter or digit at both ends", node, maxNodeName)
+	}
+	if ttl <= 0 || ttl > MaxTTL {
+		return fmt.Errorf("a token cannot be valid for %s: allowed are up to %s", ttl, MaxTTL)
+	}
+	return nil
 }
 
 // List returns all tokens, oldest first. A Secret that is not a token any more (edited by hand) is left out.

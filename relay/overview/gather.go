@@ -35,9 +35,10 @@ var ErrNoCRDs = errors.New("the cluster has no Skerry custom resources: run `ske
 
 // Overview is the whole picture at one moment.
 type Overview struct {
-	Relays  []Relay  `json:"relays"`
-	Nodes   []Node   `json:"nodes"`
-	Devices []Device `json:"devices"`
+	Warnings []string `json:"warnings,omitempty"` // what needs an operator
+	Relays   []Relay  `json:"relays"`
+	Nodes    []Node   `json:"nodes"`
+	Devices  []Device `json:"devices"`
 }
 
 // Relay is a relay that runs, as its own Lease tells, or that holds or held sessions, as the nodes' Leases tell.
@@ -88,6 +89,9 @@ func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interfac
 		return nil, fmt.Errorf("list the nodes' Leases: %w", err)
 	}
 	o := &Overview{Nodes: []Node{}, Relays: []Relay{}, Devices: []Device{}}
+	if o.Warnings, err = warnings(ctx, core, now); err != nil {
+		return nil, err
+	}
 	byNode := map[string]*coordinationv1.Lease{}
 	for i := range leases.Items {
 		byNode[leases.Items[i].Name] = &leases.Items[i]

@@ -11,6 +11,9 @@ import (
 
 // Print writes the overview as tables for a terminal.
 func (o *Overview) Print(w io.Writer, now time.Time) error {
+	for _, text := range o.Warnings {
+		fmt.Fprintf(w, "WARNING: %s\n\n", text)
+	}
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 	if len(o.Relays) == 0 {
 		fmt.Fprintln(t, "No relay runs, and none has held a node's session.")

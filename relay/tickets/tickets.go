@@ -137,6 +137,20 @@ func (k *Keys) refresh(ctx context.Context) error {
 	return failed
 }
 
+// Forget empties the Secret, so that relays make new keys and no ticket opens any more: for keys that others may have.
+func Forget(ctx context.Context, c kubernetes.Interface) error {
+	secrets := c.CoreV1().Secrets(Namespace)
+	s, err := secrets.Get(ctx, Secret, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read Secret %s/%s: %w", Namespace, Secret, err)
+	}
+	s.Data = nil
+	if _, err := secrets.Update(ctx, s, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("write Secret %s/%s: %w", Namespace, Secret, err)
+	}
+	return nil
+}
+
 // due says whether there shall be another key. A key of the future is one of a relay whose clock is ahead, or was.
 func due(keys []key, now time.Time) bool {
 	return len(keys) == 0 || now.Sub(keys[0].Created) >= RotateAfter || keys[0].Created.Sub(now) >= RotateAfter

@@ -1,5 +1,5 @@
 // Command skerryctl is the operator's tool on the side of the cluster: it prepares a cluster, hands out join tokens,
-// revokes nodes, and shows how nodes and devices are. It talks to Kubernetes only, with the operator's own kubeconfig, and
+// revokes nodes, replaces the CA, and shows how nodes and devices are. It talks to Kubernetes only, with the operator's own kubeconfig, and
 // needs no relay to be up.
 //
 // On a gateway, skerryd answers to the same name for the verbs that make sense there.
@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: $KUBECONFIG, then ~/.kube/config")
 	root.PersistentFlags().StringVar(&a.context, "context", "", "kubeconfig `context` to use; default: the current one")
-	root.AddCommand(a.initCmd(), a.tokenCmd(), a.nodeCmd(), a.statusCmd(), &cobra.Command{
+	root.AddCommand(a.initCmd(), a.tokenCmd(), a.nodeCmd(), a.caCmd(), a.statusCmd(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.out, skerry.Version)

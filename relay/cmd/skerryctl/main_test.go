@@ -103,7 +103,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		says string
 	}{
 		"before init":  {[]string{"token", "create", "--node", "gw-1"}, "run `skerryctl init`"},
-		"no node":      {[]string{"token", "create"}, `"node" not set`},
+		"no node":      {[]string{"token", "create"}, "--nodes FILE"},
 		"bad format":   {[]string{"status", "-o", "xml"}, "text and json"},
 		"unknown verb": {[]string{"frobnicate"}, "unknown command"},
 		"unknown id":   {[]string{"token", "delete", "zzz"}, "skerryctl token list"},
