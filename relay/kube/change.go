@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"slices"
+
 	"bytes"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -78,12 +80,17 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wir
 		listed[r.key] = struct{}{}
 		x.replaceLocked(k, k.records[r.key], r, &c)
 	}
-	for key, old := range k.records {
+	var gone []wire.Key
+	for key := range k.records {
 		_, here := listed[key]
 		_, kept := unreadable[key]
 		if !here && !kept {
-			x.replaceLocked(k, old, nil, &c)
+			gone = append(gone, key)
 		}
+	}
+	slices.Sort(gone) // others act on it in this order: the same each time
+	for _, key := range gone {
+		x.replaceLocked(k, k.records[key], nil, &c)
 	}
 	first := !k.synced
 	k.synced = true

@@ -37,10 +37,12 @@ type driver func(after time.Duration, what string, work func(ctx context.Context
 // opts.Client and opts.Leases only, and all work and all methods must be called one at a time: a simulator that suspends a call
 // of the client may go on with other work meanwhile. ReadLeases does what Run does first.
 //
+// pause is called where work has to wait for other work: it must let that go on, and return after a while.
+//
 // Leases are renewed at whole seconds, so that the same calls give the same requests.
-func NewDrivenSink(opts SinkOptions, run func(after time.Duration, what string, work func(ctx context.Context))) *Sink {
+func NewDrivenSink(opts SinkOptions, run func(after time.Duration, what string, work func(ctx context.Context)), pause func()) *Sink {
 	s := NewSink(opts)
-	s.driver = run
+	s.driver, s.pause = run, pause
 	s.wheel = newWheel(s.opts.LeaseInterval, time.Second)
 	return s
 }
@@ -48,3 +50,14 @@ func NewDrivenSink(opts SinkOptions, run func(after time.Duration, what string, 
 // ReadLeases reads all Leases once, as Run does when it starts, and returns when to try again; 0: done. Without it, each session
 // that begins reads its own.
 func (s *Sink) ReadLeases(ctx context.Context) (again time.Duration) { return s.readLeases(ctx) }
+
+// lockLease takes the lock of a node's Lease, which is held through requests: there, a driven sink must not block.
+func (s *Sink) lockLease(n *nodeState) {
+	if s.driver == nil {
+		n.leaseMu.Lock()
+		return
+	}
+	for !n.leaseMu.TryLock() {
+		s.pause()
+	}
+}

@@ -11,8 +11,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/skerry/skerry/firmware/wire"
 )
 
 const (
@@ -23,7 +21,7 @@ const (
 
 // leaseState is what is known of a node's Lease: enough to write it with one request.
 type leaseState struct {
-	rv      string // resourceVersion; empty: there is no Lease, or it is not known
+	rv      uint64 // resourceVersion; 0: there is no Lease, or it is not known
 	relay   string // recorded relay
 	token   uint64 // recorded epoch
 	epoch   uint64 // session of this relay that the token was written for; 0: none of this process
@@ -35,7 +33,7 @@ type leaseState struct {
 }
 
 func (l *leaseState) fresh(now time.Time) bool {
-	return l.rv != "" && now.UnixNano()-l.renewed <= int64(l.seconds)*int64(time.Second)
+	return l.rv != 0 && now.UnixNano()-l.renewed <= int64(l.seconds)*int64(time.Second)
 }
 
 // SessionStarted claims the node's Lease for a session. If the Lease is this relay's and has not expired, the claim costs no
@@ -62,7 +60,7 @@ func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) er
 	n.claims++
 	s.mu.Unlock()
 
-	n.leaseMu.Lock()
+	s.lockLease(n)
 	gap, err := s.claim(ctx, n, epoch)
 	n.leaseMu.Unlock()
 
@@ -91,7 +89,7 @@ func (s *Sink) begin(n *nodeState, epoch uint64, gap bool) {
 			e.hash, e.base = [16]byte{}, 0
 		}
 	}
-	n.session = &session{epoch: epoch, since: time.Now()}
+	n.session = &session{epoch: epoch, since: time.Now().UnixNano()}
 	s.keepRenewed(n)
 }
 
@@ -137,7 +135,7 @@ func (s *Sink) fence(node string, epoch uint64) {
 
 // ours reads the Lease and returns errFenced if another session owns the node.
 func (s *Sink) ours(ctx context.Context, n *nodeState, epoch uint64) error {
-	n.leaseMu.Lock()
+	s.lockLease(n)
 	defer n.leaseMu.Unlock()
 	return s.confirm(ctx, n, epoch)
 }
@@ -156,7 +154,7 @@ func (s *Sink) confirm(ctx context.Context, n *nodeState, epoch uint64) error {
 	}
 	l := n.lease
 	switch {
-	case l.rv == "":
+	case l.rv == 0:
 		return nil // deleted with its Node; nobody else has claimed it
 	case l.relay == s.opts.Relay && l.token == before.token:
 		return nil
@@ -206,7 +204,7 @@ func (s *Sink) setLease(n *nodeState, l leaseState) {
 
 // leaseOf reduces a Lease to what is kept of it. Strings are shared with what has them already.
 func (s *Sink) leaseOf(n *nodeState, lease *coordinationv1.Lease) leaseState {
-	l := leaseState{rv: lease.ResourceVersion, relay: lease.Annotations[relayAnnotation]}
+	l := leaseState{rv: parseRevision(lease.ResourceVersion), relay: lease.Annotations[relayAnnotation]}
 	if l.relay == s.opts.Relay {
 		l.relay = s.opts.Relay
 	}
@@ -245,8 +243,8 @@ func (s *Sink) leaseOf(n *nodeState, lease *coordinationv1.Lease) leaseState {
 // the agent is here. Only a newer session of this relay is in the way.
 func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64) (gap bool, err error) {
 	before := n.lease
-	read := before.rv == "" && !before.gone && !s.listed.Load()
-	if before.rv != "" && before.relay != s.opts.Relay {
+	read := before.rv == 0 && !before.gone && !s.listed.Load()
+	if before.rv != 0 && before.relay != s.opts.Relay {
 		// Another relay renews it, most likely: what was seen an interval ago has passed.
 		read = time.Since(time.Unix(0, before.renewed)) > s.opts.LeaseInterval
 	}
@@ -268,7 +266,7 @@ func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64) (gap bool,
 		next.relay, next.token, next.epoch = s.opts.Relay, max(prev.token+1, epoch), epoch
 		next.seconds = int32(s.opts.LeaseDuration / time.Second)
 		if err = s.putLease(ctx, n, next); err == nil {
-			return before.rv == "" || prev.relay != s.opts.Relay || before.relay != s.opts.Relay || prev.token != before.token, nil
+			return before.rv == 0 || prev.relay != s.opts.Relay || before.relay != s.opts.Relay || prev.token != before.token, nil
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
 			return false, err
@@ -284,7 +282,7 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 	now := metav1.NowMicro()
 	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: n.name, Namespace: NodeLeaseNamespace, ResourceVersion: l.rv,
+			Name: n.name, Namespace: NodeLeaseNamespace,
 			Annotations: map[string]string{},
 		},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &n.name, LeaseDurationSeconds: &l.seconds, RenewTime: &now},
@@ -304,15 +302,16 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 		lease.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.name, UID: uidOf(l.owner)}}
 	}
 	var err error
-	if l.rv == "" {
+	if l.rv == 0 {
 		lease, err = s.opts.Leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 	} else {
+		lease.ResourceVersion = strconv.FormatUint(l.rv, 10)
 		lease, err = s.opts.Leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	if err != nil {
 		return err
 	}
-	l.rv, l.renewed, l.gone = lease.ResourceVersion, now.UnixNano(), false
+	l.rv, l.renewed, l.gone = parseRevision(lease.ResourceVersion), now.UnixNano(), false
 	s.setLease(n, l)
 	return nil
 }
@@ -320,7 +319,7 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 // renew renews one Lease: that of a session, or one that is kept fresh for an agent that is on its way (see duty). again is when
 // to try again; 0: when its turn comes.
 func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
-	n.leaseMu.Lock()
+	s.lockLease(n)
 	defer n.leaseMu.Unlock()
 	s.mu.Lock()
 	duty, epoch := s.duty(n, time.Now())
@@ -333,7 +332,7 @@ func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
 	}
 	l := n.lease
 	node := s.index.get(nodeKeyOf(n.name))
-	if l.rv == "" && node == nil && l.gone {
+	if l.rv == 0 && node == nil && l.gone {
 		return 0 // deleted with its Node, and claimed again if somebody makes that anew
 	}
 	if l.relay != s.opts.Relay || l.epoch != epoch {
@@ -389,9 +388,4 @@ func (s *Sink) sawNode(n *nodeState, epoch uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return n.session != nil && n.session.epoch == epoch && n.session.hasNode
-}
-
-// nodeExists reports whether the cache holds the Node.
-func (s *Sink) nodeExists(node string) bool {
-	return s.index.get(wire.NewKey(wire.KindNode, "", node, "")) != nil
 }

@@ -16,7 +16,6 @@ type nodeState struct {
 	name    string
 	session *session // nil: none
 	newest  uint64   // newest epoch that has begun here, or tried to
-	serial  uint64   // of the newest report
 	claims  int32    // SessionStarted calls under way
 	entries []entry  // sorted by key
 	// settled has the hash of the API's status after our write where it still differed from the report: the API server changed
@@ -36,10 +35,10 @@ type nodeState struct {
 // session is one session of a node.
 type session struct {
 	epoch   uint64
-	since   time.Time
-	bytes   int  // of the bodies that wait to be written
-	ended   bool // no more reports come; what is queued is still written
-	hasNode bool // the Node object has been seen or made in this session: if it is gone, somebody deleted it
+	since   int64 // Unix ns
+	bytes   int   // of the bodies that wait to be written
+	ended   bool  // no more reports come; what is queued is still written
+	hasNode bool  // the Node object has been seen or made in this session: if it is gone, somebody deleted it
 	quota   *quota
 }
 

@@ -279,7 +279,7 @@ func (s *Sink) readLeases(ctx context.Context) (again time.Duration) {
 				continue // of a kubelet
 			}
 			n := s.node(lease.Name)
-			if n.lease.rv != "" || n.claims > 0 {
+			if n.lease.rv != 0 || n.claims > 0 {
 				continue // known better
 			}
 			n.lease = s.leaseOf(n, lease)

@@ -83,6 +83,7 @@ type Sink struct {
 	trouble throttle
 	budget  *rate.Limiter // of all status writes; nil: not limited
 	driver  driver        // set instead of goroutines by NewDrivenSink
+	pause   func()        // lets a driver's other work go on
 
 	running   atomic.Bool
 	listed    atomic.Bool   // all Leases have been read
@@ -93,7 +94,8 @@ type Sink struct {
 	mu      sync.Mutex
 	more    *sync.Cond // there may be something to pick
 	nodes   map[string]*nodeState
-	waiting int // reports that are not written yet
+	waiting int    // reports that are not written yet
+	serial  uint64 // of the newest report
 	scheduler
 	wheel    wheel
 	statuses statuses
@@ -193,7 +195,7 @@ func (s *Sink) Sessions() []SessionInfo {
 	for _, name := range sortedNames(s.nodes) {
 		if n := s.nodes[name]; n.session != nil && !n.session.ended {
 			out = append(out, SessionInfo{
-				Node: name, Epoch: n.session.epoch, Since: n.session.since, Reports: len(n.entries), Pending: n.pendingReports(),
+				Node: name, Epoch: n.session.epoch, Since: time.Unix(0, n.session.since), Reports: len(n.entries), Pending: n.pendingReports(),
 			})
 		}
 	}
@@ -275,8 +277,8 @@ func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why s
 // take gives the entry something to write. What was to be written before is overtaken by it; a failure that is being waited out
 // is not.
 func (s *Sink) take(n *nodeState, e *entry, body []byte, hash [16]byte) {
-	n.serial++
-	next := &pending{body: body, hash: hash, serial: n.serial}
+	s.serial++
+	next := &pending{body: body, hash: hash, serial: s.serial}
 	if old := e.work; old != nil {
 		next.attempts, next.looked, next.foreign = old.attempts, old.looked, old.foreign
 		if old.attempts > 0 {

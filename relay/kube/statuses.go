@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/hex"
+	"hash/fnv"
 	"log/slog"
 	"time"
 
@@ -28,9 +29,19 @@ const statusWait = 500 * time.Millisecond
 type storedValues struct {
 	rv    uint64   // its resourceVersion, or that of its deletion
 	hash  [16]byte // of the values in it; zero: not known
-	owner string   // UID of the Device that owns it
-	at    int64    // when this relay wrote it last, Unix ns
-	gone  bool     // it has been deleted
+	owner uint64   // uidHash of the Device that owns it
+	at    int64    // when this relay wrote it last, Unix ns; deleted: it has been deleted
+}
+
+const deleted = -1
+
+func (st storedValues) gone() bool { return st.at == deleted }
+
+// uidHash stands for a UID where there are very many.
+func uidHash(uid string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(uid))
+	return h.Sum64()
 }
 
 // statuses is what stands in the DeviceStatus objects, as far as it is known: values are not read, metadata is watched. One list
@@ -106,7 +117,7 @@ func (f statusFeed) Update(obj any) error {
 func (f statusFeed) Delete(obj any) error {
 	key, st, ok := storedOf(obj)
 	if ok {
-		st.gone = true
+		st.at = deleted
 		f.s.mu.Lock()
 		defer f.s.mu.Unlock()
 		f.s.statusChanged(key, st)
@@ -128,7 +139,7 @@ func (f statusFeed) Replace(list []any, resourceVersion string) error {
 	revision := parseRevision(resourceVersion)
 	for key, st := range f.s.statuses.byDevice {
 		if _, here := listed[key]; !here && st.rv <= revision {
-			f.s.statusChanged(key, storedValues{rv: revision + 1, gone: true})
+			f.s.statusChanged(key, storedValues{rv: revision + 1, at: deleted})
 		}
 	}
 	f.s.statuses.synced = true
@@ -145,7 +156,7 @@ func storedOf(obj any) (wire.Key, storedValues, bool) {
 	}
 	st := storedValues{rv: parseRevision(m.GetResourceVersion()), hash: parseHash(m.GetAnnotations()[reportAnnotation])}
 	for _, o := range m.GetOwnerReferences() {
-		st.owner = string(o.UID)
+		st.owner = uidHash(string(o.UID))
 	}
 	return wire.NewKey(wire.KindDevice, m.GetNamespace(), m.GetName(), ""), st, true
 }
@@ -168,19 +179,18 @@ func (s *Sink) statusChanged(key wire.Key, now storedValues) {
 	var n *nodeState
 	if rec != nil {
 		n, key = s.nodes[rec.node], rec.key
-		if rec.version.UID == now.owner {
-			now.owner = rec.version.UID // one copy of the string
-		}
 	}
 	e := n.entry(key)
-	now.at = old.at
+	if !now.gone() && !old.gone() {
+		now.at = old.at
+	}
 	busy := e != nil && e.busy
 	switch {
 	case busy:
-	case now.hash == old.hash && !now.gone:
+	case now.hash == old.hash && !now.gone():
 		now.hash = [16]byte{} // somebody changed it and left our mark
 	}
-	if now.gone && !busy {
+	if now.gone() && !busy {
 		delete(s.statuses.byDevice, key)
 	} else {
 		s.statuses.byDevice[key] = now
@@ -205,7 +215,7 @@ func (s *Sink) stored(key wire.Key) (st storedValues, known bool, err error) {
 	if !known && t.watched && !t.synced && !t.failed {
 		return st, false, waitError{statusWait}
 	}
-	if st.gone {
+	if st.gone() {
 		st.hash = [16]byte{}
 	}
 	return st, known || t.watched && t.synced, nil
@@ -216,7 +226,7 @@ func (s *Sink) store(key wire.Key, st storedValues) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old, ok := s.statuses.byDevice[key]; ok && old.rv > st.rv {
-		if !old.gone {
+		if !old.gone() {
 			old.at, old.hash = st.at, [16]byte{}
 			s.statuses.byDevice[key] = old
 		}

@@ -130,7 +130,7 @@ func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map
 	if err != nil {
 		return written, err
 	}
-	if known && st.rv != 0 && !st.gone && st.owner == rec.version.UID && st.hash == hash {
+	if known && st.rv != 0 && !st.gone() && st.owner == uidHash(rec.version.UID) && st.hash == hash {
 		s.opts.Metrics.unchanged("devicestatuses")
 		return written, nil
 	}
@@ -174,9 +174,9 @@ type deviceValues struct {
 func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceValues, st storedValues, known bool) error {
 	c := s.opts.Client.Resource(deviceStatusesGVR).Namespace(w.key.Namespace())
 	base := patchBase{}
-	if known && st.rv != 0 && !st.gone {
+	if known && st.rv != 0 && !st.gone() {
 		base.rv = strconv.FormatUint(st.rv, 10)
-		if st.owner != rec.version.UID {
+		if st.owner != uidHash(rec.version.UID) {
 			base.owner = deviceOwner(w.key, rec) // left by a Device of the same name, and about to be collected with it
 		}
 	}
@@ -199,7 +199,7 @@ func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceVal
 		if err == nil {
 			rv := parseRevision(next)
 			w.top = max(w.top, rv)
-			s.store(w.key, storedValues{rv: rv, hash: v.hash, owner: rec.version.UID, at: time.Now().UnixNano()})
+			s.store(w.key, storedValues{rv: rv, hash: v.hash, owner: uidHash(rec.version.UID), at: time.Now().UnixNano()})
 			return nil
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
