@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -18,7 +19,7 @@ import (
 // drive makes a plan for a pod that should run and carries it out. It returns when to look again and what the runtime has then.
 func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (time.Duration, *observation, error) {
 	unhealthy := w.probes.unhealthy()
-	p := makePlan(&d.pod, obs, w.forced, unhealthy)
+	p := makePlan(&d.pod, obs, w.forced, unhealthy, w.probes.started)
 	if err := w.clean(ctx, d, obs, &p, unhealthy); err != nil {
 		return 0, obs, err
 	}
@@ -26,7 +27,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 		w.poke()
 	}
 	var next time.Duration
-	if p.newSandbox || p.initAt >= 0 || len(p.start) > 0 {
+	if p.newSandbox || len(p.inits) > 0 || len(p.start) > 0 {
 		if w.status == nil {
 			w.report(d, obs) // show the pod before the long work begins
 		}
@@ -46,6 +47,9 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	if obs.sandbox() == nil {
 		w.m.releasePorts(w)
 	}
+	maps.DeleteFunc(w.hooked, func(id string, _ bool) bool {
+		return !slices.ContainsFunc(obs.containers, func(c containerState) bool { return c.id == id })
+	})
 	w.probes.watch(&d.pod, obs, w.m.hostIPs(), w.status)
 	if sb := obs.sandbox(); sb != nil && !w.initsDone(d, obs, sb.id) {
 		w.initPoll = min(max(2*w.initPoll, initPollFrom), initPollTo)
@@ -59,8 +63,8 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 
 // initsDone reports whether no init container is running or left.
 func (w *worker) initsDone(d *desiredPod, obs *observation, sandbox string) bool {
-	probe := plan{initAt: -1}
-	return planInit(&d.pod, obs, sandbox, &probe) || probe.initFailed
+	var probe plan
+	return planInit(&d.pod, obs, sandbox, w.probes.started, &probe) || probe.initFailed
 }
 
 // clean carries out what a plan takes away.
@@ -117,33 +121,6 @@ func (w *worker) removeTraces(d *desiredPod, c *containerState) {
 	}
 }
 
-// stopAll stops all containers, then all sandboxes.
-func (w *worker) stopAll(ctx context.Context, obs *observation, grace int64) error {
-	if err := w.stopContainers(ctx, obs.containers, grace); err != nil {
-		return err
-	}
-	for _, s := range obs.sandboxes {
-		if err := ignoreMissing(w.m.o.Runtime.StopPodSandbox(ctx, s.id)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// stopContainers stops those that may be running, all at once, and waits for them.
-func (w *worker) stopContainers(ctx context.Context, list []containerState, grace int64) error {
-	timeout := time.Duration(max(grace, minGrace)) * time.Second
-	errs := make([]error, len(list))
-	var wg sync.WaitGroup
-	for i := range list {
-		if s := list[i].state; s == cri.ContainerRunning || s == cri.ContainerUnknown {
-			wg.Go(func() { errs[i] = ignoreMissing(w.m.o.Runtime.StopContainer(ctx, list[i].id, timeout)) })
-		}
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
 // volumesOf returns the pod's volumes. ips are the pod's addresses, for downwardAPI files.
 func (w *worker) volumesOf(d *desiredPod, ips []string) *volumes {
 	return &volumes{
@@ -172,15 +149,18 @@ func (w *worker) refreshVolumes(d *desiredPod, obs *observation) time.Duration {
 // launch makes the sandbox, if the plan wants one, and starts containers. Failures that only time or another object can heal
 // become waiting reasons.
 func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p *plan) (time.Duration, error) {
-	list, which := d.pod.Spec.Containers, p.start
-	if p.initAt >= 0 {
-		list, which = d.pod.Spec.InitContainers, []int{p.initAt}
+	starting := make([]*corev1.Container, 0, len(p.inits)+len(p.start))
+	for _, i := range p.inits {
+		starting = append(starting, &d.pod.Spec.InitContainers[i])
+	}
+	for _, i := range p.start {
+		starting = append(starting, &d.pod.Spec.Containers[i])
 	}
 	hold := func(what string, err error, event string) (time.Duration, error) {
 		delay := w.try(what).fail(time.Now(), tryFirst, tryMost)
 		w.event(eventWarning, event, err.Error())
-		for _, i := range which {
-			w.waiting[list[i].Name] = waiting{reason: "ContainerCreating", message: err.Error()}
+		for _, c := range starting {
+			w.waiting[c.Name] = waiting{reason: "ContainerCreating", message: err.Error()}
 		}
 		return delay, nil
 	}
@@ -223,7 +203,7 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 		}
 	}
 	s := &starter{w: w, d: d, obs: obs, sandbox: box.id, config: config, volumes: paths, host: h, ips: ips}
-	return s.startAll(ctx, list, which)
+	return s.startAll(ctx, starting)
 }
 
 // makeSandbox makes a sandbox and finds its addresses.
@@ -258,9 +238,8 @@ type starter struct {
 }
 
 // startAll starts containers one after the other; one that cannot be started does not keep the others.
-func (s *starter) startAll(ctx context.Context, list []corev1.Container, which []int) (next time.Duration, err error) {
-	for _, i := range which {
-		c := &list[i]
+func (s *starter) startAll(ctx context.Context, list []*corev1.Container) (next time.Duration, err error) {
+	for _, c := range list {
 		wait, err := s.start(ctx, c)
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
@@ -371,7 +350,33 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	}
 	w.eventFor(c.Name, eventNormal, "Started", "Started container "+c.Name)
 	w.log.Info("container runs", "container", c.Name, "id", id, "restarts", l.restarts)
-	return nil
+	return s.postStart(ctx, c, id)
+}
+
+// postStart runs a container's postStart hook. A container whose hook failed is stopped, and started again as restartPolicy has it.
+func (s *starter) postStart(ctx context.Context, c *corev1.Container, id string) error {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return nil
+	}
+	w := s.w
+	ip := first(s.ips)
+	if s.d.pod.Spec.HostNetwork {
+		ip = first(w.m.hostIPs())
+	}
+	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: ip}).hook(ctx, c.Lifecycle.PostStart)
+	if err == nil || ctx.Err() != nil || runtimeGone(err) {
+		return err
+	}
+	w.eventFor(c.Name, eventWarning, "FailedPostStartHook", "PostStartHook failed: "+err.Error())
+	w.eventFor(c.Name, eventNormal, "Killing", "FailedPostStartHook")
+	if err := w.stopContainers(ctx, []containerState{{id: id, name: c.Name, state: cri.ContainerRunning}}, s.d.grace()); err != nil {
+		return err
+	}
+	w.poke()
+	if s.d.pod.Spec.RestartPolicy == restartNever && !sidecar(c) {
+		return nil // how it ended says it
+	}
+	return waitFor("PostStartHookError", "PostStartHook failed: %v", err)
 }
 
 // failed records why a container cannot be started as it is.

@@ -30,10 +30,10 @@ func newFieldTable() *fieldTable {
 	t.containerFields("spec.initContainers[].")
 	for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
 		t.probeFields("spec.containers[]." + probe + ".")
-		t.refuse("spec.initContainers[]."+probe, "only init containers with restartPolicy Always have probes, and those are not supported yet: make it a normal container")
+		t.probeFields("spec.initContainers[]." + probe + ".") // the API server lets only sidecars have them
 	}
 	t.only("spec.containers[].restartPolicy", "restart rules of single containers are not supported yet: use the pod's restartPolicy")
-	t.only("spec.initContainers[].restartPolicy", "init containers that keep running (sidecars) are not supported yet: make it a normal container")
+	t.only("spec.initContainers[].restartPolicy", "restart rules of single containers are not supported yet: use Always for a sidecar, or the pod's restartPolicy", restartAlways)
 	for path := range t.rules {
 		for i, c := range path {
 			switch c {
@@ -120,7 +120,12 @@ func (t *fieldTable) containerFields(c string) {
 	t.refuse(c+"volumeMounts[].subPath", "subPath is not supported yet: mount the whole volume, or pick keys with items")
 	t.refuse(c+"volumeMounts[].subPathExpr", "subPathExpr is not supported yet: mount the whole volume")
 	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice")
-	t.refuse(c+"lifecycle", "lifecycle hooks are not supported yet: handle SIGTERM in the container instead of preStop")
+	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
+		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")
+		t.only(c+hook+"httpGet.scheme", "HTTPS hooks are not supported yet: use HTTP or exec", "HTTP")
+		t.refuse(c+hook+"tcpSocket", "hooks of this kind do nothing in Kubernetes either: use exec, httpGet or sleep")
+	}
+	t.refuse(c+"lifecycle.stopSignal", "stop signals are not supported yet: set STOPSIGNAL in the image")
 	sc := c + "securityContext."
 	t.any(sc, "allowPrivilegeEscalation", "capabilities.add", "capabilities.drop", "privileged", "readOnlyRootFilesystem", "runAsGroup",
 		"runAsNonRoot", "runAsUser", "seccompProfile.type", "seccompProfile.localhostProfile")

@@ -31,14 +31,14 @@ type plan struct {
 	kills      []kill   // containers to stop
 	remove     []string // dead containers that nobody asks for any more
 	drop       []string // sandboxes without use and without containers
-	initAt     int      // index of the init container to start, -1: none
+	inits      []int    // indexes of the init containers to start
 	start      []int    // indexes of the containers to start
 	initFailed bool     // an init container failed for good
 }
 
 // idle reports whether there is nothing to do.
 func (p *plan) idle() bool {
-	return !p.stopAll && !p.newSandbox && len(p.kills) == 0 && len(p.remove) == 0 && len(p.drop) == 0 && p.initAt < 0 && len(p.start) == 0
+	return !p.stopAll && !p.newSandbox && len(p.kills) == 0 && len(p.remove) == 0 && len(p.drop) == 0 && len(p.inits) == 0 && len(p.start) == 0
 }
 
 // containerHash identifies what a running container was made from. As in the kubelet, only what may change in a living pod
@@ -61,10 +61,14 @@ func mayRestart(policy string, exitCode int32) bool {
 	}
 }
 
+// sidecar reports whether an init container keeps running beside the containers after it (restartPolicy Always).
+func sidecar(c *corev1.Container) bool { return c.RestartPolicy == restartAlways }
+
 // makePlan decides about a pod that should run. forced names containers that are to start again whatever their exit code;
-// unhealthy maps ids of running containers to why they must be restarted.
-func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealthy map[string]string) plan {
-	p := plan{initAt: -1}
+// unhealthy maps ids of running containers to why they must be restarted; started says of a running one whether its startup probe
+// has succeeded, or that it has none.
+func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealthy map[string]string, started func(id string) bool) plan {
+	var p plan
 	collectGarbage(pod, obs, &p)
 	policy := pod.Spec.RestartPolicy
 	sb := obs.sandbox()
@@ -78,7 +82,8 @@ func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealt
 			p.kills = append(p.kills, kill{container: c, why: "its sandbox was replaced"})
 		}
 	}
-	if !planInit(pod, obs, sb.id, &p) {
+	if !planInit(pod, obs, sb.id, started, &p) {
+		planSidecarsHealth(pod, obs, unhealthy, &p)
 		return p
 	}
 	working := len(p.kills) > 0
@@ -91,17 +96,36 @@ func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealt
 			p.start = append(p.start, i)
 		case c.state == cri.ContainerRunning:
 			working = true
-			if c.hash != "" && c.hash != containerHash(spec) {
-				p.kills = append(p.kills, kill{container: c, force: true, why: fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name)})
-			} else if why := unhealthy[c.id]; why != "" {
-				p.kills = append(p.kills, kill{container: c, force: true, why: why})
-			}
+			p.checkRunning(spec, c, unhealthy)
 		case mayRestart(policy, c.exitCode) || forced[spec.Name] && policy != restartNever:
 			p.start = append(p.start, i)
 		}
 	}
-	p.stopAll = !working && len(p.start) == 0
+	if p.stopAll = !working && len(p.start) == 0; p.stopAll {
+		p.inits = nil // sidecars end with what they served
+		return p
+	}
+	planSidecarsHealth(pod, obs, unhealthy, &p)
 	return p
+}
+
+// checkRunning kills a running container that was made from another definition, or that a probe found unhealthy.
+func (p *plan) checkRunning(spec *corev1.Container, c *containerState, unhealthy map[string]string) {
+	if c.hash != "" && c.hash != containerHash(spec) {
+		p.kills = append(p.kills, kill{container: c, force: true, why: fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name)})
+	} else if why := unhealthy[c.id]; why != "" {
+		p.kills = append(p.kills, kill{container: c, force: true, why: why})
+	}
+}
+
+// planSidecarsHealth looks after sidecars that run.
+func planSidecarsHealth(pod *corev1.Pod, obs *observation, unhealthy map[string]string, p *plan) {
+	for i := range pod.Spec.InitContainers {
+		spec := &pod.Spec.InitContainers[i]
+		if c := obs.newest(spec.Name); sidecar(spec) && c != nil && c.state == cri.ContainerRunning && !p.stopAll {
+			p.checkRunning(spec, c, unhealthy)
+		}
+	}
 }
 
 // planSandbox decides for a pod without a usable sandbox.
@@ -124,44 +148,51 @@ func planSandbox(pod *corev1.Pod, obs *observation, forced map[string]bool, p *p
 	}
 	p.newSandbox = len(p.start) > 0
 	if p.newSandbox && len(pod.Spec.InitContainers) > 0 {
-		p.start, p.initAt = nil, 0
+		p.start, p.inits = nil, []int{0}
 	}
 }
 
-// planInit decides about init containers, which run one after the other, and again in each new sandbox. It returns true when
-// all have succeeded.
-func planInit(pod *corev1.Pod, obs *observation, sandbox string, p *plan) bool {
+// planInit decides about init containers, which run one after the other, and again in each new sandbox. It returns true when the
+// pod's containers may run: all have succeeded, and all sidecars have started. A sidecar that ended is started again,
+// whatever the pod's restartPolicy and its exit code.
+func planInit(pod *corev1.Pod, obs *observation, sandbox string, started func(id string) bool, p *plan) bool {
+	begun := false // a container is only ever made after all init containers
 	for i := range pod.Spec.Containers {
-		if obs.inSandbox(pod.Spec.Containers[i].Name, sandbox) != nil {
-			return true // a container is only ever made after all init containers
-		}
+		begun = begun || obs.inSandbox(pod.Spec.Containers[i].Name, sandbox) != nil
 	}
 	inits := pod.Spec.InitContainers
-	for i := len(inits) - 1; i >= 0; i-- {
-		c := obs.inSandbox(inits[i].Name, sandbox)
+	last := -1 // the runtime may have forgotten those before it, which have succeeded
+	for i := range inits {
+		if obs.inSandbox(inits[i].Name, sandbox) != nil {
+			last = i
+		}
+	}
+	for i := range inits {
+		spec := &inits[i]
+		c := obs.inSandbox(spec.Name, sandbox)
+		running := c != nil && c.state == cri.ContainerRunning
 		switch {
-		case c == nil:
-			continue
-		case c.state == cri.ContainerRunning:
-			return false
-		case c.state == cri.ContainerExited && c.exitCode == 0:
-			if i == len(inits)-1 {
-				return true
+		case sidecar(spec) && running:
+			if !begun && !started(c.id) {
+				return false
 			}
-			p.initAt = i + 1
+		case sidecar(spec):
+			if p.inits = append(p.inits, i); !begun && i >= last {
+				return false
+			}
+		case begun, c == nil && i < last:
+		case running:
 			return false
-		case c.state == cri.ContainerExited && pod.Spec.RestartPolicy == restartNever:
-			p.initFailed, p.stopAll = true, true
+		case c != nil && c.state == cri.ContainerExited && c.exitCode == 0:
+		case c != nil && c.state == cri.ContainerExited && pod.Spec.RestartPolicy == restartNever:
+			p.initFailed, p.stopAll, p.inits = true, true, nil
 			return false
 		default:
-			p.initAt = i
+			p.inits = append(p.inits, i)
 			return false
 		}
 	}
-	if len(inits) > 0 {
-		p.initAt = 0
-	}
-	return len(inits) == 0
+	return true
 }
 
 // collectGarbage finds dead containers beyond the newest dead one of each name (it is the lastState), containers that were

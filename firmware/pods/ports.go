@@ -17,7 +17,7 @@ type hostPort struct {
 
 func hostPorts(pod *corev1.Pod) []hostPort {
 	var out []hostPort
-	for _, c := range pod.Spec.Containers {
+	for _, c := range longRunning(&pod.Spec) {
 		for _, p := range c.Ports {
 			if p.HostPort != 0 {
 				out = append(out, hostPort{port: p.HostPort, protocol: p.Protocol, ip: p.HostIP})

@@ -2,13 +2,7 @@ package pods
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
@@ -22,9 +16,6 @@ const (
 	probeLiveness  = "Liveness"
 	probeReadiness = "Readiness"
 )
-
-// maxProbeBody is what a probe reads of an answer at most, in bytes, of its headers as of its body.
-const maxProbeBody = 10 << 10
 
 // prober probes the running containers of one pod, each probe in a goroutine of its own. watch, stop and the readers
 // belong to the pod's worker.
@@ -61,8 +52,7 @@ func (p *prober) watch(pod *corev1.Pod, obs *observation, hostIPs []string, befo
 	if pod.Spec.HostNetwork {
 		ip = first(hostIPs)
 	}
-	for i := range pod.Spec.Containers {
-		spec := &pod.Spec.Containers[i]
+	for _, spec := range longRunning(&pod.Spec) {
 		c := obs.newest(spec.Name)
 		if c == nil || c.state != cri.ContainerRunning {
 			continue
@@ -90,20 +80,29 @@ func (p *prober) watch(pod *corev1.Pod, obs *observation, hostIPs []string, befo
 	}
 }
 
+// longRunning returns the containers of a pod that have probes: its containers, and its sidecars.
+func longRunning(spec *corev1.PodSpec) []*corev1.Container {
+	var out []*corev1.Container
+	for i := range spec.InitContainers {
+		if sidecar(&spec.InitContainers[i]) {
+			out = append(out, &spec.InitContainers[i])
+		}
+	}
+	for i := range spec.Containers {
+		out = append(out, &spec.Containers[i])
+	}
+	return out
+}
+
 // stop ends all probes and waits for them.
 func (p *prober) stop() { p.watch(&corev1.Pod{}, new(observation), nil, nil) }
 
 func (p *prober) begin(spec *corev1.Container, c *containerState, ip string, before *corev1.PodStatus) {
 	ctx, cancel := context.WithCancel(context.Background())
 	pr := &probed{name: spec.Name, started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil, cancel: cancel}
-	if before != nil {
-		for i := range before.ContainerStatuses {
-			s := &before.ContainerStatuses[i]
-			if s.Name == spec.Name && hasID(s.ContainerID, c.id) {
-				pr.started = pr.started || isTrue(s.Started)
-				pr.ready = pr.ready || s.Ready
-			}
-		}
+	if s := statusOf(before, spec.Name); s != nil && hasID(s.ContainerID, c.id) {
+		pr.started = pr.started || isTrue(s.Started)
+		pr.ready = pr.ready || s.Ready
 	}
 	p.mu.Lock()
 	p.probed[c.id] = pr
@@ -112,7 +111,7 @@ func (p *prober) begin(spec *corev1.Container, c *containerState, ip string, bef
 		if probe == nil || kind == probeStartup && pr.started {
 			continue
 		}
-		l := &probeLoop{p: p, pr: pr, kind: kind, probe: probe, spec: spec, id: c.id, ip: ip, started: c.started}
+		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, kind: kind, probe: probe, started: c.started}
 		pr.wg.Go(func() { l.run(ctx) })
 	}
 }
@@ -129,6 +128,12 @@ func (p *prober) state(id string) (started, ready bool) {
 		return pr.started, pr.started && pr.ready
 	}
 	return true, true
+}
+
+// started returns whether a running container has passed its startup probe, or has none.
+func (p *prober) started(id string) bool {
+	started, _ := p.state(id)
+	return started
 }
 
 // unhealthy returns the containers that must be restarted, by id, and why.
@@ -159,12 +164,11 @@ func (p *prober) grace(id string, pod int64) int64 {
 
 // probeLoop runs one probe of one container.
 type probeLoop struct {
+	caller
 	p       *prober
 	pr      *probed
 	kind    string
 	probe   *corev1.Probe
-	spec    *corev1.Container
-	id, ip  string
 	started time.Time
 	good    int32
 	bad     int32
@@ -238,116 +242,18 @@ func (l *probeLoop) result(err error) (done bool) {
 func (l *probeLoop) once(ctx context.Context) error {
 	timeout := time.Duration(l.probe.TimeoutSeconds) * time.Second
 	if l.probe.Exec != nil {
-		return l.exec(ctx, timeout)
+		// The runtime ends the command at its timeout; the call itself gets a little more, to hear of it.
+		ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
+		defer cancel()
+		return l.exec(ctx, l.probe.Exec, timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
 	case l.probe.HTTPGet != nil:
-		return l.httpGet(ctx)
+		return l.httpGet(ctx, l.probe.HTTPGet)
 	case l.probe.TCPSocket != nil:
-		return l.tcp(ctx)
+		return l.tcp(ctx, l.probe.TCPSocket)
 	}
 	return nil
-}
-
-func (l *probeLoop) exec(ctx context.Context, timeout time.Duration) error {
-	// The runtime ends the command at its timeout; the call itself gets a little more, to hear of it.
-	ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
-	defer cancel()
-	out, err := l.p.rt.ExecSync(ctx, l.id, l.probe.Exec.Command, timeout)
-	if err != nil {
-		return err
-	}
-	if out.ExitCode != 0 {
-		text := string(out.Stdout) + string(out.Stderr)
-		if len(text) > 500 {
-			text = text[:500]
-		}
-		return fmt.Errorf("command exited with code %d: %s", out.ExitCode, text)
-	}
-	return nil
-}
-
-// address resolves a port, which may be a name, at a host, which is the pod unless given.
-func (l *probeLoop) address(host string, port corev1.IntOrString) (string, error) {
-	if host == "" {
-		host = l.ip
-	}
-	n := port.Int
-	if port.IsString {
-		n = 0
-		for _, p := range l.spec.Ports {
-			if p.Name == port.Str {
-				n = int64(p.ContainerPort)
-			}
-		}
-		if v, err := strconv.ParseInt(port.Str, 10, 32); err == nil {
-			n = v
-		}
-	}
-	if n < 1 || n > 65535 {
-		return "", fmt.Errorf("the container has no port %q", port.String())
-	}
-	return net.JoinHostPort(host, strconv.FormatInt(n, 10)), nil
-}
-
-func (l *probeLoop) tcp(ctx context.Context) error {
-	addr, err := l.address(l.probe.TCPSocket.Host, l.probe.TCPSocket.Port)
-	if err != nil {
-		return err
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
-func (l *probeLoop) httpGet(ctx context.Context) error {
-	get := l.probe.HTTPGet
-	addr, err := l.address(get.Host, get.Port)
-	if err != nil {
-		return err
-	}
-	path, err := url.ParseRequestURI("/" + trimSlash(get.Path))
-	if err != nil {
-		return fmt.Errorf("path %q: %w", get.Path, err)
-	}
-	path.Scheme, path.Host = "http", addr
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "kube-probe/skerry")
-	for _, h := range get.HTTPHeaders {
-		if http.CanonicalHeaderKey(h.Name) == "Host" {
-			req.Host = h.Value
-		} else {
-			req.Header.Set(h.Name, h.Value)
-		}
-	}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxProbeBody}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(req)
-	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
-		}
-		return err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read only
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxProbeBody))
-	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
-	}
-	return nil
-}
-
-func trimSlash(s string) string {
-	if len(s) > 0 && s[0] == '/' {
-		return s[1:]
-	}
-	return s
 }

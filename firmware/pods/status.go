@@ -1,7 +1,6 @@
 package pods
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -85,19 +84,27 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 // initialized reports whether all init containers have succeeded. Once a container was made they had, even if the runtime has
 // forgotten them since.
 func (in *statusInput) initialized(s *corev1.PodStatus) bool {
-	if sb := in.obs.sandbox(); sb != nil {
+	if len(in.obs.sandboxes) > 0 { // the newest: it may have been stopped since
 		for i := range in.pod.Spec.Containers {
-			if in.obs.inSandbox(in.pod.Spec.Containers[i].Name, sb.id) != nil {
+			if in.obs.inSandbox(in.pod.Spec.Containers[i].Name, in.obs.sandboxes[0].id) != nil {
 				return true
 			}
 		}
 	}
 	for i := range s.InitContainerStatuses {
-		if t := s.InitContainerStatuses[i].State.Terminated; t == nil || t.ExitCode != 0 {
+		if !initDone(&in.pod.Spec.InitContainers[i], &s.InitContainerStatuses[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// initDone reports whether an init container has succeeded, or started if it is a sidecar.
+func initDone(spec *corev1.Container, s *corev1.ContainerStatus) bool {
+	if sidecar(spec) {
+		return isTrue(s.Started)
+	}
+	return s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
 }
 
 // containers makes the statuses of a list of containers.
@@ -111,6 +118,7 @@ func (in *statusInput) containers(list []corev1.Container, isInit, initialized b
 
 func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initialized bool) corev1.ContainerStatus {
 	no := false
+	once := isInit && !sidecar(spec)
 	st := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image, Started: &no}
 	c := in.obs.newest(spec.Name)
 	if c == nil {
@@ -130,8 +138,8 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 	switch c.state {
 	case cri.ContainerRunning:
 		st.State.Running = &corev1.StateRunning{StartedAt: corev1.NewTime(c.started)}
-		started, ready := true, !isInit
-		if in.probes != nil && !isInit {
+		started, ready := true, !once
+		if in.probes != nil && !once {
 			started, ready = in.probes(c.id)
 		}
 		st.Started, st.Ready = &started, ready
@@ -142,7 +150,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 			break
 		}
 		st.State.Terminated = in.terminated(c)
-		st.Ready = isInit && c.exitCode == 0
+		st.Ready = once && c.exitCode == 0
 	case cri.ContainerUnknown:
 		st.State.Waiting = &corev1.StateWaiting{Reason: "ContainerStatusUnknown", Message: "the container runtime lost the container; it will be started again"}
 	default:
@@ -163,10 +171,15 @@ func (in *statusInput) waitingFor(name string, initialized bool) *corev1.StateWa
 
 // previous returns a container's status before this one.
 func (in *statusInput) previous(name string) *corev1.ContainerStatus {
-	if in.before == nil {
+	return statusOf(in.before, name)
+}
+
+// statusOf returns the status of one container, nil if there is none.
+func statusOf(s *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	if s == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.ContainerStatus{in.before.InitContainerStatuses, in.before.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]
@@ -196,7 +209,7 @@ func (in *statusInput) terminated(c *containerState) *corev1.StateTerminated {
 func phaseOf(pod *corev1.Pod, s *corev1.PodStatus, initialized bool) string {
 	if !initialized {
 		for i := range s.InitContainerStatuses {
-			if t := ended(&s.InitContainerStatuses[i]); t != nil && t.ExitCode != 0 && pod.Spec.RestartPolicy == restartNever {
+			if t := ended(&s.InitContainerStatuses[i]); t != nil && t.ExitCode != 0 && pod.Spec.RestartPolicy == restartNever && !sidecar(&pod.Spec.InitContainers[i]) {
 				return phaseFailed
 			}
 		}
@@ -254,7 +267,7 @@ const (
 
 // conditions makes the pod's conditions; a transition time changes only with the status.
 func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1.Condition {
-	ready := readiness(s)
+	ready := readiness(&in.pod.Spec, s)
 	ready.Type = condReady
 	containersReady := ready
 	containersReady.Type = condContainersReady
@@ -268,7 +281,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 		ini.Reason = "PodCompleted"
 	case !initialized:
 		ini.Status, ini.Reason = "False", "ContainersNotInitialized"
-		ini.Message = "containers with incomplete status: " + names(s.InitContainerStatuses, func(c *corev1.ContainerStatus) bool { return !c.Ready })
+		ini.Message = "containers with incomplete status: " + bracketed(names(in.pod.Spec.InitContainers, s.InitContainerStatuses, func(spec *corev1.Container, c *corev1.ContainerStatus) bool { return !initDone(spec, c) }))
 	}
 	list := []corev1.Condition{sandbox, ini, ready, containersReady}
 	for i := range list {
@@ -287,7 +300,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 	return list
 }
 
-func readiness(s *corev1.PodStatus) corev1.Condition {
+func readiness(spec *corev1.PodSpec, s *corev1.PodStatus) corev1.Condition {
 	switch s.Phase {
 	case phaseSucceeded:
 		return corev1.Condition{Status: "False", Reason: "PodCompleted"}
@@ -297,23 +310,24 @@ func readiness(s *corev1.PodStatus) corev1.Condition {
 	if s.Reason == reasonUnsupported {
 		return corev1.Condition{Status: "False", Reason: reasonUnsupported, Message: s.Message}
 	}
-	unready := names(s.ContainerStatuses, func(c *corev1.ContainerStatus) bool { return !c.Ready })
-	if unready == "" {
+	unready := append(names(spec.InitContainers, s.InitContainerStatuses, func(spec *corev1.Container, c *corev1.ContainerStatus) bool { return sidecar(spec) && !c.Ready }),
+		names(spec.Containers, s.ContainerStatuses, func(_ *corev1.Container, c *corev1.ContainerStatus) bool { return !c.Ready })...)
+	if len(unready) == 0 {
 		return corev1.Condition{Status: "True"}
 	}
-	return corev1.Condition{Status: "False", Reason: "ContainersNotReady", Message: "containers with unready status: " + unready}
+	return corev1.Condition{Status: "False", Reason: "ContainersNotReady", Message: "containers with unready status: " + bracketed(unready)}
 }
 
-// names lists the containers that match, as [a b]; "" if none does.
-func names(list []corev1.ContainerStatus, match func(*corev1.ContainerStatus) bool) string {
+// names lists the containers that match. specs and statuses are in the same order.
+func names(specs []corev1.Container, statuses []corev1.ContainerStatus, match func(*corev1.Container, *corev1.ContainerStatus) bool) []string {
 	var out []string
-	for i := range list {
-		if match(&list[i]) {
-			out = append(out, list[i].Name)
+	for i := range statuses {
+		if match(&specs[i], &statuses[i]) {
+			out = append(out, statuses[i].Name)
 		}
 	}
-	if len(out) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("[%s]", strings.Join(out, " "))
+	return out
 }
+
+// bracketed writes a list as [a b].
+func bracketed(list []string) string { return "[" + strings.Join(list, " ") + "]" }

@@ -42,6 +42,7 @@ type worker struct {
 	tries    map[string]*backoff        // of sandbox, volumes and container creation
 	waiting  map[string]waiting         // by container name
 	forced   map[string]bool            // containers to start again whatever their exit code
+	hooked   map[string]bool            // ids of running containers whose preStop hook has run
 	events   *eventLog
 	pod      *desiredPod       // the newest there was; nil for a pod that was never desired
 	status   *corev1.PodStatus // the last one, from this run or the run before
@@ -64,7 +65,7 @@ func newWorker(m *Manager, uid string) *worker {
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
 		obs:      newObserver(m.o.Runtime, m.o.Node, uid),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
-		forced: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
+		forced: map[string]bool{}, hooked: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: loadStatus(m.podDir(uid)),
 	}
 	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event}

@@ -84,11 +84,13 @@ type Container struct {
 	EnvFrom                  []EnvFromSource      `msg:"envFrom,omitempty"`
 	Image                    string               `msg:"image,omitempty"`
 	ImagePullPolicy          string               `msg:"imagePullPolicy,omitempty"`
+	Lifecycle                *Lifecycle           `msg:"lifecycle,omitempty"`
 	LivenessProbe            *Probe               `msg:"livenessProbe,omitempty"`
 	Name                     string               `msg:"name"`
 	Ports                    []ContainerPort      `msg:"ports,omitempty"`
 	ReadinessProbe           *Probe               `msg:"readinessProbe,omitempty"`
 	Resources                ResourceRequirements `msg:"resources"`
+	RestartPolicy            string               `msg:"restartPolicy,omitempty"`
 	SecurityContext          *SecurityContext     `msg:"securityContext,omitempty"`
 	StartupProbe             *Probe               `msg:"startupProbe,omitempty"`
 	Stdin                    bool                 `msg:"stdin,omitempty"`
@@ -192,6 +194,24 @@ type Probe struct {
 	TCPSocket                     *TCPSocketAction `msg:"tcpSocket,omitempty"`
 	TerminationGracePeriodSeconds *int64           `msg:"terminationGracePeriodSeconds,omitempty"`
 	TimeoutSeconds                int32            `msg:"timeoutSeconds,omitempty"`
+}
+
+// Lifecycle is what happens right after a container's start, and before it is stopped.
+type Lifecycle struct {
+	PostStart *LifecycleHandler `msg:"postStart,omitempty"`
+	PreStop   *LifecycleHandler `msg:"preStop,omitempty"`
+}
+
+// LifecycleHandler is one of these.
+type LifecycleHandler struct {
+	Exec    *ExecAction    `msg:"exec,omitempty"`
+	HTTPGet *HTTPGetAction `msg:"httpGet,omitempty"`
+	Sleep   *SleepAction   `msg:"sleep,omitempty"`
+}
+
+// SleepAction waits.
+type SleepAction struct {
+	Seconds int64 `msg:"seconds"`
 }
 
 // ExecAction runs a command in the container; exit code 0 is success.

@@ -149,8 +149,8 @@ func (z *Capabilities) Msgsize() (s int) {
 func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(20)
-	var zb0001Mask uint32 /* 20 bits */
+	zb0001Len := uint32(22)
+	var zb0001Mask uint32 /* 22 bits */
 	_ = zb0001Mask
 	if z.Args == nil {
 		zb0001Len--
@@ -176,53 +176,61 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.LivenessProbe == nil {
+	if z.Lifecycle == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Ports == nil {
+	if z.LivenessProbe == nil {
 		zb0001Len--
-		zb0001Mask |= 0x100
+		zb0001Mask |= 0x80
 	}
-	if z.ReadinessProbe == nil {
+	if z.Ports == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.SecurityContext == nil {
+	if z.ReadinessProbe == nil {
 		zb0001Len--
-		zb0001Mask |= 0x800
+		zb0001Mask |= 0x400
 	}
-	if z.StartupProbe == nil {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.Stdin == false {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.StdinOnce == false {
+	if z.StartupProbe == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.TerminationMessagePath == "" {
+	if z.Stdin == false {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.TerminationMessagePolicy == "" {
+	if z.StdinOnce == false {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.TTY == false {
+	if z.TerminationMessagePath == "" {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.VolumeMounts == nil {
+	if z.TerminationMessagePolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.WorkingDir == "" {
+	if z.TTY == false {
 		zb0001Len--
 		zb0001Mask |= 0x80000
+	}
+	if z.VolumeMounts == nil {
+		zb0001Len--
+		zb0001Mask |= 0x100000
+	}
+	if z.WorkingDir == "" {
+		zb0001Len--
+		zb0001Mask |= 0x200000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -280,6 +288,19 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.ImagePullPolicy)
 		}
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "lifecycle"
+			o = append(o, 0xa9, 0x6c, 0x69, 0x66, 0x65, 0x63, 0x79, 0x63, 0x6c, 0x65)
+			if z.Lifecycle == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Lifecycle.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Lifecycle")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "livenessProbe"
 			o = append(o, 0xad, 0x6c, 0x69, 0x76, 0x65, 0x6e, 0x65, 0x73, 0x73, 0x50, 0x72, 0x6f, 0x62, 0x65)
 			if z.LivenessProbe == nil {
@@ -295,7 +316,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "name"
 		o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
 		o = msgp.AppendString(o, z.Name)
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "ports"
 			o = append(o, 0xa5, 0x70, 0x6f, 0x72, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ports)))
@@ -307,7 +328,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "readinessProbe"
 			o = append(o, 0xae, 0x72, 0x65, 0x61, 0x64, 0x69, 0x6e, 0x65, 0x73, 0x73, 0x50, 0x72, 0x6f, 0x62, 0x65)
 			if z.ReadinessProbe == nil {
@@ -358,7 +379,12 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+			// string "restartPolicy"
+			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+			o = msgp.AppendString(o, z.RestartPolicy)
+		}
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -371,7 +397,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "startupProbe"
 			o = append(o, 0xac, 0x73, 0x74, 0x61, 0x72, 0x74, 0x75, 0x70, 0x50, 0x72, 0x6f, 0x62, 0x65)
 			if z.StartupProbe == nil {
@@ -384,32 +410,32 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "stdin"
 			o = append(o, 0xa5, 0x73, 0x74, 0x64, 0x69, 0x6e)
 			o = msgp.AppendBool(o, z.Stdin)
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "stdinOnce"
 			o = append(o, 0xa9, 0x73, 0x74, 0x64, 0x69, 0x6e, 0x4f, 0x6e, 0x63, 0x65)
 			o = msgp.AppendBool(o, z.StdinOnce)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "terminationMessagePath"
 			o = append(o, 0xb6, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x4d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x50, 0x61, 0x74, 0x68)
 			o = msgp.AppendString(o, z.TerminationMessagePath)
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "terminationMessagePolicy"
 			o = append(o, 0xb8, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x4d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.TerminationMessagePolicy)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "tty"
 			o = append(o, 0xa3, 0x74, 0x74, 0x79)
 			o = msgp.AppendBool(o, z.TTY)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "volumeMounts"
 			o = append(o, 0xac, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x4d, 0x6f, 0x75, 0x6e, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.VolumeMounts)))
@@ -421,7 +447,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "workingDir"
 			o = append(o, 0xaa, 0x77, 0x6f, 0x72, 0x6b, 0x69, 0x6e, 0x67, 0x44, 0x69, 0x72)
 			o = msgp.AppendString(o, z.WorkingDir)
@@ -556,6 +582,23 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "ImagePullPolicy")
 				return
 			}
+		case "lifecycle":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Lifecycle = nil
+			} else {
+				if z.Lifecycle == nil {
+					z.Lifecycle = new(Lifecycle)
+				}
+				bts, err = z.Lifecycle.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Lifecycle")
+					return
+				}
+			}
 		case "livenessProbe":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -657,6 +700,12 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 						return
 					}
 				}
+			}
+		case "restartPolicy":
+			z.RestartPolicy, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "RestartPolicy")
+				return
 			}
 		case "securityContext":
 			if msgp.IsNil(bts) {
@@ -781,7 +830,13 @@ func (z *Container) Msgsize() (s int) {
 	for za0004 := range z.EnvFrom {
 		s += z.EnvFrom[za0004].Msgsize()
 	}
-	s += 6 + msgp.StringPrefixSize + len(z.Image) + 16 + msgp.StringPrefixSize + len(z.ImagePullPolicy) + 14
+	s += 6 + msgp.StringPrefixSize + len(z.Image) + 16 + msgp.StringPrefixSize + len(z.ImagePullPolicy) + 10
+	if z.Lifecycle == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Lifecycle.Msgsize()
+	}
+	s += 14
 	if z.LivenessProbe == nil {
 		s += msgp.NilSize
 	} else {
@@ -797,7 +852,7 @@ func (z *Container) Msgsize() (s int) {
 	} else {
 		s += z.ReadinessProbe.Msgsize()
 	}
-	s += 10 + 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize() + 16
+	s += 10 + 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize() + 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
 	if z.SecurityContext == nil {
 		s += msgp.NilSize
 	} else {
@@ -2190,6 +2245,402 @@ func (z *KeySelector) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += msgp.BoolSize
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *Lifecycle) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.PostStart == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.PreStop == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "postStart"
+			o = append(o, 0xa9, 0x70, 0x6f, 0x73, 0x74, 0x53, 0x74, 0x61, 0x72, 0x74)
+			if z.PostStart == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.PostStart.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "PostStart")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "preStop"
+			o = append(o, 0xa7, 0x70, 0x72, 0x65, 0x53, 0x74, 0x6f, 0x70)
+			if z.PreStop == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.PreStop.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "PreStop")
+					return
+				}
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Lifecycle) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "postStart":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.PostStart = nil
+			} else {
+				if z.PostStart == nil {
+					z.PostStart = new(LifecycleHandler)
+				}
+				bts, err = z.PostStart.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PostStart")
+					return
+				}
+			}
+		case "preStop":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.PreStop = nil
+			} else {
+				if z.PreStop == nil {
+					z.PreStop = new(LifecycleHandler)
+				}
+				bts, err = z.PreStop.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PreStop")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *Lifecycle) Msgsize() (s int) {
+	s = 1 + 10
+	if z.PostStart == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.PostStart.Msgsize()
+	}
+	s += 8
+	if z.PreStop == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.PreStop.Msgsize()
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *LifecycleHandler) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(3)
+	var zb0001Mask uint8 /* 3 bits */
+	_ = zb0001Mask
+	if z.Exec == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.HTTPGet == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.Sleep == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "exec"
+			o = append(o, 0xa4, 0x65, 0x78, 0x65, 0x63)
+			if z.Exec == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(1)
+				var zb0002Mask uint8 /* 1 bits */
+				_ = zb0002Mask
+				if z.Exec.Command == nil {
+					zb0002Len--
+					zb0002Mask |= 0x1
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+				if (zb0002Mask & 0x1) == 0 { // if not omitted
+					// string "command"
+					o = append(o, 0xa7, 0x63, 0x6f, 0x6d, 0x6d, 0x61, 0x6e, 0x64)
+					o = msgp.AppendArrayHeader(o, uint32(len(z.Exec.Command)))
+					for za0001 := range z.Exec.Command {
+						o = msgp.AppendString(o, z.Exec.Command[za0001])
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "httpGet"
+			o = append(o, 0xa7, 0x68, 0x74, 0x74, 0x70, 0x47, 0x65, 0x74)
+			if z.HTTPGet == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.HTTPGet.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "HTTPGet")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "sleep"
+			o = append(o, 0xa5, 0x73, 0x6c, 0x65, 0x65, 0x70)
+			if z.Sleep == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// map header, size 1
+				// string "seconds"
+				o = append(o, 0x81, 0xa7, 0x73, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
+				o = msgp.AppendInt64(o, z.Sleep.Seconds)
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *LifecycleHandler) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "exec":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Exec = nil
+			} else {
+				if z.Exec == nil {
+					z.Exec = new(ExecAction)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Exec")
+					return
+				}
+				if zb0002 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Exec")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "command":
+						var zb0003 uint32
+						zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Exec", "Command")
+							return
+						}
+						if zb0003 > z4d9d3928limitArrays {
+							err = msgp.ErrLimitExceeded
+							return
+						}
+						if cap(z.Exec.Command) >= int(zb0003) {
+							z.Exec.Command = (z.Exec.Command)[:zb0003]
+						} else {
+							z.Exec.Command = make([]string, zb0003)
+						}
+						for za0001 := range z.Exec.Command {
+							z.Exec.Command[za0001], bts, err = msgp.ReadStringBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "Exec", "Command", za0001)
+								return
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Exec")
+							return
+						}
+					}
+				}
+			}
+		case "httpGet":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.HTTPGet = nil
+			} else {
+				if z.HTTPGet == nil {
+					z.HTTPGet = new(HTTPGetAction)
+				}
+				bts, err = z.HTTPGet.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "HTTPGet")
+					return
+				}
+			}
+		case "sleep":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Sleep = nil
+			} else {
+				if z.Sleep == nil {
+					z.Sleep = new(SleepAction)
+				}
+				var zb0004 uint32
+				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Sleep")
+					return
+				}
+				if zb0004 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0004 > 0 {
+					zb0004--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Sleep")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "seconds":
+						z.Sleep.Seconds, bts, err = msgp.ReadInt64Bytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Sleep", "Seconds")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Sleep")
+							return
+						}
+					}
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *LifecycleHandler) Msgsize() (s int) {
+	s = 1 + 5
+	if z.Exec == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 8 + msgp.ArrayHeaderSize
+		for za0001 := range z.Exec.Command {
+			s += msgp.StringPrefixSize + len(z.Exec.Command[za0001])
+		}
+	}
+	s += 8
+	if z.HTTPGet == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.HTTPGet.Msgsize()
+	}
+	s += 6
+	if z.Sleep == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 8 + msgp.Int64Size
 	}
 	return
 }
@@ -5024,6 +5475,62 @@ func (z *SecurityContext) Msgsize() (s int) {
 		}
 		s += 5 + msgp.StringPrefixSize + len(z.SeccompProfile.Type)
 	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z SleepAction) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 1
+	// string "seconds"
+	o = append(o, 0x81, 0xa7, 0x73, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
+	o = msgp.AppendInt64(o, z.Seconds)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *SleepAction) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "seconds":
+			z.Seconds, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Seconds")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z SleepAction) Msgsize() (s int) {
+	s = 1 + 8 + msgp.Int64Size
 	return
 }
 
