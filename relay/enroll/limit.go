@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -50,6 +51,44 @@ func (l *limiter) forget(now time.Time) {
 	if len(l.sources) > maxSources*3/4 {
 		clear(l.sources)
 	}
+}
+
+// gate bounds how many certificates are renewed a second, whoever asks. Each costs the API server a write, as the gateway says on
+// its Node what it has. Whoever is too many is told when to come again: the more there are, the later, and not all at once.
+type gate struct {
+	rate float64 // a second
+
+	mu     sync.Mutex
+	bucket *rate.Limiter
+	since  time.Time // when the count of those sent away began
+	away   int
+}
+
+// Those who were sent away are counted for so long; by then most have come again.
+const gateMemory = time.Minute
+
+const (
+	shortestAway = 2 * time.Second
+	longestAway  = 10 * time.Minute
+)
+
+func newGate(perSecond float64) *gate {
+	return &gate{rate: perSecond, bucket: rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))}
+}
+
+// pass says whether a renewal may be judged now, and if not, when to come again.
+func (g *gate) pass(now time.Time) (after time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.bucket.AllowN(now, 1) {
+		return 0, true
+	}
+	if now.Sub(g.since) > gateMemory {
+		g.since, g.away = now, 0
+	}
+	g.away++
+	queue := time.Duration(float64(g.away) / g.rate * float64(time.Second))
+	return min(shortestAway+rand.N(2*queue+1), longestAway), false
 }
 
 // sourceOf is the address that requests are counted by: an IPv4 address, or the /64 of an IPv6 one, since a host has all

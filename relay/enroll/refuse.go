@@ -9,6 +9,14 @@ import (
 
 // Refusals, each with the remedy as the operator would type it.
 
+// busy is a refusal that says when to come again.
+type busy struct {
+	*join.Refusal
+	after time.Duration
+}
+
+func (b *busy) Unwrap() error { return b.Refusal }
+
 func refuse(code join.Code, remedy, format string, args ...any) *join.Refusal {
 	return &join.Refusal{Code: code, Message: fmt.Sprintf(format, args...), Remedy: remedy}
 }

@@ -42,6 +42,9 @@ func (s *Server) renew(_ context.Context, cs *tls.ConnectionState, body []byte) 
 	if !s.renewals.allow(node, s.opts.Now()) {
 		return nil, node, refuse(join.CodeBusy, "look into the gateway's log: it may be unable to save what it gets", "node %q renews its certificate too often", node)
 	}
+	if after, ok := s.gate.pass(s.opts.Now()); !ok {
+		return nil, node, &busy{refuse(join.CodeBusy, "nothing: the gateway comes again by itself", "many gateways renew their certificates now"), after}
+	}
 	if err := s.mayHave(node, cert.NotBefore); err != nil {
 		return nil, node, err
 	}

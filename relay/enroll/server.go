@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -54,17 +55,21 @@ type Options struct {
 	// PerSource is how many requests a second one source address may make, on average; default 5, with bursts of 20. Many
 	// gateways may share an address behind NAT: they are told to come again, and do.
 	PerSource float64
-	Metrics   *metrics.Set // may be nil
-	Log       *slog.Logger
-	Now       func() time.Time // default time.Now
+	// Renewals is how many certificates are renewed a second, on average; default 100, with bursts of twice that.
+	Renewals float64
+	Metrics  *metrics.Set // may be nil
+	Log      *slog.Logger
+	Now      func() time.Time // default time.Now
 }
 
 // Server answers POST /v1/enroll and POST /v1/renew.
 type Server struct {
 	opts     Options
 	tokens   *Tokens
-	limit    *limiter      // by source
+	joins    *limiter      // by source
+	sources  *limiter      // of renewals, by source
 	renewals *limiter      // by node
+	gate     *gate         // of all renewals
 	told     *limiter      // by source: what is logged of those that come too often
 	slots    chan struct{} // requests being judged
 }
@@ -86,6 +91,9 @@ func NewServer(o Options) *Server {
 	if o.PerSource <= 0 {
 		o.PerSource = 5
 	}
+	if o.Renewals <= 0 {
+		o.Renewals = 100
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -94,7 +102,10 @@ func NewServer(o Options) *Server {
 	}
 	return &Server{
 		opts: o, tokens: NewTokens(o.Client, o.Now),
-		limit:    newLimiter(o.PerSource, 20),
+		joins: newLimiter(o.PerSource, 20),
+		// A renewal that is not proven costs less than the handshake before it, and a whole fleet may be behind one address.
+		sources:  newLimiter(10*o.PerSource, 200),
+		gate:     newGate(o.Renewals),
 		renewals: newLimiter(renewalsPerSecond, renewalsBurst),
 		told:     newLimiter(1.0/60, 1),
 		slots:    make(chan struct{}, 16),
@@ -108,8 +119,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	source := sourceOf(r.RemoteAddr)
-	if !s.limit.allow(source, s.opts.Now()) {
+	source, limit := sourceOf(r.RemoteAddr), s.joins
+	if r.URL.Path == join.RenewPath {
+		limit = s.sources
+	}
+	if !limit.allow(source, s.opts.Now()) {
 		s.busy(w, r, source)
 		return
 	}
@@ -223,7 +237,16 @@ func keyHash(key *ecdsa.PublicKey) string {
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, node string, err error) {
-	var refusal *join.Refusal
+	var (
+		refusal *join.Refusal
+		later   *busy
+	)
+	if errors.As(err, &later) { // one of very many: it is counted
+		s.count(r, string(later.Code))
+		w.Header().Set("Retry-After", strconv.Itoa(int((later.after+time.Second-1)/time.Second)))
+		s.write(w, later.Code.Status(), later.Refusal)
+		return
+	}
 	if errors.As(err, &refusal) {
 		s.refuse(w, r, node, refusal.Code.Status(), refusal)
 		return

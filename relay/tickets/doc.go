@@ -7,7 +7,9 @@
 // once every relay has had the time to read it. Relays read the Secret once a minute.
 //
 // Usage: New, then Run; Options.Apply is given the keys whenever they change. Without the Secret a relay goes on with keys of its
-// own: sessions then resume only at the relay that they were opened with.
+// own: sessions then resume only at the relay that they were opened with. A Secret that goes away while relays run changes nothing
+// at first; keys that are overdue are then replaced by each relay for itself. A damaged one gets new keys. Forget throws keys away
+// that others may have.
 //
 // Who has these keys can forge tickets, in any node's name, as who has the CA's key can forge certificates: both lie in the same
 // namespace, and are read by the same account. Revocation and expiry are checked on resumed sessions, too (relay/hub).

@@ -56,6 +56,7 @@ type Keys struct {
 
 	mu      sync.Mutex
 	current [][32]byte
+	held    []key     // what current was made of
 	logged  time.Time // when a failure was logged last; zero: the last attempt worked
 }
 
@@ -89,6 +90,9 @@ func (k *Keys) Run(ctx context.Context) error {
 		attempt, cancel := context.WithTimeout(ctx, timeout)
 		err := k.refresh(attempt)
 		cancel()
+		if err != nil {
+			k.alone(k.opts.Now())
+		}
 		k.note(ctx, err)
 		t := time.NewTimer(interval - interval/10 + mrand.N(interval/5)) // replicas that start together do not read together
 		select {
@@ -133,8 +137,42 @@ func (k *Keys) refresh(ctx context.Context) error {
 			failed = err // the present keys are good for a while
 		}
 	}
-	k.apply(order(keys, now))
+	k.mu.Lock()
+	stays := failed != nil && len(k.held) > 0 // what is held may be newer: see alone
+	if !stays {
+		k.held = keys
+	}
+	k.mu.Unlock()
+	if !stays {
+		k.apply(order(keys, now))
+	}
 	return failed
+}
+
+// patience is how long past its time a key goes on sealing while the Secret cannot be read or written.
+const patience = time.Hour
+
+// alone replaces a key that is overdue by one of this process: a Secret that is gone must not keep a key alive for ever, and with it
+// what was recorded of resumed sessions. Such tickets open at this relay only.
+func (k *Keys) alone(now time.Time) {
+	k.mu.Lock()
+	held := k.held
+	if len(held) == 0 || now.Sub(held[0].Created) < RotateAfter+patience {
+		k.mu.Unlock()
+		return
+	}
+	// Nobody else has to read it first.
+	fresh := key{Created: now.Add(-settle), // it seals at once
+		Key: make([]byte, 32)}
+	if _, err := rand.Read(fresh.Key); err != nil {
+		k.mu.Unlock()
+		return
+	}
+	held = append([]key{fresh}, held...)
+	k.held = held[:min(len(held), Keep)]
+	keys := order(k.held, now)
+	k.mu.Unlock()
+	k.apply(keys)
 }
 
 // Forget empties the Secret, so that relays make new keys and no ticket opens any more: for keys that others may have.

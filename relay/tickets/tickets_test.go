@@ -189,3 +189,59 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestSecretGoesAway while relays run: they go on with what they have, but not for ever, and share again once it is back.
+func TestSecretGoesAway(t *testing.T) {
+	c, begin := cluster(t), time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	a := newReplica(c, begin)
+	shared := a.at(t, begin)
+	secrets := c.CoreV1().Secrets(Namespace)
+	if err := secrets.Delete(t.Context(), Secret, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	look := func(after time.Duration) [][32]byte {
+		t.Helper()
+		a.now = begin.Add(after)
+		if err := a.refresh(t.Context()); err == nil {
+			t.Fatal("no error without the Secret")
+		}
+		a.alone(a.now)
+		return a.Current()
+	}
+	if got := look(RotateAfter); !slices.Equal(got, shared) {
+		t.Error("the keys change at once")
+	}
+	own := look(RotateAfter + patience)
+	if len(own) != 2 || own[0] == shared[0] || own[1] != shared[0] {
+		t.Errorf("overdue by an hour: %d keys, the old one still seals: %v", len(own), own[0] == shared[0])
+	}
+	if got := look(RotateAfter + patience + time.Minute); !slices.Equal(got, own) {
+		t.Error("it changes with each look")
+	}
+	for i := 2; i < 6; i++ {
+		look(time.Duration(i) * (RotateAfter + patience))
+	}
+	if got := a.Current(); len(got) != Keep || slices.Contains(got, shared[0]) {
+		t.Errorf("after days there are %d keys, the first among them: %v", len(got), slices.Contains(got, shared[0]))
+	}
+	if _, err := secrets.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: Secret, Namespace: Namespace, ResourceVersion: "1"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b := newReplica(c, a.now)
+	if got := b.at(t, a.now); !slices.Equal(got, a.at(t, a.now)) {
+		t.Error("they do not share what is in the Secret that came back")
+	}
+}
+
+// TestForget: what others may have read opens nothing once relays have looked again.
+func TestForget(t *testing.T) {
+	c, begin := cluster(t), time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	a := newReplica(c, begin)
+	stolen := a.at(t, begin)
+	if err := Forget(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.at(t, begin.Add(time.Minute)); len(got) != 1 || got[0] == stolen[0] {
+		t.Errorf("%d keys, the stolen one among them: %v", len(got), slices.Contains(got, stolen[0]))
+	}
+}
