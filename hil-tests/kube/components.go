@@ -28,10 +28,10 @@ import (
 )
 
 const (
-	etcdQuota     = 512 << 20 // bytes; a fleet of a thousand nodes stays far below
-	etcdSnapshots = 5_000     // applied entries kept in memory before a snapshot
-	etcdCatchUp   = 100       // a single member has no follower to catch up
-	etcdAttempts  = 5         // two free ports may be taken between finding and opening them
+	etcdQuota     = 2 << 30 // bytes; ten thousand nodes with all that they renew and report write 400 MB between two compactions
+	etcdSnapshots = 5_000   // applied entries kept in memory before a snapshot
+	etcdCatchUp   = 100     // a single member has no follower to catch up
+	etcdAttempts  = 5       // two free ports may be taken between finding and opening them
 )
 
 func kubeVersion() string { return version.Get().GitVersion }
