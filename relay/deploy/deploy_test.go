@@ -1,0 +1,202 @@
+package deploy
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/skerry/skerry/relay/config"
+	"github.com/skerry/skerry/relay/setup"
+)
+
+// documents are the objects of a file of YAML.
+func documents(t *testing.T, path string) (out []json.RawMessage) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dec := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096); ; {
+		var doc json.RawMessage
+		err := dec.Decode(&doc)
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if len(doc) > 0 && string(doc) != "null" {
+			out = append(out, doc)
+		}
+	}
+}
+
+// TestRights: the plain YAML grants what `skerryctl init` grants, to the same account, and nothing else.
+func TestRights(t *testing.T) {
+	granted := map[string][]rbacv1.PolicyRule{} // by namespace, "" for the cluster
+	bound := map[string]bool{}
+	for _, doc := range documents(t, "skerry-relay.yaml") {
+		var o struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+			Rules    []rbacv1.PolicyRule
+			RoleRef  rbacv1.RoleRef
+			Subjects []rbacv1.Subject
+		}
+		if err := json.Unmarshal(doc, &o); err != nil {
+			t.Fatal(err)
+		}
+		switch o.Kind {
+		case "Role", "ClusterRole":
+			granted[o.Metadata.Namespace] = o.Rules
+		case "RoleBinding", "ClusterRoleBinding":
+			want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: setup.ServiceAccount, Namespace: "skerry-system"}}
+			if o.RoleRef.Name != setup.ServiceAccount || !reflect.DeepEqual(o.Subjects, want) {
+				t.Errorf("%s %s binds %v to %v", o.Kind, o.Metadata.Name, o.RoleRef, o.Subjects)
+			}
+			bound[o.Metadata.Namespace] = true
+		}
+	}
+	want := map[string][]rbacv1.PolicyRule{"": setup.Rights().Cluster}
+	for _, n := range setup.Rights().Namespaces {
+		want[n.Namespace] = n.Rules
+	}
+	if !reflect.DeepEqual(granted, want) {
+		t.Errorf("granted: %v\nwant, from relay/setup: %v\n(make generate)", granted, want)
+	}
+	for ns := range want {
+		if !bound[ns] {
+			t.Errorf("the rights in namespace %q are bound to nobody", ns)
+		}
+	}
+}
+
+// schema is what the test reads of values.schema.json.
+type schema struct {
+	Type       any               `json:"type"`
+	Closed     json.RawMessage   `json:"additionalProperties"`
+	Properties map[string]schema `json:"properties"`
+}
+
+func valuesSchema(t *testing.T) schema {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("chart", "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s schema
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestConfigKeys: the chart takes each key of the relay's configuration but those that it sets itself, and no other.
+func TestConfigKeys(t *testing.T) {
+	own := []string{"name", "kubeconfig", "listen", "address", "metricsAddress", "pprof", "drain"}
+	var walk func(prefix string, typ reflect.Type, s schema)
+	walk = func(prefix string, typ reflect.Type, s schema) {
+		if string(s.Closed) != "false" {
+			t.Errorf("config%s: keys that do not exist are not refused", prefix)
+		}
+		var keys []string
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			key := f.Tag.Get("yaml")
+			if prefix == "" && slices.Contains(own, key) {
+				continue
+			}
+			keys = append(keys, key)
+			p, ok := s.Properties[key]
+			if !ok {
+				t.Errorf("config%s.%s: values.schema.json does not know it", prefix, key)
+			} else if f.Type.Kind() == reflect.Struct {
+				walk(prefix+"."+key, f.Type, p)
+			}
+		}
+		for key := range s.Properties {
+			if !slices.Contains(keys, key) {
+				t.Errorf("config%s.%s: the relay has no such key, or the chart sets it", prefix, key)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[config.Config](), valuesSchema(t).Properties["config"])
+}
+
+// TestRenderedConfig: the relay takes the configuration that the plain YAML gives it.
+func TestRenderedConfig(t *testing.T) {
+	for _, doc := range documents(t, "skerry-relay.yaml") {
+		var o struct {
+			Kind string
+			Data map[string]string
+		}
+		if err := json.Unmarshal(doc, &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != "ConfigMap" {
+			continue
+		}
+		path := filepath.Join(t.TempDir(), "relay.yaml")
+		if err := os.WriteFile(path, []byte(o.Data["relay.yaml"]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Parse([]string{"--config", path, "--name", "skerry-relay-6d5f7-x2", "--address", "[192.0.2.7]:7443"}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Listen != ":7443" || c.MetricsAddress != ":7480" || c.Drain.Period.Seconds() != 10 {
+			t.Errorf("got %+v", c)
+		}
+		return
+	}
+	t.Fatal("there is no ConfigMap")
+}
+
+// TestSchemaKnowsValues: values.yaml shows every value, and the schema knows each.
+func TestSchemaKnowsValues(t *testing.T) {
+	docs := documents(t, filepath.Join("chart", "values.yaml"))
+	if len(docs) != 1 {
+		t.Fatalf("%d documents", len(docs))
+	}
+	var values map[string]any
+	if err := json.Unmarshal(docs[0], &values); err != nil {
+		t.Fatal(err)
+	}
+	s := valuesSchema(t)
+	for key := range s.Properties {
+		if _, ok := values[key]; !ok && key != "global" {
+			t.Errorf("values.yaml does not show %s", key)
+		}
+	}
+	for key, v := range values {
+		p, ok := s.Properties[key]
+		if !ok {
+			t.Errorf("the schema does not know %s", key)
+		}
+		if m, is := v.(map[string]any); is && p.Properties != nil {
+			for k := range m {
+				if _, ok := p.Properties[k]; !ok {
+					t.Errorf("the schema does not know %s.%s", key, k)
+				}
+			}
+		}
+	}
+}
+
+// TestNothingToOverwrite: applying the plain YAML again must not touch what init and the relays keep in the cluster.
+func TestNothingToOverwrite(t *testing.T) {
+	for _, doc := range documents(t, "skerry-relay.yaml") {
+		if text := string(doc); strings.Contains(text, `"kind":"Secret"`) || strings.Contains(text, "skerry-revoked") {
+			t.Errorf("the plain YAML holds %s", text)
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package setup
+
+import rbacv1 "k8s.io/api/rbac/v1"
+
+// RelayRights are what a relay may do; Apply grants them to ServiceAccount, and the Helm chart is made from them.
+type RelayRights struct {
+	Cluster    []rbacv1.PolicyRule `json:"cluster"` // in all namespaces
+	Namespaces []NamespaceRights   `json:"namespaces"`
+}
+
+// NamespaceRights are rights in one namespace.
+type NamespaceRights struct {
+	Namespace string              `json:"namespace"`
+	Rules     []rbacv1.PolicyRule `json:"rules"`
+}
+
+// Rights returns the relay's rights.
+func Rights() RelayRights {
+	out := RelayRights{Cluster: clusterRules()}
+	for _, n := range namespaceRules() {
+		out.Namespaces = append(out.Namespaces, NamespaceRights{Namespace: n.namespace, Rules: n.rules})
+	}
+	return out
+}
