@@ -35,6 +35,14 @@ func TestAttacks(t *testing.T) {
 			t.Run(a.name, func(t *testing.T) { r.run(t, a, base.Heap) })
 		}
 	}
+	t.Run("slow", func(t *testing.T) { // those that wait for the relay's patience wait together
+		for _, a := range slowAttempts() {
+			t.Run(a.name, func(t *testing.T) {
+				t.Parallel()
+				r.run(t, a, base.Heap)
+			})
+		}
+	})
 	t.Run("honest-agents-are-undisturbed", func(t *testing.T) {
 		r.await(t, "in sync", inSync)
 		if tally, breach := r.fleet.Tally(); tally.Breaches > 0 || tally.Repeated > 0 {

@@ -19,10 +19,6 @@ var secretKey = wire.NewKey(wire.KindSecret, fleet.Namespace, secretName, "")
 
 // readAttempts try to learn what belongs to others.
 func readAttempts() []attempt {
-	refused := func(reason string) []string { return []string{"skerry_relay_refused_total", `reason="` + reason + `"`} }
-	ended := func(reason string) []string {
-		return []string{"skerry_relay_session_closes_total", `reason="` + reason + `"`}
-	}
 	return []attempt{
 		{"hello-with-another-name", tryAnotherName, ended("forbidden"), []string{"node=NODE", victim}},
 		{"secret-by-entries", trySecretByEntries, refused("holds-what-is-not-its"), []string{"node=NODE", "holds-what-is-not-its", string(secretKey)}},

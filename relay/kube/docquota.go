@@ -19,6 +19,12 @@ const (
 	maxContainers   = 500 // statuses, of each list
 )
 
+// oversizedError is a status document that is not written because of what oversized says.
+type oversizedError struct{ why string }
+
+// Error implements error.
+func (e oversizedError) Error() string { return e.why }
+
 // oversized says why a status document is more than the API should be given, "" if it is not. Its size has been checked against
 // SinkOptions.MaxReportSize before; a device may have thousands of points, and use all of that.
 func oversized(kind wire.Kind, size int, doc map[string]any) string {

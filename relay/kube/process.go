@@ -54,9 +54,15 @@ func (s *Sink) process(ctx context.Context, w *work) {
 		return
 	}
 	result, err := s.write(ctx, w)
-	var wait waitError
+	var (
+		wait waitError
+		big  oversizedError
+	)
 	switch {
 	case err == nil:
+	case errors.As(err, &big):
+		s.refused(w.node, w.key, big.why)
+		result = dropReport
 	case errors.As(err, &wait):
 		s.postpone(w, wait.for_, false)
 		return

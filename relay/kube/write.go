@@ -50,6 +50,9 @@ func (s *Sink) document(w *work) (map[string]any, error) {
 	if err != nil {
 		return nil, refusal{"report cannot be read: " + err.Error()}
 	}
+	if why := oversized(w.key.Kind(), len(w.body), doc); why != "" {
+		return nil, oversizedError{why}
+	}
 	return doc, nil
 }
 

@@ -112,7 +112,8 @@ func (s *Sink) nodeMetadata(w *work, doc map[string]any) (labels, annotations ma
 		out := make(map[string]any)
 		for k, v := range child(doc, name) {
 			if _, ok := v.(string); !ok || !may(k) {
-				s.log.Debug("node may not set this on itself; ignored", slog.String("node", w.node), slog.String(name, k))
+				s.opts.Metrics.reports("label-refused")
+				s.remark(w.node, slog.LevelWarn, "node may not set this on itself; ignored", slog.String(name, k))
 				continue
 			}
 			out[k] = v
