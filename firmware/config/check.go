@@ -114,6 +114,12 @@ func (c Config) check() error {
 	if n := c.Pods.Logs.MaxFiles; n < 1 || n > 20 {
 		bad("pods.logs.maxFiles", n, "allowed are 1 to 20")
 	}
+	if h := c.Pods.Images.High; h < 10 || h > 100 {
+		bad("pods.images.highThreshold", h, "allowed are 10 to 100 percent; 100 removes images only from a disk that is full")
+	}
+	if l := c.Pods.Images.Low; l < 1 || l >= c.Pods.Images.High {
+		bad("pods.images.lowThreshold", l, "allowed are 1 percent to less than pods.images.highThreshold")
+	}
 	if c.Memory.Limit != 0 && c.Memory.Limit < 24<<20 {
 		bad("memory.limit", c.Memory.Limit, "allowed are 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
 	}

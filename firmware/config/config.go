@@ -57,6 +57,13 @@ type Pods struct {
 	LogDir  string `yaml:"logDir"`
 	Max     int    `yaml:"max"`
 	Logs    Logs   `yaml:"logs"`
+	Images  Images `yaml:"images"`
+}
+
+// Images says when images that nobody uses are removed: percent of the disk in use.
+type Images struct {
+	High int `yaml:"highThreshold"`
+	Low  int `yaml:"lowThreshold"`
 }
 
 // Logs bounds the logs of each container.
@@ -97,7 +104,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

@@ -302,8 +302,8 @@ func (f *fakeRuntime) ListContainers(_ context.Context, filter *cri.ContainerFil
 	defer unlock()
 	var out []cri.Container
 	for _, c := range f.containers {
-		if matches(c.config.Labels, filter.LabelSelector) {
-			out = append(out, cri.Container{ID: c.id, PodSandboxID: c.box, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.made, Labels: c.config.Labels})
+		if filter == nil || matches(c.config.Labels, filter.LabelSelector) {
+			out = append(out, cri.Container{ID: c.id, PodSandboxID: c.box, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.made, Labels: c.config.Labels, ImageRef: c.config.Image.Image})
 		}
 	}
 	return out, nil
@@ -446,4 +446,41 @@ func (f *fakeRuntime) ReopenContainerLog(_ context.Context, id string) error {
 		return notFound(id)
 	}
 	return os.WriteFile(filepath.Join(f.boxes[c.box].config.LogDirectory, c.config.LogPath), nil, 0o600)
+}
+
+// ListImages lists each image once. Its tag is the name that it was pulled by.
+func (f *fakeRuntime) ListImages(context.Context, *cri.ImageFilter) ([]cri.Image, error) {
+	unlock, err := f.enter("ListImages")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []cri.Image
+	for name, img := range f.images {
+		if name != img.ID {
+			c := *img
+			c.RepoTags = []string{name}
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func (f *fakeRuntime) RemoveImage(_ context.Context, image *cri.ImageSpec) error {
+	unlock, err := f.enter("RemoveImage")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	maps.DeleteFunc(f.images, func(_ string, img *cri.Image) bool { return img.ID == image.Image })
+	return nil
+}
+
+func (f *fakeRuntime) ImageFsInfo(context.Context) (*cri.ImageFsInfoResponse, error) {
+	unlock, err := f.enter("ImageFsInfo")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return &cri.ImageFsInfoResponse{ImageFilesystems: []cri.FilesystemUsage{{FsID: &cri.FilesystemIdentifier{Mountpoint: "/images"}}}}, nil
 }

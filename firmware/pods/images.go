@@ -126,6 +126,7 @@ type imagePuller struct {
 	rt    ImageRuntime
 	tries map[string]*pullTry // by container name and image
 	event func(eventType, reason, message string)
+	note  func(id, ref string) // an image was pulled
 	now   func() time.Time
 }
 
@@ -204,6 +205,7 @@ func (p *imagePuller) pull(ctx context.Context, c *corev1.Container, spec *cri.I
 	if err != nil || have.Image == nil {
 		return nil, "", p.failure(fmt.Errorf("it was pulled, but the runtime does not have it: %w", orNotFound(err)), "ErrImagePull", fmt.Sprintf("Failed to pull image %q", c.Image))
 	}
+	p.note(have.Image.ID, c.Image)
 	return have.Image, ref, nil
 }
 

@@ -67,12 +67,34 @@ func (l LocalMachine) memory(v *Measurement) error {
 }
 
 func (l LocalMachine) disk(v *Measurement) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(l.Dir, &st); err != nil {
-		return fmt.Errorf("measure the disk at %s: %w", l.Dir, err)
+	st, err := statfs(l.Dir)
+	if err != nil {
+		return err
 	}
-	block := int64(st.Frsize)
-	v.Disk, v.DiskAvailable = int64(st.Blocks)*block, int64(st.Bavail)*block //nolint:gosec // sizes of file systems fit
-	v.Inodes, v.InodesFree = int64(st.Files), int64(st.Ffree)                //nolint:gosec // so do counts
+	v.Disk, v.DiskAvailable = sizes(st)
+	v.Inodes, v.InodesFree = int64(st.Files), int64(st.Ffree) //nolint:gosec // counts fit
 	return nil
+}
+
+func statfs(path string) (*unix.Statfs_t, error) {
+	st := new(unix.Statfs_t)
+	if err := unix.Statfs(path, st); err != nil {
+		return nil, fmt.Errorf("measure the disk at %s: %w", path, err)
+	}
+	return st, nil
+}
+
+func sizes(st *unix.Statfs_t) (total, free int64) {
+	block := int64(st.Frsize)
+	return int64(st.Blocks) * block, int64(st.Bavail) * block //nolint:gosec // sizes of file systems fit
+}
+
+// diskUsage measures the file system that holds path.
+func diskUsage(path string) (total, free int64, err error) {
+	st, err := statfs(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	total, free = sizes(st)
+	return total, free, nil
 }

@@ -12,3 +12,5 @@ type LocalMachine struct {
 
 // Measure fails outside of Linux, where no pods run.
 func (LocalMachine) Measure() (Measurement, error) { return Measurement{}, errors.ErrUnsupported }
+
+func diskUsage(string) (total, free int64, err error) { return 0, 0, errors.ErrUnsupported }

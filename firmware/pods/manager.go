@@ -34,6 +34,7 @@ type Manager struct {
 	ports    map[hostPort]*worker // who publishes what
 	adopted  map[string]bool      // UIDs of pods that were found running
 	logs     []containerLog       // of the containers that run
+	images   *imageKeeper         // set by Run before there are workers
 }
 
 // runtimeState is what is known about the runtime.
@@ -100,11 +101,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret)
 	defer refs.Close()
 
+	m.images = newImageKeeper(m)
 	node := newNodeReporter(m)
 	node.sample(ctx) // workers want to know the node's memory and addresses
 	m.census(ctx)
 	m.wg.Go(func() { node.run(ctx) })
 	m.wg.Go(func() { m.rotateLogs(ctx) })
+	m.wg.Go(func() { m.collectImages(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)
 

@@ -38,10 +38,13 @@ type ContainerLister interface {
 	ExecSync(ctx context.Context, id string, command []string, timeout time.Duration) (*cri.ExecSyncResponse, error)
 }
 
-// ImageRuntime fetches images. *cri.Client implements it.
+// ImageRuntime fetches and removes images. *cri.Client implements it.
 type ImageRuntime interface {
 	PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (ref string, err error)
 	ImageStatus(ctx context.Context, image *cri.ImageSpec, verbose bool) (*cri.ImageStatusResponse, error) // Image nil: not there
+	ListImages(ctx context.Context, filter *cri.ImageFilter) ([]cri.Image, error)
+	RemoveImage(ctx context.Context, image *cri.ImageSpec) error
+	ImageFsInfo(ctx context.Context) (*cri.ImageFsInfoResponse, error)
 }
 
 // RuntimeInfo tells about the runtime itself. *cri.Client implements it.
@@ -117,6 +120,11 @@ type Options struct {
 	LogSize  int64 // default 5 MiB: bytes after which a container's log is rotated
 	LogFiles int   // default 3: files of a container's log, the one that is written to included
 
+	ImageHigh int // default 85: percent of the disk in use from which on unused images are removed
+	ImageLow  int // default 80: percent at which that ends
+	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
+	DiskUsage func(path string) (total, free int64, err error)
+
 	RelistActive time.Duration // default 1 s: how often the runtime is asked while something is going on
 	RelistIdle   time.Duration // default 2 s: … while all is quiet
 	RelistEmpty  time.Duration // default 10 s: … while there are no pods
@@ -159,6 +167,11 @@ func (o *Options) fill() error {
 	setDefault(&o.MaxPods, 110)
 	setDefault(&o.LogSize, 5<<20)
 	setDefault(&o.LogFiles, 3)
+	setDefault(&o.ImageHigh, 85)
+	setDefault(&o.ImageLow, 80)
+	if o.DiskUsage == nil {
+		o.DiskUsage = diskUsage
+	}
 	setDefault(&o.RelistActive, time.Second)
 	setDefault(&o.RelistIdle, 2*time.Second)
 	setDefault(&o.RelistEmpty, 10*time.Second)

@@ -68,7 +68,7 @@ func newWorker(m *Manager, uid string) *worker {
 		forced: map[string]bool{}, hooked: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: loadStatus(m.podDir(uid)),
 	}
-	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event}
+	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
 	return w
 }

@@ -1,0 +1,299 @@
+package pods
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+// imageLook is how often the disk that holds the images is looked at.
+const imageLook = 5 * time.Minute
+
+// imagesFile is where the images that this agent has pulled are listed, below Options.Dir.
+const imagesFile = "images.json"
+
+// maxPulled bounds that list: the longest unused are forgotten first, and stay on the disk.
+const maxPulled = 1000
+
+// pulledImage is an image that this agent has fetched.
+type pulledImage struct {
+	Ref  string `json:"ref"`  // as a pod named it, for people
+	Used int64  `json:"used"` // the look at which it was in use last; looks are counted, because clocks jump
+}
+
+// imageKeeper removes images when the disk fills up, the longest unused first. Only images that this agent has pulled are ever removed:
+// one that was flashed or imported may be impossible to get again. Nor is one that a container of anybody uses, that a pod
+// of the desired view names, or that the runtime has pinned.
+type imageKeeper struct {
+	rt        ImageRuntime
+	list      func(ctx context.Context, filter *cri.ContainerFilter) ([]cri.Container, error)
+	wanted    func() []string // images that desired pods name
+	usage     func(path string) (total, free int64, err error)
+	high, low int64 // percent of the disk: begin above high, end at low
+	path      string
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	pulled map[string]*pulledImage // by id
+	look   int64
+	dirty  bool
+	short  bool // it was said that the disk stays full
+}
+
+// load reads the list of the run before. Without it, no image is removed that was pulled before.
+func (k *imageKeeper) load() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pulled = map[string]*pulledImage{}
+	b, err := os.ReadFile(k.path)
+	if err == nil {
+		err = json.Unmarshal(b, &k.pulled)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.pulled = map[string]*pulledImage{}
+		k.log.Warn("the list of pulled images cannot be read: images that were pulled before now are not removed when the disk fills up; remove them with crictl rmi", "path", k.path, "error", err)
+	}
+	for id, p := range k.pulled {
+		if p == nil {
+			delete(k.pulled, id)
+			continue
+		}
+		k.look = max(k.look, p.Used)
+	}
+}
+
+// note lists an image that was pulled just now.
+func (k *imageKeeper) note(id, ref string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pulled[id] = &pulledImage{Ref: ref, Used: k.look + 1}
+	for len(k.pulled) > maxPulled {
+		oldest := id
+		for other, p := range k.pulled {
+			if p.Used < k.pulled[oldest].Used {
+				oldest = other
+			}
+		}
+		delete(k.pulled, oldest)
+	}
+	k.save()
+}
+
+// save writes the list. k.mu is held.
+func (k *imageKeeper) save() {
+	b, err := json.Marshal(k.pulled)
+	if err == nil {
+		err = replaceFile(k.path, b, 0o600)
+	}
+	if err != nil {
+		k.log.Warn("the list of pulled images cannot be written: after a restart, images pulled since are not removed when the disk fills up", "path", k.path, "error", err)
+	}
+	k.dirty = err != nil
+}
+
+// pass looks at images and disk once, and removes what has to go.
+func (k *imageKeeper) pass(ctx context.Context) error {
+	images, err := k.rt.ListImages(ctx, nil)
+	if err != nil {
+		return err
+	}
+	used, err := k.inUse(ctx, images)
+	if err != nil {
+		return err
+	}
+	k.mark(images, used)
+	fs, err := k.rt.ImageFsInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if len(fs.ImageFilesystems) == 0 || fs.ImageFilesystems[0].FsID == nil || fs.ImageFilesystems[0].FsID.Mountpoint == "" {
+		return nil // the runtime does not say where its images are
+	}
+	mount := fs.ImageFilesystems[0].FsID.Mountpoint
+	total, free, err := k.usage(mount)
+	if err != nil || total <= 0 {
+		return err
+	}
+	if percent := 100 * float64(total-free) / float64(total); percent < float64(k.high) {
+		k.short = false
+		return nil
+	}
+	return k.collect(ctx, images, used, mount, total*(100-k.low)/100)
+}
+
+// inUse returns the ids of images that must stay.
+func (k *imageKeeper) inUse(ctx context.Context, images []cri.Image) (map[string]bool, error) {
+	wanted := k.wanted() // before the containers: a pod that starts in between has one or is still wanted
+	containers, err := k.list(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	named := map[string]bool{}
+	for _, ref := range wanted {
+		have, err := k.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: ref}, false)
+		if err != nil {
+			return nil, err
+		}
+		if have.Image != nil {
+			named[have.Image.ID] = true
+		}
+	}
+	for i := range containers {
+		c := &containers[i]
+		named[c.ImageRef], named[c.ImageID] = true, true
+		if c.Image != nil {
+			named[c.Image.Image] = true
+		}
+	}
+	used := map[string]bool{}
+	for i := range images {
+		img := &images[i]
+		isNamed := func(name string) bool { return named[name] }
+		used[img.ID] = img.Pinned || named[img.ID] || slices.ContainsFunc(img.RepoTags, isNamed) || slices.ContainsFunc(img.RepoDigests, isNamed)
+	}
+	return used, nil
+}
+
+// mark notes which pulled images are in use, and forgets those that somebody else has removed. The list is written when
+// that changes which ones are used, not at each look: flash is a wear part.
+func (k *imageKeeper) mark(images []cri.Image, used map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	there := map[string]bool{}
+	for i := range images {
+		there[images[i].ID] = true
+	}
+	before := k.look
+	k.look++
+	for id, p := range k.pulled {
+		switch {
+		case !there[id] && p.Used <= before: // one that was pulled since the list was made stays
+			delete(k.pulled, id)
+			k.dirty = true
+		case used[id]:
+			k.dirty = k.dirty || p.Used < before
+			p.Used = k.look
+		case p.Used == before:
+			k.dirty = true
+		}
+	}
+	if k.dirty {
+		k.save()
+	}
+}
+
+// collect removes pulled images without use, the longest unused first, until there are goal bytes free.
+func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[string]bool, mount string, goal int64) error {
+	k.mu.Lock()
+	type candidate struct {
+		image *cri.Image
+		pulledImage
+	}
+	var out []candidate
+	for i := range images {
+		if p := k.pulled[images[i].ID]; p != nil && !used[images[i].ID] && p.Used < k.look {
+			out = append(out, candidate{&images[i], *p})
+		}
+	}
+	k.mu.Unlock()
+	slices.SortFunc(out, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.Used, b.Used), cmp.Compare(a.image.ID, b.image.ID))
+	})
+	var errs []error
+	for _, c := range out {
+		_, free, err := k.usage(mount)
+		if err != nil {
+			return err
+		}
+		if free >= goal {
+			break
+		}
+		if slices.Contains(k.wantedIDs(ctx), c.image.ID) { // a pod came that wants it
+			continue
+		}
+		if err := k.rt.RemoveImage(ctx, &cri.ImageSpec{Image: c.image.ID}); err != nil {
+			errs = append(errs, fmt.Errorf("remove image %s (%s): %w", c.Ref, c.image.ID, err))
+			continue
+		}
+		k.log.Info("removed an image that no pod uses, because the disk is nearly full", "image", c.Ref, "id", c.image.ID, "bytes", c.image.Size, "disk", mount)
+		k.mu.Lock()
+		delete(k.pulled, c.image.ID)
+		k.save()
+		k.mu.Unlock()
+	}
+	if _, free, err := k.usage(mount); err == nil && free < goal && !k.short {
+		k.short = true
+		k.log.Warn("the disk stays nearly full: every image that is left is in use, or was not pulled by this agent; remove data of pods, logs, or images with crictl rmi",
+			"disk", mount, "free_bytes", free, "wanted_bytes", goal)
+	}
+	return errors.Join(errs...)
+}
+
+// wantedIDs returns the ids of images that desired pods name now.
+func (k *imageKeeper) wantedIDs(ctx context.Context) (ids []string) {
+	for _, ref := range k.wanted() {
+		if have, err := k.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: ref}, false); err == nil && have.Image != nil {
+			ids = append(ids, have.Image.ID)
+		}
+	}
+	return ids
+}
+
+// newImageKeeper returns the manager's keeper. Its list is read.
+func newImageKeeper(m *Manager) *imageKeeper {
+	k := &imageKeeper{
+		rt: m.o.Runtime, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, usage: m.o.DiskUsage,
+		high: int64(m.o.ImageHigh), low: int64(m.o.ImageLow), path: filepath.Join(m.o.Dir, imagesFile), log: m.o.Log,
+	}
+	k.load()
+	return k
+}
+
+// wantedImages lists the images that desired pods name.
+func (m *Manager) wantedImages() (refs []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range m.workers {
+		d := w.shared.desired
+		if d == nil {
+			continue
+		}
+		for i := range d.pod.Spec.InitContainers {
+			refs = append(refs, d.pod.Spec.InitContainers[i].Image)
+		}
+		for i := range d.pod.Spec.Containers {
+			refs = append(refs, d.pod.Spec.Containers[i].Image)
+		}
+	}
+	slices.Sort(refs)
+	return slices.Compact(refs)
+}
+
+// collectImages looks after the images until ctx ends.
+func (m *Manager) collectImages(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(imageLook):
+		}
+		if m.runtimeUp() != nil || !m.o.Complete() { // what the view does not know may still be wanted
+			continue
+		}
+		pass, cancel := context.WithTimeout(ctx, imageLook)
+		if err := m.images.pass(pass); err != nil && ctx.Err() == nil {
+			m.o.Log.Warn("images could not be looked after", "error", err, "again_in", imageLook)
+		}
+		cancel()
+	}
+}

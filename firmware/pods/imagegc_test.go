@@ -1,0 +1,172 @@
+package pods
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// fillDisk makes the disk as full as the images on it: each takes 10 % of it.
+func (w *world) fillDisk() {
+	w.o.DiskUsage = func(path string) (int64, int64, error) {
+		if path != "/images" {
+			w.t.Errorf("the disk of %s was measured", path)
+		}
+		return 100, 100 - 10*int64(len(w.imageNames())), nil
+	}
+}
+
+func (w *world) imageNames() (names []string) {
+	w.rt.mu.Lock()
+	defer w.rt.mu.Unlock()
+	for name, img := range w.rt.images {
+		if name != img.ID {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func podOf(name, image string) (wire.Key, string) {
+	return wire.Key("pods/default/" + name + "/" + name), `{"metadata":{},"spec":{"containers":[{"name":"c","image":"` + image + `"}]}}`
+}
+
+// TestImagesAreCollected pulls image after image: when the disk is nearly full the ones that went out of use first go, those that
+// were there before the agent, that are in use or that are pinned stay.
+func TestImagesAreCollected(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.stop()
+		w.fillDisk()
+		w.start()
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			w.rt.mu.Lock()
+			w.rt.remote[name+":1"] = true
+			w.rt.mu.Unlock()
+			key, doc := podOf(name, name+":1")
+			w.put(key, doc)
+			w.settle(6 * time.Minute)
+			if name != "e" { // its pod goes; one after the other falls out of use
+				w.desired.remove(key)
+				w.settle(time.Minute)
+			}
+		}
+		w.rt.mu.Lock()
+		for _, name := range []string{"flashed:1", "pinned:1"} {
+			w.rt.images[name] = &cri.Image{ID: "sha256:" + name, Pinned: name == "pinned:1"}
+		}
+		w.rt.mu.Unlock()
+		before := w.imageNames() // a to e, app:1, flashed, pinned: 80 %
+		w.settle(6 * time.Minute)
+		if got := w.imageNames(); !slices.Equal(got, before) {
+			t.Fatalf("below the threshold: images %v, want %v", got, before)
+		}
+		// After a restart the agent still knows what it pulled.
+		w.stop()
+		w.start()
+		w.rt.mu.Lock()
+		w.rt.images["more:1"] = &cri.Image{ID: "sha256:more"}
+		w.rt.images["most:1"] = &cri.Image{ID: "sha256:most"}
+		w.rt.mu.Unlock()
+		w.settle(6 * time.Minute) // 100 %, down to 80 %
+		if got, want := w.imageNames(), []string{"app:1", "c:1", "d:1", "e:1", "flashed:1", "more:1", "most:1", "pinned:1"}; !slices.Equal(got, want) {
+			t.Errorf("images %v, want %v", got, want)
+		}
+		w.rt.mu.Lock()
+		for _, name := range []string{"x:1", "y:1", "z:1"} {
+			w.rt.images[name] = &cri.Image{ID: "sha256:" + name}
+		}
+		w.rt.mu.Unlock()
+		w.settle(20 * time.Minute)
+		if got := w.imageNames(); slices.Contains(got, "c:1") || slices.Contains(got, "d:1") || !slices.Contains(got, "e:1") || len(got) != 9 {
+			t.Errorf("images %v: all that is unused and was pulled goes, and nothing else", got)
+		}
+		if n := strings.Count(w.logText(), "the disk stays nearly full"); n != 1 {
+			t.Errorf("it was said %d times that the disk stays full, want once", n)
+		}
+	})
+}
+
+// TestImageOfAPodThatWaits is not removed, though no container has it.
+func TestImageOfAPodThatWaits(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.stop()
+		w.fillDisk()
+		w.start()
+		w.apply(strings.Replace(simplePod, "app:1", "app:2", 1))
+		w.settle(time.Minute)
+		w.rt.mu.Lock()
+		w.rt.containers = map[string]*fakeContainer{}
+		w.rt.failCreate = errFakeDown
+		for _, name := range []string{"1", "2", "3", "4", "5", "6", "7"} {
+			w.rt.images[name] = &cri.Image{ID: "sha256:" + name}
+		}
+		w.rt.mu.Unlock()
+		w.settle(20 * time.Minute)
+		if got := w.imageNames(); !slices.Contains(got, "app:2") {
+			t.Errorf("images %v", got)
+		}
+	})
+}
+
+// TestImageListIsDamaged: nothing is removed that cannot be known to be replaceable.
+func TestImageListIsDamaged(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(strings.Replace(simplePod, "app:1", "app:2", 1))
+		w.settle(time.Minute)
+		w.desired.remove(podKey)
+		w.settle(time.Minute)
+		w.stop()
+		path := filepath.Join(w.o.Dir, imagesFile)
+		if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "app:2") {
+			t.Fatalf("list %s, %v", b, err)
+		}
+		if err := os.WriteFile(path, []byte(`{"sha256:app:2":`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.fillDisk()
+		w.rt.mu.Lock()
+		for _, name := range []string{"1", "2", "3", "4", "5", "6", "7", "8"} {
+			w.rt.images[name] = &cri.Image{ID: "sha256:" + name}
+		}
+		before := maps.Clone(w.rt.images)
+		w.rt.mu.Unlock()
+		w.start()
+		w.settle(20 * time.Minute)
+		if got := w.imageNames(); len(got) != 10 || len(before) < 10 {
+			t.Errorf("images %v", got)
+		}
+		if !strings.Contains(w.logText(), "the list of pulled images cannot be read") {
+			t.Error("nothing was said of the damaged list")
+		}
+	})
+}
+
+// TestImageListIsWrittenRarely: a look that finds nothing new writes nothing.
+func TestImageListIsWrittenRarely(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(strings.Replace(simplePod, "app:1", "app:2", 1))
+		w.settle(time.Minute)
+		path := filepath.Join(w.o.Dir, imagesFile)
+		w.settle(time.Hour)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(24 * time.Hour)
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("the list was written though nothing changed: %v", err)
+		}
+		w.desired.remove(podKey)
+		w.settle(time.Hour)
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("an image went out of use, and the list does not say when: %v", err)
+		}
+	})
+}
