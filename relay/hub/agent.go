@@ -53,10 +53,7 @@ func newAgent(h *Hub, ws *socket.Conn, node, remote string, cert facts) *agent {
 // begin starts the session after it was registered.
 func (a *agent) begin() {
 	a.mu.Lock()
-	a.machine = session.New(session.Config{
-		Node: a.node, Relay: a.h.opts.Name, Epoch: a.epoch,
-		Source: a.h.opts.Source, Rules: a.h.opts.Rules, Limits: a.h.opts.Limits,
-	}, a.since)
+	a.machine = session.New(session.Config{Node: a.node, Epoch: a.epoch, Shared: a.h.shared}, a.since)
 	a.mu.Unlock()
 	a.unsub = a.h.opts.Source.Subscribe(a.node, a.notify)
 	go a.read() // waited for by Hub.all

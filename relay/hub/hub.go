@@ -66,6 +66,7 @@ type Hub struct {
 	crew      *crew
 	turnstile *turnstile
 	work      context.Context // of what sessions borrow; set by Serve
+	shared    *session.Shared
 	// starts are the sessions that claim their nodes, and those that wait to.
 	starts   *turns
 	gate     *gate
@@ -99,6 +100,7 @@ func New(opts Options) *Hub {
 	h.refusals, h.visits = newRefusals(h.log), newVisits(opts.SessionsPerMinute)
 	h.gate = newGate(opts.Connecting, h.turnedAway)
 	h.bufs.New = func() any { b := make([]byte, 0, 2048); return &b }
+	h.shared = session.Share(session.Config{Relay: opts.Name, Source: opts.Source, Rules: opts.Rules, Limits: opts.Limits})
 	h.tls = h.tlsConfig()
 	h.meter = newMeter(opts.Metrics, func() float64 {
 		h.mu.Lock()

@@ -3,6 +3,8 @@ package session
 import (
 	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,36 +13,36 @@ import (
 
 // catchUp begins the comparison as soon as the caches are ready and have seen everything that the agent has seen. Until
 // then nothing is sent, above all no deletion: a cache that is behind would take away what it does not know yet.
-func (m *Machine) catchUp(now time.Time) {
+func (m *Machine) catchUp(now moment) {
 	m.retryLater(now)
-	want, ready := m.cfg.Source.Keys(m.cfg.Node)
+	want, ready := m.source.Keys(m.node)
 	if !ready {
 		return
 	}
 	if kind, have, seen := m.behind(); kind != "" {
-		if m.behindSince.IsZero() {
+		if m.behindSince == 0 {
 			m.behindSince = now
 		}
 		// Seam: whether the cluster is really older (a restored etcd) needs a quorum read; until a relay can do that and reset
 		// the agent, it ends the session loudly and leaves the agent's state alone.
-		if now.Sub(m.behindSince) >= m.cfg.Limits.OlderAfter {
+		if now.since(m.behindSince) >= m.limits.OlderAfter {
 			m.close(wire.CloseOlderState, fmt.Sprintf("the relay's cache of %s is at revision %d, and this gateway has seen %d: if the cluster was restored from a backup, the gateway's state must be reset", kind, have, seen), time.Minute)
 		}
 		return
 	}
-	m.recheck = time.Time{}
+	m.recheck = 0
 	m.compare(want)
 	m.takeReport(now)
 }
 
-func (m *Machine) retryLater(now time.Time) { m.recheck = now.Add(time.Second) }
+func (m *Machine) retryLater(now moment) { m.recheck = now.add(time.Second) }
 
 // behind returns a kind whose cache has not seen a revision that the agent was told of.
 func (m *Machine) behind() (kind wire.Kind, have, seen uint64) {
 	if len(m.agentRevs) == 0 {
 		return "", 0, 0
 	}
-	revs := m.cfg.Source.Revisions()
+	revs := m.source.Revisions()
 	for _, k := range wire.Kinds() {
 		if have, seen := revs[k], m.agentRevs[k]; have < seen {
 			return k, have, seen
@@ -51,13 +53,14 @@ func (m *Machine) behind() (kind wire.Kind, have, seen uint64) {
 
 // compare finds out what the agent holds: everything in buckets whose sums are equal, and what it says about the others.
 func (m *Machine) compare(want map[wire.Key]wire.Version) {
-	m.comparing = m.outline.Differs(digestOf(want))
-	m.held = make(map[wire.Key]wire.Version, len(want))
+	m.comparing = m.outline.Differs(digestOf(maps.All(want)))
+	m.held = make(holdings, 0, len(want))
 	for k, v := range want {
 		if m.comparing == 0 || !m.comparing.Has(k.Bucket()) {
-			m.held[k] = v
+			m.held = append(m.held, wire.Entry{Key: k, Version: v})
 		}
 	}
+	m.held.sort()
 	m.agentRevs = nil
 	if m.comparing == 0 {
 		m.up()
@@ -68,7 +71,7 @@ func (m *Machine) compare(want map[wire.Key]wire.Version) {
 	m.send(&wire.Compare{Buckets: m.comparing})
 }
 
-func digestOf(versions map[wire.Key]wire.Version) *wire.Digest {
+func digestOf(versions iter.Seq2[wire.Key, wire.Version]) *wire.Digest {
 	d := new(wire.Digest)
 	for k, v := range versions {
 		d.Toggle(wire.Entry{Key: k, Version: v})
@@ -80,14 +83,10 @@ func digestOf(versions map[wire.Key]wire.Version) *wire.Digest {
 // difference beside others.
 func (m *Machine) compareRest() bool {
 	rest := ^m.asked
-	if rest == 0 || digestOf(m.held).Total() == m.outline.Total {
+	if rest == 0 || digestOf(m.held.all()).Total() == m.outline.Total {
 		return false
 	}
-	for k := range m.held {
-		if rest.Has(k.Bucket()) {
-			delete(m.held, k)
-		}
-	}
+	m.held = slices.DeleteFunc(m.held, func(e wire.Entry) bool { return rest.Has(e.Key.Bucket()) })
 	m.asked, m.comparing = ^wire.BucketSet(0), rest
 	m.send(&wire.Compare{Buckets: rest})
 	return true
@@ -104,17 +103,21 @@ func (m *Machine) entries(e *wire.Entries) {
 			m.violation("%s is not in a bucket that was asked for", k)
 			return
 		}
-		m.held[k] = e.Entries[i].Version
+		m.held = append(m.held, wire.Entry(e.Entries[i]))
 	}
-	if len(m.held) > m.cfg.Limits.MaxEntries {
-		m.close(wire.CloseLimit, fmt.Sprintf("the agent holds more than %d objects", m.cfg.Limits.MaxEntries), 5*time.Minute)
+	if len(m.held) > m.limits.MaxEntries {
+		m.close(wire.CloseLimit, fmt.Sprintf("the agent holds more than %d objects", m.limits.MaxEntries), 5*time.Minute)
 		return
 	}
-	if e.More || m.compareRest() {
+	if e.More {
+		return
+	}
+	m.held.sort()
+	if m.compareRest() {
 		return
 	}
 	// Anything that changed since the digests were compared is dirty already: the subscription is older than the session.
-	want, _ := m.cfg.Source.Keys(m.cfg.Node)
+	want, _ := m.source.Keys(m.node)
 	m.foreign(want)
 	m.markDifferences(want)
 	m.up()
@@ -125,13 +128,15 @@ func (m *Machine) entries(e *wire.Entries) {
 func (m *Machine) markDifferences(want map[wire.Key]wire.Version) bool {
 	before := len(m.dirty)
 	for k, v := range want {
-		if held, ok := m.held[k]; (!ok || held != v) && m.tooLarge[k] != v {
-			m.dirty[k] = struct{}{}
+		if i, ok := m.held.find(k); ok && m.held[i].Version == v {
+			m.held[i] = wire.Entry{Key: k, Version: v} // the Source's own bytes, which others hold, too
+		} else if m.tooLarge[k] != v {
+			m.mark(k)
 		}
 	}
-	for k := range m.held {
-		if _, ok := want[k]; !ok {
-			m.dirty[k] = struct{}{}
+	for i := range m.held {
+		if k := m.held[i].Key; !wanted(want, k) {
+			m.mark(k)
 		}
 	}
 	return len(m.dirty) > before
@@ -140,8 +145,8 @@ func (m *Machine) markDifferences(want map[wire.Key]wire.Version) bool {
 func (m *Machine) up() {
 	m.phase = phaseUp
 	m.outline = nil
-	for k := range m.held {
-		if _, ok := m.dirty[k]; !ok {
+	for i := range m.held {
+		if _, ok := m.dirty[m.held[i].Key]; !ok {
 			m.stats.ObjectsResumed++
 		}
 	}
@@ -153,22 +158,27 @@ func (m *Machine) ack(a *wire.Ack) {
 		return
 	}
 	m.acked = a.ID
-	m.quota.unread = time.Time{}
+	m.quota.unread = 0
 	n := 0
 	for n < len(m.inFlight) && m.inFlight[n].id <= a.ID {
 		m.bytes -= m.inFlight[n].bytes
 		n++
 	}
-	m.inFlight = slices.Delete(m.inFlight, 0, n)
+	if m.inFlight = slices.Delete(m.inFlight, 0, n); len(m.inFlight) == 0 {
+		m.inFlight = nil
+	}
 }
 
 // pump sends commits while the window allows.
-func (m *Machine) pump(now time.Time) {
-	for m.phase == phaseUp && m.recheck.IsZero() && len(m.dirty) > 0 &&
-		len(m.inFlight) < m.cfg.Limits.InFlight && m.bytes < m.cfg.Limits.InFlightBytes {
+func (m *Machine) pump(now moment) {
+	for m.phase == phaseUp && m.recheck == 0 && len(m.dirty) > 0 &&
+		len(m.inFlight) < m.limits.InFlight && m.bytes < m.limits.InFlightBytes {
 		if !m.sendCommit() {
 			m.retryLater(now)
 		}
+	}
+	if len(m.dirty) == 0 {
+		m.dirty = nil
 	}
 	m.watchAcks(now)
 	if m.phase == phaseUp && !m.synced && len(m.dirty) == 0 && len(m.inFlight) == 0 {
@@ -190,7 +200,7 @@ func (m *Machine) version(d *draft, key wire.Key) wire.Version {
 	if v, ok := d.inside[key]; ok {
 		return v
 	}
-	return m.held[key]
+	return m.held.version(key)
 }
 
 func (d *draft) add(o wire.Object) {
@@ -210,7 +220,7 @@ func (m *Machine) sendCommit() bool {
 	var gone []wire.Key
 	full, sure := false, true
 	for _, k := range m.sortedDirty() {
-		obj, refs, ok := m.cfg.Source.Object(m.cfg.Node, k)
+		obj, refs, ok := m.source.Object(m.node, k)
 		if !ok {
 			gone = append(gone, k)
 			continue
@@ -230,7 +240,7 @@ func (m *Machine) sendCommit() bool {
 	}
 	if !full && sure && len(gone) > 0 {
 		// Not ok may mean gone or not ready. Only a complete answer in which the key is missing allows a deletion.
-		want, ready := m.cfg.Source.Keys(m.cfg.Node)
+		want, ready := m.source.Keys(m.node)
 		switch {
 		case !ready:
 			sure = false
@@ -256,10 +266,10 @@ func (m *Machine) addUnit(d *draft, k wire.Key, unit []wire.Object) (full bool) 
 	for i := range unit {
 		bytes += size(&unit[i])
 	}
-	if len(d.put) > 0 && d.bytes+bytes > m.cfg.Limits.CommitBytes {
+	if len(d.put) > 0 && d.bytes+bytes > m.limits.CommitBytes {
 		return true
 	}
-	if bytes > m.cfg.Limits.MaxCommitBytes && len(unit) > 1 {
+	if bytes > m.limits.MaxCommitBytes && len(unit) > 1 {
 		// Too much for one commit: the references go ahead one by one; this key stays dirty.
 		d.add(unit[0])
 		delete(m.dirty, unit[0].Key)
@@ -314,7 +324,7 @@ const (
 func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key) ([]wire.Object, unitVerdict) {
 	var unit []wire.Object
 	for _, r := range refs {
-		o, _, ok := m.cfg.Source.Object(m.cfg.Node, r)
+		o, _, ok := m.source.Object(m.node, r)
 		if !ok || !m.surelyAbsent(&o, &obj) {
 			return nil, unitUnsure
 		}
@@ -341,7 +351,7 @@ func (m *Machine) surelyAbsent(ref, obj *wire.Object) bool {
 	if !ref.Absent || ref.Revision >= obj.Revision {
 		return true
 	}
-	if c, ok := m.cfg.Source.(AbsenceConfirmer); ok {
+	if c, ok := m.source.(AbsenceConfirmer); ok {
 		c.ConfirmAbsent(ref.Key, obj.Revision)
 	}
 	return false
@@ -349,12 +359,12 @@ func (m *Machine) surelyAbsent(ref, obj *wire.Object) bool {
 
 // sendable reports whether o fits a frame, and says so once per version if it does not.
 func (m *Machine) sendable(o *wire.Object, wantedBy wire.Key) bool {
-	if size(o)+1024 <= m.peerFrame {
+	if size(o)+1024 <= int(m.peerFrame) {
 		return true
 	}
 	if m.tooLarge[o.Key] != o.Version {
 		m.refuse(o.Key, o.Version)
-		m.do(Note{Text: fmt.Sprintf("%s has %d bytes, node %s takes %d in one frame: it is not sent, nor is %s", o.Key, len(o.Body), m.cfg.Node, m.peerFrame, wantedBy)})
+		m.do(Note{Text: fmt.Sprintf("%s has %d bytes, node %s takes %d in one frame: it is not sent, nor is %s", o.Key, len(o.Body), m.node, m.peerFrame, wantedBy)})
 	}
 	return false
 }
@@ -370,14 +380,14 @@ func (m *Machine) refuse(k wire.Key, v wire.Version) {
 
 func (m *Machine) addDeletes(d *draft, gone []wire.Key, want map[wire.Key]wire.Version) {
 	for _, k := range slices.Backward(gone) {
-		if d.bytes > m.cfg.Limits.CommitBytes && len(d.del) > 0 {
+		if d.bytes > m.limits.CommitBytes && len(d.del) > 0 {
 			return
 		}
 		if _, back := want[k]; back {
 			continue // stays dirty
 		}
 		delete(m.dirty, k)
-		if _, held := m.held[k]; !held {
+		if _, held := m.held.find(k); !held {
 			continue
 		}
 		d.del = append(d.del, k)
@@ -387,12 +397,7 @@ func (m *Machine) addDeletes(d *draft, gone []wire.Key, want map[wire.Key]wire.V
 
 func (m *Machine) commit(d *draft) {
 	m.lastID++
-	for k, v := range d.inside {
-		m.held[k] = v
-	}
-	for _, k := range d.del {
-		delete(m.held, k)
-	}
+	m.held = m.held.apply(d)
 	high := m.revisions(d)
 	m.inFlight = append(m.inFlight, sentCommit{id: m.lastID, bytes: d.bytes})
 	m.bytes += d.bytes
@@ -409,27 +414,27 @@ func (m *Machine) revisions(d *draft) []uint64 {
 	raise := func(kind wire.Kind, r uint64) { high[kind] = max(high[kind], r) }
 	for i := range d.put {
 		if o := &d.put[i]; o.Absent { // as of a revision that only this relay may have been told of
-			raise(o.Key.Kind(), m.cfg.Source.Changed(o.Key.Kind()))
+			raise(o.Key.Kind(), m.source.Changed(o.Key.Kind()))
 		} else {
 			raise(o.Key.Kind(), o.Revision)
 		}
 	}
 	for _, k := range d.del {
-		raise(k.Kind(), m.cfg.Source.Changed(k.Kind()))
+		raise(k.Kind(), m.source.Changed(k.Kind()))
 	}
 	return wire.PackRevisions(high)
 }
 
 // sendParts cuts a commit into frames; an object is never cut.
 func (m *Machine) sendParts(d *draft, revs []uint64) {
-	limit := min(m.cfg.Limits.PartBytes, m.peerFrame-1024)
-	part := &wire.CommitPart{ID: m.lastID, Rules: m.cfg.Rules}
+	limit := min(m.limits.PartBytes, int(m.peerFrame)-1024)
+	part := &wire.CommitPart{ID: m.lastID, Rules: m.rules}
 	bytes := 0
 	next := func(n int) {
 		if count := len(part.Put) + len(part.Delete); count > 0 && (bytes+n > limit || count >= wire.MaxItems/2) {
 			part.More = true
 			m.send(part)
-			part, bytes = &wire.CommitPart{ID: m.lastID, Part: part.Part + 1, Rules: m.cfg.Rules}, 0
+			part, bytes = &wire.CommitPart{ID: m.lastID, Part: part.Part + 1, Rules: m.rules}, 0
 		}
 		bytes += n
 	}

@@ -36,7 +36,7 @@ type (
 		Code       wire.CloseCode
 		Reason     string
 		RetryAfter time.Duration
-		Elsewhere  []string // relays to dial instead, HOST:PORT, at most wire.MaxElsewhere
+		Elsewhere  []string // relays to dial first, host:port; malformed ones, and those beyond wire.MaxElsewhere, are left out
 	}
 	// Lost says that the connection broke.
 	Lost struct{}

@@ -56,14 +56,30 @@ func set[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// Config describes one session.
+// Config describes one session. Either Shared is set, or the fields after it.
 type Config struct {
-	Node   string // from the client certificate
+	Node  string // from the client certificate
+	Epoch uint64
+	// Shared is what all sessions of a relay have in common: kept once, not for each.
+	Shared *Shared
+
 	Relay  string // this relay's name, for people
-	Epoch  uint64
 	Source Source
 	Rules  wire.Rules // version of the trim rules behind Source
 	Limits Limits
+}
+
+// Shared is what the sessions of a relay have in common. It is not changed any more, and safe for concurrent use.
+type Shared struct {
+	relay  string
+	source Source
+	rules  wire.Rules
+	limits Limits
+}
+
+// Share makes what sessions of cfg have in common; Node and Epoch do not count.
+func Share(cfg Config) *Shared {
+	return &Shared{relay: cfg.Relay, source: cfg.Source, rules: cfg.Rules, limits: cfg.Limits.withDefaults()}
 }
 
 // Stats counts what a session did.
@@ -91,37 +107,42 @@ const (
 )
 
 // Machine is the relay's end of one session without I/O. It is not safe for concurrent use: relay/hub serialises its calls.
+//
+// There are ten thousand of them, nearly all idle: what only a busy one needs is nil meanwhile (memory_test.go).
 type Machine struct {
-	cfg   Config
+	*Shared
+	node  string
+	epoch uint64
+	begun time.Time // that moments count from
 	out   []Action
-	phase phase
 	stats Stats
 
-	proto     uint16
-	peerFrame int
 	heartbeat time.Duration
-	lastHeard time.Time
+	lastHeard moment
+	peerFrame uint32
+	proto     uint16
+	phase     phase
+	synced    bool
 	quota     quota
 
 	outline     *wire.Outline        // of what the agent holds; until it is known
 	agentRevs   map[wire.Kind]uint64 // until the caches are not behind them
-	behindSince time.Time
-	recheck     time.Time      // when to ask a Source again that was not ready
+	behindSince moment
+	recheck     moment         // when to ask a Source again that was not ready
 	comparing   wire.BucketSet // entries of these may come
 	asked       wire.BucketSet // entries of these were asked for so far
 
-	held     map[wire.Key]wire.Version // what the agent holds once it has applied what is in flight
+	held     holdings // what the agent holds once it has applied what is in flight
 	dirty    map[wire.Key]struct{}
 	inFlight []sentCommit
 	bytes    int // of inFlight
 	lastID   uint64
 	acked    uint64
-	synced   bool
 	tooLarge map[wire.Key]wire.Version // left out: they, or a reference, are larger than a frame
 
 	report *wire.Report // waiting until the caches know what the agent knows
 	offer  uint64       // that the Sink has not answered yet, 0 if there is none
-	outbox outboxState
+	outbox *outboxState // the batch on its way to the Sink, nil if there is none
 }
 
 type sentCommit struct {
@@ -131,14 +152,34 @@ type sentCommit struct {
 
 // New returns the machine of a session whose connection was opened at now.
 func New(cfg Config, now time.Time) *Machine {
-	cfg.Limits = cfg.Limits.withDefaults()
+	shared := cfg.Shared
+	if shared == nil {
+		shared = Share(cfg)
+	}
 	return &Machine{
-		cfg: cfg, heartbeat: 15 * time.Second, lastHeard: now,
-		peerFrame: wire.MinFrame,
-		dirty:     map[wire.Key]struct{}{},
-		quota:     newQuota(&cfg.Limits, now),
+		Shared: shared, node: cfg.Node, epoch: cfg.Epoch,
+		begun: now, heartbeat: 15 * time.Second, lastHeard: 1, peerFrame: wire.MinFrame,
 	}
 }
+
+// moment is a time as nanoseconds since the session began, plus one; 0 is never. A third of a time.Time, and as monotonic.
+type moment int64
+
+func (m *Machine) moment(t time.Time) moment { return max(moment(t.Sub(m.begun)), 0) + 1 }
+
+func (m *Machine) time(x moment) time.Time {
+	if x == 0 {
+		return time.Time{}
+	}
+	return m.begun.Add(time.Duration(x - 1))
+}
+
+func (x moment) add(d time.Duration) moment { return x + moment(d) }
+
+func (x moment) since(y moment) time.Duration { return time.Duration(x - y) }
+
+// reached reports whether the moment at, if there is one, has come.
+func (x moment) reached(at moment) bool { return at != 0 && x >= at }
 
 // Stats returns the counters so far.
 func (m *Machine) Stats() Stats { return m.stats }
@@ -150,16 +191,19 @@ func (m *Machine) Closed() bool { return m.phase == phaseClosed }
 func (m *Machine) Synced() bool { return m.synced }
 
 // Step takes one event at a time and returns what is to be done. The returned slice is valid until the next call.
-func (m *Machine) Step(ev Event, now time.Time) []Action {
+func (m *Machine) Step(ev Event, at time.Time) []Action {
 	clear(m.out) // an idle session keeps no frames alive
-	m.out = m.out[:0]
+	if m.out = m.out[:0]; cap(m.out) > 2 {
+		m.out = nil
+	}
 	if m.phase == phaseClosed {
 		return nil
 	}
+	now := m.moment(at)
 	switch e := ev.(type) {
 	case Received:
 		m.lastHeard = now
-		if why := m.quota.received(e.Size, &m.cfg.Limits, now); why != "" {
+		if why := m.quota.received(e.Size, &m.limits, now); why != "" {
 			m.close(wire.CloseLimit, why, limitRetry)
 			return m.out
 		}
@@ -168,13 +212,13 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		}
 	case Dirty:
 		for _, k := range e.Keys {
-			m.dirty[k] = struct{}{}
+			m.mark(k)
 		}
 		switch m.phase {
 		case phaseCatching:
 			m.catchUp(now)
 		case phaseUp: // whatever the Source was not sure about may be what changed
-			m.recheck = time.Time{}
+			m.recheck = 0
 			m.takeReport(now)
 		}
 	case Started:
@@ -184,7 +228,7 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	case OutboxStored:
 		m.outboxStored(e.Err, now)
 	case Shut:
-		m.goodbye(&wire.Close{Code: e.Code, Reason: e.Reason, RetryAfter: uint32(e.RetryAfter / time.Millisecond), Elsewhere: e.Elsewhere})
+		m.goodbye(&wire.Close{Code: e.Code, Reason: e.Reason, RetryAfter: milliseconds(e.RetryAfter), Elsewhere: addresses(e.Elsewhere)})
 	case Lost:
 		m.end(0, "the connection was lost")
 	}
@@ -199,34 +243,33 @@ func (m *Machine) Wake() time.Time {
 		return time.Time{}
 	}
 	at := m.deadAt()
-	for _, t := range []time.Time{m.recheck, m.outbox.retryAt, m.quota.wake(m.cfg.Limits.AckPatience)} {
-		if !t.IsZero() && t.Before(at) {
-			at = t
+	for _, x := range []moment{m.recheck, m.outbox.due(), m.quota.wake(m.limits.AckPatience)} {
+		if x != 0 && x < at {
+			at = x
 		}
 	}
-	return at
+	return m.time(at)
 }
 
-func (m *Machine) deadAt() time.Time { return m.lastHeard.Add(2 * m.heartbeat) }
+func (m *Machine) deadAt() moment { return m.lastHeard.add(2 * m.heartbeat) }
 
-func (m *Machine) due(now time.Time) {
-	reached := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+func (m *Machine) due(now moment) {
 	if m.phase == phaseClosed {
 		return
 	}
-	if reached(m.deadAt()) {
+	if now.reached(m.deadAt()) {
 		m.close(wire.CloseHeartbeat, fmt.Sprintf("nothing was heard for %v", 2*m.heartbeat), 0)
 		return
 	}
-	if reached(m.recheck) {
-		m.recheck = time.Time{}
+	if now.reached(m.recheck) {
+		m.recheck = 0
 		if m.phase == phaseCatching {
 			m.catchUp(now)
 		} else {
 			m.takeReport(now)
 		}
 	}
-	if reached(m.outbox.retryAt) {
+	if now.reached(m.outbox.due()) {
 		m.storeOutbox()
 	}
 	m.dueQuota(now)
@@ -265,14 +308,14 @@ func (m *Machine) end(code wire.CloseCode, reason string) {
 	m.do(Hangup{Code: code, Reason: reason})
 	m.phase = phaseClosed
 	m.held, m.dirty, m.report = nil, nil, nil
-	m.outbox = outboxState{}
+	m.outbox, m.inFlight, m.outline, m.agentRevs = nil, nil, nil, nil
 }
 
 func (m *Machine) violation(format string, args ...any) {
 	m.close(wire.CloseProtocol, fmt.Sprintf(format, args...), 0)
 }
 
-func (m *Machine) received(f wire.Frame, now time.Time) {
+func (m *Machine) received(f wire.Frame, now moment) {
 	switch t := f.(type) {
 	case *wire.Hello:
 		m.hello(t)
@@ -313,8 +356,8 @@ func (m *Machine) hello(h *wire.Hello) {
 		m.close(wire.CloseVersion, fmt.Sprintf("the agent speaks protocol versions %d to %d, this relay %d to %d", h.ProtoMin, h.ProtoMax, wire.ProtoMin, wire.ProtoMax), 0)
 		return
 	}
-	if h.Node != m.cfg.Node {
-		m.close(wire.CloseForbidden, fmt.Sprintf("the certificate is for node %q, the agent calls itself %q: correct the agent's configuration or enrol it for this name", m.cfg.Node, h.Node), 0)
+	if h.Node != m.node {
+		m.close(wire.CloseForbidden, fmt.Sprintf("the certificate is for node %q, the agent calls itself %q: correct the agent's configuration or enrol it for this name", m.node, h.Node), 0)
 		return
 	}
 	if h.MaxFrame < wire.MinFrame {
@@ -326,16 +369,16 @@ func (m *Machine) hello(h *wire.Hello) {
 		m.violation("%v", err)
 		return
 	}
-	l := &m.cfg.Limits
+	l := &m.limits
 	m.proto = min(h.ProtoMax, wire.ProtoMax)
-	m.peerFrame = int(min(h.MaxFrame, wire.MaxFrame))
+	m.peerFrame = min(h.MaxFrame, wire.MaxFrame)
 	m.heartbeat = min(max(time.Duration(h.Heartbeat)*time.Millisecond, l.MinHeartbeat), l.MaxHeartbeat)
 	m.outline, m.agentRevs = outline, wire.UnpackRevisions(h.Revisions)
 	m.phase = phaseStarting
 	m.do(Start{})
 }
 
-func (m *Machine) started(err error, now time.Time) {
+func (m *Machine) started(err error, now moment) {
 	if m.phase != phaseStarting {
 		return
 	}
@@ -344,9 +387,9 @@ func (m *Machine) started(err error, now time.Time) {
 		return
 	}
 	m.send(&wire.Welcome{
-		Proto: m.proto, Relay: m.cfg.Relay, Epoch: m.cfg.Epoch,
+		Proto: m.proto, Relay: m.relay, Epoch: m.epoch,
 		Heartbeat: uint32(m.heartbeat / time.Millisecond),
-		MaxFrame:  uint32(m.cfg.Limits.MaxFrame), Time: now.UnixMilli(),
+		MaxFrame:  uint32(m.limits.MaxFrame), Time: m.time(now).UnixMilli(),
 	})
 	m.phase = phaseCatching
 	m.catchUp(now)

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -42,9 +41,9 @@ const limitRetry = 30 * time.Second
 // quota is what is left to one session.
 type quota struct {
 	bytes, messages, reports budget
-	ackAt                    time.Time // when the reports that wait for it are acknowledged; zero: they do not wait
-	seq                      uint64    // of the newest reports
-	unread                   time.Time // since when commits have been unacknowledged without progress; zero: there are none
+	ackAt                    moment // when the reports that wait for it are acknowledged; zero: they do not wait
+	seq                      uint64 // of the newest reports
+	unread                   moment // since when commits have been unacknowledged without progress; zero: there are none
 }
 
 // Bursts, in seconds of the sustained rate. An agent that comes back reports on everything it has at once.
@@ -57,32 +56,24 @@ const (
 // frameCost is charged beside a frame's bytes: an empty one costs work, too.
 const frameCost = 512
 
-func newQuota(l *Limits, now time.Time) quota {
-	return quota{
-		bytes:    newBudget(l.BytesPerSecond, burstBytes, now),
-		messages: newBudget(l.MessagesPerSecond, burstMessages, now),
-		reports:  newBudget(l.ReportsPerSecond, burstReports, now),
-	}
-}
-
 // received charges a frame, and says what is exceeded, "" if nothing is.
-func (q *quota) received(size int, l *Limits, now time.Time) string {
-	q.bytes.take(size+frameCost, now)
-	q.messages.take(1, now)
+func (q *quota) received(size int, l *Limits, now moment) string {
+	q.bytes.take(size+frameCost, l.BytesPerSecond, now)
+	q.messages.take(1, l.MessagesPerSecond, now)
 	switch {
-	case q.bytes.left < 0:
+	case q.bytes.debt(l.BytesPerSecond, burstBytes) > 0:
 		return fmt.Sprintf("more than %d bytes a second are received", l.BytesPerSecond)
-	case q.messages.left < 0:
+	case q.messages.debt(l.MessagesPerSecond, burstMessages) > 0:
 		return fmt.Sprintf("more than %d messages a second are received", l.MessagesPerSecond)
 	}
 	return ""
 }
 
-// wake returns when the quota wants a Tick, the zero time if it does not.
-func (q *quota) wake(patience time.Duration) time.Time {
+// wake returns when the quota wants a Tick.
+func (q *quota) wake(patience time.Duration) moment {
 	at := q.ackAt
-	if !q.unread.IsZero() {
-		if due := q.unread.Add(patience); at.IsZero() || due.Before(at) {
+	if q.unread != 0 {
+		if due := q.unread.add(patience); at == 0 || due < at {
 			at = due
 		}
 	}
@@ -90,10 +81,10 @@ func (q *quota) wake(patience time.Duration) time.Time {
 }
 
 // ackReport acknowledges the batch, unless the agent reports faster than it may: then it waits, and conflates meanwhile.
-func (m *Machine) ackReport(now time.Time) {
-	if wait := m.quota.reports.debt(); wait > 0 {
-		m.quota.ackAt = now.Add(wait)
-		m.do(Refused{Reason: RefusedReportRate, Detail: fmt.Sprintf("more than %d reports a second: the next are taken in %v", m.cfg.Limits.ReportsPerSecond, wait.Round(time.Millisecond))})
+func (m *Machine) ackReport(now moment) {
+	if wait := m.quota.reports.debt(m.limits.ReportsPerSecond, burstReports); wait > 0 {
+		m.quota.ackAt = now.add(wait)
+		m.do(Refused{Reason: RefusedReportRate, Detail: fmt.Sprintf("more than %d reports a second: the next are taken in %v", m.limits.ReportsPerSecond, wait.Round(time.Millisecond))})
 		return
 	}
 	seq := m.report.Seq
@@ -102,24 +93,24 @@ func (m *Machine) ackReport(now time.Time) {
 }
 
 // watchAcks notes since when commits have been waiting for their acknowledgement.
-func (m *Machine) watchAcks(now time.Time) {
+func (m *Machine) watchAcks(now moment) {
 	switch {
 	case len(m.inFlight) == 0:
-		m.quota.unread = time.Time{}
-	case m.quota.unread.IsZero():
+		m.quota.unread = 0
+	case m.quota.unread == 0:
 		m.quota.unread = now
 	}
 }
 
 // dueQuota does what wake announced.
-func (m *Machine) dueQuota(now time.Time) {
-	if at := m.quota.ackAt; !at.IsZero() && !now.Before(at) {
-		m.quota.ackAt = time.Time{}
-		m.quota.reports.take(0, now)
+func (m *Machine) dueQuota(now moment) {
+	if now.reached(m.quota.ackAt) {
+		m.quota.ackAt = 0
+		m.quota.reports.take(0, m.limits.ReportsPerSecond, now)
 		m.takeReport(now)
 	}
-	if u := m.quota.unread; !u.IsZero() && !now.Before(u.Add(m.cfg.Limits.AckPatience)) {
-		m.do(Refused{Reason: RefusedUnread, Detail: fmt.Sprintf("%d commits with %d bytes are unacknowledged for %v; nothing more is sent before they are", len(m.inFlight), m.bytes, now.Sub(u).Round(time.Second))})
+	if u := m.quota.unread; u != 0 && now.reached(u.add(m.limits.AckPatience)) {
+		m.do(Refused{Reason: RefusedUnread, Detail: fmt.Sprintf("%d commits with %d bytes are unacknowledged for %v; nothing more is sent before they are", len(m.inFlight), m.bytes, now.since(u).Round(time.Second))})
 		m.quota.unread = now
 	}
 }
@@ -155,8 +146,8 @@ func (m *Machine) whyNot(k wire.Key) Refused {
 	case wire.KindNode:
 		return Refused{Reason: RefusedAnotherNode, Detail: fmt.Sprintf("%s: a node may report on itself only", k)}
 	case wire.KindPod, wire.KindDevice:
-		if o, ok := m.cfg.Source.(Owners); ok {
-			if owner := o.Owner(k); owner != "" && owner != m.cfg.Node {
+		if o, ok := m.source.(Owners); ok {
+			if owner := o.Owner(k); owner != "" && owner != m.node {
 				return Refused{Reason: RefusedAnotherNode, Detail: fmt.Sprintf("%s belongs to node %q", k, owner)}
 			}
 		}
@@ -168,42 +159,29 @@ func (m *Machine) whyNot(k wire.Key) Refused {
 // foreign tells of what the agent claims to hold and should not, once a session. It may be left over from a time when it was
 // away, or a guess: either way it is told to delete it, and gets nothing.
 func (m *Machine) foreign(want map[wire.Key]wire.Version) {
-	var keys []wire.Key
-	for k := range m.held {
-		if _, ok := want[k]; !ok {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
 	var r refusal
-	for _, k := range keys {
-		r.add(Refused{Reason: RefusedForeignHeld, Detail: string(k), Routine: true})
+	for i := range m.held {
+		if k := m.held[i].Key; !wanted(want, k) {
+			r.add(Refused{Reason: RefusedForeignHeld, Detail: string(k), Routine: true})
+		}
 	}
 	m.tell(r)
 }
 
-// budget is a token bucket that may go into debt.
+// budget is a token bucket that may go into debt. The zero value is full.
 type budget struct {
-	rate, burst, left float64
-	at                time.Time
-}
-
-func newBudget(perSecond int, seconds float64, now time.Time) budget {
-	b := seconds * float64(perSecond)
-	return budget{rate: float64(perSecond), burst: b, left: b, at: now}
+	spent float64 // and not yet regained
+	at    moment
 }
 
 // take takes n, into debt if need be. A clock that goes back gives nothing.
-func (b *budget) take(n int, now time.Time) {
-	b.left = min(b.burst, b.left+b.rate*max(now.Sub(b.at).Seconds(), 0))
+func (b *budget) take(n, perSecond int, now moment) {
+	b.spent = max(b.spent-float64(perSecond)*max(now.since(b.at).Seconds(), 0), 0) + float64(n)
 	b.at = now
-	b.left -= float64(n)
 }
 
-// debt returns after how long the bucket is out of debt, as of the last take.
-func (b *budget) debt() time.Duration {
-	if b.left >= 0 {
-		return 0
-	}
-	return time.Duration(-b.left / b.rate * float64(time.Second))
+// debt returns after how long the bucket, which holds so many seconds' worth, is out of debt, as of the last take.
+func (b *budget) debt(perSecond int, seconds float64) time.Duration {
+	rate := float64(perSecond)
+	return time.Duration(max(b.spent-rate*seconds, 0) / rate * float64(time.Second))
 }

@@ -11,7 +11,7 @@ import (
 
 // reported takes a batch. The node's own status goes on at once, because it keeps the node alive. The others wait until the
 // caches know what the agent knows: before, a pod that is the node's could look like one that is not.
-func (m *Machine) reported(r *wire.Report, now time.Time) {
+func (m *Machine) reported(r *wire.Report, now moment) {
 	if m.report != nil {
 		m.violation("reports %d came before %d were acknowledged", r.Seq, m.report.Seq)
 		return
@@ -28,7 +28,7 @@ func (m *Machine) reported(r *wire.Report, now time.Time) {
 		}
 	}
 	m.report = r
-	m.quota.reports.take(len(r.Items), now)
+	m.quota.reports.take(len(r.Items), m.limits.ReportsPerSecond, now)
 	if m.phase == phaseCatching {
 		r.Items = slices.DeleteFunc(r.Items, func(it wire.ReportItem) bool {
 			own := m.isOwn(it.Key)
@@ -68,12 +68,12 @@ func (m *Machine) wanted(w Wanted) {
 	}
 	m.stats.Wanted += uint64(len(w.Keys))
 	f := &wire.Want{Seq: w.Seq, List: w.List}
-	room := m.peerFrame - 64
+	room := int(m.peerFrame) - 64
 	for _, k := range w.Keys {
 		if room -= len(k) + 3; len(f.Keys) > 0 && room < 0 || len(f.Keys) == wire.MaxItems {
 			// What does not fit goes ahead, unasked: the answer comes last.
 			m.send(&wire.Want{Keys: f.Keys})
-			f.Keys, room = nil, m.peerFrame-64-len(k)
+			f.Keys, room = nil, int(m.peerFrame)-64-len(k)
 		}
 		f.Keys = append(f.Keys, k)
 	}
@@ -81,9 +81,9 @@ func (m *Machine) wanted(w Wanted) {
 }
 
 // takeReport goes through the batch that waits, and acknowledges it. It waits on if the Source cannot tell now.
-func (m *Machine) takeReport(now time.Time) {
+func (m *Machine) takeReport(now moment) {
 	r := m.report
-	if r == nil || m.phase == phaseClosed || !m.quota.ackAt.IsZero() {
+	if r == nil || m.phase == phaseClosed || m.quota.ackAt != 0 {
 		return
 	}
 	var refused refusal
@@ -95,7 +95,7 @@ func (m *Machine) takeReport(now time.Time) {
 			continue
 		}
 		if !ready {
-			if _, ready = m.cfg.Source.Keys(m.cfg.Node); !ready {
+			if _, ready = m.source.Keys(m.node); !ready {
 				r.Items = r.Items[i:]
 				m.retryLater(now)
 				return
@@ -113,7 +113,7 @@ func (m *Machine) accept(it wire.ReportItem) {
 	m.do(Report{Key: it.Key, Body: it.Body})
 }
 
-func (m *Machine) isOwn(k wire.Key) bool { return k == wire.NewKey(wire.KindNode, "", m.cfg.Node, "") }
+func (m *Machine) isOwn(k wire.Key) bool { return k == wire.NewKey(wire.KindNode, "", m.node, "") }
 
 // mayReport is the rule of Kubernetes' NodeRestriction: a node reports on itself and on what is bound to it. What is
 // refused may simply be gone already, so it does not end the session.
@@ -122,7 +122,7 @@ func (m *Machine) mayReport(k wire.Key) bool {
 	case wire.KindNode:
 		return m.isOwn(k)
 	case wire.KindPod, wire.KindDevice:
-		obj, _, ok := m.cfg.Source.Object(m.cfg.Node, k)
+		obj, _, ok := m.source.Object(m.node, k)
 		return ok && !obj.Absent
 	}
 	return false
@@ -134,12 +134,19 @@ type outboxState struct {
 	epoch    uint64 // of the newest item that came, stored or not
 	seq      uint64
 	failures int
-	retryAt  time.Time
+	retryAt  moment
+}
+
+// due returns when the batch is to be stored again.
+func (o *outboxState) due() moment {
+	if o == nil {
+		return 0
+	}
+	return o.retryAt
 }
 
 func (m *Machine) outboxReceived(f *wire.Outbox) {
-	o := &m.outbox
-	if len(o.items) > 0 {
+	if m.outbox != nil {
 		m.violation("outbox items came before others were acknowledged")
 		return
 	}
@@ -147,6 +154,7 @@ func (m *Machine) outboxReceived(f *wire.Outbox) {
 		m.violation("an outbox frame without items")
 		return
 	}
+	o := &outboxState{}
 	var refused refusal
 	for _, it := range f.Items {
 		o.epoch, o.seq = it.Epoch, it.Seq
@@ -162,29 +170,30 @@ func (m *Machine) outboxReceived(f *wire.Outbox) {
 		m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
 		return
 	}
+	m.outbox = o
 	m.storeOutbox()
 }
 
 func (m *Machine) storeOutbox() {
-	m.outbox.retryAt = time.Time{}
+	m.outbox.retryAt = 0
 	m.do(StoreOutbox{Items: m.outbox.items})
 }
 
-func (m *Machine) outboxStored(err error, now time.Time) {
-	o := &m.outbox
-	if len(o.items) == 0 {
+func (m *Machine) outboxStored(err error, now moment) {
+	o := m.outbox
+	if o == nil {
 		return
 	}
 	if err != nil {
 		wait := time.Second << min(o.failures, 5)
 		o.failures++
-		o.retryAt = now.Add(wait)
+		o.retryAt = now.add(wait)
 		if o.failures == 1 {
-			m.do(Note{Text: fmt.Sprintf("%d outbox items of node %s could not be stored, trying again: %v", len(o.items), m.cfg.Node, err)})
+			m.do(Note{Text: fmt.Sprintf("%d outbox items of node %s could not be stored, trying again: %v", len(o.items), m.node, err)})
 		}
 		return
 	}
 	m.stats.OutboxItems += uint64(len(o.items))
 	m.send(&wire.OutboxAck{Epoch: o.epoch, Seq: o.seq})
-	m.outbox = outboxState{epoch: o.epoch, seq: o.seq}
+	m.outbox = nil
 }
