@@ -306,6 +306,8 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 	case wire.CloseOlderState:
 		retry = max(retry, m.opts.MaxBackoff)
 		what = "serves a cluster that is older than what this gateway holds; nothing was changed here"
+	case wire.CloseCertificate:
+		what = "ends the session with its certificate"
 	case wire.CloseUnavailable:
 		what = "cannot reach the Kubernetes API"
 	}

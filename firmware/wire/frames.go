@@ -187,12 +187,13 @@ const (
 	CloseHeartbeat   CloseCode = 10 // nothing was heard for two heartbeats
 	CloseInternal    CloseCode = 11 // the sender failed; the reason says how
 	CloseUnavailable CloseCode = 12 // the relay cannot reach the Kubernetes API
+	CloseCertificate CloseCode = 13 // the session's certificate has ended, or its CA was retired: come again with a newer one
 )
 
 // String returns the code's name as it appears in logs and metrics.
 func (c CloseCode) String() string {
 	names := [...]string{"", "going-away", "replaced", "protocol-error", "no-common-version", "revoked", "forbidden", "limit",
-		"overloaded", "older-state", "heartbeat", "internal", "unavailable"}
+		"overloaded", "older-state", "heartbeat", "internal", "unavailable", "certificate"}
 	if int(c) >= len(names) || c == 0 {
 		return "unknown"
 	}

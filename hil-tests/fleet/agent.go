@@ -23,6 +23,7 @@ type Agent struct {
 	fleet    *Fleet
 	number   int
 	identity tls.Certificate
+	live     *Live
 	net      network
 	holdings holdings
 	values   atomic.Int64 // device reports made, for their values to differ
@@ -125,6 +126,9 @@ func (a *Agent) start() {
 		Desired: &a.holdings, Log: o.Log,
 		Heartbeat: o.Heartbeat, MaxBackoff: o.MaxBackoff, DialTimeout: o.DialTimeout,
 		Dial: a.net.dial,
+	}
+	if a.live != nil {
+		lo.TLS, lo.Expired, lo.Clock = a.live.TLS, a.live.Expired, a.live.Clock
 	}
 	if o.Events {
 		if a.outbox == nil {

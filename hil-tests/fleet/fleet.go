@@ -34,6 +34,14 @@ type Options struct {
 type Identity struct {
 	Node        string
 	Certificate tls.Certificate
+	Live        *Live // instead of Certificate, for one that is renewed; may be nil
+}
+
+// Live is an identity as an agent's link asks for it; see link.Options.
+type Live struct {
+	TLS     func() (*tls.Config, error)
+	Expired func()
+	Clock   func(time.Time)
 }
 
 // Fleet is many agents.
@@ -61,7 +69,7 @@ func New(o Options) (*Fleet, error) {
 	}
 	f := &Fleet{opts: o, nodeBody: nodeReport()}
 	for i, id := range o.Identities {
-		a := &Agent{Name: id.Node, fleet: f, number: i, identity: id.Certificate}
+		a := &Agent{Name: id.Node, fleet: f, number: i, identity: id.Certificate, live: id.Live}
 		a.holdings.applied = a.applied
 		f.agents = append(f.agents, a)
 	}

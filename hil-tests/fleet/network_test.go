@@ -72,7 +72,7 @@ func newIdentity(t *testing.T, ca *enroll.CA, name string) Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Identity{name, cert}
+	return Identity{Node: name, Certificate: cert}
 }
 
 func dialTLS(t *testing.T, n *network, cfg *tls.Config, address string) *tls.Conn {

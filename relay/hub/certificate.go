@@ -132,7 +132,7 @@ func (a *agent) recheck(now time.Time) {
 	case "":
 	case "revoked":
 		a.step(session.Shut{Code: wire.CloseRevoked, Reason: text})
-	default: // it renews its certificate, and comes again
-		a.step(session.Shut{Code: wire.CloseForbidden, Reason: text})
+	default: // the agent has renewed its certificate, or does now, and comes again
+		a.step(session.Shut{Code: wire.CloseCertificate, Reason: text})
 	}
 }
