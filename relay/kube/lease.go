@@ -137,6 +137,14 @@ func (s *Sink) fence(node string, epoch uint64) {
 func (s *Sink) ours(ctx context.Context, n *nodeState, epoch uint64) error {
 	s.lockLease(n)
 	defer n.leaseMu.Unlock()
+	// An attempt of an older session of this relay may go on for a while: the Lease is this relay's, but not for it. What is there
+	// now may have been written through another relay in between.
+	s.mu.Lock()
+	newest := n.newest
+	s.mu.Unlock()
+	if newest > epoch {
+		return errFenced
+	}
 	return s.confirm(ctx, n, epoch)
 }
 
