@@ -76,8 +76,13 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 
 	serving, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(background, cancel)()
+	defer context.AfterFunc(serving, func() {
+		why := "the relay ends; its agents go elsewhere"
+		r.waiting.Store(&why)
+	})()
 	err = r.serveAgents(serving, agents)
 	cancel()
+	r.flush()
 	stop()
 	if bgErr := waitFor(g, stopPatience); err == nil && !errors.Is(bgErr, context.Canceled) {
 		err = bgErr
@@ -89,6 +94,18 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 // stopPatience bounds the end: client-go's informers may sleep through a cancelled context while the API server is away,
 // for half a minute, and nothing of theirs needs an orderly end.
 const stopPatience = 1500 * time.Millisecond
+
+// flushPatience bounds writing what agents have reported before the sessions ended. It has been acknowledged, and what is not
+// written is reported again to whichever relay an agent comes to: this saves the others work.
+const flushPatience = 5 * time.Second
+
+func (r *relay) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
+	defer cancel()
+	if err := r.sink.Flush(ctx); err != nil {
+		r.log.Warn("not all reports were written; the agents report them again, to the next relay", slog.Any("error", err))
+	}
+}
 
 func waitFor(g *errgroup.Group, patience time.Duration) error {
 	done := make(chan error, 1)
@@ -163,12 +180,15 @@ func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
 		Trusted: func(i hub.Issuer) bool {
 			return r.ca.Trusts(func(c *x509.Certificate) bool { return hub.KeyOf(c) == i })
 		},
-		Admit: r.admit,
-		Ready: r.ready,
+		Admit:     r.admit,
+		Ready:     r.ready,
+		Elsewhere: r.members.Elsewhere,
+		Drain:     r.cfg.Drain.Period,
 		Enroll: enroll.NewServer(enroll.Options{
 			Client: r.client, CA: r.ca.CA, Revoked: r.revoked,
 			Lifetime: r.cfg.Enroll.CertificateLifetime, Metrics: r.set, Log: r.log,
 		}),
+		Limits: sessionLimits(r.cfg.Limits), Connecting: r.cfg.Limits.Connecting, SessionsPerMinute: r.cfg.Limits.SessionsPerMinute,
 		Metrics: r.set, Log: r.log,
 	})
 	r.hub.Store(h)
