@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -143,6 +144,7 @@ func (quietSink) Report(string, uint64, wire.Key, []byte) {}
 // fleetMemory is what the hub's process says of itself, bytes after a garbage collection.
 type fleetMemory struct {
 	Heap, Stack, RSS  uint64
+	Uncollected       uint64 // RSS before the collection
 	Objects           uint64
 	Goroutines        int
 	CPU               time.Duration
@@ -207,6 +209,7 @@ func must(err error) {
 }
 
 func fleetMeasure(h *hub.Hub, set *metrics.Set) fleetMemory {
+	uncollected := fleetRSS()
 	runtime.GC() // stacks shrink in the first one
 	debug.FreeOSMemory()
 	time.Sleep(100 * time.Millisecond)
@@ -219,16 +222,21 @@ func fleetMeasure(h *hub.Hub, set *metrics.Set) fleetMemory {
 		CPU:      time.Duration(u.Utime.Nano() + u.Stime.Nano()),
 		Sessions: len(h.Sessions()), Commits: int(set.GetOrCreateCounter("skerry_relay_commits_sent_total").Get()),
 	}
+	out.RSS, out.Uncollected = fleetRSS(), uncollected
+	return out
+}
+
+func fleetRSS() uint64 {
 	status, err := os.ReadFile("/proc/self/status")
 	must(err)
 	for line := range strings.SplitSeq(string(status), "\n") {
 		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
 			kb, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
 			must(err)
-			out.RSS = kb << 10
+			return kb << 10
 		}
 	}
-	return out
+	return 0
 }
 
 // fleetHub is the other end: the hub's process as the benchmark sees it.
@@ -320,7 +328,7 @@ func fleetSize() int {
 	return 2000
 }
 
-func connectFleet(b *testing.B, pki *hubtest.PKI, address string, agents int, applied func(i int, c wire.Commit)) []*link.Client {
+func connectFleet(b *testing.B, pki *hubtest.PKI, address string, agents int, wrap func(i int, c net.Conn) net.Conn, applied func(i int, c wire.Commit)) []*link.Client {
 	b.Helper()
 	clients := make([]*link.Client, agents)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -335,7 +343,11 @@ func connectFleet(b *testing.B, pki *hubtest.PKI, address string, agents int, ap
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				dialling <- struct{}{}
 				defer func() { <-dialling }()
-				return (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, address)
+				c, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				return wrap(i, c), nil
 			},
 		})
 		c := clients[i]
@@ -368,7 +380,7 @@ func BenchmarkFleetMemory(b *testing.B) {
 	agents := fleetSize()
 	f := startFleetHub(b, pki, agents)
 	before := f.memory()
-	clients := connectFleet(b, pki, f.address, agents, func(int, wire.Commit) {})
+	clients := connectFleet(b, pki, f.address, agents, func(_ int, c net.Conn) net.Conn { return c }, func(int, wire.Commit) {})
 	// A report of the size that a gateway's Node has: buffers grow to what passes through them.
 	for i, c := range clients {
 		c.Report(ownKeys(fleetNode(i))[0], linktest.Body(1, slices.Repeat(sharedKeys(), 20)...))
@@ -389,26 +401,40 @@ func BenchmarkFleetMemory(b *testing.B) {
 	b.ReportMetric(each(before.Heap, after.Heap), "heap-B/agent")
 	b.ReportMetric(each(before.Stack, after.Stack), "stack-B/agent")
 	b.ReportMetric(each(before.RSS, after.RSS), "rss-B/agent")
+	b.ReportMetric(each(before.RSS, after.Uncollected), "uncollected-rss-B/agent")
 	b.ReportMetric(each(before.Objects, after.Objects), "objects/agent")
 	b.ReportMetric(float64(after.Goroutines-before.Goroutines)/float64(agents), "goroutines/agent")
 	b.ReportMetric(float64(after.CPU.Microseconds())/float64(agents), "connect-cpu-us/agent")
 }
 
 // BenchmarkFleetFanout changes one object that all agents hold.
-func BenchmarkFleetFanout(b *testing.B) {
+func BenchmarkFleetFanout(b *testing.B) { benchmarkFanout(b, 0) }
+
+// BenchmarkFleetFanoutBesideStopped does it while a twentieth of them read nothing.
+func BenchmarkFleetFanoutBesideStopped(b *testing.B) { benchmarkFanout(b, fleetSize()/20) }
+
+func benchmarkFanout(b *testing.B, stopped int) {
 	pki := hubtest.NewPKI(b)
 	agents := fleetSize()
 	f := startFleetHub(b, pki, agents)
 	var mu sync.Mutex
 	var at []time.Time
-	clients := connectFleet(b, pki, f.address, agents, func(int, wire.Commit) {
+	var stall atomic.Bool
+	connectFleet(b, pki, f.address, agents, func(i int, c net.Conn) net.Conn {
+		if i < stopped {
+			return &stallable{Conn: c, stall: &stall}
+		}
+		return c
+	}, func(i int, _ wire.Commit) {
 		mu.Lock()
-		at = append(at, time.Now())
-		mu.Unlock()
+		defer mu.Unlock()
+		if i >= stopped {
+			at = append(at, time.Now())
+		}
 	})
-	_ = clients
 	before := f.memory()
 	f.profile("cpu", "hub-cpu.pprof")
+	stall.Store(true)
 	n := 1
 	var delays []time.Duration
 	for b.Loop() {
@@ -418,7 +444,7 @@ func BenchmarkFleetFanout(b *testing.B) {
 		mu.Unlock()
 		start := time.Now()
 		f.do("put " + strconv.Itoa(n))
-		waitFleet(b, "all hold the change", func() bool { mu.Lock(); defer mu.Unlock(); return len(at) == agents })
+		waitFleet(b, "all hold the change", func() bool { mu.Lock(); defer mu.Unlock(); return len(at) == agents-stopped })
 		for _, t := range at {
 			delays = append(delays, t.Sub(start))
 		}
@@ -427,10 +453,34 @@ func BenchmarkFleetFanout(b *testing.B) {
 		f.do("cpuend")
 	}
 	after := f.memory()
+	stall.Store(false)
 	slices.Sort(delays)
 	ms := func(q float64) float64 { return float64(delays[int(q*float64(len(delays)-1))].Microseconds()) / 1000 }
 	b.ReportMetric(ms(0.5), "p50-ms")
 	b.ReportMetric(ms(0.99), "p99-ms")
 	b.ReportMetric(ms(1), "max-ms")
 	b.ReportMetric(float64((after.CPU-before.CPU).Microseconds())/float64(len(delays)), "hub-cpu-us/commit")
+	if stopped > 0 {
+		b.ReportMetric((float64(after.Heap)-float64(before.Heap))/float64(stopped), "heap-B/stopped")
+	}
+}
+
+// stallable is an agent's connection that gives nothing to read while stall is set.
+type stallable struct {
+	net.Conn
+	stall  *atomic.Bool
+	closed atomic.Bool
+}
+
+func (s *stallable) Close() error {
+	s.closed.Store(true)
+	return s.Conn.Close()
+}
+
+func (s *stallable) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	for s.stall.Load() && !s.closed.Load() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return n, err
 }
