@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,48 +47,70 @@ func follow(ctx context.Context, open func(ctx context.Context, from string) (wa
 
 // NodeWatch counts how often Nodes stopped being Ready. Safe for concurrent use.
 type NodeWatch struct {
-	mu    sync.Mutex
-	ready map[string]bool
-	lost  int
-	which string
-	done  chan struct{}
+	leases func(ctx context.Context, node string) string // describes a node's Lease
+	mu     sync.Mutex
+	ready  map[string]bool
+	lost   int
+	causes []string
+	done   chan struct{}
 }
+
+// causesKept is how many lost Nodes are looked at more closely: each costs a request.
+const causesKept = 12
 
 // WatchNodes follows all Nodes until ctx ends.
 func (c *Cluster) WatchNodes(ctx context.Context) *NodeWatch {
-	n := &NodeWatch{ready: map[string]bool{}, done: make(chan struct{})}
+	n := &NodeWatch{ready: map[string]bool{}, done: make(chan struct{}), leases: c.describeLease}
 	go func() {
 		defer close(n.done)
 		follow(ctx, func(ctx context.Context, from string) (watch.Interface, error) {
 			return c.Core.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{ResourceVersion: from})
-		}, n.see)
+		}, func(e watch.Event) { n.see(ctx, e) })
 	}()
 	return n
 }
 
-func (n *NodeWatch) see(e watch.Event) {
+// describeLease tells whose a node is, and since when its Lease was not renewed.
+func (c *Cluster) describeLease(ctx context.Context, node string) string {
+	l, err := c.Core.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node, metav1.GetOptions{})
+	if err != nil || l.Spec.RenewTime == nil {
+		return fmt.Sprintf("its Lease: %v", err)
+	}
+	return fmt.Sprintf("its Lease was renewed %.1f s ago by %s", time.Since(l.Spec.RenewTime.Time).Seconds(), l.Annotations["skerry.dev/relay"])
+}
+
+func (n *NodeWatch) see(ctx context.Context, e watch.Event) {
 	node, ok := e.Object.(*corev1.Node)
 	if !ok || e.Type == watch.Deleted {
 		return
 	}
-	now := false
+	now, why := false, "no condition Ready"
 	for _, cond := range node.Status.Conditions {
-		now = now || cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue
+		if cond.Type == corev1.NodeReady {
+			now, why = cond.Status == corev1.ConditionTrue, cond.Reason+": "+cond.Message
+		}
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ready[node.Name] && !now {
-		n.lost++
-		n.which = node.Name
-	}
+	lost := n.ready[node.Name] && !now
 	n.ready[node.Name] = now
+	if lost {
+		n.lost++
+	}
+	ask := lost && len(n.causes) < causesKept
+	n.mu.Unlock()
+	if ask {
+		cause := fmt.Sprintf("%s %s: %s; %s", time.Now().UTC().Format(time.TimeOnly), node.Name, why, n.leases(ctx, node.Name))
+		n.mu.Lock()
+		n.causes = append(n.causes, cause)
+		n.mu.Unlock()
+	}
 }
 
-// Lost is how often a Node that was Ready stopped being so, and the newest such Node.
-func (n *NodeWatch) Lost() (times int, newest string) {
+// Lost is how often a Node that was Ready stopped being so, and what is known of the first of them.
+func (n *NodeWatch) Lost() (times int, causes []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.lost, n.which
+	return n.lost, slices.Clone(n.causes)
 }
 
 // Ready is how many Nodes are Ready.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/fleet"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
@@ -40,6 +42,7 @@ type fleetOptions struct {
 	profile  bool
 	env      string
 	kubeGOGC int
+	onDisk   bool
 }
 
 func (o *fleetOptions) register(fs *flag.FlagSet) {
@@ -61,6 +64,7 @@ func (o *fleetOptions) register(fs *flag.FlagSet) {
 	fs.BoolVar(&o.enforce, "enforce", false, "fail when a figure exceeds its bound")
 	fs.StringVar(&o.env, "relay-env", "", "KEY=VALUE for the relay's environment, such as GOGC=50")
 	fs.IntVar(&o.kubeGOGC, "kube-gogc", 300, "GOGC of the control plane, which shares the machine; 100 is Go's default")
+	fs.BoolVar(&o.onDisk, "etcd-on-disk", false, "keep the control plane's state on the disk; else it is in memory, because etcd's syncs cost processor time that the relay lacks")
 	fs.BoolVar(&o.profile, "profile", false, "write profiles of relay and simulator to build/bench/fleet-*.pprof")
 }
 
@@ -285,7 +289,7 @@ func (r *fleetRun) startCluster(ctx context.Context) (err error) {
 	if err := os.Setenv("GOGC", fmt.Sprint(r.f.kubeGOGC)); err != nil {
 		return err
 	}
-	r.stack, err = stack.Start(ctx, stack.Options{Bin: r.bin, Module: r.module, NoPods: true, Say: r.say})
+	r.stack, err = stack.Start(ctx, stack.Options{Bin: r.bin, Module: r.module, Dir: r.stateDir(), NoPods: true, Say: r.say})
 	if had {
 		err = errors.Join(err, os.Setenv("GOGC", was))
 	} else {
@@ -300,6 +304,32 @@ func (r *fleetRun) startCluster(ctx context.Context) (err error) {
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.unwatch, r.nodes = cancel, r.cluster.WatchNodes(watch)
 	return nil
+}
+
+// memoryDisk is the file system in memory that Linux has, and memoryWanted what must be free there.
+const (
+	memoryDisk   = "/dev/shm"
+	memoryWanted = 3 << 30
+)
+
+// stateDir makes the folder of the control plane's state in memory; "" leaves it on the disk, where temporary files are.
+func (r *fleetRun) stateDir() string {
+	if r.f.onDisk {
+		r.note("etcd syncs to the disk")
+		return ""
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(memoryDisk, &fs); err != nil || int64(fs.Bavail)*fs.Bsize < memoryWanted {
+		r.note("etcd syncs to the disk: %s is not there or has less than 3 GiB", memoryDisk)
+		return ""
+	}
+	dir, err := os.MkdirTemp(memoryDisk, "skerry-fleet-")
+	if err != nil {
+		r.note("etcd syncs to the disk: %v", err)
+		return ""
+	}
+	r.note("the control plane's state, etcd's too, is in memory (%s)", memoryDisk)
+	return dir
 }
 
 func (r *fleetRun) newRelay(name, listen, web string) (*fleet.Relay, error) {

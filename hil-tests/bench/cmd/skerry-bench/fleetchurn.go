@@ -71,10 +71,10 @@ func (r *fleetRun) check(ctx context.Context) error {
 	r.add("commits", float64(tally.Commits), "")
 	r.add("objects_sent_unchanged", float64(tally.Repeated), "")
 	r.add("promises_broken", float64(tally.Breaches), "")
-	lost, newest := r.nodes.Lost()
+	lost, causes := r.nodes.Lost()
 	r.add("nodes_lost", float64(lost), "")
-	if lost > 0 {
-		r.note("a Node stopped being Ready %d times, the last was %s: phases with nodesLost in the JSON document tell when", lost, newest)
+	for _, cause := range causes {
+		r.note("a Node stopped being Ready: %s", cause)
 	}
 	if tally.Breaches > 0 {
 		return fmt.Errorf("%d commits broke what the link promises, the last: %s", tally.Breaches, breach)
