@@ -49,13 +49,18 @@ func revisionKinds() [6]Kind {
 // PackRevisions returns the wire form of revisions per kind: a number for each of nodes, configmaps, secrets, devicemodels, pods,
 // devices, zeros at the end left out.
 func PackRevisions(revs map[Kind]uint64) []uint64 {
-	var out []uint64
-	for i, kind := range revisionKinds() {
-		if r := revs[kind]; r != 0 {
-			out = append(append(out, make([]uint64, i-len(out))...), r)
+	kinds := revisionKinds()
+	out := make([]uint64, len(kinds))
+	n := 0
+	for i, kind := range kinds {
+		if out[i] = revs[kind]; out[i] != 0 {
+			n = i + 1
 		}
 	}
-	return out
+	if n == 0 {
+		return nil
+	}
+	return out[:n]
 }
 
 // UnpackRevisions reads what PackRevisions wrote; numbers of kinds that it does not know are left out.

@@ -192,21 +192,45 @@ type draft struct {
 	put    []wire.Object
 	del    []wire.Key
 	bytes  int
-	inside map[wire.Key]wire.Version // what put holds
+	inside map[wire.Key]wire.Version // what put holds; nil while it is searched instead
 }
 
 // version returns what the agent will hold of key when the draft is applied.
 func (m *Machine) version(d *draft, key wire.Key) wire.Version {
-	if v, ok := d.inside[key]; ok {
+	if v, ok := d.version(key); ok {
 		return v
 	}
 	return m.held.version(key)
 }
 
+// searched is the largest number of objects that a draft looks through one by one. Nearly all commits have one.
+const searched = 16
+
+func (d *draft) version(key wire.Key) (wire.Version, bool) {
+	if d.inside != nil {
+		v, ok := d.inside[key]
+		return v, ok
+	}
+	for i := len(d.put) - 1; i >= 0; i-- {
+		if d.put[i].Key == key {
+			return d.put[i].Version, true
+		}
+	}
+	return wire.Version{}, false
+}
+
 func (d *draft) add(o wire.Object) {
 	d.put = append(d.put, o)
-	d.inside[o.Key] = o.Version
 	d.bytes += size(&o)
+	switch {
+	case d.inside != nil:
+		d.inside[o.Key] = o.Version
+	case len(d.put) > searched:
+		d.inside = make(map[wire.Key]wire.Version, 2*len(d.put))
+		for i := range d.put {
+			d.inside[d.put[i].Key] = d.put[i].Version
+		}
+	}
 }
 
 func size(o *wire.Object) int { return len(o.Body) + len(o.Key) + len(o.Version.UID) + 64 }
@@ -215,7 +239,7 @@ func size(o *wire.Object) int { return len(o.Body) + len(o.Key) + len(o.Version.
 // until no put is dirty and go in the reverse order, so that nothing loses what it refers to while it is still there.
 // It returns false if the Source cannot be relied on at the moment.
 func (m *Machine) sendCommit() bool {
-	d := &draft{inside: map[wire.Key]wire.Version{}}
+	d := &draft{}
 	before := len(m.dirty)
 	var gone []wire.Key
 	full, sure := false, true
@@ -425,27 +449,32 @@ func (m *Machine) revisions(d *draft) []uint64 {
 	return wire.PackRevisions(high)
 }
 
-// sendParts cuts a commit into frames; an object is never cut.
+// sendParts cuts a commit into frames; an object is never cut. Frames share the draft's memory, and the bodies are the Source's.
 func (m *Machine) sendParts(d *draft, revs []uint64) {
 	limit := min(m.limits.PartBytes, int(m.peerFrame)-1024)
-	part := &wire.CommitPart{ID: m.lastID, Rules: m.rules}
+	puts, dels := 0, 0 // sent so far
+	part := uint32(0)
+	send := func(put, del int, last bool) {
+		f := &wire.CommitPart{ID: m.lastID, Part: part, More: !last, Rules: m.rules, Put: d.put[puts:put:put], Delete: d.del[dels:del:del]}
+		if last {
+			f.Revisions = revs
+		}
+		m.send(f)
+		puts, dels, part = put, del, part+1
+	}
 	bytes := 0
-	next := func(n int) {
-		if count := len(part.Put) + len(part.Delete); count > 0 && (bytes+n > limit || count >= wire.MaxItems/2) {
-			part.More = true
-			m.send(part)
-			part, bytes = &wire.CommitPart{ID: m.lastID, Part: part.Part + 1, Rules: m.rules}, 0
+	next := func(put, del, n int) {
+		if count := put - puts + del - dels; count > 0 && (bytes+n > limit || count >= wire.MaxItems/2) {
+			send(put, del, false)
+			bytes = 0
 		}
 		bytes += n
 	}
 	for i := range d.put {
-		next(size(&d.put[i]))
-		part.Put = append(part.Put, d.put[i])
+		next(i, 0, size(&d.put[i]))
 	}
-	for _, k := range d.del {
-		next(len(k) + 16)
-		part.Delete = append(part.Delete, k)
+	for i := range d.del {
+		next(len(d.put), i, len(d.del[i])+16)
 	}
-	part.Revisions = revs
-	m.send(part)
+	send(len(d.put), len(d.del), true)
 }

@@ -187,6 +187,7 @@ type Capabilities struct {
 type Probe struct {
 	Exec                          *ExecAction      `msg:"exec,omitempty"`
 	FailureThreshold              int32            `msg:"failureThreshold,omitempty"`
+	GRPC                          *GRPCAction      `msg:"grpc,omitempty"`
 	HTTPGet                       *HTTPGetAction   `msg:"httpGet,omitempty"`
 	InitialDelaySeconds           int32            `msg:"initialDelaySeconds,omitempty"`
 	PeriodSeconds                 int32            `msg:"periodSeconds,omitempty"`
@@ -226,6 +227,12 @@ type HTTPGetAction struct {
 	Path        string       `msg:"path,omitempty"`
 	Port        IntOrString  `msg:"port"`
 	Scheme      string       `msg:"scheme,omitempty"`
+}
+
+// GRPCAction asks a gRPC server for its health; SERVING is success.
+type GRPCAction struct {
+	Port    int32  `msg:"port"`
+	Service string `msg:"service,omitempty"`
 }
 
 // HTTPHeader is one header of a probe's request.

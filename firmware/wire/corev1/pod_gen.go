@@ -1774,6 +1774,86 @@ func (z *ExecAction) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z GRPCAction) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Service == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "port"
+		o = append(o, 0xa4, 0x70, 0x6f, 0x72, 0x74)
+		o = msgp.AppendInt32(o, z.Port)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "service"
+			o = append(o, 0xa7, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65)
+			o = msgp.AppendString(o, z.Service)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *GRPCAction) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "port":
+			z.Port, bts, err = msgp.ReadInt32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Port")
+				return
+			}
+		case "service":
+			z.Service, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Service")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z GRPCAction) Msgsize() (s int) {
+	s = 1 + 5 + msgp.Int32Size + 8 + msgp.StringPrefixSize + len(z.Service)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *HTTPGetAction) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -4344,8 +4424,8 @@ func (z *PodSpec) Msgsize() (s int) {
 func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Exec == nil {
 		zb0001Len--
@@ -4355,33 +4435,37 @@ func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.HTTPGet == nil {
+	if z.GRPC == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.InitialDelaySeconds == 0 {
+	if z.HTTPGet == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.PeriodSeconds == 0 {
+	if z.InitialDelaySeconds == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.SuccessThreshold == 0 {
+	if z.PeriodSeconds == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.TCPSocket == nil {
+	if z.SuccessThreshold == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.TerminationGracePeriodSeconds == nil {
+	if z.TCPSocket == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.TimeoutSeconds == 0 {
+	if z.TerminationGracePeriodSeconds == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
+	}
+	if z.TimeoutSeconds == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -4420,6 +4504,36 @@ func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendInt32(o, z.FailureThreshold)
 		}
 		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "grpc"
+			o = append(o, 0xa4, 0x67, 0x72, 0x70, 0x63)
+			if z.GRPC == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0003Len := uint32(2)
+				var zb0003Mask uint8 /* 2 bits */
+				_ = zb0003Mask
+				if z.GRPC.Service == "" {
+					zb0003Len--
+					zb0003Mask |= 0x2
+				}
+				// variable map header, size zb0003Len
+				o = append(o, 0x80|uint8(zb0003Len))
+
+				// skip if no fields are to be emitted
+				if zb0003Len != 0 {
+					// string "port"
+					o = append(o, 0xa4, 0x70, 0x6f, 0x72, 0x74)
+					o = msgp.AppendInt32(o, z.GRPC.Port)
+					if (zb0003Mask & 0x2) == 0 { // if not omitted
+						// string "service"
+						o = append(o, 0xa7, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65)
+						o = msgp.AppendString(o, z.GRPC.Service)
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "httpGet"
 			o = append(o, 0xa7, 0x68, 0x74, 0x74, 0x70, 0x47, 0x65, 0x74)
 			if z.HTTPGet == nil {
@@ -4432,41 +4546,41 @@ func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "initialDelaySeconds"
 			o = append(o, 0xb3, 0x69, 0x6e, 0x69, 0x74, 0x69, 0x61, 0x6c, 0x44, 0x65, 0x6c, 0x61, 0x79, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			o = msgp.AppendInt32(o, z.InitialDelaySeconds)
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "periodSeconds"
 			o = append(o, 0xad, 0x70, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			o = msgp.AppendInt32(o, z.PeriodSeconds)
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "successThreshold"
 			o = append(o, 0xb0, 0x73, 0x75, 0x63, 0x63, 0x65, 0x73, 0x73, 0x54, 0x68, 0x72, 0x65, 0x73, 0x68, 0x6f, 0x6c, 0x64)
 			o = msgp.AppendInt32(o, z.SuccessThreshold)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "tcpSocket"
 			o = append(o, 0xa9, 0x74, 0x63, 0x70, 0x53, 0x6f, 0x63, 0x6b, 0x65, 0x74)
 			if z.TCPSocket == nil {
 				o = msgp.AppendNil(o)
 			} else {
 				// check for omitted fields
-				zb0003Len := uint32(2)
-				var zb0003Mask uint8 /* 2 bits */
-				_ = zb0003Mask
+				zb0004Len := uint32(2)
+				var zb0004Mask uint8 /* 2 bits */
+				_ = zb0004Mask
 				if z.TCPSocket.Host == "" {
-					zb0003Len--
-					zb0003Mask |= 0x1
+					zb0004Len--
+					zb0004Mask |= 0x1
 				}
-				// variable map header, size zb0003Len
-				o = append(o, 0x80|uint8(zb0003Len))
+				// variable map header, size zb0004Len
+				o = append(o, 0x80|uint8(zb0004Len))
 
 				// skip if no fields are to be emitted
-				if zb0003Len != 0 {
-					if (zb0003Mask & 0x1) == 0 { // if not omitted
+				if zb0004Len != 0 {
+					if (zb0004Mask & 0x1) == 0 { // if not omitted
 						// string "host"
 						o = append(o, 0xa4, 0x68, 0x6f, 0x73, 0x74)
 						o = msgp.AppendString(o, z.TCPSocket.Host)
@@ -4481,7 +4595,7 @@ func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "terminationGracePeriodSeconds"
 			o = append(o, 0xbd, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x47, 0x72, 0x61, 0x63, 0x65, 0x50, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			if z.TerminationGracePeriodSeconds == nil {
@@ -4490,7 +4604,7 @@ func (z *Probe) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.TerminationGracePeriodSeconds)
 			}
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "timeoutSeconds"
 			o = append(o, 0xae, 0x74, 0x69, 0x6d, 0x65, 0x6f, 0x75, 0x74, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			o = msgp.AppendInt32(o, z.TimeoutSeconds)
@@ -4588,6 +4702,56 @@ func (z *Probe) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "FailureThreshold")
 				return
 			}
+		case "grpc":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.GRPC = nil
+			} else {
+				if z.GRPC == nil {
+					z.GRPC = new(GRPCAction)
+				}
+				var zb0004 uint32
+				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "GRPC")
+					return
+				}
+				if zb0004 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0004 > 0 {
+					zb0004--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "GRPC")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "port":
+						z.GRPC.Port, bts, err = msgp.ReadInt32Bytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "GRPC", "Port")
+							return
+						}
+					case "service":
+						z.GRPC.Service, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "GRPC", "Service")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "GRPC")
+							return
+						}
+					}
+				}
+			}
 		case "httpGet":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -4634,18 +4798,18 @@ func (z *Probe) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.TCPSocket == nil {
 					z.TCPSocket = new(TCPSocketAction)
 				}
-				var zb0004 uint32
-				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "TCPSocket")
 					return
 				}
-				if zb0004 > z4d9d3928limitMaps {
+				if zb0005 > z4d9d3928limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0004 > 0 {
-					zb0004--
+				for zb0005 > 0 {
+					zb0005--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "TCPSocket")
@@ -4719,7 +4883,13 @@ func (z *Probe) Msgsize() (s int) {
 			s += msgp.StringPrefixSize + len(z.Exec.Command[za0001])
 		}
 	}
-	s += 17 + msgp.Int32Size + 8
+	s += 17 + msgp.Int32Size + 5
+	if z.GRPC == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 5 + msgp.Int32Size + 8 + msgp.StringPrefixSize + len(z.GRPC.Service)
+	}
+	s += 8
 	if z.HTTPGet == nil {
 		s += msgp.NilSize
 	} else {
