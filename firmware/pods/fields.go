@@ -139,7 +139,7 @@ func (t *fieldTable) probeFields(p string) {
 		"exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value",
 		"tcpSocket.port", "tcpSocket.host")
 	t.only(p+"httpGet.scheme", "HTTPS probes are not supported yet: use HTTP or tcpSocket", "HTTP")
-	t.refuse(p+"grpc", "gRPC probes are not supported yet: use tcpSocket")
+	t.any(p+"grpc.", "port", "service")
 }
 
 // verdict is what is refused and what is ignored of a pod's spec, each with path and remedy, in order of paths.

@@ -252,6 +252,8 @@ func (l *probeLoop) once(ctx context.Context) error {
 	switch {
 	case l.probe.HTTPGet != nil:
 		return l.httpGet(ctx, l.probe.HTTPGet)
+	case l.probe.GRPC != nil:
+		return l.grpc(ctx, l.probe.GRPC)
 	case l.probe.TCPSocket != nil:
 		return l.tcp(ctx, l.probe.TCPSocket)
 	}
