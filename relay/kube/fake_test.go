@@ -455,3 +455,5 @@ func field(obj any, path ...any) any {
 	}
 	return obj
 }
+
+var errAway = apierrors.NewServiceUnavailable("etcd is away")

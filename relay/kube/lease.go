@@ -86,7 +86,7 @@ func (s *Sink) begin(n *nodeState, epoch uint64, gap bool) {
 		s.drop(n, e)
 		e.ask, e.asked = false, false
 		if gap {
-			e.hash, e.base = [16]byte{}, 0
+			e.hash, e.base, e.foreign = [16]byte{}, 0, false
 		}
 	}
 	n.session = &session{epoch: epoch, since: time.Now().UnixNano()}

@@ -54,6 +54,8 @@ type entry struct {
 	busy  bool     // it is being written
 	ask   bool     // the agent is to be asked for it
 	asked bool     // and has been, in this session
+	// foreign says that somebody else has written the DeviceStatus since this session last knew it.
+	foreign bool
 }
 
 // pending is a report that is not written yet.
@@ -69,7 +71,6 @@ type pending struct {
 	missing   time.Time // since when the object has been known not to be in the cache
 	seen      uint64    // newest revision by somebody else while it was being written
 	looked    time.Time // when it, or one before it, was last decoded (devices)
-	foreign   bool      // somebody else has written the DeviceStatus since
 }
 
 // live reports whether reports of the epoch are taken.

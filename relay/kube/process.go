@@ -25,8 +25,9 @@ type work struct {
 	hasNode bool
 	// foreign says that somebody else has written the DeviceStatus since the report came, valuesAt at which revision it was when
 	// the attempt began.
-	foreign  bool
-	valuesAt uint64
+	foreign   bool
+	valuesAt  uint64
+	confirmed bool // the Lease was found to be the session's
 }
 
 // outcome says what becomes of a report after an attempt.
@@ -110,6 +111,9 @@ func (s *Sink) current(w *work) (*entry, *pending) {
 	if w.hasNode {
 		w.n.session.hasNode = true
 	}
+	if w.confirmed {
+		e.foreign = false
+	}
 	return e, e.work
 }
 
@@ -166,6 +170,7 @@ func (s *Sink) finish(w *work, result outcome) {
 	case written:
 		if again {
 			p.low, p.stated = false, 0
+			e.foreign = true
 			break
 		}
 		e.hash = w.hash

@@ -280,7 +280,7 @@ func (s *Sink) take(n *nodeState, e *entry, body []byte, hash [16]byte) {
 	s.serial++
 	next := &pending{body: body, hash: hash, serial: s.serial}
 	if old := e.work; old != nil {
-		next.attempts, next.looked, next.foreign = old.attempts, old.looked, old.foreign
+		next.attempts, next.looked = old.attempts, old.looked
 		if old.attempts > 0 {
 			next.notBefore = old.notBefore
 		}

@@ -199,10 +199,11 @@ func (s *Sink) statusChanged(key wire.Key, now storedValues) {
 	case e == nil:
 	case busy && e.work != nil:
 		e.work.seen = max(e.work.seen, now.rv)
-	case known && e.work == nil:
-		s.askFor(n, e)
-	case e.work != nil:
-		e.work.foreign = true
+	case known:
+		e.foreign = true
+		if e.work == nil {
+			s.askFor(n, e)
+		}
 	}
 }
 

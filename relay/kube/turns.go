@@ -165,7 +165,7 @@ func (s *Sink) pickOf(n *nodeState, lane int, now time.Time) (job, bool) {
 		return job{n: n, work: work{
 			item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
 			base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
-			foreign: p.foreign, valuesAt: s.statuses.byDevice[e.key].rv,
+			foreign: e.foreign, valuesAt: s.statuses.byDevice[e.key].rv,
 		}}, true
 	}
 	if !later.IsZero() {

@@ -141,6 +141,7 @@ func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map
 		if err := s.ours(ctx, w.n, w.epoch); err != nil { // what stands there may be a newer session's
 			return written, err
 		}
+		w.confirmed = true
 	}
 	return written, s.putValues(ctx, w, rec, &deviceValues{status: status, hash: hash}, st, known)
 }
