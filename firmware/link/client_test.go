@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/firmware/link/linktest"
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
 type lockedBuffer struct {
@@ -112,6 +114,15 @@ func words(acts []link.Action) string {
 	return strings.Join(out, ", ")
 }
 
+func firstSent(acts []link.Action) wire.Frame {
+	for _, a := range acts {
+		if s, ok := a.(link.Send); ok {
+			return s.Frame
+		}
+	}
+	return nil
+}
+
 func (m *machine) want(got, want string) {
 	m.t.Helper()
 	if got != want {
@@ -195,6 +206,80 @@ func TestReportsAreConflated(t *testing.T) {
 	}
 }
 
+// TestAskedForWhileInFlight: a document that the relay asks for is sent again although its acknowledgement is still to come: that
+// may be for a body which the relay has lost by now.
+func TestAskedForWhileInFlight(t *testing.T) {
+	m, _ := newMachine(t)
+	m.up()
+	k := wire.NewKey(wire.KindDevice, "d", "a", "")
+	m.want(m.step(link.Reported{Key: k, Body: linktest.Body(1)}), "")
+	m.to(10 * time.Millisecond)
+	m.want(m.step(link.Tick{}), "send report")
+	m.want(m.step(link.Received{Conn: 1, Frame: &wire.Want{Keys: []wire.Key{k}}}), "")
+	m.now = m.now.Add(time.Second)
+	m.want(m.step(link.Received{Conn: 1, Frame: &wire.ReportAck{Seq: 1}}), "send report")
+	m.want(m.step(link.Received{Conn: 1, Frame: &wire.ReportAck{Seq: 2}}), "")
+	m.want(m.step(link.Reported{Key: k, Body: linktest.Body(1)}), "")
+	m.now = m.now.Add(time.Second)
+	m.want(m.step(link.Tick{}), "")
+}
+
+// TestOffers: what was reported in an earlier session is offered by a sum; what changed meanwhile goes at once, and what changes
+// before the answer counts.
+func TestOffers(t *testing.T) {
+	m, _ := newMachine(t)
+	m.up()
+	key := func(name string) wire.Key { return wire.NewKey(wire.KindDevice, "d", name, "") }
+	for i, name := range []string{"a", "b", "c", "gone"} {
+		m.step(link.Reported{Key: key(name), Body: linktest.Body(i)})
+	}
+	m.now = m.now.Add(time.Second)
+	m.want(m.step(link.Tick{}), "send report")
+	m.want(m.step(link.Received{Conn: 1, Frame: &wire.ReportAck{Seq: 1}}), "")
+
+	m.want(m.step(link.Lost{Conn: 1, Err: errors.New("x")}), "hangup")
+	m.step(link.Withdrawn{Key: key("gone")})
+	m.now = m.Wake()
+	m.want(m.step(link.Tick{}), "dial 1")
+	m.want(m.step(link.Opened{Conn: 2}), "send hello")
+	acts := m.Step(link.Received{Conn: 2, Frame: &wire.Welcome{Proto: 1, MaxFrame: 1 << 20, Time: m.now.UnixMilli()}}, m.now)
+	m.want(words(acts), "send offer, readoutbox")
+	var items []wire.OfferItem
+	for i, name := range []string{"a", "b", "c"} {
+		items = append(items, wire.OfferItem{Key: key(name), Hash: canon.Hash(linktest.Body(i))})
+	}
+	if o := firstSent(acts).(*wire.Offer); o.Seq != 1 || wire.Sum(o.Sum) != wire.OfferSum(items) || len(o.Items) != 0 {
+		t.Fatalf("offer %+v", o)
+	}
+	m.want(m.step(link.OutboxRead{Conn: 2}), "")
+	if n := m.Status().ReportsPending; n != 3 {
+		t.Fatalf("%d pending", n)
+	}
+	acts = m.Step(link.Received{Conn: 2, Frame: &wire.Want{Seq: 1, List: true}}, m.now)
+	m.want(words(acts), "send offer")
+	if o := firstSent(acts).(*wire.Offer); o.Seq != 2 || len(o.Sum) != 0 || !slices.Equal(o.Items, items) {
+		t.Fatalf("offer %+v", o)
+	}
+	// b changes and changes back while the list is on its way: its old body is not what the relay has then.
+	m.step(link.Reported{Key: key("b"), Body: linktest.Body(100)})
+	m.now = m.now.Add(time.Second)
+	m.want(m.step(link.Tick{}), "send report")
+	m.want(m.step(link.Received{Conn: 2, Frame: &wire.Want{Seq: 2, Keys: []wire.Key{key("a"), key("gone"), key("unknown")}}}), "")
+	m.step(link.Reported{Key: key("b"), Body: linktest.Body(1)})
+	acts = m.Step(link.Received{Conn: 2, Frame: &wire.ReportAck{Seq: 1}}, m.now.Add(time.Second))
+	var sent []wire.Key
+	for _, it := range acts[0].(link.Send).Frame.(*wire.Report).Items {
+		sent = append(sent, it.Key)
+	}
+	if !slices.Equal(sent, []wire.Key{key("a"), key("b")}) {
+		t.Fatalf("sent %v", sent)
+	}
+	m.want(m.step(link.Received{Conn: 2, Frame: &wire.ReportAck{Seq: 2}}), "")
+	if n := m.Status().ReportsPending; n != 0 {
+		t.Fatalf("%d pending", n)
+	}
+}
+
 func TestProtocolViolationsEndTheSession(t *testing.T) {
 	body := linktest.Body(1)
 	obj := wire.Object{Key: wire.NewKey(wire.KindConfigMap, "d", "c", ""), Version: wire.BodyVersion("u", body), Body: body}
@@ -214,6 +299,7 @@ func TestProtocolViolationsEndTheSession(t *testing.T) {
 		"agent's frame":    &wire.Ack{ID: 1},
 		"report not sent":  &wire.ReportAck{Seq: 1},
 		"report ack twice": &wire.ReportAck{Seq: 0},
+		"offer not made":   &wire.Want{Seq: 1},
 	} {
 		m, _ := newMachine(t)
 		m.up()

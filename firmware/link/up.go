@@ -27,6 +27,9 @@ type report struct {
 	// offered says that acked is the hash that was offered, and that nothing has been sent since: it becomes known with the
 	// relay's answer, unless the relay wants the body.
 	offered bool
+	// anew says that the body has to be sent even if the relay acknowledges, or has acknowledged, this very one: it was asked
+	// for since.
+	anew bool
 }
 
 // outbound conflates reports: a set of dirty keys in the order in which they became dirty, and one batch in flight.
@@ -77,7 +80,7 @@ func (m *Machine) withdraw(key wire.Key) {
 // relay acknowledged went to its predecessor.
 func (m *Machine) offerAgain(k wire.Key, now time.Time) {
 	if r := m.up.reports[k]; r != nil && !r.gone {
-		r.known, r.offered = false, false
+		r.known, r.offered, r.anew = false, false, true
 		m.queue(k, r, now)
 	}
 }
@@ -107,9 +110,10 @@ func (m *Machine) flush(now time.Time) {
 			continue
 		}
 		hash := canon.Hash(r.body)
-		if r.known && hash == r.acked {
+		if r.known && hash == r.acked && !r.anew {
 			continue
 		}
+		r.anew = false
 		if n > m.peerFrame-64 {
 			m.note(fmt.Sprintf("the status of %s has %d bytes, the relay takes %d: it is not reported; shorten it", k, len(r.body), m.peerFrame), now)
 			continue

@@ -123,6 +123,7 @@ type Machine struct {
 	proto     uint16
 	phase     phase
 	synced    bool
+	offering  bool // the Sink has not answered the newest offer yet
 	quota     quota
 
 	outline     *wire.Outline        // of what the agent holds; until it is known
@@ -141,7 +142,7 @@ type Machine struct {
 	tooLarge map[wire.Key]wire.Version // left out: they, or a reference, are larger than a frame
 
 	report *wire.Report // waiting until the caches know what the agent knows
-	offer  uint64       // that the Sink has not answered yet, 0 if there is none
+	offer  uint64       // newest that came
 	outbox *outboxState // the batch on its way to the Sink, nil if there is none
 }
 

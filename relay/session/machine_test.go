@@ -98,6 +98,8 @@ func TestViolations(t *testing.T) {
 		"second hello":        hello(),
 		"report not encoded":  &wire.Report{Seq: 1, Items: []wire.ReportItem{{Key: self, Body: []byte{0xc1}}}},
 		"outbox without item": &wire.Outbox{},
+		"list before a sum":   &wire.Offer{Seq: 1, Items: []wire.OfferItem{{Key: self}}},
+		"offer out of order":  &wire.Offer{Seq: 2, Sum: make([]byte, 16)},
 	} {
 		b := newBench(t, session.Limits{})
 		b.open()
@@ -109,6 +111,36 @@ func TestViolations(t *testing.T) {
 	b.open()
 	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{{Epoch: 1, Seq: 1, Kind: "event", Body: body}}}), "storeoutbox")
 	b.want(b.frame(&wire.Outbox{Items: []wire.OutboxItem{{Epoch: 1, Seq: 2, Kind: "event", Body: body}}}), "close protocol-error, hangup")
+}
+
+// TestOffersAreBounded: each costs the Sink work, so a session has one sum and a list, answered one by one.
+func TestOffersAreBounded(t *testing.T) {
+	sum := func(seq uint64) wire.Frame { return &wire.Offer{Seq: seq, Sum: make([]byte, 16)} }
+	list := func(seq uint64, n int) wire.Frame {
+		f := &wire.Offer{Seq: seq}
+		for i := range n {
+			f.Items = append(f.Items, wire.OfferItem{Key: wire.NewKey(wire.KindDevice, "d", fmt.Sprint(i), "")})
+		}
+		return f
+	}
+	b := newBench(t, session.Limits{MaxEntries: 10})
+	b.open()
+	b.want(b.frame(sum(1)), "offerall")
+	b.want(b.frame(list(2, 1)), "close protocol-error, hangup")
+	b = newBench(t, session.Limits{MaxEntries: 10})
+	b.open()
+	b.want(b.frame(sum(1)), "offerall")
+	b.want(b.step(session.Wanted{Seq: 1, List: true}), "send want")
+	b.want(b.step(session.Wanted{Seq: 1, List: true}), "")
+	b.want(b.frame(list(2, 6)), "offer")
+	b.want(b.step(session.Wanted{Seq: 2}), "send want")
+	b.want(b.step(session.Wanted{}), "")
+	b.want(b.frame(list(3, 6)), "close limit, hangup")
+	b = newBench(t, session.Limits{})
+	b.open()
+	b.want(b.frame(sum(1)), "offerall")
+	b.want(b.step(session.Wanted{Seq: 1}), "send want")
+	b.want(b.frame(sum(2)), "close protocol-error, hangup")
 }
 
 // TestNodeRestriction: a node reports on itself and on what is bound to it.

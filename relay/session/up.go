@@ -46,25 +46,29 @@ func (m *Machine) reported(r *wire.Report, now moment) {
 // offered passes on what the agent has from earlier sessions. What it may report on is checked when the bodies come; what the
 // Sink knows of a node, it knows from that node only.
 func (m *Machine) offered(o *wire.Offer) {
-	if m.offer != 0 || o.Seq == 0 {
-		m.violation("offer %d came before %d was answered", o.Seq, m.offer)
+	if m.offering || o.Seq != m.offer+1 || (len(o.Sum) > 0) != (o.Seq == 1) {
+		m.violation("offer %d came after %d (unanswered: %t), with a sum of %d bytes: a session has one sum, first, and each waits for its answer",
+			o.Seq, m.offer, m.offering, len(o.Sum))
 		return
 	}
-	m.offer = o.Seq
+	m.offer, m.offering = o.Seq, true
 	if len(o.Sum) > 0 {
 		m.do(OfferAll{Seq: o.Seq, Sum: wire.Sum(o.Sum)})
 		return
 	}
-	m.stats.Offered += uint64(len(o.Items))
+	if m.stats.Offered += uint64(len(o.Items)); m.stats.Offered > uint64(m.limits.MaxEntries) {
+		m.close(wire.CloseLimit, fmt.Sprintf("the agent offers more than %d status documents", m.limits.MaxEntries), 5*time.Minute)
+		return
+	}
 	m.do(Offer{Seq: o.Seq, Items: o.Items})
 }
 
 func (m *Machine) wanted(w Wanted) {
 	switch {
-	case w.Seq != 0 && w.Seq != m.offer, m.phase < phaseCatching, w.Seq == 0 && len(w.Keys) == 0:
+	case w.Seq != 0 && (w.Seq != m.offer || !m.offering), m.phase < phaseCatching, w.Seq == 0 && len(w.Keys) == 0:
 		return
 	case w.Seq != 0:
-		m.offer = 0
+		m.offering = false
 	}
 	m.stats.Wanted += uint64(len(w.Keys))
 	f := &wire.Want{Seq: w.Seq, List: w.List}
