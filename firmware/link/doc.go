@@ -18,6 +18,9 @@
 // told less than what the agent is about to hold. Everything that was received and not yet stored is forgotten with its
 // session: the next digest tells the relay.
 //
+// What was reported before is offered after a reconnect, by one sum over all of it, and sent only if the relay asks (offer.go). Relays
+// that another one named when it sent the agent away are dialled before the configured ones (elsewhere.go).
+//
 // # Concurrency
 //
 // Client's methods may be called from anywhere. A Machine belongs to one goroutine at a time. Desired.Apply runs in one goroutine, in
