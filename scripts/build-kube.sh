@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the embedded control plane unless the binary at $1 was made from the same sources.
 set -euo pipefail
+out=$(realpath -m "$1")
 cd "$(dirname "$0")/../hil-tests/kube"
-out=$1
 mkdir -p "$(dirname "$out")"
 sum=$( (go env GOVERSION; cat go.mod go.sum $(ls *.go | sort); find . -mindepth 2 -name '*.go' | sort | xargs -r cat; cat ../../scripts/build-kube.sh) | sha256sum | cut -d' ' -f1)
 if [ -x "$out" ] && [ "$(cat "$out.sum" 2>/dev/null)" = "$sum" ]; then exit 0; fi

@@ -50,8 +50,12 @@ func newRig(t *testing.T) *rig {
 	if r.cluster, err = Connect(t.Context(), s.Kube.REST(), 1000); err != nil {
 		t.Fatal(err)
 	}
+	kubeconfig, err := s.RelayKubeconfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.relay, err = NewRelay(RelayOptions{
-		Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: s.Kube.Kubeconfig(), Dir: filepath.Join(s.Dir, "fleet"),
+		Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: kubeconfig, Dir: filepath.Join(s.Dir, "fleet"),
 		Listen: s.RelayAt, Web: s.RelayWeb, Profile: true,
 	})
 	if err != nil {

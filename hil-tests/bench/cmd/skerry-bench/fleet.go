@@ -51,7 +51,7 @@ func (o *fleetOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.bytes, "bytes", 2048, "size of each shared configMap")
 	fs.BoolVar(&o.pods, "pods", true, "one pod for each agent; without them there is no fan-out")
 	fs.BoolVar(&o.devices, "devices", true, "one device for each agent")
-	fs.Float64Var(&o.qps, "qps", 1000, "requests a second that the simulator sends to make objects, at most")
+	fs.Float64Var(&o.qps, "qps", 300, "requests a second that the simulator sends to make objects, at most")
 	fs.Float64Var(&o.relayQPS, "relay-qps", 0, "the relay's api.qps (0: its default up to 1,500 agents, a tenth of the agents above)")
 	fs.IntVar(&o.writers, "relay-writers", 16, "the relay's api.writers")
 	fs.DurationVar(&o.lease, "lease", 0, "the relay's lease.interval (0: its default up to 1,500 agents, 20s above)")
@@ -261,7 +261,7 @@ func (r *fleetRun) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	config := r.f.relayConfig()
-	if r.relay, err = r.newRelay("fleet-relay", r.stack.RelayAt, r.stack.RelayWeb); err != nil {
+	if r.relay, err = r.newRelay(ctx, "fleet-relay", r.stack.RelayAt, r.stack.RelayWeb); err != nil {
 		return err
 	}
 	r.note("relay configured with %v%s", config, map[bool]string{true: ", started with " + r.f.env}[r.f.env != ""])
@@ -332,7 +332,11 @@ func (r *fleetRun) stateDir() string {
 	return dir
 }
 
-func (r *fleetRun) newRelay(name, listen, web string) (*fleet.Relay, error) {
+func (r *fleetRun) newRelay(ctx context.Context, name, listen, web string) (*fleet.Relay, error) {
+	kubeconfig, err := r.stack.RelayKubeconfig(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if r.f.agents > 20_000 {
 		_, port, err := net.SplitHostPort(listen)
 		if err != nil {
@@ -345,7 +349,7 @@ func (r *fleetRun) newRelay(name, listen, web string) (*fleet.Relay, error) {
 		env = append(env, r.f.env)
 	}
 	relay, err := fleet.NewRelay(fleet.RelayOptions{
-		Name: name, Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: r.stack.Kube.Kubeconfig(),
+		Name: name, Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: kubeconfig,
 		Dir: filepath.Join(r.stack.Dir, "fleet"), Listen: listen, Web: web, Config: maps.Clone(r.f.relayConfig()), Env: env, Profile: true,
 	})
 	if err == nil {

@@ -105,7 +105,7 @@ func (r *fleetRun) startSecond(ctx context.Context) (second *fleet.Relay, moved 
 	if err != nil {
 		return nil, nil, err
 	}
-	if second, err = r.newRelay("fleet-relay-2", listen, web); err != nil {
+	if second, err = r.newRelay(ctx, "fleet-relay-2", listen, web); err != nil {
 		return nil, nil, err
 	}
 	if _, err := second.Start(ctx); err != nil {
