@@ -11,8 +11,8 @@
 // It tells the agent revisions of changes only, not of bookmarks, so that another relay with the same changes is not behind. A
 // reference counts as absent only as of its pod's revision.
 //
-// Up: offers of earlier sessions' reports go to the Sink, whose answer goes back. It lets a report through if the node may write that key, holds reports back while the caches know less than the agent, and
-// retries outbox items until the Sink has them.
+// Up: offers of earlier sessions' reports go to the Sink, whose answer goes back. It lets a report through if the node may write
+// that key, holds reports back while the caches know less than the agent, and retries outbox items until the Sink has them.
 //
 // A Source that is not ready, or behind the revisions that the agent has seen, makes it wait. If that lasts Limits.OlderAfter the
 // session ends with wire.CloseOlderState and nothing is changed at the agent: telling a lagging cache from a restored cluster, and
