@@ -66,25 +66,29 @@ func (x *Index) remove(kind wire.Kind, key wire.Key, uid string, revision uint64
 	x.tell(c)
 }
 
-// replaceAll makes the cache of a kind equal to a complete list as of revision, which may be older than what was held: the
-// cluster has then been restored, and the list is the truth. Of the objects in unreadable, which are listed and could not be
-// encoded, it keeps the state that it has.
+// replaceAll makes the cache of a kind equal to a complete list as of revision. A list that is older than what the watch has
+// brought means that the cluster was restored, and is the truth. Otherwise answers to our own writes may be newer than it: they
+// stay, and the watch goes on from the list. Of the objects in unreadable, which are listed and could not be encoded, it keeps
+// the state that it has.
 func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wire.Key]struct{}, revision uint64) {
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
+	restored := revision < k.revision
 	// Whatever the list lacks, it lacks as of its own revision: nothing newer is known about when that went.
 	k.revision, k.changed = revision, revision
 	listed := make(map[wire.Key]struct{}, len(records))
 	for _, r := range records {
 		listed[r.key] = struct{}{}
-		x.replaceLocked(k, k.records[r.key], r, &c)
+		if old := k.records[r.key]; restored || old == nil || old.version.UID != r.version.UID || old.revision <= r.revision {
+			x.replaceLocked(k, old, r, &c)
+		}
 	}
 	var gone []wire.Key
-	for key := range k.records {
+	for key, old := range k.records {
 		_, here := listed[key]
 		_, kept := unreadable[key]
-		if !here && !kept {
+		if !here && !kept && (restored || old.revision <= revision) {
 			gone = append(gone, key)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -35,8 +36,8 @@ type fakeAPI struct {
 	rv       uint64
 	uids     int
 	objects  map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
-	watchers map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher
-	metadata map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher
+	watchers map[schema.GroupVersionResource][]*fakeWatch
+	metadata map[schema.GroupVersionResource][]*fakeWatch
 	requests []string       // "verb resource ns/name", writes and gets only
 	lists    map[string]int // by resource, "watch " before those of watches
 	// fail, if set, is asked before each write and get; its error is the answer.
@@ -48,8 +49,8 @@ func newFakeAPI() *fakeAPI {
 		rv:       100,
 		lists:    make(map[string]int),
 		objects:  make(map[schema.GroupVersionResource]map[string]*unstructured.Unstructured),
-		watchers: make(map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher),
-		metadata: make(map[schema.GroupVersionResource][]*watch.RaceFreeFakeWatcher),
+		watchers: make(map[schema.GroupVersionResource][]*fakeWatch),
+		metadata: make(map[schema.GroupVersionResource][]*fakeWatch),
 	}
 }
 
@@ -220,7 +221,7 @@ func (r *fakeResource) Watch(context.Context, metav1.ListOptions) (watch.Interfa
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	r.api.lists["watch "+r.gvr.Resource]++
-	w := watch.NewRaceFreeFake()
+	w := newFakeWatch()
 	r.api.watchers[r.gvr] = append(r.api.watchers[r.gvr], w)
 	return w, nil
 }
@@ -256,7 +257,7 @@ func (g *fakeGetter) Watch(context.Context, metav1.ListOptions) (watch.Interface
 	g.api.mu.Lock()
 	defer g.api.mu.Unlock()
 	g.api.lists["watch "+g.gvr.Resource]++
-	w := watch.NewRaceFreeFake()
+	w := newFakeWatch()
 	g.api.metadata[g.gvr] = append(g.api.metadata[g.gvr], w)
 	return w, nil
 }
@@ -266,6 +267,34 @@ func metadataOf(u *unstructured.Unstructured) *metav1.PartialObjectMetadata {
 		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
 		Annotations: u.GetAnnotations(), OwnerReferences: u.GetOwnerReferences(),
 	}}
+}
+
+// fakeWatch is a watch with room for what a test does between two looks at it.
+type fakeWatch struct {
+	ch   chan watch.Event
+	mu   sync.Mutex
+	over bool
+}
+
+func newFakeWatch() *fakeWatch { return &fakeWatch{ch: make(chan watch.Event, 4096)} }
+
+func (w *fakeWatch) ResultChan() <-chan watch.Event { return w.ch }
+
+func (w *fakeWatch) Stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.over = true
+		close(w.ch)
+	}
+}
+
+func (w *fakeWatch) tell(what watch.EventType, obj runtime.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.ch <- watch.Event{Type: what, Object: obj}
+	}
 }
 
 // store makes a change visible: everything that happens gets the next resourceVersion and goes to the watchers.
@@ -295,14 +324,10 @@ func (a *fakeAPI) store(gvr schema.GroupVersionResource, obj *unstructured.Unstr
 		a.objects[gvr][name] = next
 	}
 	for _, w := range a.metadata[gvr] {
-		if !w.IsStopped() {
-			w.Action(event, metadataOf(next))
-		}
+		w.tell(event, metadataOf(next))
 	}
 	for _, w := range a.watchers[gvr] {
-		if !w.IsStopped() {
-			w.Action(event, next.DeepCopy())
-		}
+		w.tell(event, next.DeepCopy())
 	}
 	return next.DeepCopy()
 }
@@ -457,3 +482,6 @@ func field(obj any, path ...any) any {
 }
 
 var errAway = apierrors.NewServiceUnavailable("etcd is away")
+
+// Error is what the API server sends before it ends a watch.
+func (w *fakeWatch) Error(obj runtime.Object) { w.tell(watch.Error, obj) }

@@ -62,7 +62,8 @@ type entry struct {
 type pending struct {
 	body      []byte
 	hash      [16]byte
-	serial    uint64 // counts the reports of this key while one is pending
+	serial    uint64 // numbers the reports of all keys
+	since     uint64 // serial of the first of those that have waited without a break
 	low       bool   // what is left to write is statistics, which let others go first
 	awaiting  bool   // its object is not known (yet)
 	attempts  uint8  // failures in a row

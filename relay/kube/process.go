@@ -141,8 +141,14 @@ func (s *Sink) finish(w *work, result outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, p := s.current(w)
-	if p == nil || p.serial != w.serial {
-		return // a newer one came meanwhile, and is queued
+	if p == nil {
+		return
+	}
+	if p.serial != w.serial { // a newer one came meanwhile, and is queued
+		if result == written {
+			p.since = p.serial
+		}
+		return
 	}
 	p.attempts = 0
 	again := max(w.base, w.top) < p.seen // somebody else wrote after us

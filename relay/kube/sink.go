@@ -278,9 +278,9 @@ func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why s
 // is not.
 func (s *Sink) take(n *nodeState, e *entry, body []byte, hash [16]byte) {
 	s.serial++
-	next := &pending{body: body, hash: hash, serial: s.serial}
+	next := &pending{body: body, hash: hash, serial: s.serial, since: s.serial}
 	if old := e.work; old != nil {
-		next.attempts, next.looked = old.attempts, old.looked
+		next.attempts, next.looked, next.since = old.attempts, old.looked, old.since
 		if old.attempts > 0 {
 			next.notBefore = old.notBefore
 		}

@@ -26,7 +26,6 @@ const (
 type turn struct {
 	queued [lanes]bool // it stands in the ring
 	kinds  uint8       // bit set of kinds with a write under way
-	cursor uint16      // where the next look for something to do begins
 	alarm  int64       // Unix time, ns, at which the node is looked at again; 0: none
 	spent  float32     // of the node's budget, requests
 	paid   int64       // when spent was brought up to date, Unix ns
@@ -144,9 +143,9 @@ func (s *Sink) pickOf(n *nodeState, lane int, now time.Time) (job, bool) {
 			later = t
 		}
 	}
+	var next *entry // what has waited longest
 	for i := range n.entries {
-		at := (int(n.cursor) + i) % len(n.entries)
-		e := &n.entries[at]
+		e := &n.entries[i]
 		p := e.work
 		if p == nil || e.busy || n.session == nil || p.low != (lane == laneStatistics) || n.kinds&kindBit(e.key.Kind()) != 0 {
 			continue
@@ -155,23 +154,33 @@ func (s *Sink) pickOf(n *nodeState, lane int, now time.Time) (job, bool) {
 			soonest(p.notBefore)
 			continue
 		}
-		if wait := n.budget(now, lane); wait > 0 {
-			soonest(now.Add(wait))
-			break
+		if next == nil || p.since < next.work.since {
+			next = e
 		}
-		n.cursor = uint16(at + 1)
-		e.busy, p.seen = true, 0
-		n.kinds |= kindBit(e.key.Kind())
-		return job{n: n, work: work{
-			item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
-			base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
-			foreign: e.foreign, valuesAt: s.statuses.byDevice[e.key].rv,
-		}}, true
+	}
+	switch {
+	case next == nil:
+	case n.budget(now, lane) > 0:
+		soonest(now.Add(n.budget(now, lane)))
+	default:
+		return s.jobOf(n, next), true
 	}
 	if !later.IsZero() {
 		s.alarmNode(n, later)
 	}
 	return job{}, false
+}
+
+// jobOf takes e's report for an attempt to write it.
+func (s *Sink) jobOf(n *nodeState, e *entry) job {
+	p := e.work
+	e.busy, p.seen = true, 0
+	n.kinds |= kindBit(e.key.Kind())
+	return job{n: n, work: work{
+		item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
+		base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
+		foreign: e.foreign, valuesAt: s.statuses.byDevice[e.key].rv,
+	}}
 }
 
 // asking returns the keys that the agent is to be asked for, and notes that it has been.
