@@ -14,6 +14,7 @@ N        ?= 20
 ONCE     ?=
 AGENTS   ?= 1000
 FLEET    ?=
+IMAGE_TAG ?= 0.1.0
 VULNS    ?=
 
 .PHONY: help
@@ -45,6 +46,14 @@ build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for 
 build-host:
 	$(call say,building skerryd skerry-relay skerryctl for this machine)
 	@$(GOBUILD) -o $(BIN)/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl
+
+.PHONY: image-relay
+image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/deploy.md)
+	$(call say,image of skerry-relay)
+	@GOOS=linux GOARCH=arm64 $(GOBUILD) -o build/linux-arm64/ ./relay/cmd/skerry-relay
+	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o build/linux-amd64/ ./relay/cmd/skerry-relay
+	@go run ./relay/deploy/image -name skerry-relay:$(IMAGE_TAG) -out build/skerry-relay.oci.tar amd64=build/linux-amd64/skerry-relay arm64=build/linux-arm64/skerry-relay
+	@ls -l build/skerry-relay.oci.tar | awk '{printf "    %6.1f MB  %s\n", $$5/1e6, $$9}'
 
 kube: ## build the embedded Kubernetes control plane (once: about 10 CPU minutes)
 	@scripts/build-kube.sh $(BIN)/skerry-kube
@@ -120,7 +129,7 @@ sbom: ## CycloneDX documents and licence texts of the shipped binaries, in build
 fmt: ## format all Go code
 	@gofmt -w $$(git ls-files -co --exclude-standard '*.go')
 
-generate: ## generate MessagePack codecs, deep copies and CRDs
+generate: ## generate MessagePack codecs, deep copies, CRDs and the plain YAML of the Helm chart
 	$(call say,generating)
 	@go generate ./...
 

@@ -56,7 +56,8 @@ func (w *world) testMembers() {
 func (w *world) testDrain() {
 	drained := w.relays[0]
 	stop := w.unrest()
-	sessions := w.counters(drained)["skerry_relay_sessions"]
+	moved := w.at(drained)
+	dials := attempts(moved)
 	w.eventually("the real gateway is connected", func() error {
 		st, err := w.Status(w.t.Context())
 		if err == nil && !st.Link.Connected {
@@ -66,10 +67,13 @@ func (w *world) testDrain() {
 	})
 	w.must(drained.Term())
 	w.must(w.fleet.Wait(w.within(), "in sync elsewhere", elsewhere(drained), nil))
+	if n := attempts(moved) - dials; n != uint64(len(moved)) {
+		w.t.Errorf("%d agents dialled %d times: they were not told where to go", len(moved), n)
+	}
 	w.must(drained.Wait(w.within()))
 	stop()
 	w.settled()
-	w.t.Logf("%v sessions were drained; agents are at %v", sessions, w.where())
+	w.t.Logf("%d sessions were drained; agents are at %v", len(moved), w.where())
 	w.eventually("the real gateway is elsewhere", func() error {
 		st, err := w.Status(w.t.Context())
 		if err == nil && (!st.Link.Connected || !st.Link.InSync || st.Link.Relay == drained.Name) {
@@ -82,6 +86,14 @@ func (w *world) testDrain() {
 			w.t.Errorf("%s sees %v relays after the drain", r.Name, n)
 		}
 	}
+}
+
+// attempts sums how often agents have dialled.
+func attempts(agents []*fleet.Agent) (n uint64) {
+	for _, a := range agents {
+		n += a.Status().Attempts
+	}
+	return n
 }
 
 // testKill: SIGKILL while everything changes. The others list nothing, and send nothing that has not changed.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -197,6 +198,46 @@ func TestNothingToOverwrite(t *testing.T) {
 	for _, doc := range documents(t, "skerry-relay.yaml") {
 		if text := string(doc); strings.Contains(text, `"kind":"Secret"`) || strings.Contains(text, "skerry-revoked") {
 			t.Errorf("the plain YAML holds %s", text)
+		}
+	}
+}
+
+// TestAlerts: the rules speak of metrics that docs/relay.md lists.
+func TestAlerts(t *testing.T) {
+	rules, err := os.ReadFile("alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := os.ReadFile("../../docs/relay.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`skerry_relay_[a-z_]+`).FindAllString(string(rules), -1)
+	if len(names) < 8 {
+		t.Fatalf("only %v", names)
+	}
+	for _, name := range names {
+		if !strings.Contains(string(reference), "`"+name) {
+			t.Errorf("docs/relay.md does not describe %s", name)
+		}
+	}
+	for _, doc := range documents(t, "alerts.yaml") {
+		var file struct {
+			Groups []struct {
+				Rules []struct{ Alert, Expr string }
+			}
+		}
+		if err := json.Unmarshal(doc, &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range file.Groups[0].Rules {
+			if r.Expr == "" || !strings.Contains(string(guide), "`"+r.Alert+"`") {
+				t.Errorf("docs/deploy.md does not say what to do about %q", r.Alert)
+			}
 		}
 	}
 }
