@@ -52,7 +52,8 @@ func (a *Attacker) TLS(ctx context.Context) (*tls.Conn, error) {
 func (a *Attacker) Over(ctx context.Context, c net.Conn) (*tls.Conn, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: a.Roots, ServerName: join.ServerName, ClientSessionCache: a.Tickets}
 	if a.Key != nil {
-		cfg.Certificates = []tls.Certificate{*a.Key}
+		// Also when the relay says that it trusts other CAs only.
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return a.Key, nil }
 	}
 	t := tls.Client(c, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {

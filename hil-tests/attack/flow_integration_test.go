@@ -42,7 +42,7 @@ func slowAttempts() []attempt {
 	return []attempt{
 		{"commits-without-acknowledgement", tryNeverAck, refused("commits-unacknowledged"), []string{"node=NODE", "commits-unacknowledged"}},
 		{"slow-frames", trySlowFrame, ended("heartbeat"), []string{"node=NODE", "nothing was heard"}},
-		{"slow-connections", trySlowConnections, turnedAway("no-request"), []string{"127.0.3.2", "no-request"}},
+		{"slow-connections", trySlowConnections, turnedAway("tls-handshake"), []string{"127.0.3.2", "tls-handshake", "timeout"}},
 		{"never-reads", tryNeverRead, refused("takes-nothing"), []string{"node=NODE", "takes-nothing"}},
 	}
 }
@@ -226,6 +226,7 @@ func tryNeverAck(t *testing.T, r *rig, node string) {
 				t.Fatalf("the session ended: %v", err)
 			}
 			send(t, s, &wire.Ping{})
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
 	if len(commits) > 4 {
@@ -299,7 +300,7 @@ func trySlowConnections(t *testing.T, r *rig, _ string) {
 // tryNeverRead has megabytes to be given, and does not read them.
 func tryNeverRead(t *testing.T, r *rig, node string) {
 	var names []string
-	for i := range 4 {
+	for i := range 8 { // 7 MiB, of which the kernel may take four
 		name := fmt.Sprintf("%s-%d", node, i)
 		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"x": strings.Repeat("x", 900<<10)}}
 		if _, err := r.cluster.Core.CoreV1().ConfigMaps(fleet.Namespace).Create(t.Context(), cm, metav1.CreateOptions{}); err != nil {

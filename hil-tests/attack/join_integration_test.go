@@ -34,8 +34,8 @@ func joinAttempts() []attempt {
 		{"token-expired", tryExpiredToken, certificates("token_expired"), []string{"node=NODE", "token_expired"}},
 		{"csr-with-other-names", tryNames, certificates("signed"), []string{"node joined", "node=NODE"}},
 		{"renewal-of-anothers-certificate", tryRenewal, certificates("bad_proof"), []string{"node=" + victim, "bad_proof"}},
-		{"certificate-of-another-ca", tryOtherCA, turnedAway("no-request"), []string{"127.0.4.3", "no-request"}},
-		{"certificate-expired", tryExpired, turnedAway("expired"), []string{"node=NODE", "expired"}},
+		{"certificate-of-another-ca", tryOtherCA, turnedAway("tls-handshake"), []string{"127.0.4.3", "tls-handshake", "unknown authority"}},
+		{"certificate-expired", tryExpired, turnedAway("tls-handshake"), []string{"127.0.4.4", "tls-handshake", "expired"}},
 		{"certificate-revoked", tryRevoked, turnedAway("revoked"), []string{"node=NODE", "revoked"}},
 		{"no-certificate", tryNoCertificate, turnedAway("no-certificate"), []string{"127.0.4.2", "no-certificate"}},
 	}
@@ -247,7 +247,7 @@ func tryExpired(t *testing.T, r *rig, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := r.nobody("")
+	a := r.nobody("127.0.4.4")
 	a.Key = &cert
 	if s, err := a.Link(t.Context()); err == nil {
 		_ = s.Close()
@@ -260,7 +260,7 @@ func tryRevoked(t *testing.T, r *rig, node string) {
 	a := r.attacker(t, node)
 	a.Tickets = tls.NewLRUClientSessionCache(4)
 	s := open(t, a, node)
-	if _, err := r.stack.Ctl(t.Context(), "node", "revoke", node, "--reason", "taken over"); err != nil {
+	if _, err := r.stack.Ctl(t.Context(), "node", "revoke", node, "--force", "--reason", "taken over"); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, s)

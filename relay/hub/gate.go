@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ type connecting struct {
 	source, remote string
 	since          time.Time
 	served         atomic.Bool // a request reached a handler
-	evicted        bool
+	node           string      // by its certificate, if it has shown one
 }
 
 type connectingKey struct{}
@@ -76,11 +77,9 @@ func (g *gate) heaviest(conn net.Conn, c *connecting) (net.Conn, *connecting) {
 		if v.source == c.source {
 			break
 		}
-		v.evicted = true
 		g.remove(victim, v)
 		return victim, v
 	}
-	c.evicted = true
 	return conn, c
 }
 
@@ -114,9 +113,35 @@ func (g *gate) state(conn net.Conn, st http.ConnState) {
 		g.remove(conn, c)
 	}
 	g.mu.Unlock()
-	if c != nil && st == http.StateClosed && !c.served.Load() {
-		g.refused("no-request", c)
+	if c == nil || st != http.StateClosed || c.served.Load() {
+		return
 	}
+	if t, ok := conn.(*tls.Conn); ok {
+		cs := t.ConnectionState()
+		if !cs.HandshakeComplete {
+			return // serverErrors has told of it
+		}
+		c.node = nodeOf(&cs)
+	}
+	g.refused("no-request", c)
+}
+
+// serverErrors takes what http.Server has to say: that a TLS handshake failed, which is ours to tell of, and little else.
+type serverErrors struct{ h *Hub }
+
+// Write implements io.Writer.
+func (e serverErrors) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	rest, ok := strings.CutPrefix(text, "http: TLS handshake error from ")
+	remote, why, cut := strings.Cut(rest, ": ")
+	if !ok || !cut {
+		e.h.log.Debug(text)
+		return len(line), nil
+	}
+	e.h.meter.refused("tls-handshake")
+	// Load balancers and monitors open connections and close them again.
+	e.h.refusals.tell(refusal{reason: "tls-handshake", remote: remote, detail: why, routine: strings.HasSuffix(why, "EOF")}, time.Now())
+	return len(line), nil
 }
 
 // open returns how many connections are at the gate.
@@ -137,9 +162,9 @@ func served(r *http.Request) {
 func (h *Hub) turnedAway(reason string, c *connecting) {
 	detail := "it has the most connections without a session, and there are too many of them"
 	if reason == "no-request" {
-		detail = "the connection ended without a request that was understood: no TLS handshake in time, a header that is too slow or too large, or a probe"
+		detail = "the connection ended without a request that was understood: a header that is too slow or too large, or none"
 	}
-	h.refuse(reason, "", c.remote, "%s (open for %v)", detail, time.Since(c.since).Round(time.Millisecond))
+	h.refuse(reason, c.node, c.remote, "%s (open for %v)", detail, time.Since(c.since).Round(time.Millisecond))
 }
 
 // nodeOf is the node that a finished handshake is for, "" for nobody.

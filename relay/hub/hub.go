@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -139,7 +140,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 			return h.gate.enter(withArrival(ctx, c), c)
 		},
 		ConnState: h.gate.state,
-		ErrorLog:  slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // handshakes of port scanners
+		ErrorLog:  log.New(serverErrors{h}, "", 0),
 	}
 	served := make(chan error, 1)
 	arriving := &arrivalsListener{Listener: l, turnstile: h.turnstile, late: func() { h.meter.refused("late") }}

@@ -183,12 +183,19 @@ func (c *Conn) control(h header) error {
 // sent last, which is why it is closed.
 func (c *Conn) Discard() {
 	c.ahead = nil
-	for {
-		if _, err := c.nc.Read(c.head[:]); err != nil {
+	buf := make([]byte, 4<<10)
+	for left := maxDiscarded; left > 0; {
+		n, err := c.nc.Read(buf)
+		if err != nil {
 			return
 		}
+		left -= n
 	}
 }
+
+// maxDiscarded is how much Discard reads, bytes: enough for what an honest peer had sent before it learned of the end. One that does
+// not stop sending is cut off.
+const maxDiscarded = 1 << 20
 
 func violation(what string) error { return fmt.Errorf("%w: %s", ErrProtocol, what) }
 

@@ -1,0 +1,126 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRefusalsAreToldOnceAMinute(t *testing.T) {
+	var log bytes.Buffer
+	s := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
+	now := time.Unix(1_800_000_000, 0)
+	for range 1000 {
+		s.tell(refusal{reason: "a", node: "gw-1", remote: "192.0.2.1:1", detail: "x\nlevel=INFO msg=forged"}, now)
+	}
+	s.tell(refusal{reason: "b", node: "gw-1"}, now)
+	s.tell(refusal{reason: "a", remote: "192.0.2.1:1"}, now)
+	s.tell(refusal{reason: "a", remote: "192.0.2.1:2"}, now) // the same source
+	s.tell(refusal{reason: "a", node: "gw-1"}, now.Add(refusalWindow))
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 4 {
+		t.Fatalf("%d lines: %s", len(lines), log.String())
+	}
+	if !strings.Contains(lines[0], "node=gw-1") || !strings.Contains(lines[0], "reason=a") || !strings.Contains(lines[3], "unsaidBefore=999") {
+		t.Errorf("%s\n%s", lines[0], lines[3])
+	}
+}
+
+// TestRefusalsAreBounded: thousands of addresses fill neither memory nor log.
+func TestRefusalsAreBounded(t *testing.T) {
+	var log bytes.Buffer
+	s := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
+	now := time.Unix(1_800_000_000, 0)
+	for i := range 10 * refusalsKept {
+		s.tell(refusal{reason: "a", remote: fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255)}, now)
+	}
+	if len(s.said) > refusalsKept {
+		t.Errorf("%d are remembered", len(s.said))
+	}
+	if n := strings.Count(log.String(), "\n"); n != linesBurst {
+		t.Errorf("%d lines in a moment, want %d", n, linesBurst)
+	}
+}
+
+func TestVisits(t *testing.T) {
+	v := newVisits(60)
+	now := time.Unix(1_800_000_000, 0)
+	for i := range 60 {
+		if _, ok := v.allow("gw-1", now); !ok {
+			t.Fatalf("visit %d is refused", i)
+		}
+	}
+	if retry, ok := v.allow("gw-1", now); ok || retry < time.Second || retry > 10*time.Second {
+		t.Errorf("the 61st: %v, in %v", ok, retry)
+	}
+	if _, ok := v.allow("gw-2", now); !ok {
+		t.Error("another node is refused")
+	}
+	for i := range 600 { // one a second is fine for ever
+		now = now.Add(time.Second)
+		if _, ok := v.allow("gw-1", now); !ok {
+			t.Fatalf("second %d is refused", i)
+		}
+	}
+	v.forget(now.Add(2 * time.Minute))
+	if len(v.nodes) != 0 {
+		t.Errorf("%d nodes are remembered that have all their visits", len(v.nodes))
+	}
+}
+
+// pipeFrom is a connection that comes from an address.
+type pipeFrom struct {
+	net.Conn
+	addr   string
+	closed bool
+}
+
+func (c *pipeFrom) RemoteAddr() net.Addr {
+	a, err := net.ResolveTCPAddr("tcp", c.addr)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+func (c *pipeFrom) Close() error { c.closed = true; return nil }
+
+// TestGateIsFair: whoever has the most connections loses them when there are too many.
+func TestGateIsFair(t *testing.T) {
+	told := map[string]int{}
+	g := newGate(10, func(reason string, c *connecting) { told[reason+" "+c.source]++ })
+	enter := func(addr string) *pipeFrom {
+		c := &pipeFrom{addr: addr}
+		g.enter(context.Background(), c)
+		return c
+	}
+	var many []*pipeFrom
+	for range 15 {
+		many = append(many, enter("192.0.2.66:1"))
+	}
+	if g.open() != 10 || told["too-many-connections 192.0.2.66"] != 5 || !many[14].closed || many[0].closed {
+		t.Fatalf("%d are open, %v", g.open(), told)
+	}
+	honest := []*pipeFrom{enter("192.0.2.1:1"), enter("192.0.2.2:1"), enter("192.0.2.2:2")}
+	for _, c := range honest {
+		if c.closed {
+			t.Errorf("%s is kept out", c.addr)
+		}
+	}
+	if g.open() != 10 || told["too-many-connections 192.0.2.66"] != 8 {
+		t.Errorf("%d are open, %v", g.open(), told)
+	}
+	for c := range g.all {
+		g.state(c, http.StateActive)
+		g.state(c, http.StateClosed)
+	}
+	if g.open() != 0 || len(g.bySource) != 0 || told["no-request 192.0.2.66"] != 7 || told["no-request 192.0.2.2"] != 2 {
+		t.Errorf("%d are open, %v", g.open(), told)
+	}
+}
