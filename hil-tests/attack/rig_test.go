@@ -66,8 +66,12 @@ func newRig(t *testing.T) *rig {
 	}
 	dir := filepath.Join(s.Dir, "fleet")
 	r.log = filepath.Join(dir, "fleet-relay.log")
+	kubeconfig, err := s.RelayKubeconfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.relay, err = fleet.NewRelay(fleet.RelayOptions{
-		Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: s.Kube.Kubeconfig(), Dir: dir, Listen: s.RelayAt, Web: s.RelayWeb, Profile: true,
+		Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: kubeconfig, Dir: dir, Listen: s.RelayAt, Web: s.RelayWeb, Profile: true,
 		Config: map[string]any{"log": map[string]any{"level": "info"}, "limits": limits},
 	})
 	if err != nil {
