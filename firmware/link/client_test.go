@@ -345,6 +345,22 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	}
 }
 
+// TestOlderRelayIsLeftForTheNext: a relay whose cache stays behind says nothing about the others; a gateway with one address has to
+// wait for it.
+func TestOlderRelayIsLeftForTheNext(t *testing.T) {
+	for addresses, most := range map[string]time.Duration{"a:1 b:1": time.Second, "a:1": 75 * time.Second} {
+		store := linktest.NewStore()
+		m := &machine{t: t, now: time.Unix(1_800_000_000, 0), Machine: link.NewMachine(link.Options{
+			Addresses: strings.Fields(addresses), Node: "gw", Desired: store, Outbox: store}, 1)}
+		m.up()
+		m.now = m.now.Add(time.Minute)
+		to, after := m.dialled(link.Received{Conn: 1, Frame: &wire.Close{Code: wire.CloseOlderState, RetryAfter: 60_000}})
+		if want := strings.Fields(addresses)[len(strings.Fields(addresses))-1]; to != want || after > most || most > time.Minute && after < time.Minute {
+			t.Errorf("%s: dialled %s after %v", addresses, to, after)
+		}
+	}
+}
+
 // TestStaleEventsAreIgnored: what an older connection still delivers changes nothing.
 func TestStaleEventsAreIgnored(t *testing.T) {
 	m, _ := newMachine(t)

@@ -304,7 +304,10 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 		retry = max(retry, m.opts.MaxBackoff)
 		what, remedy = fmt.Sprintf("does not accept node %s", m.opts.Node), ": enrol again with a token from 'skerryctl token create --node "+m.opts.Node+"'"
 	case wire.CloseOlderState:
-		retry = max(retry, m.opts.MaxBackoff)
+		// It may be this relay's cache only. The relay has waited before it said so, which is pause enough for the next address.
+		if retry = max(retry, m.opts.MaxBackoff); len(m.opts.Addresses) > 1 {
+			retry = 0
+		}
 		what = "serves a cluster that is older than what this gateway holds; nothing was changed here"
 	case wire.CloseCertificate:
 		what = "ends the session with its certificate"
