@@ -19,12 +19,14 @@
 // # Writing
 //
 // Sink takes reports (newest body per key wins) and compares each with what the API holds: an unchanged report costs no
-// request. It keeps the last report of each node and pod of a living session, and compares again when somebody else
-// changes the object (the node controller that marks a node's conditions Unknown, say), as a kubelet would. Device
-// status is written at most once per Options.DeviceInterval and device.
+// request. Of what is written it keeps the hash, so that an agent that comes back need not send it again (OfferedAll, Offered); if
+// somebody else changes the object (the node controller that marks a node's conditions Unknown, say), the agent is asked for it
+// (SinkOptions.Want). Nodes take turns, readiness goes before statistics, and there are budgets for each node and for all: turns.go.
+// DeviceStatus is written at most once per SinkOptions.DeviceInterval and device; what stands there is known from a watch of metadata.
 //
-// One writer: a session's epoch stands in the node's Lease. Every write carries the resourceVersion that it was based on;
-// on a conflict the Lease is read again, and a session that is no longer the node's own stops writing.
+// One writer: a session is recorded in the node's Lease. Every write carries the resourceVersion that it was based on; on a
+// conflict the Lease is read, and a session that is no longer the node's own stops writing. A session that begins at the relay
+// that holds the Lease costs no request. docs/relay.md ("One writer") has the whole argument, Sink.confirm the rule.
 //
 // # Concurrency
 //
@@ -33,6 +35,6 @@
 //
 // # Testing
 //
-// Unit tests use client-go's dynamic fake. Behaviour that a fake cannot show (resourceVersion preconditions, status
+// Unit tests run Index and Sink on an API server in memory, in a bubble of virtual time, and count requests. Behaviour that a fake cannot show (resourceVersion preconditions, status
 // subresources, deletion with grace 0, the node controller) is tested against a real control plane in hil-tests/relay.
 package kube

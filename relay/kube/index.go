@@ -168,6 +168,16 @@ func (x *Index) Changed(kind wire.Kind) uint64 {
 	return 0
 }
 
+// watched returns how far the caches of nodes, pods and devices are, in kindIndex's order.
+func (x *Index) watched() (revisions [3]uint64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, kind := range []wire.Kind{wire.KindNode, wire.KindPod, wire.KindDevice} {
+		revisions[kindIndex(kind)] = x.kinds[kind].revision
+	}
+	return revisions
+}
+
 // Ready reports whether the caches of all kinds are complete, and otherwise what is in the way, one line per kind.
 func (x *Index) Ready() (ready bool, problems []string) {
 	x.mu.RLock()

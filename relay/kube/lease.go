@@ -309,6 +309,7 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 	if l.owner != "" {
 		lease.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.name, UID: uidOf(l.owner)}}
 	}
+	seen := s.index.watched()
 	var err error
 	if l.rv == 0 {
 		lease, err = s.opts.Leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
@@ -321,6 +322,9 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 	}
 	l.rv, l.renewed, l.gone = parseRevision(lease.ResourceVersion), now.UnixNano(), false
 	s.setLease(n, l)
+	s.mu.Lock()
+	n.seen = seen
+	s.mu.Unlock()
 	return nil
 }
 

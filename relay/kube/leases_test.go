@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -56,6 +59,56 @@ func (c *countedLeases) Create(ctx context.Context, l *coordinationv1.Lease, o m
 func (c *countedLeases) Update(ctx context.Context, l *coordinationv1.Lease, o metav1.UpdateOptions) (*coordinationv1.Lease, error) {
 	c.note("update", l.Name)
 	return c.LeaseAPI.Update(ctx, l, o)
+}
+
+// memoryLeases is an API server for Leases only, without encodings: for tests with very many.
+type memoryLeases struct {
+	mu     sync.Mutex
+	rv     int
+	leases map[string]*coordinationv1.Lease
+}
+
+func (m *memoryLeases) Get(_ context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.leases[name]; l != nil {
+		return l.DeepCopy(), nil
+	}
+	return nil, apierrors.NewNotFound(leasesGVR.GroupResource(), name)
+}
+
+func (m *memoryLeases) List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error) {
+	return &coordinationv1.LeaseList{}, nil
+}
+
+func (m *memoryLeases) Create(_ context.Context, l *coordinationv1.Lease, _ metav1.CreateOptions) (*coordinationv1.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leases[l.Name] != nil {
+		return nil, apierrors.NewAlreadyExists(leasesGVR.GroupResource(), l.Name)
+	}
+	return m.store(l), nil
+}
+
+func (m *memoryLeases) Update(_ context.Context, l *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if have := m.leases[l.Name]; have == nil || have.ResourceVersion != l.ResourceVersion {
+		return nil, apierrors.NewConflict(leasesGVR.GroupResource(), l.Name, errAway)
+	}
+	return m.store(l), nil
+}
+
+func (m *memoryLeases) store(l *coordinationv1.Lease) *coordinationv1.Lease {
+	m.rv++
+	l = l.DeepCopy()
+	l.ResourceVersion = strconv.Itoa(m.rv)
+	m.leases[l.Name] = l
+	return l.DeepCopy()
+}
+
+func newMemoryLeases() *memoryLeases {
+	return &memoryLeases{leases: make(map[string]*coordinationv1.Lease)}
 }
 
 // taken returns the number of requests by verb since the last call, and the most in one second.
@@ -105,7 +158,9 @@ func (b *bench) leaseOf(node string) (relay, epoch, renewed string) {
 func TestReconnectStormAsksForNoLease(t *testing.T) {
 	const nodes, interval = 10_000, 20
 	withBench(t, func(b *bench) {
-		s, leases, stop := b.relayOn("relay-s", nil)
+		store := newMemoryLeases()
+		leases := &countedLeases{LeaseAPI: store, mu: make(chan struct{}, 1)}
+		s, _, stop := b.relayOn("relay-s", func(o *SinkOptions) { o.Leases = leases })
 		defer stop()
 		for i := range nodes {
 			if err := s.SessionStarted(b.t.Context(), nodeOf(i), 1); err != nil {
@@ -141,7 +196,7 @@ func TestReconnectStormAsksForNoLease(t *testing.T) {
 		if peak > nodes/interval*5/4 {
 			t.Errorf("%d requests in one second; evenly spread they are %d", peak, nodes/interval)
 		}
-		if _, epoch, _ := b.leaseOf("gw-77"); epoch != "2" {
+		if epoch := store.leases["gw-77"].Annotations[epochAnnotation]; epoch != "2" {
 			t.Errorf("the renewal recorded epoch %s", epoch)
 		}
 	})

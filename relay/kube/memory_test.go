@@ -78,7 +78,7 @@ func heapInUse() float64 {
 
 // TestMemoryPerNode holds what Sink and Index keep of a node with one pod and one device to a bound, in bytes of heap.
 func TestMemoryPerNode(t *testing.T) {
-	const nodes = 2000
+	const nodes = 700
 	withBench(t, func(b *bench) {
 		b.fleet(nodes)
 		full := heapInUse()

@@ -26,6 +26,9 @@ type nodeState struct {
 	// either.
 	leaseMu sync.Mutex
 	lease   leaseState
+	// seen is how far the caches of nodes, pods and devices were when the request began that last wrote the Lease. No newer session
+	// of the node had claimed it by then, so none has written any of that.
+	seen [3]uint64
 
 	turn
 	slotted bool // it has a slot of the wheel
@@ -49,7 +52,9 @@ type entry struct {
 	hash [16]byte // of the newest report, if that is what the API shows; zero: it is not, or not known to be
 	// base is the newest revision of the object that this relay has written or compared with; what is newer is somebody else's
 	// doing. 0: not known, nothing was compared since the Lease was claimed.
-	base  uint64
+	base uint64
+	// doubt is the newest revision at which somebody else changed what is reported on while a report waited.
+	doubt uint64
 	work  *pending // nil: nothing to write
 	busy  bool     // it is being written
 	ask   bool     // the agent is to be asked for it
@@ -173,3 +178,14 @@ func (s *Sink) release(n *nodeState) {
 }
 
 func nodeKeyOf(node string) wire.Key { return wire.NewKey(wire.KindNode, "", node, "") }
+
+// kindIndex numbers the kinds that nodes report on.
+func kindIndex(k wire.Kind) int {
+	switch k {
+	case wire.KindNode:
+		return 0
+	case wire.KindPod:
+		return 1
+	}
+	return 2
+}

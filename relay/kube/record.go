@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -75,4 +76,25 @@ func (r *record) currentStatus() map[string]any {
 // sameBody reports whether both stand for the same bytes at the same node, so that nobody needs to hear of the change.
 func (r *record) sameBody(o *record) bool {
 	return r != nil && o != nil && r.version == o.version && r.node == o.node
+}
+
+// untouched reports whether no agent has written the pod's status yet: there is nothing that an older report could overwrite.
+func (r *record) untouched() bool {
+	if r.key.Kind() != wire.KindPod {
+		return false
+	}
+	status := r.currentStatus()
+	for _, name := range []string{"startTime", "message", "hostIP", "containerStatuses", "initContainerStatuses"} {
+		if _, ok := status[name]; ok {
+			return false
+		}
+	}
+	have, _ := conditionsByType(status)
+	for _, t := range kubeletConditions {
+		if have[t] != nil {
+			return false
+		}
+	}
+	phase := text(status, "phase")
+	return phase == "" || phase == string(corev1.PodPending)
 }

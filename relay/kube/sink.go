@@ -166,16 +166,33 @@ func (s *Sink) Run(ctx context.Context) error {
 	return nil
 }
 
-// Flush waits until nothing that was taken waits to be written, sessions that have ended included, or ctx ends, whose error it
-// then returns. It is for the end, before Run's context ends.
+// Flush waits until nothing that was taken and can be written waits, sessions that have ended included, or ctx ends, whose error
+// it then returns. It is for the end, before Run's context ends.
 func (s *Sink) Flush(ctx context.Context) error {
-	for s.depth() > 0 && ctx.Err() == nil {
+	for s.writable() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		pause(ctx, 20*time.Millisecond)
 	}
-	if s.depth() == 0 {
-		return nil
+	return nil
+}
+
+// writable reports whether anything waits that can be written: not what waits for its object to appear.
+func (s *Sink) writable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == 0 {
+		return false
 	}
-	return ctx.Err()
+	for _, n := range s.nodes {
+		for i := range n.entries {
+			if p := n.entries[i].work; p != nil && !p.awaiting {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // SessionInfo describes a living session.
@@ -266,7 +283,9 @@ func (s *Sink) keep(node string, epoch uint64, key wire.Key, body []byte) (why s
 	if e == nil {
 		e = n.add(key)
 	}
-	if e.base == 0 && rec != nil {
+	// What the cache held before the Lease was last written is older than any session that could follow this one. A report may
+	// come late, after one of those has written.
+	if e.base == 0 && rec != nil && rec.revision <= n.seen[kindIndex(key.Kind())] {
 		e.base = rec.revision
 	}
 	s.take(n, e, body, hash)
@@ -361,10 +380,13 @@ func (s *Sink) changed(key wire.Key, now *record, node string, told bool) {
 
 // changedMeanwhile deals with a change of an object whose report is not written yet.
 func (s *Sink) changedMeanwhile(n *nodeState, e *entry, now *record, told bool) {
+	if told {
+		e.doubt = max(e.doubt, now.revision)
+	}
 	switch {
 	case e.busy && told:
 		e.work.seen = max(e.work.seen, now.revision)
-	case !e.busy && !told && e.base != 0:
+	case !e.busy && !told && e.base != 0 && e.doubt <= e.base:
 		e.base = max(e.base, now.revision)
 	}
 	if e.work.awaiting {

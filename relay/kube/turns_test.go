@@ -99,7 +99,7 @@ func TestTenThousandReportsAMinute(t *testing.T) {
 	const nodes, qps = 10_000, 200
 	withBench(t, func(b *bench) {
 		b.devices(nodes, 1)
-		s, stop := b.limited(qps, qps, nil)
+		s, stop := b.limited(qps, qps, func(o *SinkOptions) { o.Leases = newMemoryLeases() })
 		defer stop()
 		for i := range nodes {
 			b.startOn(s, i)

@@ -57,15 +57,17 @@ func (s *Sink) document(w *work) (map[string]any, error) {
 }
 
 // guard is called before a write that is based on rec. If somebody else has written the object since this session last knew it,
-// that may have been a newer session of the node, through another relay: the Lease is asked whose the node is. Without this, a
-// session that is half dead could base its old report on the newer one's write, and overwrite it without a conflict.
+// that may have been a newer session of the node, through another relay: the Lease is asked whose the node is, after rec was
+// read. Without this, a session that is half dead could base its old report on the newer one's write, and overwrite it without a
+// conflict.
 func (s *Sink) guard(ctx context.Context, w *work, rec *record) error {
-	if w.base == 0 || rec.revision <= w.base {
-		w.base = max(w.base, rec.revision)
+	if rec.revision <= w.base {
 		return nil
 	}
-	if err := s.ours(ctx, w.n, w.epoch); err != nil {
-		return err
+	if w.base != 0 || !rec.untouched() {
+		if err := s.ours(ctx, w.n, w.epoch); err != nil {
+			return err
+		}
 	}
 	w.base = rec.revision
 	return nil
@@ -144,13 +146,10 @@ func (s *Sink) patch(ctx context.Context, w *work, rec *record, patch map[string
 	return obj, nil
 }
 
-// reread is called after a conflict: it makes sure that the session may still write, and returns the object as it is now.
-// nil means that it is gone or another one of the same name.
+// reread is called after a conflict: it returns the object as it is now, and makes sure, after that, that the session may still
+// write. nil means that it is gone or another one of the same name.
 func (s *Sink) reread(ctx context.Context, w *work) (*record, error) {
 	s.opts.Metrics.conflict(string(w.key.Kind()))
-	if err := s.ours(ctx, w.n, w.epoch); err != nil {
-		return nil, err
-	}
 	obj, err := s.client(w.key).Get(ctx, w.key.Name(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -158,21 +157,33 @@ func (s *Sink) reread(ctx context.Context, w *work) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", w.key, err)
 	}
-	rec, err := s.answered(w, obj)
+	rec, err := s.read(w, obj)
 	if err != nil || rec.key != w.key || rec.node != w.node {
 		return nil, err
 	}
+	if err := s.ours(ctx, w.n, w.epoch); err != nil {
+		return nil, err
+	}
+	w.base = max(w.base, rec.revision)
 	return rec, nil
 }
 
-// answered gives the API's answer to the index, so that the next comparison need not wait for the watch.
+// answered gives the API's answer to a write to the index, so that the next comparison need not wait for the watch.
 func (s *Sink) answered(w *work, obj *unstructured.Unstructured) (*record, error) {
+	rec, err := s.read(w, obj)
+	if err == nil {
+		w.base = max(w.base, rec.revision)
+	}
+	return rec, err
+}
+
+// read does the same with an object that may have been written by others.
+func (s *Sink) read(w *work, obj *unstructured.Unstructured) (*record, error) {
 	res, _ := resourceOf(w.key.Kind())
 	rec, err := newRecord(res, obj)
 	if err != nil {
 		return nil, refusal{err.Error()}
 	}
-	w.base = max(w.base, rec.revision)
 	s.index.refresh(w.key.Kind(), rec)
 	return rec, nil
 }
