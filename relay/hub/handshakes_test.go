@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,9 @@ func (p *pipes) Addr() net.Addr            { return &net.TCPAddr{} }
 // too long is not begun with.
 func TestHandshakesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		late := 0
+		var late atomic.Int64
 		src := &pipes{waiting: make(chan net.Conn, 800)}
-		l := &arrivalsListener{Listener: src, turnstile: newTurnstile(), late: func() { late++ }}
+		l := &arrivalsListener{Listener: src, turnstile: newTurnstile(), late: func() { late.Add(1) }}
 		l.turnstile.free = 2
 		var mu sync.Mutex
 		working, most, begun, mostBegun, done := 0, 0, 0, 0, 0
@@ -86,8 +87,8 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		time.Sleep(time.Minute)
 		mu.Lock()
 		// 10 s with two at a time and 0.2 s for each.
-		if most != 2 || done < 95 || done > 105 || done+late != 500 || mostBegun > 6 {
-			t.Errorf("%d were done, %d came too late, %d were worked at at once, %d had begun", done, late, most, mostBegun)
+		if most != 2 || done < 95 || done > 105 || done+int(late.Load()) != 500 || mostBegun > 6 {
+			t.Errorf("%d were done, %d came too late, %d were worked at at once, %d had begun", done, late.Load(), most, mostBegun)
 		}
 		mu.Unlock()
 		for _, c := range silent {

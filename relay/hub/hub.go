@@ -107,7 +107,7 @@ func New(opts Options) *Hub {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return float64(len(h.alive))
-	})
+	}, func() float64 { return float64(h.turnstile.waiting()) })
 	return h
 }
 

@@ -20,8 +20,9 @@ type meter struct {
 	offered, wanted           *metrics.Counter
 }
 
-func newMeter(set *metrics.Set, sessions func() float64) *meter {
+func newMeter(set *metrics.Set, sessions, handshakes func() float64) *meter {
 	set.GetOrCreateGauge("skerry_relay_sessions", sessions)
+	set.GetOrCreateGauge("skerry_relay_handshakes_waiting", handshakes)
 	c := func(name string) *metrics.Counter { return set.GetOrCreateCounter("skerry_relay_" + name) }
 	return &meter{
 		set:      set,
