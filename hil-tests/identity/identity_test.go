@@ -41,6 +41,14 @@ func TestFleetOverYears(t *testing.T) {
 	began := time.Now()
 	stop := w.load()
 	first := w.authorities().Authorities[0].Name
+	w.eventually("each has renewed its certificate under load", func() (bool, string) {
+		for _, g := range w.gw {
+			if g.name != sleeper.Node && g.renewer.Status().Renewed == 0 {
+				return false, g.name + ": " + g.renewer.Status().LastError
+			}
+		}
+		return true, ""
+	})
 	w.rotate(first)
 	w.sleeperWakes(sleeper, first)
 	changes := stop()

@@ -233,7 +233,7 @@ func TestRenewalRefusals(t *testing.T) {
 	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !bytes.Contains(answer, []byte(join.CodeUnavailable)) {
 		t.Errorf("before the list of revoked nodes is known: %d %s", status, answer)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // less than relays ask to wait
 	defer cancel()
 	_, err = identity.Enroll(ctx, identity.EnrollOptions{Addresses: []string{r.address}, Token: r.token(t, "gw-3").String(), Dir: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), string(join.CodeUnavailable)) {

@@ -204,7 +204,9 @@ func TestCompromised(t *testing.T) {
 	go func() { done <- re.Run(ctx) }()
 	waitFor(t, func() bool { return strings.Contains(re.Status().LastError, "did not sign") })
 	cancel()
-	<-done
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run = %v", err)
+	}
 }
 
 // TestAuthorityKeepsWhatItHas when the Secret is damaged or deleted.
@@ -219,7 +221,7 @@ func TestAuthorityKeepsWhatItHas(t *testing.T) {
 	}
 	good := s.DeepCopy()
 	s.Data[fieldCert] = []byte("nothing")
-	if s, err = secrets.Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+	if _, err := secrets.Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := BeginRotation(t.Context(), r.client, time.Now()); err == nil || !strings.Contains(err.Error(), "backup") {

@@ -139,7 +139,9 @@ func TestRevokedAtEveryRelay(t *testing.T) {
 		go func() { done <- g.Run(ctx) }()
 		run(g)
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("the link: %v", err)
+		}
 	}
 	sessions := func() int { return len(relays[0].hub.Sessions()) + len(relays[1].hub.Sessions()) }
 	gateway(func(g *link.Client) {
