@@ -242,7 +242,6 @@ func fleetRSS() uint64 {
 // fleetHub is the other end: the hub's process as the benchmark sees it.
 type fleetHub struct {
 	b       *testing.B
-	in      *json.Encoder
 	write   func(string)
 	out     *bufio.Scanner
 	address string

@@ -31,7 +31,7 @@ func serve(t *testing.T, fn func(*Conn)) (url string, client *http.Client) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		fn(c)
 	}))
 	srv.TLS = pki.ServerTLS()
@@ -87,7 +87,7 @@ func TestEcho(t *testing.T) {
 		}
 	})
 	ws := dial(t, url, client)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, n := range []int{0, 1, 7, 8, 125, 126, 511, 4096, 65535, 65536, 300_000, limit} {
@@ -123,7 +123,7 @@ func TestClose(t *testing.T) {
 		ended <- err
 	})
 	ws := dial(t, url, client)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
 		t.Errorf("the client reads %v", err)
 	}
@@ -144,7 +144,7 @@ func TestTooLarge(t *testing.T) {
 		c.Discard()
 	})
 	ws := dial(t, url, client)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	_ = ws.Write(t.Context(), websocket.MessageBinary, make([]byte, limit+1))
 	if err := <-ended; !errors.Is(err, ErrTooBig) {
 		t.Errorf("the server ends with %v", err)
@@ -187,7 +187,7 @@ func TestReleaseFindsItsFields(t *testing.T) {
 		}
 	})
 	ws := dial(t, url, client)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	for _, n := range []int{20_000, 3} {
 		if err := ws.Write(t.Context(), websocket.MessageBinary, make([]byte, n)); err != nil {
 			t.Error(err)
