@@ -48,6 +48,36 @@ func TestChangesAreKnownToEveryRelay(t *testing.T) {
 	})
 }
 
+// TestListsAsChanges: a list tells of a deletion as of its own revision, and if nothing has gone, of what it holds. An object that
+// was listed is as old as the list found it: it may have had another body meanwhile.
+func TestListsAsChanges(t *testing.T) {
+	x := NewIndex(IndexOptions{})
+	rec := func(name string, revision uint64) *record {
+		return &record{key: wire.NewKey(wire.KindConfigMap, "d", name, ""), version: wire.BodyVersion("u", []byte{1}), revision: revision, since: revision}
+	}
+	list := func(revision uint64, records ...*record) uint64 {
+		x.replaceAll(wire.KindConfigMap, records, nil, revision)
+		return x.Changed(wire.KindConfigMap)
+	}
+	if c := list(100, rec("a", 50), rec("b", 60)); c != 100 {
+		t.Errorf("the first list is told as %d", c)
+	}
+	x.put(wire.KindConfigMap, rec("b", 110))
+	x.bookmark(wire.KindConfigMap, 150)
+	if c := list(200, rec("a", 50), rec("b", 120)); c != 120 {
+		t.Errorf("a list of one change at 120 is told as %d", c)
+	}
+	if r := x.get("configmaps/d/b"); r.since != 120 {
+		t.Errorf("an object that was listed at 120 counts since %d", r.since)
+	}
+	if c := list(300, rec("b", 120)); c != 300 {
+		t.Errorf("a list that lacks an object is told as %d", c)
+	}
+	if c := list(90, rec("b", 80)); c != 90 {
+		t.Errorf("a restored cluster is told as %d", c)
+	}
+}
+
 // TestStatusWritesAreNoNewRevision: an object is as old as its body. Agents report several times a minute.
 func TestStatusWritesAreNoNewRevision(t *testing.T) {
 	withBench(t, func(b *bench) {

@@ -75,14 +75,15 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wir
 	x.mu.Lock()
 	k := x.kinds[kind]
 	restored := revision < k.revision
-	// Whatever the list lacks, it lacks as of its own revision: nothing newer is known about when that went.
-	k.revision, k.changed = revision, revision
+	k.revision = revision
 	listed := make(map[wire.Key]struct{}, len(records))
 	for _, r := range records {
 		listed[r.key] = struct{}{}
 		if old := k.records[r.key]; restored || old == nil || old.version.UID != r.version.UID || old.revision <= r.revision {
 			x.replaceLocked(k, old, r, &c)
+			r.since = r.revision // it may have been another one between the two
 		}
+		k.changed = max(k.changed, r.revision)
 	}
 	var gone []wire.Key
 	for key, old := range k.records {
@@ -97,6 +98,9 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wir
 		x.replaceLocked(k, k.records[key], nil, &c)
 	}
 	first := !k.synced
+	if first || restored || len(gone) > 0 {
+		k.changed = revision // what a list lacks, it lacks as of its own revision: when that went is not known
+	}
 	k.synced = true
 	k.problem = ""
 	if first && x.syncedLocked() {
