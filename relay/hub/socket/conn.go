@@ -21,14 +21,14 @@ type Conn struct {
 	raw *bytes.Buffer // crypto/tls's input buffer, if Release found it
 
 	write   sync.Mutex   // frames go out whole
-	writing atomic.Int64 // Unix time in ns at which the Write under way began, 0 if none is
+	writing atomic.Int64 // Unix time in ns at which the Write under way last got on, 0 if none is
 	closing atomic.Bool  // a close frame has been sent, or is being sent
 }
 
 // RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
-// WritingSince returns when the Write that is under way began, or the zero time.
+// WritingSince returns when the Write that is under way last got on (a slow peer takes 16 KiB at a time), or the zero time.
 func (c *Conn) WritingSince() time.Time {
 	if at := c.writing.Load(); at != 0 {
 		return time.Unix(0, at)

@@ -66,14 +66,23 @@ func end(b []byte, start int, op byte) []byte {
 	return b[:start+size+n]
 }
 
+// record is what TLS sends with one system call, bytes (RFC 8446, section 5.1).
+const record = 16 << 10
+
 // Write sends frames made by Begin and End. After an error the connection is of no use.
 func (c *Conn) Write(frames []byte) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	c.writing.Store(time.Now().UnixNano())
 	defer c.writing.Store(0)
-	_, err := c.nc.Write(frames)
-	return err
+	for len(frames) > 0 {
+		n := min(len(frames), record)
+		c.writing.Store(time.Now().UnixNano())
+		if _, err := c.nc.Write(frames[:n]); err != nil {
+			return err
+		}
+		frames = frames[n:]
+	}
+	return nil
 }
 
 // Close sends a close frame, once. The peer answers with one of its own, which Read returns as a *CloseError; the owner of the
