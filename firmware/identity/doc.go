@@ -9,6 +9,12 @@
 // identity on the disk is one that can be used, or at least renewed. A new one replaces it in both copies; nothing that is
 // connected is disturbed.
 //
+// Relays name the CAs that are to be trusted with each renewal. A gateway that missed that verifies its relay through what the CA
+// that it knows has signed for its successors (docs/adr/0005-ca-rotation.md), which relays send along; X.509's ordinary rules do.
+//
+// A new certificate that cannot be saved is kept in memory, and saving is tried again; relays are not asked for another. How long
+// a relay asks to wait is honoured, up to an hour.
+//
 // The key pair (ECDSA P-256) is made here and never leaves the gateway. Everything is in one record, kept in two
 // checksummed copies outside the agent's store, each written to a temporary file, synced, renamed, and its folder synced:
 // one damaged copy costs nothing and is repaired on the next Load. While enrolment is under way, the key is kept in the same

@@ -113,6 +113,12 @@ func TestInitAfterTheListWasDeleted(t *testing.T) {
 			t.Errorf("%v = %d, %q", args, code, stderr)
 		}
 	}
+	if out, _ := must(t, c, "status"); !strings.HasPrefix(out, "WARNING: the list of revoked nodes is missing") {
+		t.Errorf("status:\n%s", out)
+	}
 	must(t, c, "init", "--new-revocation-list")
 	must(t, c, "init")
+	if out, _ := must(t, c, "status"); strings.Contains(out, "WARNING") {
+		t.Errorf("status:\n%s", out)
+	}
 }
