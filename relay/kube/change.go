@@ -135,7 +135,7 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 	}
 	if old.sameBody(r) {
 		r.since = old.since
-		r.body, r.refs = old.body, old.refs // one copy of the bytes, however often the status changes
+		r.inherit(old)
 		k.records[r.key] = r
 		c.observe(old, r)
 		return
@@ -183,9 +183,14 @@ func (x *Index) linkLocked(r *record) {
 		return
 	}
 	if r.node != "" {
-		x.viewLocked(r.node).roots[r.key] = struct{}{}
+		view := x.viewLocked(r.node)
+		r.node = view.name // one copy of the string
+		view.roots[r.key] = struct{}{}
 	}
-	for _, ref := range r.refs {
+	for i, ref := range r.refs {
+		if target := x.lookup(ref); target != nil {
+			r.refs[i] = target.key // one copy of the string
+		}
 		users := x.users[ref]
 		if users == nil {
 			users = make(map[wire.Key]struct{})

@@ -47,6 +47,7 @@ type kindState struct {
 
 // nodeView is what one node may see.
 type nodeView struct {
+	name  string
 	roots map[wire.Key]struct{} // its Node, pods and devices; what they reference is found through their records
 	subs  []*subscriber
 }
@@ -248,7 +249,7 @@ func (x *Index) referencedBy(view *nodeView, key wire.Key) bool {
 func (x *Index) viewLocked(node string) *nodeView {
 	view := x.nodes[node]
 	if view == nil {
-		view = &nodeView{roots: make(map[wire.Key]struct{})}
+		view = &nodeView{name: node, roots: make(map[wire.Key]struct{})}
 		x.nodes[node] = view
 	}
 	return view

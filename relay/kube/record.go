@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 
@@ -51,6 +52,10 @@ func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
 	if r.body, err = canon.FromValue(body); err != nil {
 		return nil, fmt.Errorf("%s %s/%s: encode: %w", res.kind, namespace, name, err)
 	}
+	r.body = fit(r.body)
+	if res.kind == wire.KindPod {
+		uid = string(r.key[len(r.key)-len(uid):]) // one copy of the string
+	}
 	r.version = wire.BodyVersion(uid, r.body)
 	switch res.kind {
 	case wire.KindNode, wire.KindPod, wire.KindDevice:
@@ -60,8 +65,26 @@ func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
 		if r.status, err = canon.FromValue(canon.DropNulls(status)); err != nil {
 			return nil, fmt.Errorf("%s %s/%s: encode status: %w", res.kind, namespace, name, err)
 		}
+		r.status = fit(r.status)
 	}
 	return r, nil
+}
+
+// fit gives back what the encoder took in reserve: records are kept for as long as their objects live.
+func fit(b []byte) []byte {
+	if cap(b)-len(b) < 16 {
+		return b
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}
+
+// inherit makes r share what it has in common with the older state of the same object.
+func (r *record) inherit(old *record) {
+	r.key, r.version, r.node = old.key, old.version, old.node
+	r.body, r.refs = old.body, old.refs // one copy of the bytes, however often the status changes
+	if bytes.Equal(r.status, old.status) {
+		r.status = old.status
+	}
 }
 
 // currentStatus decodes the status as the API last showed it; the caller owns the result.
