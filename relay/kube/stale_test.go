@@ -2,10 +2,14 @@ package kube
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
@@ -36,6 +40,49 @@ func TestAttemptOfAnOlderSessionStops(t *testing.T) {
 		b.report("gw-1", 8, podKey, runningPod)
 		if !back || field(b.api.get(podsGVR, "default/web"), "status", "phase") != "Running" {
 			t.Error("the report of the newer session was not written")
+		}
+	})
+}
+
+// TestHalfDeadBetweenLeaseAndObject: a relay hangs after a conflict; while it does, the node's newer session writes through another
+// relay. Whatever the relay reads of the object after that must not be what its old report is based on.
+func TestHalfDeadBetweenLeaseAndObject(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindDevice, pumpOnGW1)
+		synctest.Wait()
+		b.start("gw-1", 1)
+		b.report("gw-1", 1, pumpKey, deviceReport(1))
+		time.Sleep(time.Second)
+		conflicted, overtaken := false, false
+		b.api.failWith(func(verb, resource, name string) error { // called with the API's lock held
+			switch {
+			case resource != "devicestatuses":
+			case verb == "patch" && !conflicted:
+				conflicted = true
+				return apierrors.NewConflict(deviceStatusesGVR.GroupResource(), name, errors.New("somebody has written it"))
+			case verb == "get" && conflicted && !overtaken:
+				overtaken = true
+				lease := b.api.objects[leasesGVR][NodeLeaseNamespace+"/gw-1"].DeepCopy()
+				lease.SetAnnotations(map[string]string{relayAnnotation: "relay-b", epochAnnotation: "2"})
+				b.api.store(leasesGVR, lease, watch.Modified)
+				values := b.api.objects[deviceStatusesGVR]["default/pump"].DeepCopy()
+				twins, _, _ := unstructured.NestedSlice(values.Object, "status", "twins")
+				child(twins[0].(map[string]any), "reported")["value"] = "3"
+				child(values.Object, "status")["twins"] = twins
+				b.api.store(deviceStatusesGVR, values, watch.Modified)
+			}
+			return nil
+		})
+		b.report("gw-1", 1, pumpKey, deviceReport(2))
+		time.Sleep(time.Minute)
+		if !overtaken {
+			t.Fatal("the object was not read after the conflict")
+		}
+		if v := field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value"); v != "3" {
+			t.Errorf("the device's value is %v: an old report stands", v)
+		}
+		if !slices.Equal(b.gone, []uint64{1}) {
+			t.Errorf("fenced: %v", b.gone)
 		}
 	})
 }

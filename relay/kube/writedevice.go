@@ -137,7 +137,7 @@ func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map
 	if !w.low {
 		return lowerLane, nil
 	}
-	if w.foreign || st.rv != w.valuesAt {
+	if known && (w.foreign || st.rv != w.valuesAt) { // putValues asks about what it reads
 		if err := s.ours(ctx, w.n, w.epoch); err != nil { // what stands there may be a newer session's
 			return written, err
 		}
@@ -194,6 +194,11 @@ func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceVal
 				if !ownedBy(obj, rec) {
 					base.owner = deviceOwner(w.key, rec)
 				}
+				// After the object was read: what a newer session has written until then must not be what an old report is based on.
+				if err := s.ours(ctx, w.n, w.epoch); err != nil {
+					return err
+				}
+				w.confirmed = true
 			}
 		}
 		next, err := s.storeValues(ctx, c, w, rec, v, base)
@@ -207,9 +212,6 @@ func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceVal
 			return fmt.Errorf("write DeviceStatus %s/%s: %w", w.key.Namespace(), w.key.Name(), err)
 		}
 		s.opts.Metrics.conflict("devicestatuses")
-		if err := s.ours(ctx, w.n, w.epoch); err != nil {
-			return err
-		}
 		known = false
 	}
 	return fmt.Errorf("DeviceStatus %s/%s: %d conflicts in a row", w.key.Namespace(), w.key.Name(), writeTries)
