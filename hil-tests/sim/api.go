@@ -304,6 +304,9 @@ func (a *api) create(resource string, data map[string]any, by string) *object {
 func (a *api) modify(o *object, by string, change func(data map[string]any)) *object {
 	data := runtime.DeepCopyJSON(o.data)
 	change(data)
+	if by == user || by == "scheduler" { // not a status: the next state
+		data["metadata"].(map[string]any)["annotations"] = map[string]any{"payload": a.s.payload()}
+	}
 	n := a.store(o.resource, data, by)
 	a.s.note(by, "modify", o.resource+" "+o.name+"@"+strconv.FormatUint(n.rv, 10))
 	return n

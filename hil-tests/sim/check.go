@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
 // Violation is a promise that was broken.
@@ -213,10 +214,12 @@ func (c *checker) applied(a *agent, commit wire.Commit, before map[wire.Key]wire
 			c.s.fail("sent again", "commit %d sends %s to %s, which holds it", commit.ID, o.Key, a.node)
 		}
 		want[o.Key] = o.Version
-		if old := a.seen[o.Key]; api.restores == 0 && !o.Absent && old.uid == o.Version.UID && o.Revision < old.rev {
-			c.s.fail("overtaken", "commit %d takes %s on %s back from revision %d to %d", commit.ID, o.Key, a.node, old.rev, o.Revision)
+		if now := orderOf(o); api.restores == 0 && now > 0 {
+			if old := a.seen[o.Key]; old.uid == o.Version.UID && now < old.order {
+				c.s.fail("overtaken", "commit %d takes %s on %s back from state %d to %d", commit.ID, o.Key, a.node, old.order, now)
+			}
+			a.seen[o.Key] = sighting{o.Version.UID, now}
 		}
-		a.seen[o.Key] = sighting{o.Version.UID, o.Revision}
 	}
 	for _, k := range commit.Delete {
 		if _, ok := before[k]; !ok {
@@ -303,8 +306,20 @@ type acked struct {
 
 // sighting is the state of a key that an agent was last sent.
 type sighting struct {
-	uid string
-	rev uint64
+	uid   string
+	order uint64
+}
+
+// orderOf numbers the states of an object: the load counts up with each change that is not a status.
+func orderOf(o *wire.Object) uint64 {
+	if o.Absent {
+		return 0
+	}
+	v, err := canon.ToValue(o.Body)
+	if err != nil {
+		return 0
+	}
+	return number(payloadOf(v))
 }
 
 func differences(got, want map[wire.Key]wire.Version) string {
