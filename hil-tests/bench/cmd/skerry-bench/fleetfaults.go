@@ -43,11 +43,11 @@ func (r *fleetRun) dropAll(ctx context.Context) error {
 	n := float64(r.f.agents)
 	t := fleet.TrafficOf(r.fleet.Agents()).Sub(before)
 	r.add("resync_bytes_per_agent", float64(t.Beyond())/n, "bytes")
-	reports := 0
+	documents := 0
 	for _, a := range r.fleet.Agents() {
-		reports += a.Documents()
+		documents += a.Documents()
 	}
-	r.add("resync_reports_bytes_per_agent", float64(reports)/n, "bytes") // of that, status documents offered again
+	r.add("status_documents_bytes_per_agent", float64(documents)/n, "bytes") // which the relay knows by their sum, and need not be sent
 	r.add("resync_in_bytes_per_agent", float64(t.In)/n, "bytes")
 	r.add("resync_out_bytes_per_agent", float64(t.Out)/n, "bytes")
 	r.add("resync_handshake_bytes_per_agent", float64(t.Handshake)/n, "bytes")
