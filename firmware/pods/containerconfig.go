@@ -20,6 +20,7 @@ type launch struct {
 	imageRef  string     // what to give to the runtime
 	env       []cri.KeyValue
 	volumes   map[string]string // volume name → path on the host
+	parts     map[int]string    // index of a volumeMount with a subPath → path on the host
 	hosts     string            // path of the pod's /etc/hosts on the host; empty: none
 	termFile  string            // path of the termination message file on the host; empty: none
 	host      *host
@@ -46,7 +47,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 		Args:       expandAll(c.Args, l.env),
 		WorkingDir: c.WorkingDir,
 		Envs:       l.env,
-		Mounts:     mounts(&l.pod.Spec, c, l.volumes),
+		Mounts:     mounts(&l.pod.Spec, c, l.volumes, l.parts),
 		Labels:     labels,
 		Annotations: map[string]string{
 			annoHash:       containerHash(c),

@@ -331,6 +331,9 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err := s.files(l); err != nil {
 		return s.failed(c, waitFor("CreateContainerConfigError", "%v", err))
 	}
+	if err := s.subPaths(l); err != nil {
+		return s.failed(c, err)
+	}
 	cfg, err := l.config()
 	if err != nil {
 		return s.failed(c, err)

@@ -115,10 +115,8 @@ func (t *fieldTable) containerFields(c string) {
 	t.any(c+"ports[].", "name", "containerPort", "hostPort", "hostIP", "protocol")
 	t.any(c+"resources.", "requests", "limits.cpu", "limits.memory")
 	t.refuse(c+"resources.limits.ephemeral-storage", "limits of ephemeral-storage cannot be enforced yet: remove it")
-	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation")
+	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation", "subPath", "subPathExpr")
 	t.only(c+"volumeMounts[].recursiveReadOnly", "recursive read-only mounts are not supported yet", "Disabled", "IfPossible")
-	t.refuse(c+"volumeMounts[].subPath", "subPath is not supported yet: mount the whole volume, or pick keys with items")
-	t.refuse(c+"volumeMounts[].subPathExpr", "subPathExpr is not supported yet: mount the whole volume")
 	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice")
 	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
 		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")

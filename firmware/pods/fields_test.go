@@ -44,7 +44,6 @@ func TestRefusedFields(t *testing.T) {
 	for want, spec := range map[string]string{
 		"spec.containers[0].lifecycle.stopSignal: ":              `{` + c + `,"lifecycle":{"stopSignal":"SIGQUIT"}}]}`,
 		"spec.containers[0].lifecycle.preStop.tcpSocket: ":       `{` + c + `,"lifecycle":{"preStop":{"tcpSocket":{"port":1}}}}]}`,
-		"spec.containers[0].volumeMounts[0].subPath: ":           `{"volumes":[{"name":"v","emptyDir":{}}],` + c + `,"volumeMounts":[{"name":"v","mountPath":"/v","subPath":"x"}]}]}`,
 		"spec.containers[0].livenessProbe.httpGet.scheme: HTTPS": `{` + c + `,"livenessProbe":{"httpGet":{"port":1,"scheme":"HTTPS"}}}]}`,
 		"spec.initContainers[0].restartPolicy: ":                 `{"initContainers":[{"name":"i","image":"a","restartPolicy":"Never"}],` + c + `}]}`,
 		"spec.volumes[0].persistentVolumeClaim: ":                `{"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"x"}}],` + c + `}]}`,

@@ -83,7 +83,7 @@ func isPodDir(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
 		switch e.Name() {
-		case statusFile, statusFile + nextSuffix, volumesFolder, containersFolder, hostsName:
+		case statusFile, statusFile + nextSuffix, volumesFolder, containersFolder, subPathsFolder, hostsName:
 		default:
 			return false
 		}

@@ -28,16 +28,24 @@ func (kernelMounter) Tmpfs(dir string, sizeBytes int64) (bool, error) {
 	return true, nil
 }
 
-// Unmount takes away what is mounted on dir.
-func (kernelMounter) Unmount(dir string) error {
-	mounted, err := isMountPoint(dir)
-	if err != nil || !mounted {
-		return err
-	}
-	if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("unmount %s: %w", dir, err)
+// Bind shows source, a file or folder, at target.
+func (kernelMounter) Bind(source, target string) error {
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount on %s: %w (the agent must run as root)", target, err)
 	}
 	return nil
+}
+
+// Unmount takes away what is mounted on a path.
+func (kernelMounter) Unmount(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // EINVAL: nothing is mounted there
+		return nil
+	}
+	if mounted, look := isMountPoint(path); look == nil && !mounted && errors.Is(err, unix.EPERM) {
+		return nil // who may not unmount has not mounted
+	}
+	return fmt.Errorf("unmount %s: %w", path, err)
 }
 
 // isMountPoint compares the devices of a folder and of its parent.

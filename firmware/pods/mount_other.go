@@ -10,5 +10,8 @@ type kernelMounter struct{}
 // Tmpfs always fails.
 func (kernelMounter) Tmpfs(string, int64) (bool, error) { return false, errors.ErrUnsupported }
 
+// Bind always fails.
+func (kernelMounter) Bind(string, string) error { return errors.ErrUnsupported }
+
 // Unmount has nothing to do.
 func (kernelMounter) Unmount(string) error { return nil }

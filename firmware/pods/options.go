@@ -136,9 +136,10 @@ type Options struct {
 	ResolvConf string  // default /etc/resolv.conf
 }
 
-// Mounter mounts the tmpfs of secrets and of emptyDir volumes with medium Memory. Both calls are idempotent.
+// Mounter mounts the tmpfs of secrets and of emptyDir volumes with medium Memory, and parts of volumes. Tmpfs and Unmount are idempotent.
 type Mounter interface {
 	Tmpfs(dir string, sizeBytes int64) (mounted bool, err error) // sizeBytes 0: the kernel's default; false: there was one
+	Bind(source, target string) error                            // shows a file or folder at another path
 	Unmount(dir string) error                                    // nil if nothing is mounted there
 }
 

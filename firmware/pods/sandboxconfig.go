@@ -135,7 +135,7 @@ func supplementalGroups(sc *corev1.PodSecurityContext) []int64 {
 
 func portMappings(s *corev1.PodSpec) []cri.PortMapping {
 	var out []cri.PortMapping
-	for _, c := range s.Containers {
+	for _, c := range longRunning(s) {
 		for _, p := range c.Ports {
 			protocol := cri.ProtocolTCP
 			switch p.Protocol {

@@ -278,15 +278,15 @@ func checkHostPath(h *corev1.HostPathVolume) error {
 
 // mounts turns a container's volumeMounts into the runtime's. Volumes that the agent writes are read-only, as by the kubelet: a
 // container that could put symbolic links into one could lead the agent's next write anywhere on the gateway.
-func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string) []cri.Mount {
-	ours := map[string]bool{}
-	for i := range spec.Volumes {
-		v := &spec.Volumes[i]
-		ours[v.Name] = v.ConfigMap != nil || v.Secret != nil || v.Downward != nil || v.Projected != nil
-	}
+// parts are where parts of volumes are mounted, by the index of the volumeMount.
+func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string, parts map[int]string) []cri.Mount {
+	filled := filledVolumes(spec)
 	var out []cri.Mount
-	for _, m := range c.VolumeMounts {
-		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || ours[m.Name]}
+	for i, m := range c.VolumeMounts {
+		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || filled[m.Name]}
+		if part, ok := parts[i]; ok {
+			mount.HostPath = part
+		}
 		if m.MountPropagation != nil {
 			switch *m.MountPropagation {
 			case "HostToContainer":
@@ -300,9 +300,22 @@ func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string) 
 	return out
 }
 
-// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the folders of volumes can have mounts;
+// filledVolumes tells which volumes of a pod the agent fills.
+func filledVolumes(spec *corev1.PodSpec) map[string]bool {
+	filled := map[string]bool{}
+	for i := range spec.Volumes {
+		v := &spec.Volumes[i]
+		filled[v.Name] = v.ConfigMap != nil || v.Secret != nil || v.Downward != nil || v.Projected != nil
+	}
+	return filled
+}
+
+// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the folders of volumes and of parts of them can have mounts;
 // one that cannot be unmounted keeps the folder, so that nothing of the host is ever deleted through a mount.
 func removePodDir(dir string, mount Mounter) error {
+	if err := unmountSubPaths(dir, mount); err != nil {
+		return fmt.Errorf("remove pod folder: %w", err)
+	}
 	for _, plugin := range []string{pluginEmptyDir, pluginSecret, pluginProjected} {
 		folder := filepath.Join(dir, volumesFolder, plugin)
 		entries, err := os.ReadDir(folder)

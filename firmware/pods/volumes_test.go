@@ -86,7 +86,7 @@ func TestMounts(t *testing.T) {
 	if d.refused != "" {
 		t.Fatal(d.refused)
 	}
-	for i, m := range mounts(&d.pod.Spec, &d.pod.Spec.Containers[0], nil) {
+	for i, m := range mounts(&d.pod.Spec, &d.pod.Spec.Containers[0], nil, nil) {
 		if want := i < 4 || i == 6; m.Readonly != want {
 			t.Errorf("%s: read-only %t", m.ContainerPath, m.Readonly)
 		}

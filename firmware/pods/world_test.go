@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -144,7 +145,22 @@ func (fakeMachine) Measure() (Measurement, error) {
 	return Measurement{CPUs: 2, Memory: 1 << 30, MemoryAvailable: 1 << 29, Disk: 1 << 33, DiskAvailable: 1 << 32}, nil
 }
 
-type fakeMounter struct{ dirs map[string]int64 }
+type fakeMounter struct {
+	dirs  map[string]int64
+	binds map[string]string // target → what it is, resolved
+}
+
+func (f *fakeMounter) Bind(source, target string) error {
+	at, err := os.Readlink(source)
+	if err != nil {
+		return err
+	}
+	if f.binds == nil {
+		f.binds = map[string]string{}
+	}
+	f.binds[target] = at
+	return nil
+}
 
 func (f *fakeMounter) Tmpfs(dir string, size int64) (bool, error) {
 	_, there := f.dirs[dir]
@@ -152,7 +168,11 @@ func (f *fakeMounter) Tmpfs(dir string, size int64) (bool, error) {
 	return !there, nil
 }
 
-func (f *fakeMounter) Unmount(dir string) error { delete(f.dirs, dir); return nil }
+func (f *fakeMounter) Unmount(dir string) error {
+	delete(f.dirs, dir)
+	delete(f.binds, dir)
+	return nil
+}
 
 func (w *world) Write(p []byte) (int, error) {
 	w.logMu.Lock()

@@ -11,6 +11,7 @@ type VolumeMount struct {
 	Name             string  `msg:"name"`
 	ReadOnly         bool    `msg:"readOnly,omitempty"`
 	SubPath          string  `msg:"subPath,omitempty"`
+	SubPathExpr      string  `msg:"subPathExpr,omitempty"`
 }
 
 // Volume is one of a pod's volumes. Exactly one source is set.

@@ -1908,8 +1908,8 @@ func (z *Volume) Msgsize() (s int) {
 func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(5)
-	var zb0001Mask uint8 /* 5 bits */
+	zb0001Len := uint32(6)
+	var zb0001Mask uint8 /* 6 bits */
 	_ = zb0001Mask
 	if z.MountPropagation == nil {
 		zb0001Len--
@@ -1922,6 +1922,10 @@ func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.SubPath == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10
+	}
+	if z.SubPathExpr == "" {
+		zb0001Len--
+		zb0001Mask |= 0x20
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1952,6 +1956,11 @@ func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "subPath"
 			o = append(o, 0xa7, 0x73, 0x75, 0x62, 0x50, 0x61, 0x74, 0x68)
 			o = msgp.AppendString(o, z.SubPath)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "subPathExpr"
+			o = append(o, 0xab, 0x73, 0x75, 0x62, 0x50, 0x61, 0x74, 0x68, 0x45, 0x78, 0x70, 0x72)
+			o = msgp.AppendString(o, z.SubPathExpr)
 		}
 	}
 	return
@@ -2020,6 +2029,12 @@ func (z *VolumeMount) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "SubPath")
 				return
 			}
+		case "subPathExpr":
+			z.SubPathExpr, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SubPathExpr")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -2040,7 +2055,7 @@ func (z *VolumeMount) Msgsize() (s int) {
 	} else {
 		s += msgp.StringPrefixSize + len(*z.MountPropagation)
 	}
-	s += 5 + msgp.StringPrefixSize + len(z.Name) + 9 + msgp.BoolSize + 8 + msgp.StringPrefixSize + len(z.SubPath)
+	s += 5 + msgp.StringPrefixSize + len(z.Name) + 9 + msgp.BoolSize + 8 + msgp.StringPrefixSize + len(z.SubPath) + 12 + msgp.StringPrefixSize + len(z.SubPathExpr)
 	return
 }
 
