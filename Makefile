@@ -144,7 +144,7 @@ repro: ## build twice in different folders and compare
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
 
@@ -154,6 +154,9 @@ bench-memory-arm: rig deps-qemu ## memory of skerryd read inside an ARMv7 machin
 
 bench-first-light: rig ## start, offline start, pod and device latencies, idle traffic
 	@$(BIN)/skerry-bench first-light -bin $(BIN)
+
+bench-attack: rig ## what attacks with one gateway's key do to the latency of honest agents
+	@$(BIN)/skerry-bench attack -bin $(BIN)
 
 bench-fleet: rig ## AGENTS=1000 simulated agents on one relay: memory, fan-out, storms, silence (FLEET="-h" lists its flags)
 	@$(BIN)/skerry-bench fleet -bin $(BIN) -agents $(AGENTS) $(FLEET)

@@ -5,6 +5,7 @@
 //	skerry-bench memory-arm -bin DIR -skerryd FILE   memory of the agent inside an ARMv7 machine
 //	skerry-bench first-light -bin DIR    start, pod and device latencies, idle traffic
 //	skerry-bench fleet -bin DIR -agents N   N simulated agents on one relay: memory, fan-out, storms, silence
+//	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
 // file records.
@@ -34,6 +35,7 @@ type options struct {
 	idle    time.Duration // how long idle traffic is counted
 	out     io.Writer     // progress
 	fleet   fleetOptions
+	attack  attackOptions
 }
 
 func main() {
@@ -48,10 +50,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
-		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench,
+		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench,
 	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
@@ -61,8 +63,11 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.skerryd, "skerryd", "build/linux-armv7/skerryd", "the agent for ARMv7")
 	fs.DurationVar(&o.settle, "settle", 30*time.Second, "how long a process is left alone before its memory is read")
 	fs.DurationVar(&o.idle, "idle", 10*time.Minute, "how long idle traffic is counted")
-	if name == "fleet" {
+	switch name {
+	case "fleet":
 		o.fleet.register(fs)
+	case "attack":
+		o.attack.register(fs)
 	}
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
