@@ -162,7 +162,10 @@ func (r *rig) remove(text string) {
 			if apierrors.IsNotFound(err) {
 				return nil
 			}
-			return fmt.Errorf("still there (%v)", err)
+			if err == nil {
+				err = errors.New("still there")
+			}
+			return err
 		})
 	}
 }
