@@ -58,7 +58,7 @@ func (o *fleetOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.rounds, "rounds", 10, "changes of the configMap of all that are timed")
 	fs.DurationVar(&o.rest, "rest", 10*time.Second, "how long the relay is left alone before its memory is read")
 	fs.DurationVar(&o.window, "window", time.Minute, "how long idle traffic and requests are counted")
-	fs.DurationVar(&o.limit, "limit", 20*time.Minute, "phases that have not begun by then are left out, except the last check")
+	fs.DurationVar(&o.limit, "limit", 17*time.Minute, "phases that have not begun by then are left out, except the last check")
 	fs.StringVar(&o.only, "only", "", "run only these phases beside those that prepare, separated by commas")
 	fs.BoolVar(&o.short, "short", false, "few rounds, short windows, and only the phases of the figures that every report needs")
 	fs.BoolVar(&o.enforce, "enforce", false, "fail when a figure exceeds its bound")
