@@ -397,9 +397,9 @@ type bench struct {
 	index *Index
 	sink  *Sink
 	set   *metrics.Set
-	gone  []uint64 // epochs that were fenced
 
 	mu     sync.Mutex
+	gone   []uint64            // epochs that were fenced
 	bodies map[wire.Key][]byte // what the agents reported last: they answer when they are asked
 	asked  []wire.Key
 }
@@ -426,8 +426,12 @@ func withBench(t *testing.T, f func(b *bench)) {
 		b.index = NewIndex(IndexOptions{Client: b.api, Log: log, Metrics: m})
 		b.sink = NewSink(SinkOptions{
 			Index: b.index, Client: b.api, Statuses: fakeMetadata{b.api}, Relay: "relay-a", Log: log, Metrics: m,
-			Want:   b.want,
-			Fenced: func(_ string, epoch uint64) { b.gone = append(b.gone, epoch) },
+			Want: b.want,
+			Fenced: func(_ string, epoch uint64) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.gone = append(b.gone, epoch)
+			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -485,3 +489,17 @@ var errAway = apierrors.NewServiceUnavailable("etcd is away")
 
 // Error is what the API server sends before it ends a watch.
 func (w *fakeWatch) Error(obj runtime.Object) { w.tell(watch.Error, obj) }
+
+// fencedEpochs returns the epochs that were fenced.
+func (b *bench) fencedEpochs() []uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.gone)
+}
+
+// askedFor returns the keys that agents were asked for.
+func (b *bench) askedFor() []wire.Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.asked)
+}

@@ -31,8 +31,8 @@ func TestFencedSessionStopsWriting(t *testing.T) {
 		if field(b.api.get(podsGVR, "default/web"), "status", "phase") != nil {
 			t.Error("a fenced session wrote")
 		}
-		if !slices.Equal(b.gone, []uint64{7}) {
-			t.Errorf("fenced: %v, want epoch 7", b.gone)
+		if !slices.Equal(b.fencedEpochs(), []uint64{7}) {
+			t.Errorf("fenced: %v, want epoch 7", b.fencedEpochs())
 		}
 		if err := b.sink.SessionStarted(b.t.Context(), "gw-1", 7); !errors.Is(err, ErrNewerSession) {
 			t.Errorf("the fenced session could claim the node again: %v", err)

@@ -196,8 +196,8 @@ func TestReconnectStormAsksForNoLease(t *testing.T) {
 		if peak > nodes/interval*5/4 {
 			t.Errorf("%d requests in one second; evenly spread they are %d", peak, nodes/interval)
 		}
-		if epoch := store.leases["gw-77"].Annotations[epochAnnotation]; epoch != "2" {
-			t.Errorf("the renewal recorded epoch %s", epoch)
+		if l, err := store.Get(b.t.Context(), "gw-77", metav1.GetOptions{}); err != nil || l.Annotations[epochAnnotation] != "2" {
+			t.Errorf("the renewal recorded %v, %v", l, err)
 		}
 	})
 }
@@ -215,10 +215,22 @@ func (b *bench) indexNode(x *Index, name string) {
 // than it finds.
 func TestClaimsOfTwoRelays(t *testing.T) {
 	withBench(t, func(b *bench) {
-		var fenced []string
+		var (
+			mu    sync.Mutex
+			ended []string
+		)
+		fenced := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(ended)
+		}
 		start := func(name string) (*Sink, *countedLeases, func()) {
 			return b.relayOn(name, func(o *SinkOptions) {
-				o.Fenced = func(node string, epoch uint64) { fenced = append(fenced, fmt.Sprint(name, node, epoch)) }
+				o.Fenced = func(node string, epoch uint64) {
+					mu.Lock()
+					defer mu.Unlock()
+					ended = append(ended, fmt.Sprint(name, node, epoch))
+				}
 			})
 		}
 		a, _, stopA := start("ahead")
@@ -243,16 +255,16 @@ func TestClaimsOfTwoRelays(t *testing.T) {
 			t.Errorf("a move cost %v", verbs)
 		}
 		time.Sleep(25 * time.Second)
-		if !slices.Equal(fenced, []string{"aheadgw-11000000"}) {
-			t.Fatalf("fenced: %q", fenced)
+		if !slices.Equal(fenced(), []string{"aheadgw-11000000"}) {
+			t.Fatalf("fenced: %q", fenced())
 		}
 		// It comes back to the first relay and goes to the second, which does not know yet that it has lost the node: its claim in
 		// memory is based on a record that has been overwritten, and loses.
 		claim(a, 1_000_001)
 		claim(z, 501)
 		time.Sleep(25 * time.Second)
-		if relay, epoch, _ := b.leaseOf("gw-1"); relay != "ahead" || epoch != "1000002" || !slices.Contains(fenced, "behindgw-1501") {
-			t.Errorf("the Lease records %s %s, fenced %q", relay, epoch, fenced)
+		if relay, epoch, _ := b.leaseOf("gw-1"); relay != "ahead" || epoch != "1000002" || !slices.Contains(fenced(), "behindgw-1501") {
+			t.Errorf("the Lease records %s %s, fenced %q", relay, epoch, fenced())
 		}
 		claim(z, 502) // its agent comes back, and now it cannot lose
 		if relay, epoch, _ := b.leaseOf("gw-1"); relay != "behind" || epoch != "1000003" {
@@ -263,8 +275,8 @@ func TestClaimsOfTwoRelays(t *testing.T) {
 		if relay, epoch, _ := b.leaseOf("gw-1"); relay != "ahead" || epoch != "2000000" {
 			t.Errorf("the Lease records %s %s", relay, epoch)
 		}
-		if !slices.Contains(fenced, "behindgw-1502") {
-			t.Errorf("fenced %q: the overtaken session goes on", fenced)
+		if !slices.Contains(fenced(), "behindgw-1502") {
+			t.Errorf("fenced %q: the overtaken session goes on", fenced())
 		}
 		living := 0
 		for _, s := range []*Sink{a, z} {

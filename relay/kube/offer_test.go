@@ -56,8 +56,8 @@ func TestOffersAreKnownAgain(t *testing.T) {
 		if want := b.sink.Offered("gw-1", 2, foreign); len(want) != 0 {
 			t.Errorf("wants %q, on which gw-1 may not report", want)
 		}
-		if got := b.api.taken(); len(got) != 0 || len(b.asked) != 0 {
-			t.Errorf("a session with nothing new cost %q, asked %q", got, b.asked)
+		if got := b.api.taken(); len(got) != 0 || len(b.askedFor()) != 0 {
+			t.Errorf("a session with nothing new cost %q, asked %q", got, b.askedFor())
 		}
 
 		// Changed by somebody else while the agent was away.
@@ -99,11 +99,13 @@ func TestChangedByOthersIsAskedFor(t *testing.T) {
 		if phase := field(b.api.get(podsGVR, "default/web"), "status", "phase"); phase != "Running" {
 			t.Errorf("phase is %v", phase)
 		}
-		if !slices.Equal(b.asked, []wire.Key{podKey}) {
-			t.Errorf("asked for %q", b.asked)
+		if !slices.Equal(b.askedFor(), []wire.Key{podKey}) {
+			t.Errorf("asked for %q", b.askedFor())
 		}
 		// One that does not answer is not asked again and again; nor is one whose session is over.
+		b.mu.Lock()
 		b.bodies = nil
+		b.mu.Unlock()
 		for range 5 {
 			b.api.put(t, wire.KindPod, strings.Replace(podOnGW1, `"spec"`, `"status":{"phase":"Pending"},"spec"`, 1))
 			b.api.put(t, wire.KindPod, strings.Replace(podOnGW1, `"spec"`, `"status":{"phase":"Failed"},"spec"`, 1))
@@ -112,8 +114,8 @@ func TestChangedByOthersIsAskedFor(t *testing.T) {
 		b.sink.SessionEnded("gw-1", 1)
 		b.api.put(t, wire.KindPod, podOnGW1)
 		synctest.Wait()
-		if len(b.asked) != 2 {
-			t.Errorf("asked %d times", len(b.asked))
+		if len(b.askedFor()) != 2 {
+			t.Errorf("asked %d times", len(b.askedFor()))
 		}
 	})
 }
@@ -154,8 +156,8 @@ func TestOldReportDoesNotOverwriteNewerSession(t *testing.T) {
 		if v := field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value"); v != "3" {
 			t.Errorf("the device's value is %v: an old report stands", v)
 		}
-		if !slices.Equal(b.gone, []uint64{1}) {
-			t.Errorf("fenced: %v", b.gone)
+		if !slices.Equal(b.fencedEpochs(), []uint64{1}) {
+			t.Errorf("fenced: %v", b.fencedEpochs())
 		}
 	})
 }

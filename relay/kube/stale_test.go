@@ -81,8 +81,8 @@ func TestHalfDeadBetweenLeaseAndObject(t *testing.T) {
 		if v := field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value"); v != "3" {
 			t.Errorf("the device's value is %v: an old report stands", v)
 		}
-		if !slices.Equal(b.gone, []uint64{1}) {
-			t.Errorf("fenced: %v", b.gone)
+		if !slices.Equal(b.fencedEpochs(), []uint64{1}) {
+			t.Errorf("fenced: %v", b.fencedEpochs())
 		}
 	})
 }
