@@ -13,6 +13,9 @@ TEST     ?= ./...
 N        ?= 20
 ONCE     ?=
 AGENTS   ?= 1000
+SEEDS    ?= 1000
+SEED     ?=
+WORLD    ?=
 FLEET    ?=
 IMAGE_TAG ?= 0.1.0
 VULNS    ?=
@@ -143,6 +146,15 @@ repro: ## build twice in different folders and compare
 	@scripts/repro.sh
 
 # --- figures --------------------------------------------------------------------------------------------------------
+
+.PHONY: sim
+sim: ## play SEEDS=1000 seeds of each simulated world, faults and all; WORLD="clocks" SEED=17 plays one again with its trace
+	@go test -c -o $(BIN)/sim.test ./hil-tests/sim
+ifeq ($(SEED),)
+	@SIM_SEEDS=$(SEEDS) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeeds$$' -test.timeout 0
+else
+	@SIM_SEED=$(SEED) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeed$$'
+endif
 
 .PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack
 bench-memory: rig ## resident and proportional memory of agent and relay
