@@ -125,13 +125,13 @@ func (a *Attacker) Open(ctx context.Context, h *wire.Hello) (*Session, error) {
 		return nil, err
 	}
 	if err := s.Send(h); err != nil {
-		_ = s.Close()
+		s.Close()
 		return nil, err
 	}
 	for {
 		f, err := s.Receive(patience)
 		if err != nil {
-			_ = s.Close()
+			s.Close()
 			return nil, fmt.Errorf("no welcome: %w", err)
 		}
 		switch t := f.(type) {
@@ -139,7 +139,7 @@ func (a *Attacker) Open(ctx context.Context, h *wire.Hello) (*Session, error) {
 			s.Welcome = t
 			return s, nil
 		case *wire.Close:
-			_ = s.Close()
+			s.Close()
 			return nil, &Closed{*t}
 		}
 	}
@@ -304,4 +304,4 @@ func (s *Session) Drain(quiet time.Duration, ack bool, stop func(wire.Frame) boo
 }
 
 // Close hangs up.
-func (s *Session) Close() error { return s.Conn.Close() }
+func (s *Session) Close() { _ = s.Conn.Close() }

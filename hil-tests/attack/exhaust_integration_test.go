@@ -48,7 +48,7 @@ func tryDeclaredLengths(t *testing.T, r *rig, node string) {
 			if c := closed(t, s); c.Code != wire.CloseProtocol {
 				t.Errorf("%s of 4 GiB in a %v frame: %v: %s", what, typ, c.Code, c.Reason)
 			}
-			_ = s.Close()
+			s.Close()
 		}
 	}
 }
@@ -218,7 +218,7 @@ func tryForgedLines(t *testing.T, r *rig, node string) {
 		}
 		send(t, s, f)
 		gone(t, s)
-		_ = s.Close()
+		s.Close()
 	}
 	s := open(t, a, node)
 	event := document(t, map[string]any{"ref": map[string]any{"kind": "Node", "name": "x" + forged}, "type": "FORGED" + forged, "time": forged, "message": forged, "reason": forged})

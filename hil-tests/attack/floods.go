@@ -73,10 +73,10 @@ func (a *Attacker) again(ctx context.Context, node string, use func(*Session)) {
 			}
 			continue
 		}
-		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+		stop := context.AfterFunc(ctx, s.Close)
 		use(s)
 		stop()
-		_ = s.Close()
+		s.Close()
 	}
 }
 

@@ -162,7 +162,7 @@ func trySessionFlood(t *testing.T, r *rig, node string) {
 		s, err := a.Link(t.Context())
 		if err == nil {
 			_ = s.Send(Hello(node))
-			_ = s.Close()
+			s.Close()
 		} else if !errors.As(err, &refusal) {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func tryConnections(t *testing.T, r *rig, node string) {
 	if err != nil {
 		t.Fatalf("an honest gateway is kept out: %v", err)
 	}
-	_ = s.Close()
+	s.Close()
 }
 
 // tryNeverAck takes its commits and does not acknowledge them.
@@ -328,7 +328,10 @@ func tryNeverRead(t *testing.T, r *rig, node string) {
 	}
 	defer s.Close()
 	send(t, s, h)
-	r.pod(t, node, node, names...)
+	if seen := s.Drain(patience, true, func(f wire.Frame) bool { _, ok := f.(*wire.Synced); return ok }); seen.Err != nil || seen.Close != nil {
+		t.Fatalf("%v %+v", seen.Err, seen.Close)
+	}
+	r.pod(t, node, node, names...) // from here on it reads nothing
 	before := r.counters(t)
 	for end := time.Now().Add(90 * time.Second); r.counters(t).Sub(before).Sum(refused("takes-nothing")[0], refused("takes-nothing")[1:]...) == 0; time.Sleep(time.Second) {
 		if time.Now().After(end) {

@@ -35,7 +35,6 @@ type rig struct {
 	relay   *fleet.Relay
 	fleet   *fleet.Fleet
 	log     string // file
-	version int
 	work    fleet.Workload
 	before  string // the victims' data
 }
@@ -258,7 +257,7 @@ func open(t *testing.T, a *Attacker, node string) *Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(s.Close)
 	return s
 }
 

@@ -265,7 +265,7 @@ func tryOutboxReplay(t *testing.T, r *rig, node string) {
 	for _, message := range []string{"the first", "the second"} {
 		s := open(t, a, node)
 		store(t, s, wire.OutboxItem{Epoch: 5, Seq: 7, Kind: wire.KindOfEvent, Body: event(t, ref, honestTime, message)})
-		_ = s.Close()
+		s.Close()
 	}
 	if got := r.events(t, node); len(got) != 1 || !strings.HasSuffix(got[0], "the first") {
 		t.Errorf("stored are %q", got)
@@ -353,7 +353,7 @@ func tryCapture(t *testing.T, r *rig, node string) {
 		t.Fatal(seen.Err)
 	}
 	report(t, s, 1, wire.ReportItem{Key: nodeKey(node), Body: document(t, nodeStatus(nil))})
-	_ = s.Close()
+	s.Close()
 	before := r.counters(t)
 	again, err := r.nobody("127.0.2.1").TCP(t.Context())
 	if err != nil {
