@@ -196,4 +196,3 @@ func (r *fleetRun) stoppedReaders(ctx context.Context) error {
 	_, err = r.push(ctx, 0)
 	return err
 }
-
