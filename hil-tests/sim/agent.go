@@ -351,6 +351,9 @@ func (a *agent) reconcilePod(k wire.Key) {
 		c = &container{key: k}
 		a.runtime[k.UID()] = c
 	}
+	if c.gone && !v.deleting { // a restored cluster knows nothing of the deletion
+		c.gone, c.stopping = false, false
+	}
 	switch {
 	case c.gone:
 		if !a.reports[k] {

@@ -119,6 +119,7 @@ func newAPI(s *Sim) *api {
 	for _, k := range wire.Kinds() {
 		a.logs[string(k)] = &history{}
 	}
+	a.logs[deviceStatuses] = &history{}
 	return a
 }
 

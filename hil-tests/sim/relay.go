@@ -7,7 +7,10 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -58,7 +61,7 @@ func (s *Sim) startRelay(id, life int) *relay {
 	log := slog.New(slog.DiscardHandler)
 	r.index = kube.NewIndex(kube.IndexOptions{Client: &client{r}, Log: log})
 	r.sink = kube.NewDrivenSink(kube.SinkOptions{
-		Index: r.index, Client: &client{r}, Relay: r.who, Log: log,
+		Index: r.index, Client: &client{r}, Relay: r.who, Log: log, Statuses: played{},
 		Fenced: func(node string, epoch uint64) {
 			s.note(r.who, "fenced", node)
 			s.count.fenced++
@@ -77,6 +80,9 @@ func (s *Sim) startRelay(id, life int) *relay {
 		r.cursors = append(r.cursors, c)
 		c.relist(s.world.StaleList)
 	}
+	c := &cursor{r: r, kind: wire.Kind(deviceStatuses), feed: metadataFeed{r.sink.StatusFeed()}}
+	r.cursors = append(r.cursors, c)
+	c.relist(s.world.StaleList)
 	s.note(r.who, "start", "life "+strconv.Itoa(life))
 	return r
 }
@@ -318,6 +324,37 @@ func (c *cursor) relist(stale float64) {
 		}
 		c.kick()
 	})
+}
+
+// played says that DeviceStatuses are watched, by the simulator.
+type played struct{ metadata.Interface }
+
+// metadataFeed hands on what is left of an object in a watch of metadata.
+type metadataFeed struct{ cache.ReflectorStore }
+
+func reduced(obj any) any {
+	u := obj.(*unstructured.Unstructured)
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+		Annotations: u.GetAnnotations(), OwnerReferences: u.GetOwnerReferences(),
+	}}
+}
+
+// Add implements cache.ReflectorStore.
+func (f metadataFeed) Add(obj any) error { return f.ReflectorStore.Add(reduced(obj)) }
+
+// Update implements cache.ReflectorStore.
+func (f metadataFeed) Update(obj any) error { return f.ReflectorStore.Update(reduced(obj)) }
+
+// Delete implements cache.ReflectorStore.
+func (f metadataFeed) Delete(obj any) error { return f.ReflectorStore.Delete(reduced(obj)) }
+
+// Replace implements cache.ReflectorStore.
+func (f metadataFeed) Replace(list []any, revision string) error {
+	for i := range list {
+		list[i] = reduced(list[i])
+	}
+	return f.ReflectorStore.Replace(list, revision)
 }
 
 // source is what a session sees of the index. Broken variants lie here.

@@ -83,10 +83,7 @@ func TestSeeds(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SIM_SEEDS")); err == nil {
 		seeds, long = n, true
 	}
-	worlds := Worlds()[:11]
-	if long {
-		worlds = Worlds()
-	}
+	worlds := Worlds()
 	if name := os.Getenv("SIM_WORLD"); name != "" {
 		worlds = []World{world(t, name)}
 	}

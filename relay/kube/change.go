@@ -12,6 +12,7 @@ import (
 type changes struct {
 	calls    []call
 	observed []observation
+	restored wire.Kind // a list of this kind was older than what had been seen; empty: none
 }
 
 // observation is a change of a pod, node or device.
@@ -75,6 +76,9 @@ func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wir
 	x.mu.Lock()
 	k := x.kinds[kind]
 	restored := revision < k.revision
+	if restored {
+		c.restored = kind
+	}
 	k.revision = revision
 	listed := make(map[wire.Key]struct{}, len(records))
 	for _, r := range records {
@@ -276,6 +280,9 @@ func (x *Index) tell(c changes) {
 	}
 	if x.observe == nil {
 		return
+	}
+	if c.restored != "" {
+		x.observeRestore(c.restored)
 	}
 	for _, o := range c.observed {
 		x.observe(o.key, o.now, o.node, o.told)

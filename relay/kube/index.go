@@ -34,6 +34,8 @@ type Index struct {
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
 	observe func(key wire.Key, now *record, node string, told bool)
+	// observeRestore hears, before observe does, that a kind is as it was some time ago. Set by NewSink, too.
+	observeRestore func(kind wire.Kind)
 }
 
 // kindState is the cache of one kind.
@@ -167,6 +169,22 @@ func (x *Index) Changed(kind wire.Kind) uint64 {
 		return k.changed
 	}
 	return 0
+}
+
+// rootsOf returns the node's own objects of a kind.
+func (x *Index) rootsOf(node string, kind wire.Kind) []wire.Key {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var keys []wire.Key
+	if view := x.nodes[node]; view != nil {
+		for k := range view.roots {
+			if k.Kind() == kind {
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // watched returns how far the caches of nodes, pods and devices are, in kindIndex's order.

@@ -125,7 +125,7 @@ func NewSink(opts SinkOptions) *Sink {
 	if opts.QPS > 0 {
 		s.budget = rate.NewLimiter(rate.Limit(opts.QPS), opts.Burst)
 	}
-	opts.Index.observe = s.changed
+	opts.Index.observe, opts.Index.observeRestore = s.changed, s.restored
 	gauge := func(name string, f func() float64) {
 		opts.Metrics.gauge(name, func() float64 {
 			s.mu.Lock()
@@ -376,6 +376,40 @@ func (s *Sink) changed(key wire.Key, now *record, node string, told bool) {
 		return
 	}
 	s.askFor(n, e)
+}
+
+// restored hears that the cluster was put back to an older state: what was written may be undone, and revisions that are
+// remembered say nothing any more. Agents are asked for everything of the kind again.
+func (s *Sink) restored(kind wire.Kind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range sortedNames(s.nodes) {
+		n := s.nodes[name]
+		n.seen = [3]uint64{}
+		if n.session != nil && !n.session.ended {
+			for _, key := range s.index.rootsOf(name, kind) { // what was written and done with may be back, too
+				n.add(key)
+			}
+		}
+		for i := range n.entries {
+			if e := &n.entries[i]; e.key.Kind() == kind {
+				s.undone(n, e)
+			}
+		}
+	}
+}
+
+// undone forgets what is known of an object after a restore.
+func (s *Sink) undone(n *nodeState, e *entry) {
+	e.base, e.doubt = 0, 0
+	delete(n.settled, e.key)
+	switch {
+	case e.work == nil:
+		e.asked = false
+		s.askFor(n, e)
+	case e.busy:
+		e.work.seen = 1<<64 - 1 // whatever comes of it, it is written again
+	}
 }
 
 // changedMeanwhile deals with a change of an object whose report is not written yet.

@@ -49,9 +49,10 @@ func uidHash(uid string) uint64 {
 // else changes or deletes such an object. Guarded by Sink.mu.
 type statuses struct {
 	byDevice map[wire.Key]storedValues
-	watched  bool // by Run; otherwise each object is read before it is first written
-	synced   bool // the first list is complete
-	failed   bool // it cannot be had
+	revision uint64 // up to which list and watch have come
+	watched  bool   // by Run; otherwise each object is read before it is first written
+	synced   bool   // the first list is complete
+	failed   bool   // it cannot be had
 }
 
 func newStatuses(watched bool) statuses {
@@ -108,6 +109,7 @@ func (f statusFeed) Update(obj any) error {
 	if ok {
 		f.s.mu.Lock()
 		defer f.s.mu.Unlock()
+		f.s.statuses.revision = max(f.s.statuses.revision, st.rv)
 		f.s.statusChanged(key, st)
 	}
 	return nil
@@ -130,13 +132,17 @@ func (f statusFeed) Replace(list []any, resourceVersion string) error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	listed := make(map[wire.Key]struct{}, len(list))
+	revision := parseRevision(resourceVersion)
+	if revision < f.s.statuses.revision {
+		f.s.statusesRestored()
+	}
+	f.s.statuses.revision = revision
 	for _, obj := range list {
 		if key, st, ok := storedOf(obj); ok {
 			listed[key] = struct{}{}
 			f.s.statusChanged(key, st)
 		}
 	}
-	revision := parseRevision(resourceVersion)
 	for key, st := range f.s.statuses.byDevice {
 		if _, here := listed[key]; !here && st.rv <= revision {
 			f.s.statusChanged(key, storedValues{rv: revision + 1, at: deleted})
@@ -203,6 +209,21 @@ func (s *Sink) statusChanged(key wire.Key, now storedValues) {
 		e.foreign = true
 		if e.work == nil {
 			s.askFor(n, e)
+		}
+	}
+}
+
+// statusesRestored forgets everything: the cluster was put back to an older state. What the list shows then is compared with what
+// agents report anew.
+func (s *Sink) statusesRestored() {
+	clear(s.statuses.byDevice)
+	for _, name := range sortedNames(s.nodes) {
+		n := s.nodes[name]
+		for i := range n.entries {
+			if e := &n.entries[i]; e.key.Kind() == wire.KindDevice {
+				e.foreign = true
+				s.undone(n, e)
+			}
 		}
 	}
 }
