@@ -257,3 +257,15 @@ func (w *world) logged(key wire.Key, container, text string) {
 		}
 	}
 }
+
+// recorded returns the events about a pod.
+func (w *world) recorded(pod string) (out []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if strings.HasPrefix(e, pod+" ") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
