@@ -176,6 +176,40 @@ func (s *Sink) confirm(ctx context.Context, n *nodeState, epoch uint64) error {
 	return err
 }
 
+// record writes a claim that is in memory to the Lease, before the session writes anything else: a relay that was the node's
+// meanwhile, and hangs, must find out when it goes on. It takes the place of the next renewal.
+func (s *Sink) record(ctx context.Context, n *nodeState, epoch uint64) error {
+	s.mu.Lock()
+	recorded := n.lease.epoch == epoch || n.lease.gone
+	current := n.session != nil && n.session.epoch == epoch
+	s.mu.Unlock()
+	switch {
+	case !current:
+		return errFenced // a newer session of this relay has begun
+	case recorded:
+		return nil
+	}
+	s.lockLease(n)
+	defer n.leaseMu.Unlock()
+	l := n.lease
+	if l.epoch == epoch || l.gone {
+		return nil
+	}
+	l.relay, l.token, l.epoch = s.opts.Relay, max(l.token+1, epoch), epoch
+	l.seconds = int32(s.opts.LeaseDuration / time.Second)
+	err := s.putLease(ctx, n, l)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) {
+		s.opts.Metrics.conflict("leases")
+		if err = s.confirm(ctx, n, epoch); err == nil && n.lease.epoch != epoch && !n.lease.gone {
+			err = s.claimAgain(ctx, n, epoch)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("record the session in Lease %s/%s: %w", NodeLeaseNamespace, n.name, err)
+	}
+	return nil
+}
+
 // distrust asks the agent for everything again: others have written meanwhile.
 func (s *Sink) distrust(n *nodeState) {
 	s.mu.Lock()

@@ -59,7 +59,7 @@ type entry struct {
 	busy  bool     // it is being written
 	ask   bool     // the agent is to be asked for it
 	asked bool     // and has been, in this session
-	// foreign says that somebody else has written the DeviceStatus since this session last knew it.
+	// foreign says that the cluster was restored since the Lease was last asked about: its revisions say nothing.
 	foreign bool
 }
 

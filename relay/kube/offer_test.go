@@ -238,3 +238,39 @@ func TestDeletedDeviceStatusComesBack(t *testing.T) {
 		}
 	})
 }
+
+// TestLateFirstReport: a session is claimed, and before the device's first report is read the relay hangs; the newer session writes
+// through another relay, and the watch tells of it before the old report is read.
+func TestLateFirstReport(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindDevice, pumpOnGW1)
+		synctest.Wait()
+		other, _, stop := b.relayOn("relay-b", func(o *SinkOptions) { o.Statuses = fakeMetadata{b.api} })
+		defer stop()
+		report := func(epoch uint64, value int) {
+			body, err := canon.FromJSON([]byte(deviceReport(value)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other.Report("gw-1", epoch, pumpKey, body)
+			time.Sleep(time.Second)
+		}
+		if err := other.SessionStarted(b.t.Context(), "gw-1", 1); err != nil {
+			t.Fatal(err)
+		}
+		report(1, 1)
+		b.start("gw-1", 2)
+		if err := other.SessionStarted(b.t.Context(), "gw-1", 3); err != nil {
+			t.Fatal(err)
+		}
+		report(3, 3)
+		b.report("gw-1", 2, pumpKey, deviceReport(2))
+		time.Sleep(time.Second)
+		if v := field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value"); v != "3" {
+			t.Errorf("the device's value is %v: a report that was late stands", v)
+		}
+		if !slices.Equal(b.fencedEpochs(), []uint64{2}) {
+			t.Errorf("fenced: %v", b.fencedEpochs())
+		}
+	})
+}

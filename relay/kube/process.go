@@ -23,10 +23,8 @@ type work struct {
 	top     uint64 // newest revision of any object that was written
 	settled [16]byte
 	hasNode bool
-	// foreign says that somebody else has written the DeviceStatus since the report came, valuesAt at which revision it was when
-	// the attempt began.
+	// foreign says that revisions cannot be relied on: the cluster was restored since the Lease was last found to be the session's.
 	foreign   bool
-	valuesAt  uint64
 	confirmed bool // the Lease was found to be the session's
 }
 
@@ -176,7 +174,6 @@ func (s *Sink) finish(w *work, result outcome) {
 	case written:
 		if again {
 			p.low, p.stated = false, 0
-			e.foreign = true
 			break
 		}
 		e.hash = w.hash

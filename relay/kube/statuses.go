@@ -31,6 +31,7 @@ type storedValues struct {
 	hash  [16]byte // of the values in it; zero: not known
 	owner uint64   // uidHash of the Device that owns it
 	at    int64    // when this relay wrote it last, Unix ns; deleted: it has been deleted
+	mine  bool     // this relay wrote it so, or has found the Lease its own after it had seen it
 }
 
 const deleted = -1
@@ -205,11 +206,8 @@ func (s *Sink) statusChanged(key wire.Key, now storedValues) {
 	case e == nil:
 	case busy && e.work != nil:
 		e.work.seen = max(e.work.seen, now.rv)
-	case known:
-		e.foreign = true
-		if e.work == nil {
-			s.askFor(n, e)
-		}
+	case known && e.work == nil:
+		s.askFor(n, e)
 	}
 }
 
@@ -241,6 +239,28 @@ func (s *Sink) stored(key wire.Key) (st storedValues, known bool, err error) {
 		st.hash = [16]byte{}
 	}
 	return st, known || t.watched && t.synced, nil
+}
+
+// trust notes that the Lease was found to be this relay's after the object had been seen at revision rv.
+func (s *Sink) trust(w *work, rv uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st, ok := s.statuses.byDevice[w.key]; ok && st.rv == rv {
+		st.mine = true
+		s.statuses.byDevice[w.key] = st
+	}
+	w.confirmed = true
+}
+
+// held is the revision of the Lease when it was last known to be this relay's, 0 if it is not. All revisions come from one counter:
+// what is older was written before anybody could claim the node from this relay.
+func (s *Sink) held(n *nodeState) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.lease.relay != s.opts.Relay {
+		return 0
+	}
+	return n.lease.rv
 }
 
 // store notes what was written. If the watch has shown something newer meanwhile, that stands.

@@ -179,7 +179,7 @@ func (s *Sink) jobOf(n *nodeState, e *entry) job {
 	return job{n: n, work: work{
 		item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
 		base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
-		foreign: e.foreign, valuesAt: s.statuses.byDevice[e.key].rv,
+		foreign: e.foreign,
 	}}
 }
 
@@ -219,8 +219,13 @@ func (n *nodeState) owes(now time.Time) float32 {
 	return n.spent
 }
 
-// spend takes a request out of the budgets, that of the node and that of the relay, for which it waits.
-func (s *Sink) spend(ctx context.Context, n *nodeState) error {
+// spend is called before every write of a report: it records the session's claim, if that is in memory only, and takes a request out
+// of the budgets, that of the node and that of the relay, for which it waits.
+func (s *Sink) spend(ctx context.Context, w *work) error {
+	if err := s.record(ctx, w.n, w.epoch); err != nil {
+		return err
+	}
+	n := w.n
 	s.mu.Lock()
 	n.spent = n.owes(time.Now()) + 1
 	s.mu.Unlock()

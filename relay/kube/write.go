@@ -136,7 +136,7 @@ func (s *Sink) patch(ctx context.Context, w *work, rec *record, patch map[string
 	if err != nil {
 		return nil, refusal{err.Error()}
 	}
-	if err := s.spend(ctx, w.n); err != nil {
+	if err := s.spend(ctx, w); err != nil {
 		return nil, err
 	}
 	obj, err := s.client(w.key).Patch(ctx, w.key.Name(), types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)

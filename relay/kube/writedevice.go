@@ -137,11 +137,11 @@ func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map
 	if !w.low {
 		return lowerLane, nil
 	}
-	if known && (w.foreign || st.rv != w.valuesAt) { // putValues asks about what it reads
+	if known && st.rv != 0 && !st.mine && (w.foreign || st.rv > s.held(w.n)) { // putValues asks about what it reads
 		if err := s.ours(ctx, w.n, w.epoch); err != nil { // what stands there may be a newer session's
 			return written, err
 		}
-		w.confirmed = true
+		s.trust(w, st.rv)
 	}
 	return written, s.putValues(ctx, w, rec, &deviceValues{status: status, hash: hash}, st, known)
 }
@@ -205,7 +205,7 @@ func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceVal
 		if err == nil {
 			rv := parseRevision(next)
 			w.top = max(w.top, rv)
-			s.store(w.key, storedValues{rv: rv, hash: v.hash, owner: uidHash(rec.version.UID), at: time.Now().UnixNano()})
+			s.store(w.key, storedValues{rv: rv, hash: v.hash, owner: uidHash(rec.version.UID), at: time.Now().UnixNano(), mine: true})
 			return nil
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
@@ -229,7 +229,7 @@ type patchBase struct {
 func (s *Sink) storeValues(ctx context.Context, c dynamic.ResourceInterface, w *work, rec *record, v *deviceValues, base patchBase) (string, error) {
 	mark := hex.EncodeToString(v.hash[:])
 	if base.rv == "" {
-		if err := s.spend(ctx, w.n); err != nil {
+		if err := s.spend(ctx, w); err != nil {
 			return "", err
 		}
 		obj, err := s.createValues(ctx, c, w, rec, v.status, mark)
@@ -258,7 +258,7 @@ func (s *Sink) storeValues(ctx context.Context, c dynamic.ResourceInterface, w *
 	if err != nil {
 		return "", refusal{err.Error()}
 	}
-	if err := s.spend(ctx, w.n); err != nil {
+	if err := s.spend(ctx, w); err != nil {
 		return "", err
 	}
 	obj, err := c.Patch(ctx, w.key.Name(), types.MergePatchType, b, metav1.PatchOptions{FieldManager: fieldManager})

@@ -90,7 +90,7 @@ func (s *Sink) createNode(ctx context.Context, w *work, doc, reported map[string
 	node := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status,
 	}}
-	if err := s.spend(ctx, w.n); err != nil {
+	if err := s.spend(ctx, w); err != nil {
 		return written, err
 	}
 	created, err := s.client(w.key).Create(ctx, node, metav1.CreateOptions{FieldManager: fieldManager})

@@ -124,7 +124,7 @@ func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
 	if err := s.guard(ctx, w, rec); err != nil {
 		return written, err
 	}
-	if err := s.spend(ctx, w.n); err != nil {
+	if err := s.spend(ctx, w); err != nil {
 		return written, err
 	}
 	zero, uid := int64(0), types.UID(rec.version.UID)
