@@ -106,3 +106,24 @@ func TestOverloadedRelaysThatNameEachOther(t *testing.T) {
 		t.Errorf("60 attempts in %v", d)
 	}
 }
+
+// TestDeadRelayBesideALivingOne: an agent that has backed off for long and meets the dead one of two relays tries the other at
+// once, and waits only when both have failed.
+func TestDeadRelayBesideALivingOne(t *testing.T) {
+	m, _ := newMachine(t)
+	m.want(m.step(link.Start{}), "dial 0")
+	var waits []time.Duration
+	for conn := uint64(1); conn <= 20; conn++ {
+		before := m.now
+		m.dialled(m.lost(conn))
+		waits = append(waits, m.now.Sub(before))
+	}
+	for i, w := range waits {
+		if i%2 == 0 && w > time.Second {
+			t.Errorf("%v after the first of the two relays could not be reached, attempt %d", w, i)
+		}
+		if i%2 == 1 && i > 12 && w < 10*time.Second {
+			t.Errorf("%v after both relays could not be reached, attempt %d", w, i)
+		}
+	}
+}

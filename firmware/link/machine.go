@@ -34,6 +34,7 @@ type Machine struct {
 	address   int // index of the configured address in use, or due next
 	elsewhere elsewhere
 	failures  int // attempts in a row that did not lead to a lasting session
+	round     int // attempts since the last back-off
 	retryAt   time.Time
 	opened    time.Time
 	heartbeat time.Duration
@@ -323,16 +324,16 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 
 // fail ends the attempt or session and plans the next one.
 func (m *Machine) fail(err error, retryAfter time.Duration, now time.Time) {
-	wasUp := m.phase == phaseUp
+	wasUp, unreached := m.phase == phaseUp, m.phase == phaseDialing
 	m.endSession(now)
 	// A session that ends at once is no success: without this, a relay that accepts and closes would be dialled in a loop.
 	if wasUp && now.Sub(m.st.Since) >= m.heartbeat {
-		m.failures = 0
+		m.failures, m.round = 0, 0
 	}
 	if m.st.Connected {
 		m.st.Connected, m.st.InSync, m.st.Since = false, false, now
 	}
-	wait := m.backoff()
+	wait := m.pause(unreached)
 	if retryAfter > wait {
 		wait = retryAfter + time.Duration(m.rand.Int64N(int64(retryAfter)/4+1))
 	}
@@ -367,6 +368,16 @@ func (m *Machine) stop(reason string, now time.Time) {
 		m.st.Connected, m.st.InSync, m.st.Since = false, false, now
 	}
 	m.phase = phaseStopped
+}
+
+// pause returns the wait before the next attempt. Of several relays each is tried before the back-off is waited for: one that cannot be
+// reached must not keep an agent from the others for half a minute. A relay that answers and refuses is another matter.
+func (m *Machine) pause(unreached bool) time.Duration {
+	if m.round++; unreached && m.round < len(m.opts.Addresses) {
+		return time.Duration(m.rand.Int64N(int64(time.Second)))
+	}
+	m.round = 0
+	return m.backoff()
 }
 
 // backoff returns the wait before the next attempt: at first somewhere within a second, because most drops are short and
