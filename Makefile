@@ -88,6 +88,8 @@ test-contract:
 test-integration: rig
 	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
+	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
+	@SKERRY_BIN=$(BIN) go -C hil-tests/history test -tags integration -count=1 .
 
 test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for GOARM=7 and arm64
 	@scripts/test-arm.sh
