@@ -181,7 +181,7 @@ func (s *Sink) confirm(ctx context.Context, n *nodeState, epoch uint64) error {
 func (s *Sink) record(ctx context.Context, n *nodeState, epoch uint64) error {
 	s.mu.Lock()
 	recorded := n.lease.epoch == epoch || n.lease.gone
-	current := n.session != nil && n.session.epoch == epoch
+	current := n.session != nil && n.session.epoch == epoch && n.newest == epoch
 	s.mu.Unlock()
 	switch {
 	case !current:
@@ -191,8 +191,14 @@ func (s *Sink) record(ctx context.Context, n *nodeState, epoch uint64) error {
 	}
 	s.lockLease(n)
 	defer n.leaseMu.Unlock()
+	s.mu.Lock()
+	newest := n.newest
+	s.mu.Unlock()
 	l := n.lease
-	if l.epoch == epoch || l.gone {
+	switch {
+	case newest > epoch: // it has claimed the Lease, or is about to
+		return errFenced
+	case l.epoch == epoch || l.gone:
 		return nil
 	}
 	l.relay, l.token, l.epoch = s.opts.Relay, max(l.token+1, epoch), epoch
@@ -369,9 +375,10 @@ func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
 	defer n.leaseMu.Unlock()
 	s.mu.Lock()
 	duty, epoch := s.duty(n, time.Now())
+	overtaken := duty == dutySession && n.newest > epoch // a newer session is being started, and claims the Lease
 	s.mu.Unlock()
 	switch {
-	case duty == dutyNone || ctx.Err() != nil:
+	case duty == dutyNone || overtaken || ctx.Err() != nil:
 		return 0
 	case duty == dutyGrace:
 		return s.renewForAnother(ctx, n)
