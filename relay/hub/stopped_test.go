@@ -137,7 +137,7 @@ func TestStoppedReaderCostsAConstant(t *testing.T) {
 	}()
 
 	ws := w.stoppedAgent(t)
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	settled := func() bool {
 		before := src.asked.Load()
 		time.Sleep(300 * time.Millisecond)
