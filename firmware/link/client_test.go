@@ -345,6 +345,21 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	}
 }
 
+// TestRefusedDialIsNotRepeatedTooSoon: a relay that answers a dial with Retry-After (HTTP 429 or 503) is not dialled before, nor long
+// after.
+func TestRefusedDialIsNotRepeatedTooSoon(t *testing.T) {
+	m, _ := newMachine(t)
+	m.want(m.step(link.Start{}), "dial 0")
+	for conn, after := uint64(1), 30*time.Second; conn < 10; conn++ {
+		m.step(link.Lost{Conn: conn, Err: errors.New("relay a:1 takes no agents at the moment"), RetryAfter: after})
+		if wait := m.Wake().Sub(m.now); wait < after || wait > after*5/4 {
+			t.Errorf("attempt %d: it dials again in %v, was told %v", conn, wait, after)
+		}
+		m.now = m.Wake()
+		m.step(link.Tick{})
+	}
+}
+
 // TestOlderRelayIsLeftForTheNext: a relay whose cache stays behind says nothing about the others; a gateway with one address has to
 // wait for it.
 func TestOlderRelayIsLeftForTheNext(t *testing.T) {

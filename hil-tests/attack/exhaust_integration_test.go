@@ -63,11 +63,10 @@ func tryNested(t *testing.T, r *rig, node string) {
 	}
 }
 
-// tryLargeMessage declares a message of a tebibyte, and of a byte more than is taken.
+// tryLargeMessage declares a message of a tebibyte, and, as another node, of a byte more than is taken.
 func tryLargeMessage(t *testing.T, r *rig, node string) {
-	a := r.attacker(t, node)
-	for _, n := range []uint64{1 << 40, 512<<10 + 1} {
-		s := open(t, a, node)
+	for name, n := range map[string]uint64{node: 1 << 40, node + "-by-one": 512<<10 + 1} {
+		s := open(t, r.attacker(t, name), name)
 		if err := s.Raw(Header(Fin|Binary, n)); err != nil {
 			t.Fatal(err)
 		}

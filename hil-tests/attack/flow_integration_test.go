@@ -25,6 +25,7 @@ import (
 func flowAttempts() []attempt {
 	return []attempt{
 		{"message-flood", tryMessageFlood, ended("limit"), []string{"node=NODE", "messages a second are received"}},
+		{"back-at-once", tryBackAtOnce, turnedAway("over-limit"), []string{"node=NODE", "over-limit"}},
 		{"byte-flood", tryByteFlood, ended("limit"), []string{"node=NODE", "bytes a second are received"}},
 		{"unknown-frame-flood", tryUnknownFlood, ended("limit"), []string{"node=NODE", "a second are received"}},
 		{"websocket-ping-flood", tryPingFlood, ended("protocol-error"), []string{"node=NODE", "WebSocket", "ping"}},
@@ -70,6 +71,20 @@ func encoded(t *testing.T, f wire.Frame) []byte {
 
 func tryMessageFlood(t *testing.T, r *rig, node string) {
 	flood(t, open(t, r.attacker(t, node), node), encoded(t, &wire.Ping{}), 1_000_000)
+}
+
+// tryBackAtOnce goes over a quota and comes back for fresh ones.
+func tryBackAtOnce(t *testing.T, r *rig, node string) {
+	tryMessageFlood(t, r, node)
+	s, err := r.attacker(t, node).Link(t.Context())
+	if err == nil {
+		s.Close()
+		t.Fatal("it has another session at once")
+	}
+	var refusal *ErrHTTP
+	if !errors.As(err, &refusal) || refusal.Status != http.StatusTooManyRequests || refusal.RetryAfter == "" {
+		t.Errorf("refused with %v", err)
+	}
 }
 
 func tryByteFlood(t *testing.T, r *rig, node string) {

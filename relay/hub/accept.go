@@ -26,15 +26,15 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this relay speaks "+wire.Subprotocol+" over WebSocket", http.StatusBadRequest)
 		return
 	}
-	if retry, ok := h.visits.allow(node, time.Now()); !ok {
-		h.refuse("session-rate", node, r.RemoteAddr, "more than %.0f sessions a minute are opened", h.visits.perMinute)
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(retry/time.Second))))
-		http.Error(w, "node "+node+" opens too many sessions", http.StatusTooManyRequests)
+	if no := h.visits.allow(node, time.Now()); no.reason != "" {
+		h.refuse(no.reason, node, r.RemoteAddr, "%s; it may come back in %v", no.detail, no.retryAfter.Round(time.Second))
+		w.Header().Set("Retry-After", seconds(no.retryAfter))
+		http.Error(w, "node "+node+": "+no.detail, http.StatusTooManyRequests)
 		return
 	}
 	if retry, ok := h.admit(node); !ok {
 		h.meter.refused("admission")
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(retry/time.Second))))
+		w.Header().Set("Retry-After", seconds(retry))
 		http.Error(w, "the relay takes no more sessions now", http.StatusServiceUnavailable)
 		return
 	}
@@ -82,6 +82,11 @@ func explain(why, node string) string {
 		return "the client certificate is not a gateway's"
 	}
 	return "node " + node + " is revoked, or its certificate is not good any more (" + why + ")"
+}
+
+// seconds is d for a Retry-After header, rounded up: who comes when it was told to gets in.
+func seconds(d time.Duration) string {
+	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
 }
 
 func (h *Hub) admit(node string) (time.Duration, bool) {

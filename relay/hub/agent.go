@@ -131,6 +131,10 @@ func (a *agent) step(ev session.Event) {
 	if len(acts) == 0 {
 		return
 	}
+	if end, ok := acts[len(acts)-1].(session.Hangup); ok && end.Code == wire.CloseLimit {
+		// At once: what waits to be written may wait for an agent that does not read.
+		a.h.visits.keepOut(a.node, end.RetryAfter, time.Now())
+	}
 	a.q.mu.Lock()
 	defer a.q.mu.Unlock()
 	a.q.actions = append(a.q.actions, acts...)

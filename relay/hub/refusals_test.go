@@ -52,25 +52,84 @@ func TestVisits(t *testing.T) {
 	v := newVisits(60)
 	now := time.Unix(1_800_000_000, 0)
 	for i := range 60 {
-		if _, ok := v.allow("gw-1", now); !ok {
-			t.Fatalf("visit %d is refused", i)
+		if no := v.allow("gw-1", now); no.reason != "" {
+			t.Fatalf("visit %d is refused: %+v", i, no)
 		}
 	}
-	if retry, ok := v.allow("gw-1", now); ok || retry < time.Second || retry > 10*time.Second {
-		t.Errorf("the 61st: %v, in %v", ok, retry)
+	if no := v.allow("gw-1", now); no.reason != "session-rate" || no.retryAfter < time.Second || no.retryAfter > 10*time.Second {
+		t.Errorf("the 61st: %+v", no)
 	}
-	if _, ok := v.allow("gw-2", now); !ok {
-		t.Error("another node is refused")
+	if no := v.allow("gw-2", now); no.reason != "" {
+		t.Errorf("another node is refused: %+v", no)
 	}
 	for i := range 600 { // one a second is fine for ever
 		now = now.Add(time.Second)
-		if _, ok := v.allow("gw-1", now); !ok {
-			t.Fatalf("second %d is refused", i)
+		if no := v.allow("gw-1", now); no.reason != "" {
+			t.Fatalf("second %d is refused: %+v", i, no)
 		}
 	}
 	v.forget(now.Add(2 * time.Minute))
 	if len(v.nodes) != 0 {
 		t.Errorf("%d nodes are remembered that have all their visits", len(v.nodes))
+	}
+}
+
+// TestKeptOut: a node that went over a limit stays away for as long as it was told to, and is forgotten then.
+func TestKeptOut(t *testing.T) {
+	v := newVisits(60)
+	now := time.Unix(1_800_000_000, 0)
+	in := func(node string) bool { return v.allow(node, now).reason == "" }
+	if !in("gw-1") {
+		t.Fatal("the first visit is refused")
+	}
+	v.keepOut("gw-1", 30*time.Second, now)
+	v.keepOut("gw-1", 10*time.Second, now) // does not shorten it
+	v.keepOut("gw-2", 5*time.Minute, now)  // not seen before
+	for s := range 30 {
+		no := v.allow("gw-1", now)
+		if want := time.Duration(30-s) * time.Second; no.reason != "over-limit" || no.retryAfter != want {
+			t.Fatalf("after %d s: %+v, want to be kept out for %v", s, no, want)
+		}
+		v.forget(now)
+		now = now.Add(time.Second)
+	}
+	if !in("gw-1") {
+		t.Error("it comes when it was told to, and is refused")
+	}
+	if in("gw-2") || !in("gw-3") {
+		t.Error("gw-2 is let in, or gw-3 is kept out")
+	}
+	now = now.Add(4 * time.Minute)
+	if v.forget(now); len(v.nodes) != 1 { // all visits are there again, and gw-2 has half a minute left
+		t.Errorf("%d nodes are remembered, want 1", len(v.nodes))
+	}
+	now = now.Add(30 * time.Second)
+	if v.forget(now); len(v.nodes) != 0 || !in("gw-2") {
+		t.Errorf("%d nodes are remembered that nothing is held against", len(v.nodes))
+	}
+}
+
+// TestKeptOutHasAllItsVisits: knocking at a closed door costs a node no visits; it is honest, maybe, and was updated meanwhile.
+func TestKeptOutHasAllItsVisits(t *testing.T) {
+	v := newVisits(60)
+	now := time.Unix(1_800_000_000, 0)
+	v.keepOut("gw-1", time.Second, now)
+	for range 1000 {
+		v.allow("gw-1", now)
+	}
+	now = now.Add(time.Second)
+	for i := range 60 {
+		if no := v.allow("gw-1", now); no.reason != "" {
+			t.Fatalf("visit %d is refused: %+v", i, no)
+		}
+	}
+}
+
+func TestSecondsAreRoundedUp(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", time.Second: "1", 29001 * time.Millisecond: "30"} {
+		if got := seconds(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
 	}
 }
 

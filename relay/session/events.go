@@ -70,8 +70,9 @@ type (
 	StoreOutbox struct{ Items []wire.OutboxItem }
 	// Hangup closes the connection after what was sent before. It is the last action of a session.
 	Hangup struct {
-		Code   wire.CloseCode // 0 if the connection was lost or the agent said goodbye
-		Reason string
+		Code       wire.CloseCode // 0 if the connection was lost or the agent said goodbye
+		Reason     string
+		RetryAfter time.Duration // what the agent was told, to the millisecond
 	}
 	// Note tells the relay's operator something about this node.
 	Note struct{ Text string }

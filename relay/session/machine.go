@@ -231,7 +231,7 @@ func (m *Machine) Step(ev Event, at time.Time) []Action {
 	case Shut:
 		m.goodbye(&wire.Close{Code: e.Code, Reason: e.Reason, RetryAfter: milliseconds(e.RetryAfter), Elsewhere: addresses(e.Elsewhere)})
 	case Lost:
-		m.end(0, "the connection was lost")
+		m.end(Hangup{Reason: "the connection was lost"})
 	}
 	m.due(now)
 	m.pump(now)
@@ -290,7 +290,7 @@ func (m *Machine) goodbye(c *wire.Close) {
 		c.Reason = c.Reason[:wire.MaxText]
 	}
 	m.send(c)
-	m.end(c.Code, c.Reason)
+	m.end(Hangup{Code: c.Code, Reason: c.Reason, RetryAfter: time.Duration(c.RetryAfter) * time.Millisecond})
 }
 
 func milliseconds(d time.Duration) uint32 { return uint32(max(d, 0) / time.Millisecond) }
@@ -305,8 +305,8 @@ func addresses(all []string) (out []string) {
 	return out
 }
 
-func (m *Machine) end(code wire.CloseCode, reason string) {
-	m.do(Hangup{Code: code, Reason: reason})
+func (m *Machine) end(why Hangup) {
+	m.do(why)
 	m.phase = phaseClosed
 	m.held, m.dirty, m.report = nil, nil, nil
 	m.outbox, m.inFlight, m.outline, m.agentRevs = nil, nil, nil, nil
@@ -325,7 +325,7 @@ func (m *Machine) received(f wire.Frame, now moment) {
 		m.send(&wire.Pong{})
 		return
 	case *wire.Close:
-		m.end(0, "the agent ended the session: "+t.Reason)
+		m.end(Hangup{Reason: "the agent ended the session: " + t.Reason})
 		return
 	}
 	if m.phase < phaseCatching {
