@@ -43,6 +43,7 @@ func connect(kubeconfig, kubeContext string) (*clients, error) {
 		return nil, fmt.Errorf("the kubeconfig cannot be used: %w", err)
 	}
 	cfg.Timeout = requestTimeout
+	cfg.QPS, cfg.Burst = 200, 400 // client-go's 5 a second make the tokens of 2,000 gateways, or their status, a matter of minutes
 	cfg.UserAgent = "skerryctl/" + skerry.Version
 	c := new(clients)
 	if c.core, err = kubernetes.NewForConfig(cfg); err != nil {
