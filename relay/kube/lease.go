@@ -61,7 +61,7 @@ func (s *Sink) SessionStarted(ctx context.Context, node string, epoch uint64) er
 	s.mu.Unlock()
 
 	s.lockLease(n)
-	gap, err := s.claim(ctx, n, epoch)
+	gap, err := s.claim(ctx, n, epoch, false)
 	n.leaseMu.Unlock()
 
 	s.mu.Lock()
@@ -169,7 +169,7 @@ func (s *Sink) confirm(ctx context.Context, n *nodeState, epoch uint64) error {
 	case before.epoch == epoch || l.token > epoch:
 		return errFenced
 	}
-	_, err := s.claim(ctx, n, epoch)
+	_, err := s.claim(ctx, n, epoch, true)
 	if err == nil {
 		s.distrust(n)
 	}
@@ -288,8 +288,9 @@ func (s *Sink) leaseOf(n *nodeState, lease *coordinationv1.Lease) leaseState {
 
 // claim records a session in the Lease, whose lock is held. gap says that others may have written since this relay last wrote
 // the Lease. It takes one request if the Lease is as it was last seen, and is never refused for what another relay recorded:
-// the agent is here. Only a newer session of this relay is in the way.
-func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64) (gap bool, err error) {
+// the agent is here. Only a newer session of this relay is in the way. With yield, for a claim that has been in memory for a while, a
+// greater number is, too, in whatever try it is found: the relay may hang between any two.
+func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64, yield bool) (gap bool, err error) {
 	before := n.lease
 	read := before.rv == 0 && !before.gone && !s.listed.Load()
 	if before.rv != 0 && before.relay != s.opts.Relay {
@@ -310,6 +311,9 @@ func (s *Sink) claim(ctx context.Context, n *nodeState, epoch uint64) (gap bool,
 			return false, fmt.Errorf("%w (epoch %d, on this relay)", errFenced, newest)
 		}
 		prev := n.lease
+		if yield && prev.token > epoch {
+			return false, fmt.Errorf("%w (number %d, relay %s)", errFenced, prev.token, prev.relay)
+		}
 		next := prev
 		next.relay, next.token, next.epoch = s.opts.Relay, max(prev.token+1, epoch), epoch
 		next.seconds = int32(s.opts.LeaseDuration / time.Second)
@@ -418,7 +422,7 @@ func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
 }
 
 func (s *Sink) claimAgain(ctx context.Context, n *nodeState, epoch uint64) error {
-	gap, err := s.claim(ctx, n, epoch)
+	gap, err := s.claim(ctx, n, epoch, true)
 	if err == nil && gap {
 		s.distrust(n)
 	}

@@ -49,7 +49,7 @@ func TestOlderSessionOfThisRelayDoesNotTakeTheLeaseBack(t *testing.T) {
 	withBench(t, func(b *bench) {
 		b.start("gw-1", 9)
 		b.report("gw-1", 9, nodeKey, readyNode)
-		if _, err := b.sink.claim(b.t.Context(), b.sink.nodes["gw-1"], 8); !errors.Is(err, ErrNewerSession) {
+		if _, err := b.sink.claim(b.t.Context(), b.sink.nodes["gw-1"], 8, false); !errors.Is(err, ErrNewerSession) {
 			t.Errorf("the older claim ended with %v", err)
 		}
 		if epoch := field(b.api.get(leasesGVR, NodeLeaseNamespace+"/gw-1"), "metadata", "annotations", epochAnnotation); epoch != "9" {

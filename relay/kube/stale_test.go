@@ -86,3 +86,45 @@ func TestHalfDeadBetweenLeaseAndObject(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimInMemoryYieldsInEveryTry: a relay hangs after it has read the Lease, and while it does the node's newer session claims it
+// through another relay. The claim, which has been in memory until now, must not take it back when its write meets the conflict.
+func TestClaimInMemoryYieldsInEveryTry(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindDevice, pumpOnGW1)
+		synctest.Wait()
+		b.start("gw-1", 1)
+		b.report("gw-1", 1, pumpKey, deviceReport(1))
+		b.report("gw-1", 1, nodeKey, readyNode)
+		time.Sleep(time.Second)
+		b.start("gw-1", 5) // in memory
+		take := func(relay, epoch string) {
+			lease := b.api.objects[leasesGVR][NodeLeaseNamespace+"/gw-1"].DeepCopy()
+			lease.SetAnnotations(map[string]string{relayAnnotation: relay, epochAnnotation: epoch})
+			b.api.store(leasesGVR, lease, watch.Modified)
+		}
+		updates := 0
+		b.api.failWith(func(verb, resource, _ string) error { // called with the API's lock held
+			if resource == "leases" && verb == "update" {
+				switch updates++; updates {
+				case 1:
+					take("relay-b", "4") // before the claim in memory: it has the greater number
+				case 2:
+					take("relay-c", "6") // while this relay hung
+				}
+			}
+			return nil
+		})
+		b.report("gw-1", 5, pumpKey, deviceReport(2))
+		time.Sleep(time.Minute)
+		if relay, epoch, _ := b.leaseOf("gw-1"); relay != "relay-c" || epoch != "6" || updates != 2 {
+			t.Errorf("after %d updates the Lease records %s %s", updates, relay, epoch)
+		}
+		if v := field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value"); v != "1" {
+			t.Errorf("the device's value is %v: an old report stands", v)
+		}
+		if !slices.Equal(b.fencedEpochs(), []uint64{5}) {
+			t.Errorf("fenced: %v", b.fencedEpochs())
+		}
+	})
+}
