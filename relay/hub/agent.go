@@ -33,6 +33,7 @@ type agent struct {
 	started bool // Sink.SessionStarted has returned nil, and SessionEnded has not been called
 
 	hungUp bool         // for the pump, which is one goroutine at a time
+	broken bool         // a write has failed, nothing more can be written; for the pump
 	hungAt atomic.Int64 // Unix time in ns of the hang-up, 0 before
 
 	receiving sync.Mutex // messages are fed to the machine in order; before mu
@@ -242,7 +243,7 @@ func (a *agent) hangup(t session.Hangup) {
 		level = slog.LevelWarn
 	}
 	a.h.log.Log(context.Background(), level, "agent disconnected", "node", a.node, "epoch", a.epoch, "reason", t.Reason)
-	if t.Code == 0 || t.Code == wire.CloseHeartbeat {
+	if t.Code == 0 || t.Code == wire.CloseHeartbeat || a.broken {
 		_ = a.ws.CloseNow()
 		return
 	}

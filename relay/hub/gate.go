@@ -59,6 +59,10 @@ func (g *gate) enter(ctx context.Context, conn net.Conn) context.Context {
 	}
 	g.mu.Unlock()
 	if victim != nil {
+		// Below TLS, whose Close may wait for a peer that takes nothing: nobody else is accepted meanwhile.
+		if t, ok := victim.(*tls.Conn); ok {
+			victim = t.NetConn()
+		}
 		_ = victim.Close()
 		g.refused("too-many-connections", who)
 	}

@@ -193,7 +193,7 @@ type outgoing struct {
 const flushAt = 32 << 10 // bytes
 
 func (o *outgoing) add(a *agent, f wire.Frame) {
-	if a.hungUp {
+	if a.hungUp || a.broken {
 		return
 	}
 	if o.buf == nil {
@@ -220,7 +220,7 @@ func (o *outgoing) flush(a *agent) {
 		return
 	}
 	if err := a.ws.Write(o.frames); err != nil {
-		a.hungUp = true     // nothing more can be written
+		a.broken = true
 		_ = a.ws.CloseNow() // the reader learns it and ends the session
 	} else {
 		a.h.meter.sent(o.count, o.bytes)

@@ -93,6 +93,7 @@ func TestTheRelaysClockIsHeard(t *testing.T) {
 		t.Errorf("the relay's clock is heard as %v off", off)
 	}
 	g.stop()
+	eventually(t, "the session is over", func() bool { return len(w.hub.Sessions()) == 0 })
 	expired := make(chan struct{}, 16)
 	old := w.pki.NodeUntil(node, time.Now().Add(-time.Hour))
 	g = w.gateway(func(o *link.Options) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // magic is from RFC 6455, section 1.3.
@@ -42,13 +43,27 @@ func Accept(w http.ResponseWriter, r *http.Request, subprotocol string, limit in
 	err = w.Header().Write(&answer)
 	answer.WriteString("\r\n")
 	if err == nil {
-		_, err = nc.Write(answer.Bytes())
+		err = write(nc, answer.Bytes())
 	}
 	if err != nil {
 		_ = nc.Close()
 		return nil, fmt.Errorf("answer the opening handshake: %w", err)
 	}
 	return newConn(nc, bytes.Clone(ahead), limit), nil
+}
+
+// answerPatience is how long a peer may take for the answer. net/http's limits have ended, and nobody watches the connection yet: one
+// that reads nothing would keep it, and the goroutine, for ever.
+const answerPatience = 10 * time.Second
+
+func write(nc net.Conn, answer []byte) error {
+	if err := nc.SetWriteDeadline(time.Now().Add(answerPatience)); err != nil {
+		return err
+	}
+	if _, err := nc.Write(answer); err != nil {
+		return err
+	}
+	return nc.SetWriteDeadline(time.Time{})
 }
 
 func newConn(nc net.Conn, ahead []byte, limit int) *Conn {
