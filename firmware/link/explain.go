@@ -58,7 +58,9 @@ func explainStatus(address string, resp *http.Response) error {
 		return fmt.Errorf("%s answers HTTP %d: it is not a Skerry relay; check the address and the port", address, resp.StatusCode)
 	}
 	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized: // it was shown no certificate: a client leaves out one of a CA that the relay does not name
+		return fmt.Errorf("relay %s refuses this gateway: %s, or one of a CA that was retired: the agent renews its certificate by itself; if it cannot, its log and 'skerryd status' say why", address, why)
+	case http.StatusForbidden:
 		return fmt.Errorf("relay %s refuses this gateway: %s: enrol again with a token from 'skerryctl token create --node NAME'", address, why)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return fmt.Errorf("relay %s takes no agents at the moment: %s; the agent goes on trying", address, why)

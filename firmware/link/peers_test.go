@@ -162,6 +162,7 @@ func TestWrongPeers(t *testing.T) {
 		"web server 200":   {web(t, good13(nil), status(200, false, "hello")), nil, []string{"answers HTTP 200", "not a Skerry relay"}},
 		"redirect":         {web(t, good13(nil), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }), nil, []string{"answers HTTP 302", "not a Skerry relay"}},
 		"relay refuses":    {web(t, good13(nil), status(403, true, "node gw is revoked")), nil, []string{"refuses this gateway", "node gw is revoked", "skerryctl token create"}},
+		"retired CA":       {web(t, good13(nil), status(401, true, "no client certificate was presented")), nil, []string{"refuses this gateway", "retired", "renews its certificate by itself"}},
 		"relay overloaded": {web(t, good13(nil), status(503, true, "busy")), nil, []string{"takes no agents at the moment"}},
 		"other WebSocket": {web(t, good13(nil), func(w http.ResponseWriter, r *http.Request) {
 			if c, err := websocket.Accept(w, r, nil); err == nil {
