@@ -387,7 +387,7 @@ func (s *Sink) restored(kind wire.Kind) {
 		n := s.nodes[name]
 		n.seen = [3]uint64{}
 		if n.session != nil && !n.session.ended {
-			n.session.hasNode = false // if the Node is missing, nobody deleted it: it is made again
+			n.session.hasNode = false                         // if the Node is missing, nobody deleted it: it is made again
 			for _, key := range s.index.rootsOf(name, kind) { // what was written and done with may be back, too
 				n.add(key)
 			}
