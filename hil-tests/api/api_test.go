@@ -294,13 +294,13 @@ func TestRelaysRights(t *testing.T) {
 		{true, "create", "", "nodes", "", ""}, {true, "patch", "", "nodes", "status", ""},
 		{true, "list", "", "secrets", "", ""}, {true, "watch", "", "configmaps", "", ""},
 		{true, "patch", devices, "devices", "status", "default"}, {true, "create", devices, "devicestatuses", "", "default"},
-		{true, "patch", "coordination.k8s.io", "leases", "", "kube-node-lease"},
+		{true, "update", "coordination.k8s.io", "leases", "", "kube-node-lease"}, {true, "list", "coordination.k8s.io", "leases", "", "kube-node-lease"},
 		{true, "create", "", "events", "", "default"},
 		{true, "update", "", "secrets", "", enroll.Namespace},
 		{false, "update", "", "secrets", "", "default"}, {false, "create", "", "secrets", "", enroll.Namespace}, {false, "delete", "", "secrets", "", enroll.Namespace},
 		{false, "create", "", "pods", "", "default"}, {false, "create", "", "pods", "exec", "default"}, {false, "patch", "", "pods", "", "default"},
 		{false, "delete", "", "nodes", "", ""}, {false, "patch", devices, "devices", "", "default"}, {false, "patch", devices, "devicemodels", "", "default"},
-		{false, "patch", "coordination.k8s.io", "leases", "", "kube-system"},
+		{false, "update", "coordination.k8s.io", "leases", "", "kube-system"}, {false, "delete", "coordination.k8s.io", "leases", "", "kube-node-lease"},
 		{false, "create", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""}, {false, "impersonate", "", "users", "", ""},
 	} {
 		r, err := core.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
