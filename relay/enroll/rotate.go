@@ -49,7 +49,7 @@ func AbortRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (
 	})
 }
 
-// FinishRotation takes the trust from the CA that does not sign any more, and deletes its key. Its certificates open no sessions
+// FinishRotation takes the trust from the CA that signed before, and deletes its key. Its certificates open no sessions
 // then, and can be renewed by gateways that slept.
 func FinishRotation(ctx context.Context, c kubernetes.Interface) (*CA, error) {
 	return editCA(ctx, c, func(ca *CA) (*CA, error) {
@@ -58,7 +58,7 @@ func FinishRotation(ctx context.Context, c kubernetes.Interface) (*CA, error) {
 		}
 		next := *ca
 		next.previous, next.began = nil, time.Time{}
-		next.roots = []*x509.Certificate{ca.cert}
+		next.roots = append([]*x509.Certificate{ca.cert}, others(ca.roots, ca.cert, ca.previous.cert)...)
 		next.retired = newest(append([]*x509.Certificate{ca.previous.cert}, ca.retired...))
 		return &next, nil
 	})
@@ -78,7 +78,7 @@ func succeed(old, next *CA, now time.Time) (*CA, error) {
 	}
 	return &CA{
 		cert: next.cert, key: next.key,
-		roots:    []*x509.Certificate{next.cert, old.cert},
+		roots:    append([]*x509.Certificate{next.cert, old.cert}, others(old.roots, next.cert, old.cert)...),
 		previous: &CA{cert: old.cert, key: old.key},
 		began:    now.UTC().Truncate(time.Second),
 		cross:    newest(append([]*x509.Certificate{cross}, current(old.cross, now)...)),
@@ -114,6 +114,11 @@ func (ca *CA) Orphans() bool { return ca.previous != nil && ca.previous.cert.Max
 
 func samePrincipal(a, b *x509.Certificate) bool {
 	return string(a.RawSubject) == string(b.RawSubject) && string(a.SubjectKeyId) == string(b.SubjectKeyId)
+}
+
+// others are the certificates of list but those: of CAs that were put into ca.crt by hand, who is trusted by them stays trusted.
+func others(list []*x509.Certificate, but ...*x509.Certificate) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(list), func(c *x509.Certificate) bool { return slices.ContainsFunc(but, c.Equal) })
 }
 
 func current(list []*x509.Certificate, now time.Time) []*x509.Certificate {

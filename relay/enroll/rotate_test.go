@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -320,4 +321,34 @@ func FuzzParseCA(f *testing.F) {
 			t.Error("parsed to a CA that cannot sign")
 		}
 	})
+}
+
+// TestRotationKeepsWhatWasPutIntoTheRoots: gateways of a CA that somebody trusts by hand are not locked out by a rotation of another.
+func TestRotationKeepsWhatWasPutIntoTheRoots(t *testing.T) {
+	r, a := rotating(t)
+	guest, err := NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follows(t, a, func() (*CA, error) {
+		return editCA(t.Context(), r.client, func(ca *CA) (*CA, error) {
+			next := *ca
+			next.roots = append(slices.Clone(ca.roots), guest.cert)
+			return &next, nil
+		})
+	})
+	for i, step := range []func() (*CA, error){
+		func() (*CA, error) { return BeginRotation(t.Context(), r.client, time.Now()) },
+		func() (*CA, error) { return AbortRotation(t.Context(), r.client, time.Now()) },
+		func() (*CA, error) { return AbortRotation(t.Context(), r.client, time.Now()) },
+		func() (*CA, error) { return FinishRotation(t.Context(), r.client) },
+	} {
+		ca := follows(t, a, step)
+		if want := 3 - i/3; len(ca.roots) != want || !ca.roots[want-1].Equal(guest.cert) || !a.Trusts(guest.cert.Equal) {
+			t.Errorf("after step %d: %+v", i, ca.All())
+		}
+	}
+	if ca, err := ReplaceCA(t.Context(), r.client, time.Now()); err != nil || len(ca.roots) != 1 {
+		t.Errorf("a CA that replaces a compromised one trusts others: %v", err)
+	}
 }

@@ -133,7 +133,12 @@ func (a *app) caFinishCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%s is the only CA that is trusted\n", ca.Name())
+			fmt.Fprintf(a.out, "%s signs, and the CA before it is retired\n", ca.Name())
+			for _, c := range ca.All() {
+				if c.State == enroll.StateTrusted {
+					fmt.Fprintf(a.err, "%s is trusted still, because somebody has put it into ca.crt of Secret skerry-system/skerry-ca.\n", c.Name)
+				}
+			}
 			fmt.Fprintln(a.err, "Gateways that were switched off all the time come back by themselves. Back up Secret skerry-system/skerry-ca, and destroy backups of the old one.")
 			return nil
 		},
