@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -29,6 +28,9 @@ const AgentLabel = "node.skerry.dev/agent"
 
 // relayAnnotation of a node's Lease names the relay that holds the node's session.
 const relayAnnotation = "skerry.dev/relay"
+
+// pageSize is how many pods one answer of the API server holds at most.
+const pageSize = 500
 
 // ErrNoCRDs says that the cluster does not know Devices.
 var ErrNoCRDs = errors.New("the cluster has no Skerry custom resources: run `skerryctl init`")
@@ -78,7 +80,7 @@ type Device struct {
 	LastValue time.Time `json:"lastValue,omitzero"` // by the gateway's clock
 }
 
-// Gather reads the cluster.
+// Gather reads the cluster. The number of requests does not depend on the number of nodes: one for each kind, and one for each 500 pods.
 func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interface, now time.Time) (*Overview, error) {
 	nodes, err := core.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: AgentLabel + "=true"})
 	if err != nil {
@@ -100,11 +102,13 @@ func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interfac
 	if err != nil {
 		return nil, err
 	}
+	pods, err := countPods(ctx, core)
+	if err != nil {
+		return nil, err
+	}
 	for i := range nodes.Items {
 		n := nodeOf(&nodes.Items[i], byNode[nodes.Items[i].Name], now)
-		if n.Pods, n.Running, err = countPods(ctx, core, n.Name); err != nil {
-			return nil, err
-		}
+		n.Pods, n.Running = pods[n.Name].all, pods[n.Name].running
 		o.Nodes = append(o.Nodes, n)
 		if n.Relay == "" {
 			continue
@@ -185,21 +189,31 @@ func agentVersion(kubelet string) string {
 	return kubelet
 }
 
-func countPods(ctx context.Context, core kubernetes.Interface, node string) (all, running int, err error) {
-	pods, err := core.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String()})
-	if err != nil {
-		return 0, 0, fmt.Errorf("list the pods of node %s: %w", node, err)
-	}
-	for i := range pods.Items {
-		if pods.Items[i].Spec.NodeName != node {
-			continue
+// podCount is how many pods a node has.
+type podCount struct{ all, running int }
+
+// countPods reads the pods of the whole cluster in pages and keeps the counts by node: a fleet has thousands of nodes, and one request for
+// each would take minutes; all pods in one answer may be hundreds of MB.
+func countPods(ctx context.Context, core kubernetes.Interface) (map[string]podCount, error) {
+	out := map[string]podCount{}
+	opts := metav1.ListOptions{Limit: pageSize}
+	for {
+		pods, err := core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, opts)
+		if err != nil {
+			return nil, fmt.Errorf("list Pods: %w", err)
 		}
-		all++
-		if pods.Items[i].Status.Phase == corev1.PodRunning {
-			running++
+		for i := range pods.Items {
+			n := out[pods.Items[i].Spec.NodeName]
+			n.all++
+			if pods.Items[i].Status.Phase == corev1.PodRunning {
+				n.running++
+			}
+			out[pods.Items[i].Spec.NodeName] = n
+		}
+		if opts.Continue = pods.Continue; opts.Continue == "" {
+			return out, nil
 		}
 	}
-	return all, running, nil
 }
 
 func devices(ctx context.Context, dyn dynamic.Interface) ([]Device, error) {

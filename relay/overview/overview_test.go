@@ -2,9 +2,11 @@ package overview
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +116,48 @@ func TestGather(t *testing.T) {
 	for _, line := range []string{"relay-a   gone    -         -        1 ", "gw-1   yes         yes", "no (NodeStatusUnknown)", "1/2", "default/pump", "speed=7 temp=3(bad)"} {
 		if !strings.Contains(b.String(), line) {
 			t.Errorf("the tables lack %q:\n%s", line, b.String())
+		}
+	}
+}
+
+// TestRequests: a fleet costs no more requests than one gateway, but for the pages of its pods; and all pages count.
+func TestRequests(t *testing.T) {
+	requests := func(nodes int) (int, *Overview) {
+		var objs []runtime.Object
+		var pods []corev1.Pod
+		for i := range nodes {
+			name := fmt.Sprintf("gw-%04d", i)
+			objs = append(objs, node(name, corev1.ConditionTrue, ""), lease(name, "a", time.Second))
+			pods = append(pods, *pod("a-"+name, name, corev1.PodRunning), *pod("b-"+name, name, corev1.PodPending))
+		}
+		core, dyn := fake.NewClientset(objs...), fakes(t)
+		core.PrependReactor("list", "pods", func(a ktesting.Action) (bool, runtime.Object, error) { // in pages, which the fake does not
+			opts := a.(ktesting.ListActionImpl).ListOptions
+			if opts.Limit != pageSize || opts.FieldSelector != "" {
+				t.Errorf("pods are asked for with %+v", opts)
+			}
+			from, _ := strconv.Atoi(opts.Continue)
+			to := min(from+int(opts.Limit), len(pods))
+			list := &corev1.PodList{Items: pods[from:to]}
+			if to < len(pods) {
+				list.Continue = strconv.Itoa(to)
+			}
+			return true, list, nil
+		})
+		o, err := Gather(t.Context(), core, dyn, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(core.Actions()) + len(dyn.Actions()), o
+	}
+	one, _ := requests(1)
+	all, o := requests(700) // 1,400 pods: three pages
+	if all != one+2 {
+		t.Errorf("%d requests for one node, %d for 700", one, all)
+	}
+	for _, n := range o.Nodes {
+		if n.Pods != 2 || n.Running != 1 {
+			t.Fatalf("%+v", n)
 		}
 	}
 }
