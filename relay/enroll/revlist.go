@@ -110,7 +110,7 @@ func Revoke(ctx context.Context, c kubernetes.Interface, node, reason string, no
 			prune(data, now, PruneAfter)
 		}
 		if n := revokedSize(data); n > maxRevokedBytes {
-			return fmt.Errorf("%w: %d entries, %d of %d bytes: make room with `skerryctl node prune --older-than DURATION`", ErrRevokedFull, len(data)-1, n, maxRevokedBytes)
+			return fmt.Errorf("%w: %d entries, %d of %d bytes: make room with `skerryctl node prune --older-than DURATION --yes`, which lets the gateways of older revocations connect again", ErrRevokedFull, len(data)-1, n, maxRevokedBytes)
 		}
 		return nil
 	})

@@ -215,14 +215,21 @@ func stamp(t time.Time) string {
 }
 
 func (a *app) nodePruneCmd() *cobra.Command {
-	var age time.Duration
+	var (
+		age time.Duration
+		yes bool
+	)
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Forget old revocations, whose certificates cannot be renewed any more",
 		Long: "Forget revocations that are older than --older-than. The default is the time after which no certificate from before a\n" +
-			"revocation can be renewed any more, if certificates live for 90 days (enroll.certificateLifetime of the relays).",
+			"revocation can be renewed any more, if certificates live for 90 days (enroll.certificateLifetime of the relays). With less,\n" +
+			"gateways that were shut out can renew their certificates and connect again: that wants --yes.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if age < enroll.PruneAfter && !yes {
+				return fmt.Errorf("with --older-than less than %d days, gateways that were shut out may connect again with the certificates that they have: add --yes if that is what you want", enroll.PruneAfter/(24*time.Hour))
+			}
 			c, err := a.connect()
 			if err != nil {
 				return err
@@ -239,5 +246,6 @@ func (a *app) nodePruneCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&age, "older-than", enroll.PruneAfter, "age of the revocations to forget")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with a shorter --older-than: let those gateways in again")
 	return cmd
 }

@@ -59,7 +59,10 @@ func TestRevoke(t *testing.T) {
 	if list, _ := must(t, c, "node", "revoked"); !strings.Contains(list, "gw-1") {
 		t.Error("a new revocation is pruned")
 	}
-	if out, _ := must(t, c, "node", "prune", "--older-than=-1h"); out != "forgot gw-1\n" {
+	if code, out, stderr := ctl(t, c, "node", "prune", "--older-than=-1h"); code != 1 || out != "" || !strings.Contains(stderr, "--yes") {
+		t.Errorf("letting gateways in again = %d, %q, %q", code, out, stderr)
+	}
+	if out, _ := must(t, c, "node", "prune", "--older-than=-1h", "--yes"); out != "forgot gw-1\n" {
 		t.Errorf("prune says %q", out)
 	}
 }
