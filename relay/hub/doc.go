@@ -5,6 +5,7 @@
 //
 //	GET  /v1/link    WebSocket, subprotocol skerry.v1; needs a client certificate, which alone says who the node is
 //	POST /v1/enroll  Options.Enroll
+//	POST /v1/renew   Options.Enroll
 //	GET  /healthz    200 while the process serves
 //	GET  /readyz     200 when Options.Ready returns nil
 //
