@@ -93,6 +93,21 @@ func TestElsewhereOnlyFromRelaysThatLeave(t *testing.T) {
 	}
 }
 
+// TestWhoMustJoinAgain: a token alone does not let a revoked node join, so the gateway's technician is told who has to act first; one whose
+// certificate is another node's needs a token only.
+func TestWhoMustJoinAgain(t *testing.T) {
+	for code, revoked := range map[wire.CloseCode]bool{wire.CloseRevoked: true, wire.CloseForbidden: false} {
+		m, _ := newMachine(t)
+		m.up()
+		m.dialled(link.Received{Conn: 1, Frame: &wire.Close{Code: code}})
+		text := m.Status().LastError
+		restore, create := strings.Index(text, "skerryctl node restore "), strings.Index(text, "skerryctl token create --node ")
+		if create < 0 || !strings.Contains(text, "join again") || (restore >= 0) != revoked || restore > create {
+			t.Errorf("%v: %s", code, text)
+		}
+	}
+}
+
 // TestOverloadedRelaysThatNameEachOther must not make their agents run in circles.
 func TestOverloadedRelaysThatNameEachOther(t *testing.T) {
 	m, _ := newMachine(t)

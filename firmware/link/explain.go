@@ -61,11 +61,17 @@ func explainStatus(address string, resp *http.Response) error {
 	case http.StatusUnauthorized: // it was shown no certificate: a client leaves out one of a CA that the relay does not name
 		return fmt.Errorf("relay %s refuses this gateway: %s, or one of a CA that was retired: the agent renews its certificate by itself; if it cannot, its log and 'skerryd status' say why", address, why)
 	case http.StatusForbidden:
-		return fmt.Errorf("relay %s refuses this gateway: %s: enrol again with a token from 'skerryctl token create --node NAME'", address, why)
+		return fmt.Errorf("relay %s refuses this gateway: %s: %s", address, why, joinAgain("NAME"))
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return fmt.Errorf("relay %s takes no agents at the moment: %s; the agent goes on trying", address, why)
 	}
 	return fmt.Errorf("relay %s answers HTTP %d: %s: are agent and relay of the same release?", address, resp.StatusCode, why)
+}
+
+// joinAgain is what to do about a gateway that a relay may have refused because its node is revoked: a token alone does not let it join,
+// and nobody can make one.
+func joinAgain(node string) string {
+	return fmt.Sprintf("if the node was revoked, an operator has to run 'skerryctl node restore %[1]s' first; then join again with a new token from 'skerryctl token create --node %[1]s'", node)
 }
 
 func isAlert(err error) bool {
@@ -93,7 +99,7 @@ func explainAlert(address string, err error, cfg *tls.Config, now time.Time) err
 	if isExpiredAlert(err) {
 		return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: the agent renews it by itself; if it cannot, its log and 'skerryd status' say why", address, text, own)
 	}
-	return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: set the clock (NTP) if it is wrong, otherwise enrol again with a token from 'skerryctl token create --node NAME'", address, text, own)
+	return newClockError(now, "relay %s refuses this gateway's certificate (%s): %s: set the clock (NTP) if it is wrong; otherwise %s", address, text, own, joinAgain("NAME"))
 }
 
 func ownCertificate(cfg *tls.Config) *x509.Certificate {
@@ -121,7 +127,7 @@ func explainHandshake(address string, err error, now time.Time) error {
 		return newClockError(now, "relay %s: its certificate is valid from %s to %s, and this gateway's clock says %s: set the clock (NTP) if it is wrong, otherwise renew the relay's certificate",
 			address, stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter), clockMark)
 	case errors.As(err, &unknown):
-		return fmt.Errorf("relay %s: its certificate is not signed by the CA that this gateway was enrolled with: check the address; if the relay has a new CA, enrol again", address)
+		return fmt.Errorf("relay %s: its certificate is not signed by the CA that this gateway joined with: check the address; if the relay has a new CA, join again with a token from 'skerryctl token create --node NAME'", address)
 	case errors.As(err, &name):
 		return fmt.Errorf("relay %s: its certificate is for other names (%w): it is not a Skerry relay of this installation; check the address and the port", address, name)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):

@@ -301,9 +301,12 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 	case wire.CloseVersion:
 		retry = max(retry, m.opts.MaxBackoff)
 		what, remedy = fmt.Sprintf("speaks no protocol version from %d to %d", wire.ProtoMin, wire.ProtoMax), ": update the older of the two"
-	case wire.CloseRevoked, wire.CloseForbidden:
+	case wire.CloseRevoked:
 		retry = max(retry, m.opts.MaxBackoff)
-		what, remedy = fmt.Sprintf("does not accept node %s", m.opts.Node), ": enrol again with a token from 'skerryctl token create --node "+m.opts.Node+"'"
+		what, remedy = fmt.Sprintf("does not accept node %s", m.opts.Node), ": "+joinAgain(m.opts.Node)
+	case wire.CloseForbidden: // the certificate is another node's
+		retry = max(retry, m.opts.MaxBackoff)
+		what, remedy = fmt.Sprintf("does not accept node %s", m.opts.Node), ": join again with a token from 'skerryctl token create --node "+m.opts.Node+"'"
 	case wire.CloseOlderState:
 		// It may be this relay's cache only. The relay has waited before it said so, which is pause enough for the next address.
 		if retry = max(retry, m.opts.MaxBackoff); len(m.opts.Addresses) > 1 {

@@ -44,5 +44,5 @@ func refuseUsed(t TokenInfo) *join.Refusal {
 }
 
 func refuseRevoked(node string) *join.Refusal {
-	return refuse(join.CodeRevoked, fmt.Sprintf("if that was a mistake: `skerryctl node restore %s`", node), "node %q is revoked", node)
+	return refuse(join.CodeRevoked, fmt.Sprintf("if it shall join again, run `skerryctl node restore %[1]s` first, then join with a new token from `skerryctl token create --node %[1]s`", node), "node %q is revoked", node)
 }

@@ -125,6 +125,6 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	})
 	w.pods()
 	g := w.gateway(nil)
-	eventually(t, "out", func() bool { return strings.Contains(g.Status().LastError, "enrol again") })
+	eventually(t, "out", func() bool { return strings.Contains(g.Status().LastError, "node restore") })
 	eventually(t, "no session", func() bool { return len(w.hub.Sessions()) == 0 })
 }

@@ -282,7 +282,7 @@ func TestRevoke(t *testing.T) {
 	w.hub.Revoke(node)
 	eventually(t, "out, and kept out on every further attempt", func() bool {
 		st := g.Status()
-		return !st.Connected && st.Attempts >= 4 && strings.Contains(st.LastError, "enrol again")
+		return !st.Connected && st.Attempts >= 4 && strings.Contains(st.LastError, "node restore")
 	})
 	w.revoked.Store(false)
 	eventually(t, "back without a restart", inSync(g))

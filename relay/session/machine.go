@@ -358,7 +358,7 @@ func (m *Machine) hello(h *wire.Hello) {
 		return
 	}
 	if h.Node != m.node {
-		m.close(wire.CloseForbidden, fmt.Sprintf("the certificate is for node %q, the agent calls itself %q: correct the agent's configuration or enrol it for this name", m.node, h.Node), 0)
+		m.close(wire.CloseForbidden, fmt.Sprintf("the certificate is for node %q, the agent calls itself %q: correct node.name in the agent's configuration, or let it join under this name", m.node, h.Node), 0)
 		return
 	}
 	if h.MaxFrame < wire.MinFrame {
