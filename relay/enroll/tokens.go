@@ -56,6 +56,9 @@ const maxNodeName = validation.LabelValueMaxLength
 // ErrNoToken is returned for a token that does not exist.
 var ErrNoToken = errors.New("no such join token")
 
+// ErrRevoked is returned for tokens of nodes that are revoked.
+var ErrRevoked = errors.New("revoked nodes")
+
 // TokenInfo is what the cluster knows of a token. The secret is not in it.
 type TokenInfo struct {
 	ID      string    `json:"id"`
@@ -127,7 +130,7 @@ func (t *Tokens) Create(ctx context.Context, ca *CA, node string, ttl time.Durat
 }
 
 // CreateAll makes a token for each node, in their order, and calls made for each as soon as it exists. Names are checked before the
-// first one is made. If it fails later, the tokens that made was called for are good.
+// first one is made, and if one of them is revoked, none is: ErrRevoked. If it fails later, the tokens that made was called for are good.
 func (t *Tokens) CreateAll(ctx context.Context, ca *CA, nodes []string, ttl time.Duration, made func(join.Token, TokenInfo) error) error {
 	if len(nodes) == 0 || len(nodes) > MaxBatch {
 		return fmt.Errorf("%d tokens cannot be made at once: allowed are 1 to %d", len(nodes), MaxBatch)
@@ -141,6 +144,9 @@ func (t *Tokens) CreateAll(ctx context.Context, ca *CA, nodes []string, ttl time
 			return fmt.Errorf("name %d: %q is there twice", i+1, node)
 		}
 		seen[node] = true
+	}
+	if err := t.noneRevoked(ctx, nodes); err != nil {
+		return err
 	}
 	list, err := t.List(ctx)
 	if err != nil {
@@ -159,6 +165,28 @@ func (t *Tokens) CreateAll(ctx context.Context, ca *CA, nodes []string, ttl time
 		}
 	}
 	return nil
+}
+
+// noneRevoked says which nodes are revoked: relays would refuse their tokens, and nobody would know before somebody stands at the gateway.
+// Without a list relays decide by what they remember.
+func (t *Tokens) noneRevoked(ctx context.Context, nodes []string) error {
+	list, err := ListRevoked(ctx, t.client)
+	if errors.Is(err, ErrNoRevoked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var out []string
+	for _, node := range nodes {
+		if r, ok := list[node]; ok && r.Restored.IsZero() {
+			out = append(out, node)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: a token would not let them join: run `skerryctl node restore NAME` for each that shall, then create its token; no token was made", ErrRevoked, strings.Join(out, ", "))
 }
 
 // Prune deletes tokens that expired longer ago than age, and returns how many.

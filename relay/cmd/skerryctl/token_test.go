@@ -103,6 +103,38 @@ func TestTokensThatCannotBeMade(t *testing.T) {
 	}
 }
 
+// TestTokensOfRevokedNodes could not be used, so none is made, of others in the same list neither, until the nodes are restored.
+func TestTokensOfRevokedNodes(t *testing.T) {
+	c := newClients()
+	must(t, c, "init")
+	file := filepath.Join(t.TempDir(), "names")
+	if err := os.WriteFile(file, []byte("gw-1\ngw-2\ngw-3\ngw-4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gw-2", "gw-3", "gw-4"} {
+		must(t, c, "node", "revoke", name, "--force")
+	}
+	must(t, c, "node", "restore", "gw-4") // its old certificates stay refused; a token is what it needs
+	for names, args := range map[string][]string{"gw-2": {"--node", "gw-2"}, "gw-2, gw-3": {"--nodes", file}} {
+		code, out, stderr := ctl(t, c, append([]string{"token", "create"}, args...)...)
+		if code != 1 || out != "" || !strings.Contains(stderr, "revoked nodes: "+names+":") || !strings.Contains(stderr, "skerryctl node restore") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: %d, %q, %q", args, code, out, stderr)
+		}
+	}
+	if list, _ := must(t, c, "token", "list", "-o", "json"); strings.TrimSpace(list) != "[]" {
+		t.Errorf("there are tokens: %s", list)
+	}
+	must(t, c, "node", "restore", "gw-2")
+	must(t, c, "node", "restore", "gw-3")
+	if out, _ := must(t, c, "token", "create", "--nodes", file); len(lines(t, out)) != 4 {
+		t.Errorf("created %q", out)
+	}
+	if err := c.core.CoreV1().ConfigMaps(enroll.Namespace).Delete(t.Context(), enroll.RevokedMap, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	must(t, c, "token", "create", "--node", "gw-5") // without a list the relays decide
+}
+
 // TestTokensUpToAFailure: what was printed before is good, and the error says where it ended.
 func TestTokensUpToAFailure(t *testing.T) {
 	c := newClients()
