@@ -186,7 +186,10 @@ func (t *Tokens) noneRevoked(ctx context.Context, nodes []string) error {
 	if len(out) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s: a token would not let them join: run `skerryctl node restore NAME` for each that shall, then create its token; no token was made", ErrRevoked, strings.Join(out, ", "))
+	if len(out) == 1 {
+		return fmt.Errorf("%w: %s: no token was made, since none would let it join: run `skerryctl node restore %s` first", ErrRevoked, out[0], out[0])
+	}
+	return fmt.Errorf("%w: %s: no token was made, since none would let them join: run `skerryctl node restore NAME` for each first, or take it from the list", ErrRevoked, strings.Join(out, ", "))
 }
 
 // Prune deletes tokens that expired longer ago than age, and returns how many.
