@@ -38,9 +38,12 @@ var ErrNoCRDs = errors.New("the cluster has no Skerry custom resources: run `ske
 // Overview is the whole picture at one moment.
 type Overview struct {
 	Warnings []string `json:"warnings,omitempty"` // what needs an operator
+	Summary  Summary  `json:"summary"`            // of all, also where only Problems are listed
 	Relays   []Relay  `json:"relays"`
 	Nodes    []Node   `json:"nodes"`
 	Devices  []Device `json:"devices"`
+
+	problems bool // those that are well are not in it
 }
 
 // Relay is a relay that runs, as its own Lease tells, or that holds or held sessions, as the nodes' Leases tell.
@@ -133,6 +136,7 @@ func Gather(ctx context.Context, core kubernetes.Interface, dyn dynamic.Interfac
 	if o.Devices, err = devices(ctx, dyn); err != nil {
 		return nil, err
 	}
+	o.Summary = o.count()
 	return o, nil
 }
 

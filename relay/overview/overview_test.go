@@ -1,6 +1,7 @@
 package overview
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -113,10 +114,46 @@ func TestGather(t *testing.T) {
 	if err := o.Print(&b, now); err != nil {
 		t.Fatal(err)
 	}
+	if line := "relays: 0 running, 1 not; nodes: 1 ready, 2 not; devices: 1 ready, 0 not, 1 unknown\n\n"; !strings.Contains(b.String(), line) || strings.Index(b.String(), line) > strings.Index(b.String(), "RELAY") {
+		t.Errorf("the counts are not before the tables:\n%s", b.String())
+	}
 	for _, line := range []string{"relay-a   gone    -         -        1 ", "gw-1   yes         yes", "no (NodeStatusUnknown)", "1/2", "default/pump", "speed=7 temp=3(bad)"} {
 		if !strings.Contains(b.String(), line) {
 			t.Errorf("the tables lack %q:\n%s", line, b.String())
 		}
+	}
+}
+
+// TestProblems: of a fleet only what is not well is listed, and the counts are of all.
+func TestProblems(t *testing.T) {
+	o := &Overview{
+		Relays: []Relay{{Name: "well-r", Alive: true}, {Name: "ill-draining", Alive: true, Draining: true}, {Name: "ill-gone"}},
+		Nodes: []Node{
+			{Name: "well-n", Ready: true, Connected: true}, {Name: "ill-silent", Ready: true}, {Name: "ill-n", Connected: true, Reason: "KubeletNotReady"},
+		},
+		Devices: []Device{{Name: "well-d", Ready: "True"}, {Name: "ill-d", Ready: "False"}, {Name: "ill-unknown", Ready: "Unknown"}},
+	}
+	o.Summary = o.count()
+	counts := "relays: 1 running, 2 not; nodes: 1 ready, 2 not; devices: 1 ready, 1 not, 1 unknown\n"
+	var b strings.Builder
+	if err := o.Problems().Print(&b, now); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.String(); !strings.HasPrefix(text, counts) || strings.Contains(text, "well-") || strings.Count(text, "ill-") != 6 {
+		t.Errorf("the problems of a fleet:\n%s", text)
+	}
+	if len(o.Nodes) != 3 || o.Nodes[0].Name != "well-n" {
+		t.Errorf("asking for problems changed what was gathered: %+v", o.Nodes)
+	}
+	well := &Overview{Relays: o.Relays[:1], Nodes: o.Nodes[:1], Devices: o.Devices[:1]}
+	well.Summary = well.count()
+	b.Reset()
+	if err := well.Problems().Print(&b, now); err != nil || b.String() != "relays: 1 running, 0 not; nodes: 1 ready, 0 not; devices: 1 ready, 0 not\n" {
+		t.Errorf("the problems of one that is well: %q, %v", b.String(), err)
+	}
+	text, err := json.Marshal(well.Problems())
+	if err != nil || !strings.Contains(string(text), `"nodes":[]`) || !strings.Contains(string(text), `"summary":{"relays":{"well":1,`) {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 
