@@ -26,7 +26,7 @@ var values = []struct {
 	name, text string
 	has, lacks []string
 }{
-	{name: "defaults", has: []string{"type: LoadBalancer", "replicas: 2", "maxUnavailable: 1"}, lacks: []string{"hostPort", "HorizontalPodAutoscaler", "--address"}},
+	{name: "defaults", has: []string{"type: LoadBalancer", "replicas: 2", "maxUnavailable: 1"}, lacks: []string{"hostPort", "HorizontalPodAutoscaler", "--address", "GOMEMLIMIT", "FlowSchema"}},
 	{name: "node ports, and replicas with addresses of their own", text: `
 service: {type: NodePort, nodePort: 30743, externalTrafficPolicy: Cluster, ipFamilyPolicy: SingleStack}
 ownAddress: {from: hostIP, port: 17443}

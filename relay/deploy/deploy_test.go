@@ -163,6 +163,17 @@ func TestRenderedConfig(t *testing.T) {
 	t.Fatal("there is no ConfigMap")
 }
 
+// TestMemoryLimit: the garbage collector's limit follows the container's, which a value in the environment would hinder.
+func TestMemoryLimit(t *testing.T) {
+	text, err := os.ReadFile("skerry-relay.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(text); strings.Contains(s, "GOMEMLIMIT") || !strings.Contains(s, "memory: 768Mi") {
+		t.Error("the plain YAML sets GOMEMLIMIT, or limits no memory")
+	}
+}
+
 // TestSchemaKnowsValues: values.yaml shows every value, and the schema knows each.
 func TestSchemaKnowsValues(t *testing.T) {
 	docs := documents(t, filepath.Join("chart", "values.yaml"))
