@@ -10,8 +10,10 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -161,6 +163,49 @@ func TestRenderedConfig(t *testing.T) {
 		return
 	}
 	t.Fatal("there is no ConfigMap")
+}
+
+// TestTimeToEnd: pods have the time that the relay's configuration lets it take, and the chart takes as long a drain as the relay does.
+func TestTimeToEnd(t *testing.T) {
+	text, err := os.ReadFile("skerry-relay.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(pattern string, in []byte) time.Duration {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindSubmatch(in)
+		if m == nil {
+			t.Fatalf("no %s", pattern)
+		}
+		n, err := strconv.Atoi(string(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(n) * time.Second
+	}
+	drain, grace := number(`period: (\d+)s`, text), number(`terminationGracePeriodSeconds: (\d+)`, text)
+	if grace < drain+config.AfterDrain {
+		t.Errorf("a relay that drains for %v may take %v more, and has %v", drain, config.AfterDrain, grace)
+	}
+	template, err := os.ReadFile(filepath.Join("chart", "templates", "deployment.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more := number(`terminationGracePeriodSeconds: \{\{ add \(int .Values.drainSeconds\) (\d+) \}\}`, template); more < config.AfterDrain {
+		t.Errorf("the chart gives %v more than the drain", more)
+	}
+	var s struct {
+		Properties struct {
+			DrainSeconds struct{ Maximum int64 } `json:"drainSeconds"`
+		}
+	}
+	schema, err := os.ReadFile(filepath.Join("chart", "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(schema, &s); err != nil || time.Duration(s.Properties.DrainSeconds.Maximum)*time.Second != config.MaxDrain {
+		t.Errorf("the chart takes drains of up to %d s, the relay of %v (%v)", s.Properties.DrainSeconds.Maximum, config.MaxDrain, err)
+	}
 }
 
 // TestMemoryLimit: the garbage collector's limit follows the container's, which a value in the environment would hinder.
