@@ -15,8 +15,8 @@
 // that key, holds reports back while the caches know less than the agent, and retries outbox items until the Sink has them.
 //
 // A Source that is not ready, or behind the revisions that the agent has seen, makes it wait. If that lasts Limits.OlderAfter the
-// session ends with wire.CloseOlderState and nothing is changed at the agent: telling a lagging cache from a restored cluster, and
-// resetting the agent, belongs there.
+// session ends with wire.CloseOlderState and nothing is changed at the agent: whether a cache hangs or the cluster was restored from a
+// backup, it keeps what it has until revisions pass what it has seen, or an operator decides.
 //
 // # Concurrency
 //

@@ -23,8 +23,9 @@ func (m *Machine) catchUp(now moment) {
 		if m.behindSince == 0 {
 			m.behindSince = now
 		}
-		// Seam: whether the cluster is really older (a restored etcd) needs a quorum read; until a relay can do that and reset
-		// the agent, it ends the session loudly and leaves the agent's state alone.
+		// Either this relay's caches hang, and another relay serves the agent; or the cluster is older than the agent, restored from a
+		// backup. Nobody resets an agent for that by itself: its pods and devices run on with what they have until revisions pass what it
+		// has seen, or an operator decides (docs/deploy.md, "When the cluster is restored from a backup").
 		if now.since(m.behindSince) >= m.limits.OlderAfter {
 			m.close(wire.CloseOlderState, fmt.Sprintf("the relay's cache of %s is at revision %d, and this gateway has seen %d: if the cluster was restored from a backup, the gateway's state must be reset", kind, have, seen), time.Minute)
 		}
@@ -124,8 +125,10 @@ func (m *Machine) entries(e *wire.Entries) {
 }
 
 // markDifferences makes everything dirty that the agent does not hold as wanted, or holds and should not. It reports
-// whether anything became dirty that was not.
+// whether anything became dirty that was not. What is not wanted any more is not too large any more either: objects come and go for
+// years in one session.
 func (m *Machine) markDifferences(want map[wire.Key]wire.Version) bool {
+	maps.DeleteFunc(m.tooLarge, func(k wire.Key, _ wire.Version) bool { return !wanted(want, k) })
 	before := len(m.dirty)
 	for k, v := range want {
 		if i, ok := m.held.find(k); ok && m.held[i].Version == v {
