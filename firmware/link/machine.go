@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -435,9 +436,10 @@ func (m *Machine) noteCause(cause, text string, now time.Time) {
 	}
 }
 
+// clipText makes a text short, and one that the relay takes: it refuses a frame with half a character in it.
 func clipText(s string) string {
-	if len(s) > 256 {
-		return s[:256]
+	if s = strings.ToValidUTF8(s, "?"); len(s) > 256 {
+		return strings.ToValidUTF8(s[:256], "")
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -286,11 +287,17 @@ func (m *Machine) close(code wire.CloseCode, reason string, retryAfter time.Dura
 }
 
 func (m *Machine) goodbye(c *wire.Close) {
-	if len(c.Reason) > wire.MaxText {
-		c.Reason = c.Reason[:wire.MaxText]
-	}
+	c.Reason = clip(c.Reason)
 	m.send(c)
 	m.end(Hangup{Code: c.Code, Reason: c.Reason, RetryAfter: time.Duration(c.RetryAfter) * time.Millisecond})
+}
+
+// clip makes a text one that the agent takes: of other bytes than UTF-8, also of half a character, it would refuse the frame.
+func clip(s string) string {
+	if s = strings.ToValidUTF8(s, "?"); len(s) > wire.MaxText {
+		return strings.ToValidUTF8(s[:wire.MaxText], "")
+	}
+	return s
 }
 
 func milliseconds(d time.Duration) uint32 { return uint32(max(d, 0) / time.Millisecond) }
