@@ -254,6 +254,56 @@ func TestTooLargeForTheAgent(t *testing.T) {
 	}
 }
 
+// TestTooLargeIsForgotten: what is gone is not remembered as too large; under the same version it would be told of again.
+func TestTooLargeIsForgotten(t *testing.T) {
+	b := newBench(t, session.Limits{})
+	big, pod := wire.NewKey(wire.KindConfigMap, "d", "big", ""), wire.NewKey(wire.KindPod, "d", "p", "u")
+	refs := make([]wire.Key, 4000)
+	for i := range refs {
+		refs[i] = "configmaps/d/" // a long body
+	}
+	b.cluster.Put("", big, linktest.Body(1, refs...))
+	b.view.Follow()
+	h := hello()
+	h.MaxFrame = wire.MinFrame
+	b.want(b.frame(h), "start")
+	b.want(b.step(session.Started{}), "send welcome, send synced")
+	change := func() string {
+		b.view.Follow()
+		return b.step(session.Dirty{Keys: []wire.Key{pod}})
+	}
+	for range 3 {
+		b.cluster.Put(node, pod, linktest.Body(1, big))
+		b.want(change(), "note")
+		b.want(change(), "")
+		b.cluster.Delete(pod)
+		b.want(change(), "")
+	}
+}
+
+// TestReasonsAreCutBetweenCharacters: an agent refuses a frame with half a character in it, and would not know why the session ended.
+func TestReasonsAreCutBetweenCharacters(t *testing.T) {
+	for reason, want := range map[string]string{
+		"gr\xfcn":                               "gr?n",
+		"a" + strings.Repeat("ü", wire.MaxText): "a" + strings.Repeat("ü", (wire.MaxText-1)/2),
+		strings.Repeat("x", wire.MaxText+1):     strings.Repeat("x", wire.MaxText),
+	} {
+		b := newBench(t, session.Limits{})
+		acts := b.Step(session.Shut{Code: wire.CloseRevoked, Reason: reason}, b.now)
+		encoded, err := wire.Encode(acts[0].(session.Send).Frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := wire.Decode(encoded)
+		if err != nil {
+			t.Fatalf("%q: %v", reason, err)
+		}
+		if got := f.(*wire.Close).Reason; got != want {
+			t.Errorf("%q became %q", reason, got)
+		}
+	}
+}
+
 // TestWindow: no more commits than allowed are in flight, and the newest version goes when there is room.
 func TestWindow(t *testing.T) {
 	b := newBench(t, session.Limits{InFlight: 2})
