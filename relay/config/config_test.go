@@ -59,7 +59,7 @@ api: {qps: 0, burst: 0, writers: 0}
 devices: {writeInterval: 0s}
 lease: {duration: 1500ms, interval: 9h}
 enroll: {certificateLifetime: 1s}
-limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 0, sessionsPerMinute: 1, objects: 0, connecting: 1, ackPatience: 1ms}
+limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 49, sessionsPerMinute: 1, objects: 0, connecting: 1, ackPatience: 1ms}
 drain: {period: -1s}
 memory: {gcPercent: 0}
 `)

@@ -24,6 +24,10 @@ func DefaultLimits() Limits {
 	}
 }
 
+// leastReports lets an agent that was restarted report on all it has within seconds: its acknowledgement waits until the reports are
+// within the rate, and the agent's oldest values with it.
+const leastReports = 50
+
 func (l Limits) check(bad func(key, format string, args ...any)) {
 	for _, n := range []struct {
 		key                 string
@@ -31,7 +35,7 @@ func (l Limits) check(bad func(key, format string, args ...any)) {
 	}{
 		{"bytesPerSecond", l.BytesPerSecond, 64 << 10, 1 << 30},
 		{"messagesPerSecond", l.MessagesPerSecond, 10, 1e6},
-		{"reportsPerSecond", l.ReportsPerSecond, 1, 1e6},
+		{"reportsPerSecond", l.ReportsPerSecond, leastReports, 1e6},
 		{"sessionsPerMinute", l.SessionsPerMinute, 2, 6000},
 		{"objects", l.Objects, 10, 1e6},
 		{"connecting", l.Connecting, 16, 1e6},
