@@ -68,14 +68,19 @@ func (x *Index) remove(kind wire.Kind, key wire.Key, uid string, revision uint64
 }
 
 // replaceAll makes the cache of a kind equal to a complete list as of revision. A list that is older than what the watch has
-// brought means that the cluster was restored, and is the truth. Otherwise answers to our own writes may be newer than it: they
+// brought, or that shows an object in an older state than one that was there at the list's revision, means that the cluster was
+// restored, and is the truth: revisions begin again at the backup's, unless whoever restores raises them (etcdutl snapshot restore
+// --bump-revision), or so much is written before the list that they have passed. Otherwise answers to our own writes may be newer than it: they
 // stay, and the watch goes on from the list. Of the objects in unreadable, which are listed and could not be encoded, it keeps
 // the state that it has.
 func (x *Index) replaceAll(kind wire.Kind, records []*record, unreadable map[wire.Key]struct{}, revision uint64) {
 	var c changes
 	x.mu.Lock()
 	k := x.kinds[kind]
-	restored := revision < k.revision
+	restored := revision < k.revision || slices.ContainsFunc(records, func(r *record) bool {
+		old := k.records[r.key]
+		return old != nil && r.revision < old.revision && old.revision <= revision
+	})
 	if restored {
 		c.restored = kind
 	}

@@ -190,8 +190,8 @@ func (r *fakeResource) Delete(_ context.Context, name string, o metav1.DeleteOpt
 	if have == nil {
 		return r.notFound(name)
 	}
-	if o.Preconditions != nil && *o.Preconditions.UID != have.GetUID() {
-		return apierrors.NewConflict(r.gvr.GroupResource(), name, fmt.Errorf("other uid"))
+	if p := o.Preconditions; p != nil && (*p.UID != have.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != have.GetResourceVersion()) {
+		return apierrors.NewConflict(r.gvr.GroupResource(), name, fmt.Errorf("other uid, or it has changed"))
 	}
 	if o.GracePeriodSeconds == nil || *o.GracePeriodSeconds != 0 {
 		return apierrors.NewBadRequest("grace period 0 is expected")

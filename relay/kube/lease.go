@@ -36,6 +36,10 @@ func (l *leaseState) fresh(now time.Time) bool {
 	return l.rv != 0 && now.UnixNano()-l.renewed <= int64(l.seconds)*int64(time.Second)
 }
 
+// contested reports whether the Lease was found to be another relay's. A session that began in memory, because the Lease was this
+// relay's, has to contend for it then: an attempt of an older session, which has read it, ends only that one.
+func (l *leaseState) contested(relay string) bool { return l.rv != 0 && l.relay != relay }
+
 // SessionStarted claims the node's Lease for a session. If the Lease is this relay's and has not expired, the claim costs no
 // request: the next renewal records it. It fails with ErrNewerSession if this relay has begun a newer session of the node; of
 // claims by several relays the last one stands, whatever their clocks say. What older sessions of this relay had still to write
@@ -199,6 +203,11 @@ func (s *Sink) record(ctx context.Context, n *nodeState, epoch uint64) error {
 	case newest > epoch: // it has claimed the Lease, or is about to
 		return errFenced
 	case l.epoch == epoch || l.gone:
+		return nil
+	case l.contested(s.opts.Relay):
+		if err := s.claimAgain(ctx, n, epoch); err != nil {
+			return fmt.Errorf("record the session in Lease %s/%s: %w", NodeLeaseNamespace, n.name, err)
+		}
 		return nil
 	}
 	l.relay, l.token, l.epoch = s.opts.Relay, max(l.token+1, epoch), epoch
@@ -391,6 +400,9 @@ func (s *Sink) renew(ctx context.Context, n *nodeState) (again time.Duration) {
 	node := s.index.get(nodeKeyOf(n.name))
 	if l.rv == 0 && node == nil && l.gone {
 		return 0 // deleted with its Node, and claimed again if somebody makes that anew
+	}
+	if l.contested(s.opts.Relay) {
+		return s.settleClaim(n, epoch, s.claimAgain(ctx, n, epoch))
 	}
 	if l.relay != s.opts.Relay || l.epoch != epoch {
 		l.relay, l.token, l.epoch = s.opts.Relay, max(l.token+1, epoch), epoch

@@ -128,3 +128,47 @@ func TestClaimInMemoryYieldsInEveryTry(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimInMemoryAfterALateRenewal: a renewal is under way for a while. Meanwhile the agent leaves, claims the Lease through another
+// relay, and an older session of it begins here in memory. What the renewal reads of the Lease ends that of its own session only; the
+// other one must not build on it and take the Lease back.
+func TestClaimInMemoryAfterALateRenewal(t *testing.T) {
+	for what, act := range map[string]func(b *bench){
+		"a report comes":          func(b *bench) { b.report("gw-1", 5, podKey, runningPod) },
+		"the next renewal is due": func(*bench) {},
+	} {
+		t.Run(what, func(t *testing.T) {
+			withBench(t, func(b *bench) {
+				b.api.put(t, wire.KindPod, podOnGW1)
+				synctest.Wait()
+				b.start("gw-1", 1)
+				late := false
+				b.api.failWith(func(verb, resource, _ string) error { // called with the API's lock held
+					if resource == "leases" && verb == "update" && !late {
+						late = true
+						b.start("gw-1", 5) // no request: the Lease is this relay's, as far as it knows
+						lease := b.api.objects[leasesGVR][NodeLeaseNamespace+"/gw-1"].DeepCopy()
+						lease.SetAnnotations(map[string]string{relayAnnotation: "relay-b", epochAnnotation: "6"})
+						b.api.store(leasesGVR, lease, watch.Modified)
+					}
+					return nil
+				})
+				for !late {
+					time.Sleep(time.Second)
+				}
+				synctest.Wait()
+				act(b)
+				time.Sleep(time.Minute)
+				if relay, epoch, _ := b.leaseOf("gw-1"); relay != "relay-b" || epoch != "6" {
+					t.Errorf("the Lease records %s %s", relay, epoch)
+				}
+				if field(b.api.get(podsGVR, "default/web"), "status", "phase") != nil {
+					t.Error("a report of a session that another relay has overtaken was written")
+				}
+				if !slices.Equal(b.fencedEpochs(), []uint64{5}) {
+					t.Errorf("fenced: %v", b.fencedEpochs())
+				}
+			})
+		})
+	}
+}

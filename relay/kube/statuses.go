@@ -134,7 +134,7 @@ func (f statusFeed) Replace(list []any, resourceVersion string) error {
 	defer f.s.mu.Unlock()
 	listed := make(map[wire.Key]struct{}, len(list))
 	revision := parseRevision(resourceVersion)
-	if revision < f.s.statuses.revision {
+	if revision < f.s.statuses.revision || f.s.statusesOlder(list, revision) {
 		f.s.statusesRestored()
 	}
 	f.s.statuses.revision = revision
@@ -209,6 +209,19 @@ func (s *Sink) statusChanged(key wire.Key, now storedValues) {
 	case known && e.work == nil:
 		s.askFor(n, e)
 	}
+}
+
+// statusesOlder reports whether a list as of revision shows an object in an older state than one that was there at that revision:
+// see Index.replaceAll.
+func (s *Sink) statusesOlder(list []any, revision uint64) bool {
+	for _, obj := range list {
+		if key, st, ok := storedOf(obj); ok {
+			if old, known := s.statuses.byDevice[key]; known && st.rv < old.rv && old.rv <= revision {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // statusesRestored forgets everything: the cluster was put back to an older state. What the list shows then is compared with what

@@ -108,32 +108,42 @@ func terminal(phase string) bool {
 	return phase == string(corev1.PodSucceeded) || phase == string(corev1.PodFailed)
 }
 
-// deletePod removes a terminating pod whose containers are gone.
+// deletePod removes a terminating pod whose containers are gone. It does so in the state in which the cache has it, and reads it
+// after a conflict: a restore from a backup may have undone the deletion, which the cache learns a moment later.
 func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
+	zero := int64(0)
 	rec := s.index.get(w.key)
-	if rec == nil {
-		return dropReport, nil
+	for range writeTries {
+		if rec == nil {
+			return dropReport, nil
+		}
+		if !rec.deleting {
+			// Our cache may lag behind the relay that told the agent. The agent is asked again when the pod changes.
+			s.complain(w.node, slog.LevelWarn, "agent says that a pod is gone which nobody has deleted; not removed", slog.String("key", string(w.key)))
+			s.opts.Metrics.reports("not-deleting")
+			w.base = max(w.base, rec.revision)
+			return unwritable, nil
+		}
+		if err := s.guard(ctx, w, rec); err != nil {
+			return written, err
+		}
+		if err := s.spend(ctx, w); err != nil {
+			return written, err
+		}
+		uid, rv := types.UID(rec.version.UID), rec.rv
+		err := s.client(w.key).Delete(ctx, w.key.Name(), metav1.DeleteOptions{
+			GracePeriodSeconds: &zero,
+			Preconditions:      &metav1.Preconditions{UID: &uid, ResourceVersion: &rv},
+		})
+		switch {
+		case err == nil, apierrors.IsNotFound(err):
+			return dropReport, nil
+		case !apierrors.IsConflict(err):
+			return written, fmt.Errorf("delete %s: %w", w.key, err)
+		}
+		if rec, err = s.reread(ctx, w); err != nil {
+			return written, err
+		}
 	}
-	if !rec.deleting {
-		// Our cache may lag behind the relay that told the agent. The agent is asked again when the pod changes.
-		s.complain(w.node, slog.LevelWarn, "agent says that a pod is gone which nobody has deleted; not removed", slog.String("key", string(w.key)))
-		s.opts.Metrics.reports("not-deleting")
-		w.base = max(w.base, rec.revision)
-		return unwritable, nil
-	}
-	if err := s.guard(ctx, w, rec); err != nil {
-		return written, err
-	}
-	if err := s.spend(ctx, w); err != nil {
-		return written, err
-	}
-	zero, uid := int64(0), types.UID(rec.version.UID)
-	err := s.client(w.key).Delete(ctx, w.key.Name(), metav1.DeleteOptions{
-		GracePeriodSeconds: &zero,
-		Preconditions:      &metav1.Preconditions{UID: &uid},
-	})
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // conflict: it is another pod of that name
-		return dropReport, nil
-	}
-	return written, fmt.Errorf("delete %s: %w", w.key, err)
+	return written, fmt.Errorf("delete %s: %d conflicts in a row", w.key, writeTries)
 }
