@@ -65,6 +65,9 @@ type Lease struct {
 	Interval time.Duration `yaml:"interval"` // between renewals
 }
 
+// maxLifetime is enroll.MaxLifetime, without that package's dependencies; a test holds them together.
+const maxLifetime = 365 * 24 * time.Hour
+
 // Enroll is about gateways' certificates.
 type Enroll struct {
 	CertificateLifetime time.Duration `yaml:"certificateLifetime"` // of what is signed from now on
@@ -228,8 +231,8 @@ func (c *Config) check() error {
 	if c.Lease.Interval < time.Second || c.Lease.Interval > c.Lease.Duration/2 {
 		bad("lease.interval", "%v is not between 1s and half of lease.duration (%v)", c.Lease.Interval, c.Lease.Duration)
 	}
-	if c.Enroll.CertificateLifetime < 10*time.Second || c.Enroll.CertificateLifetime > 10*365*24*time.Hour {
-		bad("enroll.certificateLifetime", "%v is not between 10s and 87600h", c.Enroll.CertificateLifetime)
+	if c.Enroll.CertificateLifetime < 10*time.Second || c.Enroll.CertificateLifetime > maxLifetime {
+		bad("enroll.certificateLifetime", "%v is not between 10s and %dh: gateways renew by themselves, also after the end, so a longer life is of no use", c.Enroll.CertificateLifetime, maxLifetime/time.Hour)
 	}
 	c.Limits.check(bad)
 	c.Drain.check(bad)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skerry/skerry/relay/enroll"
 )
 
 func write(t *testing.T, text string) string {
@@ -102,6 +104,19 @@ func TestStrict(t *testing.T) {
 	}
 	if _, err := Parse([]string{"--name", "r", "--listen", "127.0.0.1:1", "--metrics-address", "127.0.0.1:1"}, io.Discard); err == nil {
 		t.Error("one address for both was accepted")
+	}
+}
+
+// TestLongestLifetime: revocations are forgotten after a time that follows from it.
+func TestLongestLifetime(t *testing.T) {
+	if maxLifetime != enroll.MaxLifetime {
+		t.Errorf("the longest life of a certificate is %v here, %v in relay/enroll", maxLifetime, enroll.MaxLifetime)
+	}
+	for text, ok := range map[string]bool{"8760h": true, "8761h": false, "87600h": false} {
+		_, err := Parse([]string{"--name", "r", "--config", write(t, "enroll: {certificateLifetime: "+text+"}")}, io.Discard)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -27,8 +27,8 @@ const (
 	// signed, so one from before a revocation and one from after it are apart by that much, and half of it is either side's.
 	restoreMargin = nodeBackdate / 2
 	// PruneAfter is how old a revocation is when it may be forgotten: by then no certificate from before it can be renewed any more,
-	// if certificates live for DefaultLifetime.
-	PruneAfter = DefaultLifetime + DefaultAbsence
+	// however long relays let certificates live. The day is for clocks that differ.
+	PruneAfter = MaxLifetime + DefaultAbsence + day
 )
 
 // Revocation is one node's entry in the list. Fields that this release does not know are ignored; what cannot be read as
@@ -94,7 +94,8 @@ func InitRevoked(ctx context.Context, c kubernetes.Interface) (created bool, err
 }
 
 // Revoke puts node on the list, with the reason, and deletes its join tokens. What was issued to it until now is refused from then
-// on, also if the node is restored later. If the list is full, entries that nobody needs any more are dropped first.
+// on, also if the node is restored later. If the list is full, entries that are older than PruneAfter are dropped first, and no others: it fails with
+// ErrRevokedFull rather than let anybody in again.
 func Revoke(ctx context.Context, c kubernetes.Interface, node, reason string, now time.Time) error {
 	if len(reason) > maxReason {
 		return fmt.Errorf("the reason has %d bytes; allowed are %d", len(reason), maxReason)
@@ -110,7 +111,7 @@ func Revoke(ctx context.Context, c kubernetes.Interface, node, reason string, no
 			prune(data, now, PruneAfter)
 		}
 		if n := revokedSize(data); n > maxRevokedBytes {
-			return fmt.Errorf("%w: %d entries, %d of %d bytes: make room with `skerryctl node prune --older-than DURATION --yes`, which lets the gateways of older revocations connect again", ErrRevokedFull, len(data)-1, n, maxRevokedBytes)
+			return fmt.Errorf("%w: %d entries, %d of %d bytes: the node is not revoked; nobody was forgotten whose certificate may be good still. Make room with `skerryctl node prune --older-than DURATION --yes`, which lets the gateways of older revocations connect again, and revoke it again", ErrRevokedFull, len(data)-1, n, maxRevokedBytes)
 		}
 		return nil
 	})

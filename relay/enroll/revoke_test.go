@@ -235,8 +235,11 @@ func TestListIsBounded(t *testing.T) {
 	for err == nil {
 		err = Revoke(t.Context(), c, fmt.Sprintf("one-more-%d", time.Now().UnixNano()), "", now)
 	}
-	if !errors.Is(err, ErrRevokedFull) || !strings.Contains(err.Error(), "node prune") {
+	if !errors.Is(err, ErrRevokedFull) || !strings.Contains(err.Error(), "node prune") || !strings.Contains(err.Error(), "the node is not revoked") {
 		t.Errorf("a full list: %v", err)
+	}
+	if full, err := ListRevoked(t.Context(), c); err != nil || len(full) < len(cm.Data) {
+		t.Errorf("%d of %d are revoked still, %v", len(full), len(cm.Data), err)
 	}
 	cm.Data["gw-plant-00000000000"] = value(now.Add(-PruneAfter - time.Hour))
 	cm.Data["gw-plant-00000000001"] = value(now.Add(-PruneAfter + time.Hour))
@@ -265,18 +268,25 @@ func TestListIsBounded(t *testing.T) {
 
 // TestAbsence: what was revoked longer ago than certificates can be renewed may be forgotten.
 func TestAbsence(t *testing.T) {
-	later := time.Duration(0)
-	r := startRelay(t, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(later) } })
-	id, _ := r.joined(t, "gw-1")
-	cert, key := credentials(t, id)
-	for _, c := range []struct {
+	type try struct {
 		later time.Duration
 		want  int
-	}{{DefaultLifetime + DefaultAbsence - day, 200}, {PruneAfter + day, 403}} {
-		later = c.later
-		status, _, answer := r.post(t, http.MethodPost, func(cs *tls.ConnectionState) []byte { return renewal(t, cs, cert, key) })
-		if status != c.want {
-			t.Errorf("%v later: %d %s", c.later, status, answer)
+	}
+	for life, tries := range map[time.Duration][]try{
+		DefaultLifetime:           {{DefaultLifetime + DefaultAbsence - day, 200}, {DefaultLifetime + DefaultAbsence + day, 403}},
+		MaxLifetime:               {{MaxLifetime + DefaultAbsence - day, 200}, {PruneAfter, 403}},
+		10 * 365 * 24 * time.Hour: {{PruneAfter, 403}}, // no certificate is made that outlives what was said of it
+	} {
+		later := time.Duration(0)
+		r := startRelay(t, func(o *Options) { o.Lifetime, o.Now = life, func() time.Time { return time.Now().Add(later) } })
+		id, _ := r.joined(t, "gw-1")
+		cert, key := credentials(t, id)
+		for _, c := range tries {
+			later = c.later
+			status, _, answer := r.post(t, http.MethodPost, func(cs *tls.ConnectionState) []byte { return renewal(t, cs, cert, key) })
+			if status != c.want {
+				t.Errorf("certificates of %v, %v later: %d %s", life, c.later, status, answer)
+			}
 		}
 	}
 }

@@ -25,6 +25,10 @@ import (
 // DefaultLifetime is how long a gateway's certificate is valid.
 const DefaultLifetime = 90 * 24 * time.Hour
 
+// MaxLifetime is the longest that a gateway's certificate can be valid: it bounds how long a revocation must be remembered, and
+// how long certificates of a retired CA can be renewed.
+const MaxLifetime = 365 * 24 * time.Hour
+
 // requestTimeout bounds what one request may cost: a read and a write at the API server, and a signature.
 const requestTimeout = 20 * time.Second
 
@@ -50,7 +54,7 @@ type Options struct {
 	Client   kubernetes.Interface
 	CA       func() *CA    // the one that signs now; Authority.CA, or CA.Always
 	Revoked  Revoked       // default: no node is
-	Lifetime time.Duration // of a gateway's certificate; default DefaultLifetime
+	Lifetime time.Duration // of a gateway's certificate; default DefaultLifetime, at most MaxLifetime
 	Absence  time.Duration // how long after its end a certificate can be renewed; default DefaultAbsence
 	// PerSource is how many requests a second one source address may make, on average; default 5, with bursts of 20. Many
 	// gateways may share an address behind NAT: they are told to come again, and do.
@@ -88,6 +92,7 @@ func NewServer(o Options) *Server {
 	if o.Lifetime <= 0 {
 		o.Lifetime = DefaultLifetime
 	}
+	o.Lifetime = min(o.Lifetime, MaxLifetime)
 	if o.PerSource <= 0 {
 		o.PerSource = 5
 	}

@@ -223,7 +223,7 @@ func (a *app) nodePruneCmd() *cobra.Command {
 		Use:   "prune",
 		Short: "Forget old revocations, whose certificates cannot be renewed any more",
 		Long: "Forget revocations that are older than --older-than. The default is the time after which no certificate from before a\n" +
-			"revocation can be renewed any more, if certificates live for 90 days (enroll.certificateLifetime of the relays). With less,\n" +
+			"revocation can be renewed any more, however long certificates live (enroll.certificateLifetime of the relays, a year at most). With less,\n" +
 			"gateways that were shut out can renew their certificates and connect again: that wants --yes.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
