@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,14 +94,28 @@ func (h *Hub) verify(cs tls.ConnectionState) error {
 	cert := cs.PeerCertificates[0]
 	node, err := join.NodeOf(cert)
 	if err != nil {
-		h.refuse("not-a-node", "", "", "%v", err)
-		return err
+		return &unfitError{reason: "not-a-node", text: err.Error()}
 	}
 	if why, text := h.unfit(node, factsOf(cert), time.Now()); why != "" {
-		h.refuse(why, node, "", "%s", text)
-		return fmt.Errorf("%s", text)
+		return &unfitError{why, node, text}
 	}
 	return nil
+}
+
+// unfitError ends a TLS handshake. verify is not told from where the certificate came; http.Server is, and passes both on as a line
+// of text, so serverErrors counts and tells of it, once.
+type unfitError struct{ reason, node, text string }
+
+const unfitMark = "unfit certificate " // no error of crypto/tls begins like this, whatever the peer sends
+
+func (e *unfitError) Error() string { return unfitMark + e.reason + " " + e.node + ": " + e.text }
+
+// parseUnfit is Error's other end.
+func parseUnfit(line string) (e unfitError, ok bool) {
+	rest, marked := strings.CutPrefix(line, unfitMark)
+	head, text, hasText := strings.Cut(rest, ": ")
+	reason, node, hasNode := strings.Cut(head, " ")
+	return unfitError{reason, node, text}, marked && hasText && hasNode
 }
 
 // Revoke ends the node's session at once, if it has one. That it cannot come back is Options.Refused's part.

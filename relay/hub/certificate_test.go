@@ -2,6 +2,8 @@ package hub_test
 
 import (
 	"crypto/tls"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,4 +82,59 @@ func TestRetiredCA(t *testing.T) {
 	})
 	retired.Store(false)
 	eventually(t, "in sync again", func() bool { return g.Status().InSync })
+}
+
+// TestUnfitCertificateIsCountedOnce: a handshake that ends because of the node is not also one that failed for no known reason, and the
+// operator is told from where it came.
+func TestUnfitCertificateIsCountedOnce(t *testing.T) {
+	var text lockedBuffer
+	w := newWorld(t, func(o *hub.Options) { o.Log = slog.New(slog.NewTextHandler(&text, nil)) })
+	w.revoked.Store(true)
+	cfg, err := w.pki.ClientTLS(w.pki.Node(node))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		conn, err := tls.Dial("tcp", w.address, cfg)
+		if err == nil { // in TLS 1.3 the client is done before the server has judged its certificate
+			_, err = conn.Read(make([]byte, 1))
+			_ = conn.Close()
+		}
+		if err == nil {
+			t.Fatal("a revoked node is served")
+		}
+	}
+	count := func(reason string) int {
+		return w.counter(`skerry_relay_connections_refused_total{reason="` + reason + `"}`)
+	}
+	eventually(t, "all are counted", func() bool { return count("revoked") >= 3 })
+	w.stop()
+	if count("revoked") != 3 || count("tls-handshake") != 0 || count("no-request") != 0 {
+		t.Errorf("counted as revoked %d, tls-handshake %d, no-request %d", count("revoked"), count("tls-handshake"), count("no-request"))
+	}
+	for _, want := range []string{"node=" + node, "reason=revoked", "remote=127.0.0.1:", `detail="node ` + node + ` is revoked"`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %s in the log:\n%s", want, text.String())
+		}
+	}
+	if n := strings.Count(text.String(), "msg=refused"); n != 1 {
+		t.Errorf("%d lines for one node in a minute:\n%s", n, text.String())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

@@ -130,7 +130,8 @@ func (g *gate) state(conn net.Conn, st http.ConnState) {
 	g.refused("no-request", c)
 }
 
-// serverErrors takes what http.Server has to say: that a TLS handshake failed, which is ours to tell of, and little else.
+// serverErrors takes what http.Server has to say: that a TLS handshake failed, which is ours to tell of
+// (verify leaves it to this, too), and little else.
 type serverErrors struct{ h *Hub }
 
 // Write implements io.Writer.
@@ -140,6 +141,10 @@ func (e serverErrors) Write(line []byte) (int, error) {
 	remote, why, cut := strings.Cut(rest, ": ")
 	if !ok || !cut {
 		e.h.log.Debug(text)
+		return len(line), nil
+	}
+	if u, ok := parseUnfit(why); ok {
+		e.h.refuse(u.reason, u.node, remote, "%s", u.text)
 		return len(line), nil
 	}
 	e.h.meter.refused("tls-handshake")

@@ -183,3 +183,16 @@ func TestGateIsFair(t *testing.T) {
 		t.Errorf("%d are open, %v", g.open(), told)
 	}
 }
+
+func TestUnfitError(t *testing.T) {
+	for _, e := range []unfitError{{"revoked", "gw-1", "node gw-1 is revoked: stolen"}, {"not-a-node", "", "the certificate names: nobody"}} {
+		if got, ok := parseUnfit(e.Error()); !ok || got != e {
+			t.Errorf("%+v became %+v, %v", e, got, ok)
+		}
+	}
+	for _, line := range []string{"EOF", "tls: unfit certificate revoked gw-1: x", "unfit certificate", "unfit certificate revoked: x"} {
+		if got, ok := parseUnfit(line); ok {
+			t.Errorf("%q is taken for %+v", line, got)
+		}
+	}
+}
