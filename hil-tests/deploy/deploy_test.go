@@ -52,6 +52,10 @@ resources: {requests: {cpu: "2", memory: 1Gi}, limits: {cpu: "4", memory: 2Gi}}
 goMemoryLimit: 1800MiB
 podDisruptionBudget: {maxUnavailable: 25%}
 `, has: []string{"kind: HorizontalPodAutoscaler", "terminationGracePeriodSeconds: 80", "period: 60s", "averageValue: \"5000\"", "value: \"1800MiB\""}, lacks: []string{"\n  replicas:"}},
+	{name: "a priority level of the API server", text: `
+apiPriority: {enabled: true, concurrencyShares: 60}
+serviceAccount: {name: mine}
+`, has: []string{"kind: PriorityLevelConfiguration", "nominalConcurrencyShares: 60", "name: skerry-relay-leases", "matchingPrecedence: 700", "namespaces: [kube-node-lease, skerry-system]"}},
 	{name: "everything else", text: `
 image: {repository: registry.invalid/skerry/relay, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", pullPolicy: Always}
 imagePullSecrets: [{name: pull}]
@@ -319,6 +323,7 @@ func TestWrongValues(t *testing.T) {
 		"ownAddress: {from: nodeIP}":              {"/ownAddress/from", "hostIP"},
 		"goMemoryLimit: 1Gi":                      {"/goMemoryLimit"},
 		"networkPolicy: {apiServer: {cidrs: []}}": {"/networkPolicy/apiServer/cidrs"},
+		"apiPriority: {concurrencyShares: 0}":     {"/apiPriority/concurrencyShares"},
 		"image: {digest: 0123}":                   {"/image/digest"},
 	} {
 		_, err := render(t, tool, text)
