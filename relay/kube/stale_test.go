@@ -172,3 +172,30 @@ func TestClaimInMemoryAfterALateRenewal(t *testing.T) {
 		})
 	}
 }
+
+// TestOlderSessionHoldsNothing: what the Lease of a newer session of the same relay vouches for, it does not for an attempt of the
+// older one that is still under way.
+func TestOlderSessionHoldsNothing(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindDevice, pumpOnGW1)
+		synctest.Wait()
+		b.start("gw-1", 7)
+		b.report("gw-1", 7, pumpKey, deviceReport(1))
+		time.Sleep(time.Second)
+		b.sink.mu.Lock()
+		n := b.sink.nodes["gw-1"]
+		b.sink.mu.Unlock()
+		if b.sink.held(n, 7) == 0 {
+			t.Fatal("the session that has written its claim holds nothing")
+		}
+		b.start("gw-1", 8)
+		if b.sink.held(n, 7) != 0 || b.sink.held(n, 8) != 0 {
+			t.Error("a claim in memory, or an older session, holds the Lease")
+		}
+		b.report("gw-1", 8, pumpKey, deviceReport(2))
+		time.Sleep(time.Second)
+		if b.sink.held(n, 7) != 0 || b.sink.held(n, 8) == 0 {
+			t.Error("the older session holds the newer one's Lease")
+		}
+	})
+}

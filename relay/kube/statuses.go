@@ -265,12 +265,13 @@ func (s *Sink) trust(w *work, rv uint64) {
 	w.confirmed = true
 }
 
-// held is the revision of the Lease when it was last known to be this relay's, 0 if it is not. All revisions come from one counter:
-// what is older was written before anybody could claim the node from this relay.
-func (s *Sink) held(n *nodeState) uint64 {
+// held is the revision of the Lease when it was last known to be the session's, 0 if it is not. All revisions come from one counter:
+// what is older was written before anybody could claim the node from this session. An attempt of an older session, which goes on after
+// a newer one of this relay has claimed the Lease, holds nothing: what stands there may have come through another relay in between.
+func (s *Sink) held(n *nodeState, epoch uint64) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n.lease.relay != s.opts.Relay {
+	if n.lease.relay != s.opts.Relay || n.lease.epoch != epoch || n.newest != epoch {
 		return 0
 	}
 	return n.lease.rv

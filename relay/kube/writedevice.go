@@ -137,7 +137,7 @@ func (s *Sink) writeValues(ctx context.Context, w *work, rec *record, values map
 	if !w.low {
 		return lowerLane, nil
 	}
-	if known && st.rv != 0 && !st.mine && (w.foreign || st.rv > s.held(w.n)) { // putValues asks about what it reads
+	if known && st.rv != 0 && !st.mine && (w.foreign || st.rv > s.held(w.n, w.epoch)) { // putValues asks about what it reads
 		if err := s.ours(ctx, w.n, w.epoch); err != nil { // what stands there may be a newer session's
 			return written, err
 		}
