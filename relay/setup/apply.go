@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/skerry/skerry/relay/api/crds"
 	"github.com/skerry/skerry/relay/enroll"
+	"github.com/skerry/skerry/relay/overview"
 	"github.com/skerry/skerry/relay/tickets"
 )
 
@@ -30,7 +32,13 @@ type Options struct {
 	// NewRevocationList makes an empty list of revoked nodes in a cluster that has a CA and no list, and thereby gives up what the
 	// list said. Without it that is an error.
 	NewRevocationList bool
+	// NewCA makes a CA in a cluster that has had one, which shuts out every gateway. Without it that is ErrHadCA. A CA that is
+	// there stays, with it too.
+	NewCA bool
 }
+
+// ErrHadCA says that the CA is missing in a cluster whose gateways have certificates of it.
+var ErrHadCA = errors.New("the CA has been deleted")
 
 // Apply prepares the cluster and calls report for each object as it is done.
 func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Interface, o Options, report func(Step)) error {
@@ -40,6 +48,9 @@ func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Int
 	}
 	err := crds.Install(ctx, ext, func(name string, o crds.Outcome) { report(Step{"CustomResourceDefinition", name, o}) })
 	if err != nil {
+		return err
+	}
+	if err := a.mayMakeCA(o); err != nil {
 		return err
 	}
 	_, created, err := enroll.InitCA(ctx, core, time.Now())
@@ -54,6 +65,32 @@ func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Int
 		return err
 	}
 	return a.rights()
+}
+
+// mayMakeCA refuses a new CA where there are traces of another one: relays that run would take it up at once, and end every session.
+func (a applier) mayMakeCA(o Options) error {
+	_, err := enroll.LoadCA(a.ctx, a.core)
+	if !errors.Is(err, enroll.ErrNoCA) || o.NewCA {
+		return nil // InitCA tells of other errors
+	}
+	const advice = "restore Secret %s/%s from a backup; while relays run, gateways notice nothing. If there is no backup: " +
+		"`skerryctl init --new-ca` makes another CA, and every gateway must join anew"
+	refuse := func(trace string) error {
+		return fmt.Errorf("%w, and gateways have certificates of it (%s): "+advice, ErrHadCA, trace, enroll.Namespace, enroll.CASecret)
+	}
+	if _, err := enroll.ListRevoked(a.ctx, a.core); err == nil {
+		return refuse("there is a list of revoked nodes")
+	} else if !errors.Is(err, enroll.ErrNoRevoked) {
+		return err
+	}
+	nodes, err := a.core.CoreV1().Nodes().List(a.ctx, metav1.ListOptions{LabelSelector: overview.AgentLabel + "=true", Limit: 1})
+	if err != nil {
+		return fmt.Errorf("list Nodes, to see whether gateways have joined: %w", err)
+	}
+	if len(nodes.Items) > 0 {
+		return refuse("there is Node " + nodes.Items[0].Name)
+	}
+	return nil
 }
 
 // revoked makes the empty list of revoked nodes. One that is missing beside a CA that was there before has been deleted: to make

@@ -32,5 +32,6 @@ func (a *app) initCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.NewRevocationList, "new-revocation-list", false, "make an empty list of revoked nodes if it was deleted: whoever was on it may connect again")
+	cmd.Flags().BoolVar(&o.NewCA, "new-ca", false, "make another certificate authority if it was deleted and no backup is left: every gateway must join anew")
 	return cmd
 }

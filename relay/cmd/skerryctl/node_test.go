@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -123,5 +124,57 @@ func TestInitAfterTheListWasDeleted(t *testing.T) {
 	must(t, c, "init")
 	if out, _ := must(t, c, "status"); strings.Contains(out, "WARNING") {
 		t.Errorf("status:\n%s", out)
+	}
+}
+
+// TestInitAfterTheCAWasDeleted: relays that run take up a new CA at once, and every gateway would be out.
+func TestInitAfterTheCAWasDeleted(t *testing.T) {
+	traces := map[string]func(c *clients){
+		"list of revoked nodes": func(c *clients) {
+			if err := c.core.CoreV1().Nodes().Delete(t.Context(), "gw-1", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"Node gw-1": func(c *clients) {
+			if err := c.core.CoreV1().ConfigMaps(enroll.Namespace).Delete(t.Context(), enroll.RevokedMap, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for trace, loseTheOther := range traces {
+		c := withNodes(t, "gw-1")
+		loseTheOther(c)
+		secrets := c.core.CoreV1().Secrets(enroll.Namespace)
+		backup, err := secrets.Get(t.Context(), enroll.CASecret, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lose := func() {
+			if err := secrets.Delete(t.Context(), enroll.CASecret, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lose()
+		code, _, stderr := ctl(t, c, "init")
+		for _, want := range []string{trace, "restore Secret skerry-system/skerry-ca from a backup", "--new-ca", "join anew"} {
+			if code != 1 || !strings.Contains(stderr, want) {
+				t.Errorf("init = %d, %q, want one with %q", code, stderr, want)
+			}
+		}
+		if _, err := enroll.LoadCA(t.Context(), c.core); !errors.Is(err, enroll.ErrNoCA) {
+			t.Fatalf("after an init that was refused: %v", err)
+		}
+		was := backup.DeepCopy()
+		was.ResourceVersion, was.UID = "", ""
+		if _, err := secrets.Create(t.Context(), was, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		must(t, c, "init", "--new-ca", "--new-revocation-list") // what is there stays
+		if now, err := secrets.Get(t.Context(), enroll.CASecret, metav1.GetOptions{}); err != nil || string(now.Data["tls.crt"]) != string(backup.Data["tls.crt"]) {
+			t.Errorf("init --new-ca replaced a CA that is there: %v", err)
+		}
+		lose()
+		must(t, c, "init", "--new-ca")
+		must(t, c, "init")
 	}
 }
