@@ -150,10 +150,10 @@ repro: ## build twice in different folders and compare
 # --- figures --------------------------------------------------------------------------------------------------------
 
 .PHONY: sim
-sim: ## play SEEDS=1000 seeds of each simulated world, faults and all; WORLD="clocks" SEED=17 plays one again with its trace
+sim: ## play SEEDS=1000 seeds of the simulated worlds, faults and all; WORLD="clocks" SEED=17 plays one again with its trace
 	@go test -c -o $(BIN)/sim.test ./hil-tests/sim
 ifeq ($(SEED),)
-	@SIM_SEEDS=$(SEEDS) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeeds$$' -test.timeout 0
+	@GOGC=400 SIM_SEEDS=$(SEEDS) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeeds$$' -test.timeout 0
 else
 	@SIM_SEED=$(SEED) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeed$$'
 endif

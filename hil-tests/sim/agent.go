@@ -353,6 +353,7 @@ func (a *agent) reconcilePod(k wire.Key) {
 	}
 	if c.gone && !v.deleting { // a restored cluster knows nothing of the deletion
 		c.gone, c.stopping = false, false
+		delete(a.reports, k) // what was reported, that it is gone, is not true any more, even if it cannot be started yet
 	}
 	switch {
 	case c.gone:

@@ -244,13 +244,14 @@ func (c *checker) applied(a *agent, commit wire.Commit, before map[wire.Key]wire
 	}
 }
 
-// deleted checks that a pod which an agent is told to drop is really gone.
+// deleted checks that a pod which an agent is told to drop is really gone, or no longer its own: a restore may have undone that it
+// was bound, and another node may be chosen.
 func (c *checker) deleted(a *agent, commit wire.Commit, k wire.Key) {
 	if k.Kind() != wire.KindPod {
 		return
 	}
 	o := c.s.api.get(pods, k.Namespace()+"/"+k.Name())
-	if o != nil && o.uid == k.UID() && !c.s.api.returned[o.uid] {
+	if o != nil && o.uid == k.UID() && o.node() == a.node && !c.s.api.returned[o.uid] {
 		c.s.fail("live pod", "commit %d takes %s away from %s, and it lives", commit.ID, k, a.node)
 	}
 }

@@ -56,6 +56,9 @@ func (r *requester) do(ctx context.Context, verb, name string, op func(a *api) (
 	}
 	there, back := s.apiDelay(), s.apiDelay()
 	lost, unanswered := s.chance(s.world.APILost), s.chance(s.world.APILost)
+	if s.chance(s.world.APILate) {
+		there += s.upTo(2 * time.Minute)
+	}
 	if r.c.relay.cutOff() {
 		lost, back = true, 2*time.Second
 	}
@@ -93,6 +96,10 @@ func (r *requester) serve(verb, name string, op func(a *api) (*object, error)) (
 			more += ": " + string(apierrors.ReasonForError(err))
 		} else if o != nil {
 			more += "@" + strconv.FormatUint(o.rv, 10)
+			if r.gvr.Resource == leases { // who has it
+				u := o.unstructured()
+				more += " " + u.GetAnnotations()["skerry.dev/relay"] + " " + u.GetAnnotations()["skerry.dev/session-epoch"]
+			}
 		}
 		s.note(r.c.relay.who, "request", more)
 	}
@@ -110,12 +117,23 @@ func (r *requester) notFound(name string) error {
 
 // Get implements dynamic.ResourceInterface.
 func (r *requester) Get(ctx context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
-	return r.do(ctx, "get", name, func(a *api) (*object, error) {
+	obj, err := r.do(ctx, "get", name, func(a *api) (*object, error) {
 		if o := a.get(r.gvr.Resource, r.full(name)); o != nil {
 			return o, nil
 		}
 		return nil, r.notFound(name)
 	})
+	if claim := r.c.relay.claimed[name]; err == nil && claim != nil && r.gvr.Resource == leases {
+		obj.SetAnnotations(claim)
+	}
+	return obj, err
+}
+
+// claims notes, for IgnoreFencing, what this relay last wrote, or tried to write, to a Lease: that is what it will read there.
+func (r *requester) claims(obj *unstructured.Unstructured) {
+	if r.gvr.Resource == leases && r.c.relay.s.broken(IgnoreFencing) {
+		r.c.relay.claimed[obj.GetName()] = obj.GetAnnotations()
+	}
 }
 
 // List implements dynamic.ResourceInterface. It knows no selectors but labels'.
@@ -139,6 +157,7 @@ func (r *requester) List(ctx context.Context, o metav1.ListOptions) (*unstructur
 // Create implements dynamic.ResourceInterface.
 func (r *requester) Create(ctx context.Context, obj *unstructured.Unstructured, _ metav1.CreateOptions, _ ...string) (*unstructured.Unstructured, error) {
 	data := runtime.DeepCopyJSON(stored(obj.Object))
+	r.claims(obj)
 	return r.do(ctx, "create", obj.GetName(), func(a *api) (*object, error) {
 		if a.get(r.gvr.Resource, r.full(obj.GetName())) != nil {
 			return nil, apierrors.NewAlreadyExists(r.gvr.GroupResource(), obj.GetName())
@@ -188,6 +207,7 @@ func (r *requester) patch(a *api, name string, patch map[string]any, status bool
 // Update implements dynamic.ResourceInterface.
 func (r *requester) Update(ctx context.Context, obj *unstructured.Unstructured, _ metav1.UpdateOptions, _ ...string) (*unstructured.Unstructured, error) {
 	data, name, rv := runtime.DeepCopyJSON(stored(obj.Object)), obj.GetName(), obj.GetResourceVersion()
+	r.claims(obj)
 	return r.do(ctx, "update", name, func(a *api) (*object, error) {
 		have := a.get(r.gvr.Resource, r.full(name))
 		if have == nil {

@@ -11,7 +11,7 @@
 //
 // # Use
 //
-//	make sim SEEDS=1000              # all worlds, a table
+//	make sim SEEDS=1000              # in all, spread over the worlds; a table
 //	make sim WORLD="clocks" SEED=17  # one seed again, with its whole trace
 //
 //	synctest.Test(t, func(t *testing.T) { res = sim.Run(sim.Options{World: w, Seed: 17}) })
@@ -31,5 +31,6 @@
 //
 // # Testing the tests
 //
-// Mutation breaks one thing on purpose; the tests hold the checks to finding each within a few seeds.
+// Mutation breaks one thing on purpose. TestMutations names, for each, a world in which one of ten seeds must find it, and the rules that
+// may: a mutation without such a world fails the test. That the same mutation is found in other worlds is not claimed.
 package sim

@@ -38,6 +38,7 @@ type relay struct {
 	sessions map[string]*conn // by node: the newest wins
 	conns    []*conn          // that live, in order
 	closing  bool
+	claimed  map[string]map[string]string // annotations that it wrote to Leases; of IgnoreFencing only
 }
 
 // cursor is the place of one relay in the watch log of one kind.
@@ -56,7 +57,7 @@ type cursor struct {
 
 // startRelay begins a relay's process with empty caches.
 func (s *Sim) startRelay(id, life int) *relay {
-	r := &relay{s: s, id: id, who: "relay-" + strconv.Itoa(id), life: life, sessions: map[string]*conn{}}
+	r := &relay{s: s, id: id, who: "relay-" + strconv.Itoa(id), life: life, sessions: map[string]*conn{}, claimed: map[string]map[string]string{}}
 	r.skew = time.Duration(s.r.Int64N(int64(2*s.world.Skew)+1)) - s.world.Skew
 	log := slog.New(slog.DiscardHandler)
 	r.index = kube.NewIndex(kube.IndexOptions{Client: &client{r}, Log: log})
@@ -145,8 +146,14 @@ func (r *relay) crash() {
 func (r *relay) stop() {
 	r.s.note(r.who, "stop", "")
 	r.closing = true
+	var elsewhere []string
+	for _, other := range r.s.relays {
+		if other != r && !other.dead && !other.closing {
+			elsewhere = append(elsewhere, other.who+":7443")
+		}
+	}
 	for _, c := range append([]*conn(nil), r.conns...) {
-		c.step(session.Shut{Code: wire.CloseGoingAway, Reason: "the relay shuts down"})
+		c.step(session.Shut{Code: wire.CloseGoingAway, Reason: "the relay shuts down", Elsewhere: elsewhere})
 	}
 }
 

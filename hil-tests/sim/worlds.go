@@ -14,7 +14,7 @@ type World struct {
 	Agents, Relays int
 	Rounds         int           // of load and faults
 	Round          time.Duration // the length of one
-	Quiet          time.Duration // at most between two rounds, faults go on; default 40 min
+	Quiet          time.Duration // at most between two rounds, faults go on; default 12 min
 	Pace           time.Duration // at most between two changes within a round; default 4 s
 
 	// Network.
@@ -47,6 +47,7 @@ type World struct {
 	// API server.
 	APIDelay time.Duration
 	APILost  float64 // a request, or its answer, is lost
+	APILate  float64 // a request is under way for up to two minutes, as if its relay had frozen before it sent it
 	APIDown  float64 // per change: refuses all for up to two minutes
 	APICut   float64 // per change: one relay cannot reach it for up to two minutes
 	Restore  float64 // per round: restored from an older backup
@@ -82,6 +83,9 @@ func Worlds() []World {
 		world("split brain", func(w *World) {
 			w.APICut, w.APIDelay, w.Drop, w.Silent, w.Lag, w.Relays = 0.06, 500*time.Millisecond, 0.03, 0.01, time.Second, 3
 		}),
+		world("late requests", func(w *World) {
+			w.APILate, w.APIDelay, w.Drop, w.Silent, w.Lag = 0.02, 200*time.Millisecond, 0.02, 0.01, 500*time.Millisecond
+		}),
 		world("clocks", func(w *World) { w.Skew, w.Drop, w.Silent, w.RelayCrash = 20*time.Second, 0.02, 0.005, 0.01 }),
 		world("restores", func(w *World) { w.Restore, w.Drop, w.Lag, w.AgentCrash = 0.7, 0.01, time.Second, 0.01 }),
 		world("all of it", func(w *World) {
@@ -108,7 +112,7 @@ func (w *World) quietFor() time.Duration {
 	if w.Quiet > 0 {
 		return w.Quiet
 	}
-	return 40 * time.Minute
+	return 12 * time.Minute
 }
 
 func (w *World) pace() time.Duration {
@@ -136,7 +140,8 @@ const (
 	Intact           Mutation = iota
 	IgnoreRevisions           // relays claim to know every revision
 	IgnoreReferences          // relays send pods without what they refer to
-	BlindWrites               // the API server checks no resourceVersion: a sink that ignores conflicts, and so fencing
+	IgnoreFencing             // whoever asks for a Lease is told that it is still its own
+	BlindWrites               // the API server checks no resourceVersion: a sink that ignores conflicts
 	AckBeforeSync             // agents acknowledge what is not yet durable
 	ForgetCommit              // stores lose a commit now and then
 	EarlyOutboxAck            // relays acknowledge outbox items before they are stored
@@ -144,12 +149,12 @@ const (
 
 // Mutations returns all of them but Intact.
 func Mutations() []Mutation {
-	return []Mutation{IgnoreRevisions, IgnoreReferences, BlindWrites, AckBeforeSync, ForgetCommit, EarlyOutboxAck}
+	return []Mutation{IgnoreRevisions, IgnoreReferences, IgnoreFencing, BlindWrites, AckBeforeSync, ForgetCommit, EarlyOutboxAck}
 }
 
 // String names the mutation.
 func (m Mutation) String() string {
-	return [...]string{"intact", "relays ignore revisions", "relays ignore references", "sinks ignore conflicts",
+	return [...]string{"intact", "relays ignore revisions", "relays ignore references", "sinks ignore fencing", "sinks ignore conflicts",
 		"agents acknowledge before the sync", "stores forget commits", "relays acknowledge the outbox early"}[m]
 }
 

@@ -25,6 +25,7 @@
 //
 // # Tests
 //
-// together_test.go drives it against the agent's machine in virtual time, in worlds that lose connections, swallow frames, fail to
-// store, crash and lag, seed after seed. machine_test.go has single rules. sessiontest has the models.
+// hil-tests/sim drives it against the agent's machine, with the relay's index and sink, in worlds that lose connections, swallow
+// frames, fail to store, crash and lag, seed after seed. together_test.go has single scenes of both machines, where what is sent is
+// counted exactly; machine_test.go has single rules. sessiontest has the models.
 package session

@@ -18,18 +18,14 @@ import (
 
 const node = "gw-1"
 
-// faults says how hostile the simulated world is. Probabilities are per event.
+// faults says how bad the connections are. hil-tests/sim has worlds with all that can go wrong; here are single scenes.
 type faults struct {
-	refuse    float64       // a dial fails
-	drop      float64       // the connection breaks when a frame is sent, both ends learn it
-	blackhole float64       // the connection goes silent when a frame is sent, nobody learns it
-	applyFail float64       // the store does not take a commit
-	outbox    float64       // the sink does not take outbox items
-	crash     float64       // the agent loses its memory when it applies a commit
-	slow      time.Duration // longest time that one step takes
+	drop float64       // the connection breaks when a frame is sent, both ends learn it; per frame
+	slow time.Duration // longest time that one step takes
 }
 
-// sim drives both machines single-threaded in virtual time: a queue of timed callbacks stands for network, disk and timers.
+// sim drives both machines single-threaded in virtual time: a queue of timed callbacks stands for network, disk and timers. What it
+// is asked for are exact counts: what is sent, how often, after which event.
 type sim struct {
 	t      testing.TB
 	r      *rand.Rand
@@ -67,7 +63,6 @@ type simConn struct {
 	wake     time.Time
 	cancel   func()
 	cut      bool // broken for both
-	silent   bool // swallows everything
 	lastUp   time.Time
 	lastDown time.Time
 }
@@ -98,17 +93,8 @@ func newSim(t testing.TB, seed uint64, relays int, f faults, limits session.Limi
 	for range relays {
 		s.views = append(s.views, s.cluster.View())
 	}
-	s.store.FailApply = func() error { return s.maybe(s.faults.applyFail, "disk full") }
-	s.sink.FailOutbox = func() error { return s.maybe(s.faults.outbox, "api server down") }
 	s.boot()
 	return s
-}
-
-func (s *sim) maybe(p float64, text string) error {
-	if s.r.Float64() < p {
-		return errors.New(text)
-	}
-	return nil
 }
 
 func (s *sim) after(d time.Duration, fn func()) {
@@ -198,10 +184,6 @@ func (s *sim) agentDoes(a link.Action) {
 	case link.Apply:
 		later(func() {
 			err := s.store.Apply(context.Background(), t.Commit)
-			if s.r.Float64() < s.faults.crash {
-				s.boot()
-				return
-			}
 			s.stepAgent(link.Applied{Conn: t.Conn, ID: t.Commit.ID, Err: err})
 		})
 	case link.ReadOutbox:
@@ -214,10 +196,6 @@ func (s *sim) agentDoes(a link.Action) {
 }
 
 func (s *sim) dial(d link.Dial) {
-	if s.maybe(s.faults.refuse, "") != nil {
-		s.stepAgent(link.Lost{Conn: d.Conn, Err: errors.New("connection refused")})
-		return
-	}
 	var relay int
 	if _, err := fmt.Sscanf(d.To, "relay-%d:443", &relay); err != nil {
 		s.t.Fatalf("%s was dialled: %v", d.To, err)
@@ -245,13 +223,10 @@ func (c *simConn) after(last *time.Time, fn func()) {
 
 // unlucky decides about the connection's fate when a frame is sent.
 func (c *simConn) unlucky() bool {
-	switch x := c.s.r.Float64(); {
-	case x < c.s.faults.drop:
+	if c.s.r.Float64() < c.s.faults.drop {
 		c.breakNow()
-	case x < c.s.faults.drop+c.s.faults.blackhole:
-		c.silent = true
 	}
-	return c.cut || c.silent
+	return c.cut
 }
 
 func (c *simConn) toRelay(f wire.Frame) {
@@ -263,7 +238,7 @@ func (c *simConn) toRelay(f wire.Frame) {
 		return
 	}
 	c.after(&c.lastUp, func() {
-		if c.cut || c.silent {
+		if c.cut {
 			return
 		}
 		got, err := wire.Decode(b)
@@ -283,7 +258,7 @@ func (c *simConn) toAgent(f wire.Frame) {
 		return
 	}
 	c.after(&c.lastDown, func() {
-		if c.cut || c.silent || c.life != c.s.agentLife {
+		if c.cut || c.life != c.s.agentLife {
 			return
 		}
 		got, err := wire.Decode(b)
@@ -300,9 +275,6 @@ func (c *simConn) breakNow() {
 		return
 	}
 	c.cut = true
-	if c.silent {
-		return
-	}
 	c.s.after(c.s.delay(), func() { c.stepRelay(session.Lost{}) })
 	c.s.after(c.s.delay(), func() {
 		if c.life == c.s.agentLife {

@@ -13,64 +13,6 @@ import (
 	"github.com/skerry/skerry/relay/session"
 )
 
-// churn makes one random change in the cluster or at the agent.
-func (s *sim) churn() {
-	cfg := func() wire.Key {
-		kind := []wire.Kind{wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel}[s.r.IntN(3)]
-		return wire.NewKey(kind, "default", fmt.Sprintf("ref-%d", s.r.IntN(8)), "")
-	}
-	n := s.r.IntN(1 << 20)
-	switch s.r.IntN(9) {
-	case 8: // a relay loses sight of some reports, or sends the agent elsewhere
-		s.forget()
-	case 0, 1:
-		s.cluster.Put("", cfg(), linktest.Body(n))
-	case 2:
-		s.cluster.Delete(cfg())
-	case 3:
-		pod := wire.NewKey(wire.KindPod, "default", fmt.Sprintf("pod-%d", s.r.IntN(6)), fmt.Sprintf("u%d", s.r.IntN(3)))
-		s.cluster.Put(node, pod, linktest.Body(n, cfg(), cfg()))
-	case 4:
-		keys := s.cluster.Keys()
-		for _, k := range keys {
-			if k.Kind() == wire.KindPod && s.r.IntN(3) == 0 {
-				s.cluster.Delete(k)
-			}
-		}
-	case 5:
-		dev := wire.NewKey(wire.KindDevice, "default", fmt.Sprintf("dev-%d", s.r.IntN(4)), "")
-		s.cluster.Put([]string{node, "other"}[s.r.IntN(2)], dev, linktest.Body(n, cfg()))
-	case 6:
-		for k := range s.store.Versions() {
-			if k.Kind() == wire.KindPod || k.Kind() == wire.KindDevice {
-				s.report(k, linktest.Body(n))
-			}
-		}
-		s.report(wire.NewKey(wire.KindNode, "", node, ""), linktest.Body(n))
-	case 7:
-		s.store.Append(wire.KindOfEvent, linktest.Body(n))
-	}
-	if s.r.IntN(2) == 0 {
-		s.views[s.r.IntN(len(s.views))].Follow()
-	}
-}
-
-func (s *sim) forget() {
-	if len(s.open) == 0 {
-		return
-	}
-	c := s.open[len(s.open)-1]
-	if s.r.IntN(4) == 0 {
-		to := fmt.Sprintf("relay-%d:443", s.r.IntN(len(s.views)))
-		c.stepRelay(session.Shut{Code: wire.CloseGoingAway, Reason: "drain", RetryAfter: time.Duration(s.r.IntN(1000)) * time.Millisecond, Elsewhere: []string{to}})
-		return
-	}
-	keys := s.sink.Forget(node, func(wire.Key) bool { return s.r.IntN(2) == 0 })
-	if s.r.IntN(2) == 0 {
-		c.stepRelay(session.Wanted{Keys: keys})
-	}
-}
-
 // settle ends all faults and checks that both sides agree.
 func (s *sim) settle() {
 	s.t.Helper()
@@ -102,41 +44,6 @@ func (s *sim) settle() {
 		s.t.Fatalf("%d outbox items were not delivered", len(left))
 	}
 }
-
-// TestTogether runs both machines against each other in hostile worlds and checks that they always come to agree, that no
-// pod ever arrives before its references, and that nothing unchanged is ever sent (the store checks the last two).
-func TestTogether(t *testing.T) {
-	worlds := map[string]faults{
-		"calm":      {},
-		"slow":      {slow: 2 * time.Second},
-		"lossy":     {drop: 0.05, refuse: 0.3, slow: 300 * time.Millisecond},
-		"silent":    {blackhole: 0.02, slow: 300 * time.Millisecond},
-		"bad disk":  {applyFail: 0.3, slow: time.Second},
-		"crashes":   {crash: 0.1, drop: 0.02, slow: 100 * time.Millisecond},
-		"all of it": {drop: 0.03, blackhole: 0.01, refuse: 0.2, applyFail: 0.1, outbox: 0.3, crash: 0.03, slow: 700 * time.Millisecond},
-	}
-	for name, f := range worlds {
-		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(15) {
-				s := newSim(t, seed, 1+int(seed%3), f, session.Limits{CommitBytes: 400, PartBytes: 150, OlderAfter: time.Hour})
-				for range 120 {
-					s.churn()
-					s.run(time.Duration(s.r.Int64N(int64(4 * time.Second))))
-				}
-				s.settle()
-				_, items, _ := s.sink.Counts(node)
-				if want := int(s.totalOutbox()); items != want {
-					t.Fatalf("seed %d: %d of %d outbox items arrived", seed, items, want)
-				}
-				if s.closes[wire.CloseProtocol] > 0 {
-					t.Fatalf("seed %d: sessions were closed with %v", seed, s.closes)
-				}
-			}
-		})
-	}
-}
-
-func (s *sim) totalOutbox() uint64 { return s.store.Appended() }
 
 // fill puts n pods, each with one reference of its own, one shared, and one that does not exist.
 func (s *sim) fill(n int) {
