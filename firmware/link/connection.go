@@ -2,6 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
+	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,7 +116,7 @@ func (n *connection) run(ctx context.Context, address string) {
 
 func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
 	for {
-		_, b, err := ws.Read(ctx)
+		b, err := n.readOne(ctx, ws)
 		if err != nil {
 			return err
 		}
@@ -123,6 +126,32 @@ func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
 		}
 		if f != nil {
 			n.c.step(Received{Conn: n.number, Frame: f, Size: len(b)})
+		}
+	}
+}
+
+// readOne returns the next message, and tells the machine of each stride of one that comes slowly.
+func (n *connection) readOne(ctx context.Context, ws *websocket.Conn) ([]byte, error) {
+	_, r, err := ws.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var pace wire.Pace
+	b := make([]byte, 0, 512)
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		got, err := r.Read(b[len(b):min(cap(b), len(b)+pace.Missing())]) // it waits until this is full
+		b = b[:len(b)+got]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if pace.Got(got, time.Now()) {
+			n.c.step(Heard{Conn: n.number})
 		}
 	}
 }
@@ -160,8 +189,25 @@ func (n *connection) write(ctx context.Context, ws *websocket.Conn) {
 	}
 }
 
+// writeOne sends one message. The relay may take as long as it likes for all of it, but no longer than two heartbeats for a stride.
 func (n *connection) writeOne(ctx context.Context, ws *websocket.Conn, b []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*n.c.opts.Heartbeat)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return ws.Write(ctx, websocket.MessageBinary, b)
+	patience := 2 * n.c.opts.Heartbeat
+	timer := time.AfterFunc(patience, cancel)
+	defer timer.Stop()
+	if len(b) <= wire.Stride {
+		return ws.Write(ctx, websocket.MessageBinary, b)
+	}
+	w, err := ws.Writer(ctx, websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(b, wire.Stride) { // each is a fragment of its own
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+		timer.Reset(patience)
+	}
+	return w.Close()
 }

@@ -31,6 +31,8 @@ type (
 		Frame wire.Frame
 		Size  int
 	}
+	// Heard says that a message which takes its time has got on by a stride (wire.Pace).
+	Heard struct{ Conn uint64 }
 	// Applied answers Apply.
 	Applied struct {
 		Conn uint64
@@ -97,6 +99,7 @@ func (Tick) event()          {}
 func (Opened) event()        {}
 func (Lost) event()          {}
 func (Received) event()      {}
+func (Heard) event()         {}
 func (Applied) event()       {}
 func (Reported) event()      {}
 func (Withdrawn) event()     {}

@@ -89,6 +89,10 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 			m.st.BytesReceived += uint64(e.Size)
 			m.received(e.Frame, now)
 		}
+	case Heard:
+		if e.Conn == m.conn && m.phase > phaseDialing {
+			m.heard(now)
+		}
 	case Applied:
 		m.applied(e, now)
 	case Reported:
@@ -213,9 +217,15 @@ func (m *Machine) greet(now time.Time) {
 	m.send(h, now)
 }
 
-func (m *Machine) received(f wire.Frame, now time.Time) {
+// heard notes that the relay lives. The answer to a ping may wait behind a large message for minutes: the relay must hear the next
+// ping in the meantime.
+func (m *Machine) heard(now time.Time) {
 	m.lastHeard = now
 	m.pinged = false
+}
+
+func (m *Machine) received(f wire.Frame, now time.Time) {
+	m.heard(now)
 	if c, ok := f.(*wire.Close); ok {
 		m.closedByRelay(c, now)
 		return

@@ -60,7 +60,8 @@
 //     any time, because somebody else may change what was reported. Outbox frames are one unacknowledged at a time, too; their
 //     items come at least once, in order.
 //  7. The agent pings when either direction was silent for a heartbeat; the relay answers at once. Either side ends a session in which it
-//     heard nothing for two heartbeats.
+//     heard nothing for two heartbeats. Of a message that takes longer, each 16 KiB count as having heard something (Pace). While one
+//     comes slowly from the agent, whose pings wait behind it, the relay sends pongs unasked, after its welcome.
 //
 // # Digest
 //

@@ -74,7 +74,7 @@ func (a *agent) read() {
 			return
 		}
 		buf := a.h.bufs.Get().(*[]byte)
-		b, err := a.ws.Read((*buf)[:0])
+		b, err := a.ws.Read((*buf)[:0], a)
 		*buf = b
 		if err != nil {
 			a.h.recycle(buf)
@@ -85,6 +85,9 @@ func (a *agent) read() {
 		a.deliver(buf)
 	}
 }
+
+// Heard implements socket.Listener: a message that takes longer than the machine would wait for it has got on.
+func (a *agent) Heard() { a.step(session.Heard{}) }
 
 // lost ends the session because nothing more can be read.
 func (a *agent) lost(err error) {

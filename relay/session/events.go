@@ -16,6 +16,8 @@ type (
 		Frame wire.Frame
 		Size  int
 	}
+	// Heard says that a message which takes its time has got on by a stride (wire.Pace).
+	Heard struct{}
 	// Dirty says that these keys of the node may have changed, appeared or gone.
 	Dirty struct{ Keys []wire.Key }
 	// Started answers Start.
@@ -79,6 +81,7 @@ type (
 )
 
 func (Received) event()     {}
+func (Heard) event()        {}
 func (Dirty) event()        {}
 func (Started) event()      {}
 func (OutboxStored) event() {}

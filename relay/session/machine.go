@@ -212,6 +212,11 @@ func (m *Machine) Step(ev Event, at time.Time) []Action {
 		if e.Frame != nil {
 			m.received(e.Frame, now)
 		}
+	case Heard:
+		m.lastHeard = now
+		if m.phase >= phaseCatching { // the agent's pings wait behind the message: what answers them must not
+			m.send(&wire.Pong{})
+		}
 	case Dirty:
 		for _, k := range e.Keys {
 			m.mark(k)

@@ -14,7 +14,7 @@
 //	c, err := socket.Accept(w, r, "skerry.v1", 512<<10)
 //	c.Release()
 //	for c.Wait() == nil { // holds no buffer
-//		message, err := c.Read(buffer[:0])
+//		message, err := c.Read(buffer[:0], nil)
 //	}
 //
 // # Concurrency

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
 )
 
 // Errors of Read. The peer has not been told: the owner says why in its own words, calls Close and then Discard.
@@ -106,10 +109,26 @@ func (c *Conn) header() (h header, err error) {
 	return h, nil
 }
 
+// Listener is told while a large message comes slowly; see wire.Pace.
+type Listener interface{ Heard() }
+
+// listening counts what has come of one message.
+type listening struct {
+	to   Listener // nil if nobody wants to know
+	pace wire.Pace
+}
+
+func (l *listening) got(n int) {
+	if l.to != nil && l.pace.Got(n, time.Now()) {
+		l.to.Heard()
+	}
+}
+
 // Read appends the next message to b. A close frame is answered and returned as a *CloseError. After an error nothing more can be
-// read but by Discard.
-func (c *Conn) Read(b []byte) ([]byte, error) {
+// read but by Discard. listener, which may be nil, is called by Read itself.
+func (c *Conn) Read(b []byte, listener Listener) ([]byte, error) {
 	start := len(b)
+	var l listening
 	for fragments := 0; ; fragments++ {
 		h, err := c.header()
 		if err != nil {
@@ -128,7 +147,10 @@ func (c *Conn) Read(b []byte) ([]byte, error) {
 		if c.limit-(len(b)-start) < h.length {
 			return b, fmt.Errorf("%w of %d bytes", ErrTooBig, c.limit)
 		}
-		if b, err = c.payload(b, h); err != nil {
+		if !h.final || h.length > wire.Stride {
+			l.to = listener
+		}
+		if b, err = c.payload(b, h, &l); err != nil {
 			return b, err
 		}
 		if h.final {
@@ -138,14 +160,18 @@ func (c *Conn) Read(b []byte) ([]byte, error) {
 }
 
 // payload appends a frame's payload to b, which grows with what has come.
-func (c *Conn) payload(b []byte, h header) ([]byte, error) {
+func (c *Conn) payload(b []byte, h header, l *listening) ([]byte, error) {
 	from := len(b)
 	for left := h.length; left > 0; {
 		have := len(b)
 		n := min(left, max(first, have-from, cap(b)-have))
 		b = slices.Grow(b, n)[:have+n]
-		if err := c.readFull(b[have:]); err != nil {
-			return b[:have], err
+		for rest := b[have:]; len(rest) > 0; {
+			got, err := c.readRaw(rest)
+			if rest = rest[got:]; err != nil && len(rest) > 0 {
+				return b[:have], err
+			}
+			l.got(got)
 		}
 		left -= n
 	}
@@ -163,7 +189,7 @@ func (c *Conn) control(h header) error {
 	default:
 		return violation(fmt.Sprintf("there is no frame of type %d", h.op))
 	}
-	p, err := c.payload(nil, h)
+	p, err := c.payload(nil, h, &listening{})
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestEcho(t *testing.T) {
 				ended <- err
 				return
 			}
-			b, err := c.Read(buf[:0])
+			b, err := c.Read(buf[:0], nil)
 			if err != nil {
 				ended <- err
 				return
@@ -119,7 +119,7 @@ func TestClose(t *testing.T) {
 			t.Error(err)
 		}
 		_ = c.Close(StatusProtocol, "a second one is not sent")
-		_, err := c.Read(nil)
+		_, err := c.Read(nil, nil)
 		ended <- err
 	})
 	ws := dial(t, url, client)
@@ -136,7 +136,7 @@ func TestClose(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	ended := make(chan error, 1)
 	url, client := serve(t, func(c *Conn) {
-		_, err := c.Read(nil)
+		_, err := c.Read(nil, nil)
 		ended <- err
 		if err := c.Close(StatusProtocol, "too large"); err != nil {
 			t.Error(err)
@@ -176,7 +176,7 @@ func TestReleaseFindsItsFields(t *testing.T) {
 				t.Error(err)
 			}
 			before := c.raw.Cap()
-			if b, err := c.Read(nil); err != nil || len(b) != 20_000 && len(b) != 3 {
+			if b, err := c.Read(nil, nil); err != nil || len(b) != 20_000 && len(b) != 3 {
 				t.Errorf("%d bytes, %v", len(b), err)
 			} else if len(b) == 3 && before > keptInput {
 				t.Errorf("the input buffer keeps %d bytes", before)
@@ -202,7 +202,7 @@ func TestReleaseFindsItsFields(t *testing.T) {
 // TestDeclaredLength: a length that is only said costs next to nothing.
 func TestDeclaredLength(t *testing.T) {
 	frame := []byte{final | opBinary, masked | 127, 0, 0, 0, 0, 0, 0x0f, 0, 0, 1, 2, 3, 4, 'x'}
-	b, err := newConn(&canned{in: frame}, nil, limit).Read(nil)
+	b, err := newConn(&canned{in: frame}, nil, limit).Read(nil, nil)
 	if !errors.Is(err, io.EOF) || cap(b) > 2*first {
 		t.Errorf("%d bytes were taken for a length that was only declared; %v", cap(b), err)
 	}
@@ -233,13 +233,13 @@ func TestMalformed(t *testing.T) {
 		"fragments beyond the limit": {append(frame(opBinary, 1, 'x'), append([]byte{final, masked | 127}, append(binary.BigEndian.AppendUint64(nil, limit), mask...)...)...), ErrTooBig},
 		"the end":                    {frame(final|opBinary, 2, 'x'), io.EOF},
 	} {
-		if _, err := newConn(&canned{in: c.in}, nil, limit).Read(nil); !errors.Is(err, c.want) {
+		if _, err := newConn(&canned{in: c.in}, nil, limit).Read(nil, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	whole := append(frame(opBinary, 2, 'a', 'b'), frame(opContinuation, 0)...)
 	whole = append(whole, frame(final|opContinuation, 1, 'c')...)
-	if b, err := newConn(&canned{in: whole[5:]}, whole[:5], limit).Read([]byte("x")); err != nil || string(b) != "xabc" {
+	if b, err := newConn(&canned{in: whole[5:]}, whole[:5], limit).Read([]byte("x"), nil); err != nil || string(b) != "xabc" {
 		t.Errorf("fragments: %q, %v", b, err)
 	}
 }
@@ -272,7 +272,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c := newConn(&canned{in: in}, nil, 1000)
 		for range 100 {
-			b, err := c.Read(nil)
+			b, err := c.Read(nil, nil)
 			if len(b) > 1000 || cap(b) > 3*first {
 				t.Fatalf("%d bytes, %d taken", len(b), cap(b))
 			}
