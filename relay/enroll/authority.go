@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -150,6 +151,10 @@ func (a *Authority) set(ca *CA) error {
 	a.present.Store(&present{ca: ca, serving: &serving, pool: ca.Pool()})
 	a.mu.Unlock()
 	a.warn()
+	if _, undated := ca.dated(a.opts.Now()); undated {
+		a.opts.Log.Warn("the Secret with the CA does not say when CAs in retired.crt were retired, so their certificates can be renewed without an end: run `skerryctl init` of this release, which dates them from now",
+			"secret", Namespace+"/"+CASecret)
+	}
 	if was != nil {
 		a.opts.Log.Warn("the CA has changed", "signs", ca.Name(), "signed", was.ca.Name(), "trusted", names(ca.roots), "rotating", ca.previous != nil)
 		a.opts.Changed()
@@ -249,7 +254,7 @@ func (ca *CA) same(o *CA) bool {
 		}
 		return true
 	}
-	return ca.cert.Equal(o.cert) && equal(ca.roots, o.roots) && equal(ca.cross, o.cross) && equal(ca.retired, o.retired) && (ca.previous == nil) == (o.previous == nil)
+	return ca.cert.Equal(o.cert) && equal(ca.roots, o.roots) && equal(ca.cross, o.cross) && slices.EqualFunc(ca.retired, o.retired, func(a, b retiredCA) bool { return a.cert.Equal(b.cert) && a.at.Equal(b.at) }) && (ca.previous == nil) == (o.previous == nil)
 }
 
 func names(list []*x509.Certificate) []string {

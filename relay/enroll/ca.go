@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,7 +50,19 @@ type CA struct {
 	previous *CA                 // during a rotation: the other CA, with its key
 	began    time.Time           // of the rotation
 	cross    []*x509.Certificate // what older CAs have signed for their successors, the newest first
-	retired  []*x509.Certificate // CAs whose certificates open no session any more, and can be renewed
+	retired  []retiredCA         // whose certificates open no session any more, and can be renewed for a time
+}
+
+// retiredCA is a CA whose key is destroyed, unless somebody has kept a backup of the Secret.
+type retiredCA struct {
+	cert *x509.Certificate
+	at   time.Time // when; zero: a release that did not write it down has retired it, and skerryctl has not dated it yet
+}
+
+// ended says whether certificates of it cannot be renewed any more: those that it has signed in its time cannot, however long they
+// lived, so what is left is made by somebody who has kept the key.
+func (r retiredCA) ended(now time.Time, absence time.Duration) bool {
+	return !r.at.IsZero() && now.Sub(r.at) > MaxLifetime+absence
 }
 
 // NewCA makes a CA that exists nowhere else. InitCA keeps one in the cluster.
@@ -84,9 +97,15 @@ func newCA(from, until time.Time) (*CA, error) {
 	return &CA{cert: cert, key: key, roots: []*x509.Certificate{cert}}, nil
 }
 
-// InitCA makes the cluster's CA unless there is one, and says whether it did.
+// InitCA makes the cluster's CA unless there is one, and says whether it did. In one that is there it dates the retired CAs that
+// an older release did not.
 func InitCA(ctx context.Context, c kubernetes.Interface, now time.Time) (ca *CA, created bool, err error) {
 	ca, err = LoadCA(ctx, c)
+	if err == nil {
+		if _, undated := ca.dated(now); undated {
+			ca, err = editCA(ctx, c, now, func(ca *CA) (*CA, error) { return ca, nil })
+		}
+	}
 	if !errors.Is(err, ErrNoCA) {
 		return ca, false, err
 	}
@@ -124,19 +143,39 @@ func (ca *CA) Always() *CA { return ca }
 func (ca *CA) Name() string { return ca.cert.Subject.CommonName }
 
 // Pool holds the CAs whose client certificates the relay accepts.
-func (ca *CA) Pool() *x509.CertPool { return poolOf(ca.roots) }
+func (ca *CA) Pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range ca.roots {
+		p.AddCert(c)
+	}
+	return p
+}
 
 // renewable holds the CAs whose certificates can be renewed.
-func (ca *CA) renewable() *x509.CertPool { return poolOf(ca.roots, ca.retired) }
-
-func poolOf(lists ...[]*x509.Certificate) *x509.CertPool {
-	p := x509.NewCertPool()
-	for _, list := range lists {
-		for _, c := range list {
-			p.AddCert(c)
+func (ca *CA) renewable(now time.Time, absence time.Duration) *x509.CertPool {
+	p := ca.Pool()
+	for _, r := range ca.retired {
+		if !r.ended(now, absence) {
+			p.AddCert(r.cert)
 		}
 	}
 	return p
+}
+
+// dated returns the CA with now for the dates that are missing, and whether there were any.
+func (ca *CA) dated(now time.Time) (*CA, bool) {
+	undated := func(r retiredCA) bool { return r.at.IsZero() }
+	if !slices.ContainsFunc(ca.retired, undated) {
+		return ca, false
+	}
+	next := *ca
+	next.retired = slices.Clone(ca.retired)
+	for i := range next.retired {
+		if undated(next.retired[i]) {
+			next.retired[i].at = now.UTC().Truncate(time.Second)
+		}
+	}
+	return &next, true
 }
 
 // IssueServing makes a certificate for a relay, with a key that exists in this process only. names are DNS names and IP

@@ -28,7 +28,7 @@ const DefaultAbsence = 3 * 365 * 24 * time.Hour
 // key that has the certificate already, so that it is worth nothing to anybody else.
 func (s *Server) renew(_ context.Context, cs *tls.ConnectionState, body []byte) (resp *join.Response, node string, err error) {
 	ca := s.opts.CA()
-	req, cert, node, refusal := parseRenewal(body, ca)
+	req, cert, node, refusal := parseRenewal(body, ca, s.opts.Now(), s.opts.Absence)
 	if refusal != nil {
 		return nil, "", refusal
 	}
@@ -58,7 +58,7 @@ func (s *Server) renew(_ context.Context, cs *tls.ConnectionState, body []byte) 
 const day = 24 * time.Hour
 
 // parseRenewal checks what the request shows by itself: that the certificate is a node's, and once was valid.
-func parseRenewal(body []byte, ca *CA) (req join.Renewal, _ *x509.Certificate, node string, _ *join.Refusal) {
+func parseRenewal(body []byte, ca *CA, now time.Time, absence time.Duration) (req join.Renewal, _ *x509.Certificate, node string, _ *join.Refusal) {
 	if err := json.Unmarshal(body, &req); err != nil || len(req.Certificate) == 0 || len(req.Proof) == 0 {
 		return join.Renewal{}, nil, "", refuse(join.CodeBadRequest, "update the agent, or check what sends to this address", "the request is not a renewal")
 	}
@@ -67,8 +67,15 @@ func parseRenewal(body []byte, ca *CA) (req join.Renewal, _ *x509.Certificate, n
 		return req, nil, "", refuse(join.CodeBadRequest, "", "the certificate cannot be parsed")
 	}
 	// At the time when it became valid: whether it has expired since does not matter, whose it is does. That of a retired CA will
-	// do: its key is destroyed, and what it signed can have been signed in its time only.
-	_, err = cert.Verify(x509.VerifyOptions{Roots: ca.renewable(), CurrentTime: cert.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	// do: its key is destroyed, and what it signed can have been signed in its time only. Should there be a copy of the key in an
+	// old backup, it is good for nothing any more when the last honest certificate is not.
+	_, err = cert.Verify(x509.VerifyOptions{Roots: ca.renewable(now, absence), CurrentTime: cert.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	for _, r := range ca.retired {
+		if err != nil && r.ended(now, absence) && cert.CheckSignatureFrom(r.cert) == nil {
+			return req, nil, "", refuse(join.CodeBadCert, "join anew with a token from `skerryctl token create --node NAME`",
+				"the certificate is of %s, which was retired on %s: it could be renewed for %d days", r.cert.Subject.CommonName, r.at.Format(time.DateOnly), (MaxLifetime+absence)/day)
+		}
+	}
 	if err != nil {
 		return req, nil, "", refuse(join.CodeBadCert, "join anew with a token from `skerryctl token create --node NAME`, on this relay's cluster",
 			"the certificate is not one of this installation's CA")

@@ -287,7 +287,7 @@ func FuzzRenewal(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{"certificate":"MIIB","proof":"AA=="}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		req, got, node, refusal := parseRenewal(body, ca)
+		req, got, node, refusal := parseRenewal(body, ca, time.Now(), DefaultAbsence)
 		if refusal != nil {
 			return
 		}

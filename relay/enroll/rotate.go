@@ -22,7 +22,7 @@ var (
 // BeginRotation makes a successor of the CA, signed by it, and lets it sign from now on. Both are trusted until FinishRotation. It
 // returns the CA that signs now. docs/adr/0005-ca-rotation.md has the whole story.
 func BeginRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (*CA, error) {
-	return editCA(ctx, c, func(old *CA) (*CA, error) {
+	return editCA(ctx, c, now, func(old *CA) (*CA, error) {
 		if old.previous != nil {
 			return nil, fmt.Errorf("%w since %s: end it with `skerryctl ca finish` or `skerryctl ca abort`", ErrRotating, old.began.UTC().Format(time.RFC3339))
 		}
@@ -39,7 +39,7 @@ func BeginRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (
 // AbortRotation lets the CA sign again that did before; what the other has signed meanwhile stays good, until FinishRotation
 // retires that one.
 func AbortRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (*CA, error) {
-	return editCA(ctx, c, func(ca *CA) (*CA, error) {
+	return editCA(ctx, c, now, func(ca *CA) (*CA, error) {
 		if ca.previous == nil {
 			return nil, ErrNotRotating
 		}
@@ -50,16 +50,16 @@ func AbortRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (
 }
 
 // FinishRotation takes the trust from the CA that signed before, and deletes its key. Its certificates open no sessions
-// then, and can be renewed by gateways that slept.
-func FinishRotation(ctx context.Context, c kubernetes.Interface) (*CA, error) {
-	return editCA(ctx, c, func(ca *CA) (*CA, error) {
+// then, and can be renewed by gateways that slept, for as long as one that was signed now could be.
+func FinishRotation(ctx context.Context, c kubernetes.Interface, now time.Time) (*CA, error) {
+	return editCA(ctx, c, now, func(ca *CA) (*CA, error) {
 		if ca.previous == nil {
 			return nil, ErrNotRotating
 		}
 		next := *ca
 		next.previous, next.began = nil, time.Time{}
 		next.roots = append([]*x509.Certificate{ca.cert}, others(ca.roots, ca.cert, ca.previous.cert)...)
-		next.retired = newest(append([]*x509.Certificate{ca.previous.cert}, ca.retired...))
+		next.retired = newest(append([]retiredCA{{ca.previous.cert, now.UTC().Truncate(time.Second)}}, ca.retired...))
 		return &next, nil
 	})
 }
@@ -67,7 +67,7 @@ func FinishRotation(ctx context.Context, c kubernetes.Interface) (*CA, error) {
 // ReplaceCA makes a CA that has nothing to do with the one before: for a CA whose key others may have. Nothing that the old one
 // has signed is worth anything any more, and every gateway must join anew.
 func ReplaceCA(ctx context.Context, c kubernetes.Interface, now time.Time) (*CA, error) {
-	return editCA(ctx, c, func(*CA) (*CA, error) { return NewCA(now) })
+	return editCA(ctx, c, now, func(*CA) (*CA, error) { return NewCA(now) })
 }
 
 // succeed returns next as the CA that signs, vouched for by old.
@@ -125,11 +125,11 @@ func current(list []*x509.Certificate, now time.Time) []*x509.Certificate {
 	return slices.DeleteFunc(slices.Clone(list), func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
 }
 
-func newest(list []*x509.Certificate) []*x509.Certificate {
+func newest[T any](list []T) []T {
 	return list[:min(len(list), maxGenerations)]
 }
 
-func editCA(ctx context.Context, c kubernetes.Interface, edit func(*CA) (*CA, error)) (*CA, error) {
+func editCA(ctx context.Context, c kubernetes.Interface, now time.Time, edit func(*CA) (*CA, error)) (*CA, error) {
 	s, ca, err := readCA(ctx, c)
 	if err != nil {
 		return nil, err
@@ -138,6 +138,7 @@ func editCA(ctx context.Context, c kubernetes.Interface, edit func(*CA) (*CA, er
 	if err != nil {
 		return nil, err
 	}
+	next, _ = next.dated(now)
 	if err := next.into(s); err != nil {
 		return nil, err
 	}
@@ -153,6 +154,7 @@ type CAInfo struct {
 	Name     string    `json:"name"`
 	State    string    `json:"state"` // StateSigning and the like
 	NotAfter time.Time `json:"notAfter"`
+	Retired  time.Time `json:"retired,omitzero"` // since when, if it is and that is known
 }
 
 // States of a CA.
@@ -165,16 +167,16 @@ const (
 
 // All returns the CA that signs, and then the others.
 func (ca *CA) All() []CAInfo {
-	out := []CAInfo{{ca.Name(), StateSigning, ca.cert.NotAfter}}
+	out := []CAInfo{{Name: ca.Name(), State: StateSigning, NotAfter: ca.cert.NotAfter}}
 	for _, c := range ca.roots[1:] {
 		state := StateTrusted
 		if ca.previous != nil && c.Equal(ca.previous.cert) {
 			state = StatePrevious
 		}
-		out = append(out, CAInfo{c.Subject.CommonName, state, c.NotAfter})
+		out = append(out, CAInfo{Name: c.Subject.CommonName, State: state, NotAfter: c.NotAfter})
 	}
-	for _, c := range ca.retired {
-		out = append(out, CAInfo{c.Subject.CommonName, StateRetired, c.NotAfter})
+	for _, r := range ca.retired {
+		out = append(out, CAInfo{Name: r.cert.Subject.CommonName, State: StateRetired, NotAfter: r.cert.NotAfter, Retired: r.at})
 	}
 	return out
 }

@@ -114,7 +114,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("the old CA's certificates open no sessions during the overlap: %v", err)
 	}
 
-	finished := follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client) })
+	finished := follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client, time.Now()) })
 	if finished.Name() != second.Name() || len(finished.roots) != 1 || len(finished.retired) != 1 || finished.previous != nil {
 		t.Errorf("after finish: %+v", finished.All())
 	}
@@ -130,13 +130,13 @@ func TestRotation(t *testing.T) {
 	}
 
 	third := follows(t, a, func() (*CA, error) { return BeginRotation(t.Context(), r.client, time.Now()) })
-	follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client) })
+	follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client, time.Now()) })
 	if id := r.renews(t, asleep, ""); id.Issuer() != third.Name() { // through two cross-signatures
 		t.Errorf("who slept through two rotations has a certificate of %q", id.Issuer())
 	}
 	r.renews(t, awake, "")
 	r.renews(t, late, "")
-	if _, err := FinishRotation(t.Context(), r.client); !errors.Is(err, ErrNotRotating) {
+	if _, err := FinishRotation(t.Context(), r.client, time.Now()); !errors.Is(err, ErrNotRotating) {
 		t.Errorf("finish without a rotation = %v", err)
 	}
 	if _, err := AbortRotation(t.Context(), r.client, time.Now()); !errors.Is(err, ErrNotRotating) {
@@ -167,7 +167,7 @@ func TestRotationAborted(t *testing.T) {
 	if id := r.renews(t, old, ""); id.Issuer() != first.Name() {
 		t.Errorf("renewed by %q", id.Issuer())
 	}
-	follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client) })
+	follows(t, a, func() (*CA, error) { return FinishRotation(t.Context(), r.client, time.Now()) })
 	if got := a.CA(); got.Name() != first.Name() || len(got.roots) != 1 {
 		t.Errorf("after finish: %+v", got.All())
 	}
@@ -331,7 +331,7 @@ func TestRotationKeepsWhatWasPutIntoTheRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	follows(t, a, func() (*CA, error) {
-		return editCA(t.Context(), r.client, func(ca *CA) (*CA, error) {
+		return editCA(t.Context(), r.client, time.Now(), func(ca *CA) (*CA, error) {
 			next := *ca
 			next.roots = append(slices.Clone(ca.roots), guest.cert)
 			return &next, nil
@@ -341,7 +341,7 @@ func TestRotationKeepsWhatWasPutIntoTheRoots(t *testing.T) {
 		func() (*CA, error) { return BeginRotation(t.Context(), r.client, time.Now()) },
 		func() (*CA, error) { return AbortRotation(t.Context(), r.client, time.Now()) },
 		func() (*CA, error) { return AbortRotation(t.Context(), r.client, time.Now()) },
-		func() (*CA, error) { return FinishRotation(t.Context(), r.client) },
+		func() (*CA, error) { return FinishRotation(t.Context(), r.client, time.Now()) },
 	} {
 		ca := follows(t, a, step)
 		if want := 3 - i/3; len(ca.roots) != want || !ca.roots[want-1].Equal(guest.cert) || !a.Trusts(guest.cert.Equal) {

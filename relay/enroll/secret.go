@@ -26,8 +26,12 @@ const (
 	fieldPrevious     = "previous.crt"          // during a rotation: the other CA
 	fieldPreviousKey  = "previous.key"
 	fieldCross        = "cross.crt"   // successors, each signed by the CA before it, the newest first
-	fieldRetired      = "retired.crt" // CAs whose certificates can be renewed, and nothing else
+	fieldRetired      = "retired.crt" // CAs whose certificates can be renewed, and nothing else, each with headerRetired
 	annotationRotated = "skerry.dev/rotation-began"
+
+	// headerRetired is a header of each PEM block in retired.crt: when the CA was retired, RFC 3339. Earlier releases ignore it, and
+	// drop it when they write.
+	headerRetired = "Retired"
 )
 
 // Old CAs that are remembered. Each successor costs half a kilobyte in every full TLS handshake.
@@ -66,7 +70,10 @@ func parseCA(data map[string][]byte) (*CA, error) {
 			return nil, fmt.Errorf("%s: %w", fieldPrevious, err)
 		}
 	}
-	for field, into := range map[string]*[]*x509.Certificate{fieldRoots: &ca.roots, fieldCross: &ca.cross, fieldRetired: &ca.retired} {
+	if ca.retired, err = parseRetired(data[fieldRetired]); err != nil {
+		return nil, fmt.Errorf("%s: %w", fieldRetired, err)
+	}
+	for field, into := range map[string]*[]*x509.Certificate{fieldRoots: &ca.roots, fieldCross: &ca.cross} {
 		list, err := parseCerts(data[field])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
@@ -96,6 +103,15 @@ func parsePair(cert, private []byte) (*CA, error) {
 }
 
 func parseCerts(text []byte) (out []*x509.Certificate, err error) {
+	list, err := parseRetired(text)
+	for _, r := range list {
+		out = append(out, r.cert)
+	}
+	return out, err
+}
+
+// parseRetired reads certificates, and the dates beside them, if there are any. A date that cannot be read is missing.
+func parseRetired(text []byte) (out []retiredCA, err error) {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -105,8 +121,26 @@ func parseCerts(text []byte) (out []*x509.Certificate, err error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, c)
+		at, err := time.Parse(time.RFC3339, block.Headers[headerRetired])
+		if err != nil {
+			at = time.Time{}
+		}
+		if !slices.ContainsFunc(out, func(r retiredCA) bool { return r.cert.Equal(c) }) {
+			out = append(out, retiredCA{c, at})
+		}
 	}
+}
+
+func encodeRetired(list []retiredCA) []byte {
+	var out bytes.Buffer
+	for _, r := range list {
+		block := pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw}
+		if !r.at.IsZero() {
+			block.Headers = map[string]string{headerRetired: r.at.UTC().Format(time.RFC3339)}
+		}
+		out.Write(pem.EncodeToMemory(&block))
+	}
+	return out.Bytes()
 }
 
 func encodeCerts(list ...*x509.Certificate) []byte {
@@ -141,10 +175,10 @@ func (ca *CA) into(s *corev1.Secret) error {
 	}
 	s.Data[fieldCert], s.Data[fieldPrivateKey] = encodeCerts(ca.cert), key
 	s.Data[fieldRoots] = encodeCerts(ca.roots...)
-	for field, list := range map[string][]*x509.Certificate{fieldCross: ca.cross, fieldRetired: ca.retired} {
+	for field, text := range map[string][]byte{fieldCross: encodeCerts(ca.cross...), fieldRetired: encodeRetired(ca.retired)} {
 		delete(s.Data, field)
-		if len(list) > 0 {
-			s.Data[field] = encodeCerts(list...)
+		if len(text) > 0 {
+			s.Data[field] = text
 		}
 	}
 	delete(s.Data, fieldPrevious)

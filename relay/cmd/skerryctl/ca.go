@@ -129,7 +129,7 @@ func (a *app) caFinishCmd() *cobra.Command {
 			if left := o.Dependent(); len(left) > 0 && !o.Rotating.IsZero() && !force {
 				return fmt.Errorf("%d nodes have no certificate of the new CA yet: %s. Wait for them, or --force: their sessions end, and those that are switched on renew and come back within minutes", len(left), overview.Few(left))
 			}
-			ca, err := enroll.FinishRotation(cmd.Context(), c.core)
+			ca, err := enroll.FinishRotation(cmd.Context(), c.core, a.now())
 			if err != nil {
 				return err
 			}
