@@ -148,7 +148,7 @@ func startShortRelay(t *testing.T, listen string) *relayProcess {
 	return r
 }
 
-// TestCertificatesRenewThemselves has a running agent renew twice within one session, and connect with what it got; one that was
+// TestCertificatesRenewThemselves has a running agent renew within its session, and go on with what it got when that ends; one that was
 // switched off until its certificate had expired come back by itself; and one that was revoked meanwhile stay out until it is restored.
 func TestCertificatesRenewThemselves(t *testing.T) {
 	if _, err := process.Output(t.Context(), process.Spec{Path: bin("skerryctl"), Args: []string{"init"}, Env: []string{"KUBECONFIG=" + cluster.Kubeconfig()}}); err != nil {
@@ -168,13 +168,16 @@ func TestCertificatesRenewThemselves(t *testing.T) {
 	running.run("skerryctl", "node", "revoke", "gw-revoked", "--reason", "sold")
 	revoked.until("its session has ended", func(s agent.Status) bool { return !s.Link.Connected })
 	revoked.stop()
+	// Looked at before anything is waited for: the session ends with its first certificate, soon after this.
+	once := running.until("it has renewed", func(s agent.Status) bool { return s.Certificate.Renewed >= 1 })
+	if ended := !time.Now().Before(first.Certificate.NotAfter); ended || first.Certificate.Renewed > 0 {
+		t.Logf("the machine is too slow to see the session between renewal and the certificate's end")
+	} else if once.Link.Sessions != first.Link.Sessions || once.Link.Epoch != first.Link.Epoch || !connected(once) {
+		t.Errorf("renewing cost the session: %+v before, %+v afterwards", first.Link, once.Link)
+	}
 	revoked.expires()
 	revoked.start()
 
-	once := running.until("it has renewed", func(s agent.Status) bool { return s.Certificate.Renewed >= 1 })
-	if once.Link.Sessions != 1 || once.Link.Epoch != first.Link.Epoch || !connected(once) {
-		t.Errorf("renewing cost the session: %+v before, %+v afterwards", first.Link, once.Link)
-	}
 	// The session ends with the certificate that it began with, and the agent comes again with the one that it has by then.
 	twice := running.until("it has renewed twice", func(s agent.Status) bool {
 		return s.Certificate.Renewed >= 2 && s.Link.Sessions >= 2 && connected(s)
