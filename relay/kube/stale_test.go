@@ -3,6 +3,7 @@ package kube
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,10 +143,9 @@ func TestClaimInMemoryAfterALateRenewal(t *testing.T) {
 				b.api.put(t, wire.KindPod, podOnGW1)
 				synctest.Wait()
 				b.start("gw-1", 1)
-				late := false
+				var late atomic.Bool
 				b.api.failWith(func(verb, resource, _ string) error { // called with the API's lock held
-					if resource == "leases" && verb == "update" && !late {
-						late = true
+					if resource == "leases" && verb == "update" && late.CompareAndSwap(false, true) {
 						b.start("gw-1", 5) // no request: the Lease is this relay's, as far as it knows
 						lease := b.api.objects[leasesGVR][NodeLeaseNamespace+"/gw-1"].DeepCopy()
 						lease.SetAnnotations(map[string]string{relayAnnotation: "relay-b", epochAnnotation: "6"})
@@ -153,7 +153,7 @@ func TestClaimInMemoryAfterALateRenewal(t *testing.T) {
 					}
 					return nil
 				})
-				for !late {
+				for !late.Load() {
 					time.Sleep(time.Second)
 				}
 				synctest.Wait()

@@ -199,6 +199,9 @@ func (s *Sink) putValues(ctx context.Context, w *work, rec *record, v *deviceVal
 					return err
 				}
 				w.confirmed = true
+				if now := s.index.get(w.key); now == nil || now.node != w.node {
+					return waitError{statusWait} // another node's meanwhile, whose values stand there: refused in the next attempt
+				}
 			}
 		}
 		next, err := s.storeValues(ctx, c, w, rec, v, base)
