@@ -34,6 +34,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/source"
 )
 
 // cluster returns a fake API server that is strict about resourceVersions, as the real one is and client-go's fake is not.
@@ -476,7 +477,7 @@ func TestRateLimit(t *testing.T) {
 	if code := post("192.0.2.2:1000"); code != http.StatusBadRequest {
 		t.Errorf("another source = %d", code)
 	}
-	if a, b := sourceOf("[2001:db8::1]:1"), sourceOf("[2001:db8::ffff]:1"); a != b {
+	if a, b := source.Of("[2001:db8::1]:1"), source.Of("[2001:db8::ffff]:1"); a != b {
 		t.Errorf("one /64 counts as %s and %s", a, b)
 	}
 	l := newLimiter(1, 1)

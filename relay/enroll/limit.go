@@ -2,8 +2,6 @@ package enroll
 
 import (
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -89,24 +87,4 @@ func (g *gate) pass(now time.Time) (after time.Duration, ok bool) {
 	g.away++
 	queue := time.Duration(float64(g.away) / g.rate * float64(time.Second))
 	return min(shortestAway+rand.N(2*queue+1), longestAway), false
-}
-
-// sourceOf is the address that requests are counted by: an IPv4 address, or the /64 of an IPv6 one, since a host has all
-// of a /64 to choose from.
-func sourceOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	ip = ip.Unmap().WithZone("")
-	if ip.Is6() && !ip.IsLoopback() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
 }

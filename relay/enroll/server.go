@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/source"
 )
 
 // DefaultLifetime is how long a gateway's certificate is valid.
@@ -124,12 +125,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	source, limit := sourceOf(r.RemoteAddr), s.joins
+	from, limit := source.Of(r.RemoteAddr), s.joins
 	if r.URL.Path == join.RenewPath {
 		limit = s.sources
 	}
-	if !limit.allow(source, s.opts.Now()) {
-		s.busy(w, r, source)
+	if !limit.allow(from, s.opts.Now()) {
+		s.busy(w, r, from)
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -147,7 +148,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		s.busy(w, r, source)
+		s.busy(w, r, from)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
@@ -165,7 +166,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.count(r, "signed")
-	s.opts.Log.Info(done, "node", resp.Node, "source", source)
+	s.opts.Log.Info(done, "node", resp.Node, "source", from)
 	s.write(w, http.StatusOK, resp)
 }
 
@@ -267,7 +268,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, node string, sta
 	if refusal.Code.Temporary() {
 		w.Header().Set("Retry-After", "5")
 	}
-	s.opts.Log.Warn("request for a certificate refused", "path", r.URL.Path, "node", node, "source", sourceOf(r.RemoteAddr), "code", refusal.Code, "reason", refusal.Message)
+	s.opts.Log.Warn("request for a certificate refused", "path", r.URL.Path, "node", node, "source", source.Of(r.RemoteAddr), "code", refusal.Code, "reason", refusal.Message)
 	s.write(w, status, refusal)
 }
 

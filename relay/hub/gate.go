@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/relay/source"
 )
 
 // defaultConnecting is how many connections may be open that are no sessions (yet): in the TLS handshake, in an HTTP request. Each
@@ -48,7 +49,7 @@ func newGate(limit int, refused func(reason string, c *connecting)) *gate {
 // enter is the http.Server's ConnContext: it runs for each connection before anything is read from it.
 func (g *gate) enter(ctx context.Context, conn net.Conn) context.Context {
 	remote := conn.RemoteAddr().String()
-	c := &connecting{source: sourceOf(remote), remote: remote, since: time.Now()}
+	c := &connecting{source: source.Of(remote), remote: remote, since: time.Now()}
 	g.mu.Lock()
 	victim, who := net.Conn(nil), c
 	if len(g.all) >= g.max {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/skerry/skerry/relay/source"
 )
 
 // What is refused is counted each time and logged once a minute for each node (or source address) and reason: whoever is refused a
@@ -54,7 +54,7 @@ type refusal struct {
 func (s *refusals) tell(r refusal, now time.Time) {
 	who := r.node
 	if who == "" {
-		who = sourceOf(r.remote)
+		who = source.Of(r.remote)
 	}
 	unsaid, ok := s.due(refusalKey{who, r.reason}, now)
 	if !ok {
@@ -103,25 +103,6 @@ func (s *refusals) forget(now time.Time) {
 	if len(s.said) > refusalsKept*3/4 {
 		clear(s.said)
 	}
-}
-
-// sourceOf is what addresses are counted by: an IPv4 address, or the /64 of an IPv6 one, since a host has all of a /64 to choose from.
-func sourceOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	ip = ip.Unmap().WithZone("")
-	if ip.Is6() && !ip.IsLoopback() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
 }
 
 // refuse counts and tells of a connection that does not become a session.
