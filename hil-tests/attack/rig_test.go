@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/firmware/wire/canon"
 	"github.com/skerry/skerry/hil-tests/fleet"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // agents is the size of the honest fleet; victim is one of it.
@@ -44,21 +45,9 @@ var limits = map[string]any{"ackPatience": "3s", "connecting": 300}
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, NoPods: true, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	bin := stacktest.Bin()
+	s := stacktest.Start(t, stack.Options{NoPods: true})
+	var err error
 	r := &rig{stack: s, work: fleet.Workload{Groups: 2, Bytes: 1024, Pods: true, Devices: true}}
 	if r.cluster, err = fleet.Connect(t.Context(), s.Kube.REST(), 1000); err != nil {
 		t.Fatal(err)

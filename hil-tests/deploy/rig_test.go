@@ -4,7 +4,6 @@ package deploy
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +24,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 const (
@@ -43,21 +43,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, NoPods: true, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	s := stacktest.Start(t, stack.Options{NoPods: true})
+	var err error
 	r := &rig{Stack: s, t: t, tool: buildTool(t)}
 	if r.api, err = s.Cluster(); err != nil {
 		t.Fatal(err)

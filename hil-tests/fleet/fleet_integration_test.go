@@ -5,7 +5,6 @@ package fleet
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/rig/packets"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // agents is the size of the fleet in these tests: small enough for a laptop, and the counters do not depend on it.
@@ -31,21 +31,9 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, NoPods: true, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	bin := stacktest.Bin()
+	s := stacktest.Start(t, stack.Options{NoPods: true})
+	var err error
 	r := &rig{t: t, names: Names("gw", agents), work: Workload{Groups: 4, Bytes: 1024, Pods: true, Devices: true}}
 	if r.cluster, err = Connect(t.Context(), s.Kube.REST(), 1000); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/fleet"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 const (
@@ -41,21 +42,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, NoPods: true, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	s := stacktest.Start(t, stack.Options{NoPods: true})
+	var err error
 	r := &rig{t: t, rec: NewRecorder(), names: fleet.Names("gw", gateways), wrote: map[string]int{}}
 	r.cluster, err = fleet.Connect(t.Context(), s.Kube.REST(), 200)
 	r.must(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/hil-tests/fleet"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 const (
@@ -49,28 +50,20 @@ type gateway struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, NoPods: true, Node: "gw-real", Say: t.Logf})
-	if err != nil {
+	bin := stacktest.Bin()
+	s := stacktest.Start(t, stack.Options{NoPods: true, Node: "gw-real"})
+	var err error
+	w := &world{t: t, stack: s, work: fleet.Workload{Groups: 2, Bytes: 512, Pods: true}, gw: map[string]*gateway{}}
+	if w.cluster, err = fleet.Connect(t.Context(), s.Kube.REST(), 1000); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, stack: s, work: fleet.Workload{Groups: 2, Bytes: 512, Pods: true}, gw: map[string]*gateway{}}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	if w.cluster, err = fleet.Connect(t.Context(), s.Kube.REST(), 1000); err != nil {
+	kubeconfig, err := s.RelayKubeconfig(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	for i, at := range [][2]string{{s.RelayAt, s.RelayWeb}, {free(t), free(t)}} {
 		r, err := fleet.NewRelay(fleet.RelayOptions{
-			Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: s.Kube.Kubeconfig(), Dir: filepath.Join(s.Dir, "relays"), Name: fmt.Sprintf("relay-%d", i),
+			Binary: filepath.Join(bin, "skerry-relay"), Kubeconfig: kubeconfig, Dir: filepath.Join(s.Dir, "relays"), Name: fmt.Sprintf("relay-%d", i),
 			Listen: at[0], Web: at[1], Config: map[string]any{"enroll": map[string]any{"certificateLifetime": lifetime.String()}},
 		})
 		if err != nil {

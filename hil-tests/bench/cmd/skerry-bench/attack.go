@@ -71,8 +71,12 @@ func (r *attackRun) setUp(ctx context.Context) (err error) {
 	if r.cluster, err = fleet.Connect(ctx, r.stack.Kube.REST(), 400); err != nil {
 		return err
 	}
+	kubeconfig, err := r.stack.RelayKubeconfig(ctx)
+	if err != nil {
+		return err
+	}
 	r.relay, err = fleet.NewRelay(fleet.RelayOptions{
-		Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: r.stack.Kube.Kubeconfig(), Dir: filepath.Join(r.stack.Dir, "fleet"),
+		Binary: filepath.Join(r.bin, "skerry-relay"), Kubeconfig: kubeconfig, Dir: filepath.Join(r.stack.Dir, "fleet"),
 		Listen: r.stack.RelayAt, Web: r.stack.RelayWeb, Profile: true,
 	})
 	if err != nil {
