@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -36,9 +35,6 @@ func (a *caller) grpc(ctx context.Context, do *corev1.GRPCAction) error {
 	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"kube-probe/skerry"}}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
-		}
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only

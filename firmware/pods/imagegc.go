@@ -16,8 +16,8 @@ import (
 	"github.com/skerry/skerry/firmware/cri"
 )
 
-// imageLook is how often the disk that holds the images is looked at.
-const imageLook = 5 * time.Minute
+// imagePatience is how long one look at the images may take: the removal of a large one takes its time on flash.
+const imagePatience = 5 * time.Minute
 
 // imagesFile is where the images that this agent has pulled are listed, below Options.Dir.
 const imagesFile = "images.json"
@@ -133,20 +133,13 @@ func (k *imageKeeper) pass(ctx context.Context) error {
 
 // inUse returns the ids of images that must stay.
 func (k *imageKeeper) inUse(ctx context.Context, images []cri.Image) (map[string]bool, error) {
-	wanted := k.wanted() // before the containers: a pod that starts in between has one or is still wanted
-	containers, err := k.list(ctx, nil)
+	named, err := k.wantedIDs(ctx) // before the containers: a pod that starts in between has one or is still wanted
 	if err != nil {
 		return nil, err
 	}
-	named := map[string]bool{}
-	for _, ref := range wanted {
-		have, err := k.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: ref}, false)
-		if err != nil {
-			return nil, err
-		}
-		if have.Image != nil {
-			named[have.Image.ID] = true
-		}
+	containers, err := k.list(ctx, nil)
+	if err != nil {
+		return nil, err
 	}
 	for i := range containers {
 		c := &containers[i]
@@ -218,7 +211,11 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 		if free >= goal {
 			break
 		}
-		if slices.Contains(k.wantedIDs(ctx), c.image.ID) { // a pod came that wants it
+		wanted, err := k.wantedIDs(ctx)
+		if err != nil {
+			return errors.Join(append(errs, err)...) // what cannot be known to be unwanted stays
+		}
+		if wanted[c.image.ID] { // a pod came that wants it
 			continue
 		}
 		if err := k.rt.RemoveImage(ctx, &cri.ImageSpec{Image: c.image.ID}); err != nil {
@@ -240,13 +237,18 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 }
 
 // wantedIDs returns the ids of images that desired pods name now.
-func (k *imageKeeper) wantedIDs(ctx context.Context) (ids []string) {
+func (k *imageKeeper) wantedIDs(ctx context.Context) (map[string]bool, error) {
+	ids := map[string]bool{}
 	for _, ref := range k.wanted() {
-		if have, err := k.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: ref}, false); err == nil && have.Image != nil {
-			ids = append(ids, have.Image.ID)
+		have, err := k.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: ref}, false)
+		if err != nil {
+			return nil, err
+		}
+		if have.Image != nil {
+			ids[have.Image.ID] = true
 		}
 	}
-	return ids
+	return ids, nil
 }
 
 // newImageKeeper returns the manager's keeper. Its list is read.
@@ -285,14 +287,14 @@ func (m *Manager) collectImages(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(imageLook):
+		case <-time.After(m.o.ImagePeriod):
 		}
 		if m.runtimeUp() != nil || !m.o.Complete() { // what the view does not know may still be wanted
 			continue
 		}
-		pass, cancel := context.WithTimeout(ctx, imageLook)
+		pass, cancel := context.WithTimeout(ctx, imagePatience)
 		if err := m.images.pass(pass); err != nil && ctx.Err() == nil {
-			m.o.Log.Warn("images could not be looked after", "error", err, "again_in", imageLook)
+			m.o.Log.Warn("images could not be looked after", "error", err, "again_in", m.o.ImagePeriod)
 		}
 		cancel()
 	}

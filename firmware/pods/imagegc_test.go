@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -169,4 +171,35 @@ func TestImageListIsWrittenRarely(t *testing.T) {
 			t.Errorf("an image went out of use, and the list does not say when: %v", err)
 		}
 	})
+}
+
+// forgetful is a runtime that cannot tell what a name stands for once it was asked a few times.
+type forgetful struct {
+	*fakeRuntime
+	asks int
+}
+
+func (f *forgetful) ImageStatus(ctx context.Context, image *cri.ImageSpec, verbose bool) (*cri.ImageStatusResponse, error) {
+	if f.asks--; f.asks < 0 {
+		return nil, errFakeDown
+	}
+	return f.fakeRuntime.ImageStatus(ctx, image, verbose)
+}
+
+// TestImagesOfUnknownUse: if the runtime cannot say what pods want, in whatever moment, nothing is removed.
+func TestImagesOfUnknownUse(t *testing.T) {
+	for asks := range 3 {
+		rt := &forgetful{fakeRuntime: newFakeRuntime(), asks: asks}
+		rt.images["idle:1"] = &cri.Image{ID: "sha256:idle"}
+		k := &imageKeeper{
+			rt: rt, list: rt.ListContainers, wanted: func() []string { return []string{"app:1"} }, high: 85, low: 80,
+			usage: func(string) (int64, int64, error) { return 100, 1, nil },
+			path:  filepath.Join(t.TempDir(), imagesFile), log: slog.New(slog.DiscardHandler), look: 5,
+			pulled: map[string]*pulledImage{"sha256:idle": {Ref: "idle:1", Used: 1}},
+		}
+		err := k.pass(t.Context())
+		if known := asks == 2; (err == nil) != known || (rt.called("RemoveImage") == 1) != known {
+			t.Errorf("after %d answers: error %v, %d images removed", asks, err, rt.called("RemoveImage"))
+		}
+	}
 }

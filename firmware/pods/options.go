@@ -122,6 +122,8 @@ type Options struct {
 
 	ImageHigh int // default 85: percent of the disk in use from which on unused images are removed
 	ImageLow  int // default 80: percent at which that ends
+	// ImagePeriod is how often the disk that holds the images is looked at. Default 5 min.
+	ImagePeriod time.Duration
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
 	DiskUsage func(path string) (total, free int64, err error)
 
@@ -170,6 +172,7 @@ func (o *Options) fill() error {
 	setDefault(&o.LogFiles, 3)
 	setDefault(&o.ImageHigh, 85)
 	setDefault(&o.ImageLow, 80)
+	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
 	}

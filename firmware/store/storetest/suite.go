@@ -154,7 +154,7 @@ func committed(t *testing.T, make func(t *testing.T, limits Limits) Subject) {
 		{ID: 3, Rules: 2, Put: []wire.Object{Object(cfgKey, "c", "two", 12), Object(podKey, "u1", "both", 11)}, Delete: []wire.Key{podKey}},
 	}
 	for _, c := range commits {
-		if err := d.Apply(context.Background(), c); err != nil {
+		if err := d.Apply(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		want.apply(c)
@@ -171,7 +171,7 @@ func failed(t *testing.T, make func(t *testing.T, limits Limits) Subject) {
 	want := newState()
 	c := wire.Commit{ID: 1, Rules: 1, Put: []wire.Object{Object(cfgKey, "c", "one", 5), Object(podKey, "u1", "pod", 7)}, Revisions: map[wire.Kind]uint64{wire.KindPod: 7}}
 	s.Fail(ErrInjected)
-	if err := d.Apply(context.Background(), c); !errors.Is(err, ErrInjected) {
+	if err := d.Apply(t.Context(), c); !errors.Is(err, ErrInjected) {
 		t.Fatalf("Apply: %v", err)
 	}
 	if err := o.Append("event", []byte("x")); !errors.Is(err, ErrInjected) {
@@ -182,7 +182,7 @@ func failed(t *testing.T, make func(t *testing.T, limits Limits) Subject) {
 		t.Fatalf("a failed Append left %d items, %d dropped", n, s.Dropped())
 	}
 	s.Fail(nil)
-	if err := d.Apply(context.Background(), c); err != nil {
+	if err := d.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	want.apply(c)
@@ -203,7 +203,7 @@ func contradictions(t *testing.T, make func(t *testing.T, limits Limits) Subject
 	nameless.Key = "configmaps/default"
 	want := newState()
 	for _, o := range []wire.Object{wrong, bodied, nameless} {
-		if err := d.Apply(context.Background(), wire.Commit{ID: 1, Rules: 1, Put: []wire.Object{Object(podKey, "u1", "pod", 1), o}}); err == nil {
+		if err := d.Apply(t.Context(), wire.Commit{ID: 1, Rules: 1, Put: []wire.Object{Object(podKey, "u1", "pod", 1), o}}); err == nil {
 			t.Errorf("%+v was taken", o)
 		}
 	}
@@ -241,7 +241,7 @@ func histories(t *testing.T, make func(t *testing.T, limits Limits) Subject) {
 			if fails {
 				s.Fail(ErrInjected)
 			}
-			err := d.Apply(context.Background(), c)
+			err := d.Apply(t.Context(), c)
 			s.Fail(nil)
 			switch {
 			case err == nil:
