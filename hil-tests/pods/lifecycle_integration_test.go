@@ -3,12 +3,15 @@
 package pods_test
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -72,4 +75,110 @@ func testHookFails(t *testing.T, w *world) {
 	}
 	w.put(key, deleting(spec, "1"))
 	w.gone(key, 15*time.Second)
+}
+
+// testGRPCProbe asks the health service of containerd, a gRPC server that was not written here, through a TCP port: for the whole server,
+// which is healthy, and for a service that it does not have.
+func testGRPCProbe(t *testing.T, w *world) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go forward(conn, w.rt.Socket())
+		}
+	}()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const well, ill = wire.Key("pods/default/grpc-well/gr-1"), wire.Key("pods/default/grpc-ill/gr-2")
+	spec := func(grpc string) string {
+		return `{"hostNetwork":true,"containers":[{"name":"c","image":"IMAGE","args":["sleep"],"readinessProbe":{"periodSeconds":1,"timeoutSeconds":5,"grpc":` + grpc + `}}]}`
+	}
+	w.put(well, pod(spec(`{"port":`+port+`}`)))
+	w.put(ill, pod(spec(`{"port":`+port+`,"service":"no.such.Service"}`)))
+	w.await(well, "ready", func(s *corev1.PodStatus) bool { return running(s) && s.ContainerStatuses[0].Ready })
+	w.await(ill, "running", running)
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if list := strings.Join(w.recorded("grpc-ill"), "\n"); strings.Contains(list, "Unhealthy: Readiness probe failed") {
+			if !strings.Contains(list, "unknown service") {
+				t.Errorf("the event does not say what the server answered: %s", list)
+			}
+			break
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("no event of a failed probe: %v", w.recorded("grpc-ill"))
+		}
+	}
+	if w.report(ill).Status.ContainerStatuses[0].Ready {
+		t.Error("ready, though its service does not exist")
+	}
+	for _, key := range []wire.Key{well, ill} {
+		w.put(key, deleting(spec(`{"port":`+port+`}`), "1"))
+		w.gone(key, 15*time.Second)
+	}
+}
+
+// forward joins a connection with a Unix socket.
+func forward(conn net.Conn, socket string) {
+	defer conn.Close() //nolint:errcheck // a test's
+	up, err := net.Dial("unix", socket)
+	if err != nil {
+		return
+	}
+	defer up.Close() //nolint:errcheck // a test's
+	go func() {
+		_, _ = io.Copy(up, conn)
+		_ = up.Close()
+	}()
+	_, _ = io.Copy(conn, up)
+}
+
+// testImageCollection fills the disk: the image of a pod that is gone goes, the one of a pod that runs stays, and so do those that
+// somebody else has pulled.
+func testImageCollection(t *testing.T, w *world) {
+	const one, two = wire.Key("pods/default/keeps/im-1"), wire.Key("pods/default/leaves/im-2")
+	spec := `{"containers":[{"name":"c","image":"IMAGE","args":["sleep"]}]}`
+	other := strings.ReplaceAll(spec, "IMAGE", w.reg.Ref("sample:2"))
+	has := func(ref string) bool {
+		t.Helper()
+		s, err := w.rt.Client().ImageStatus(t.Context(), &cri.ImageSpec{Image: ref}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Image != nil
+	}
+	w.put(one, pod(spec))
+	w.put(two, pod(other))
+	w.await(one, "running", running)
+	w.await(two, "running", running)
+	w.put(two, deleting(other, "1"))
+	w.gone(two, 15*time.Second)
+	if !has(w.reg.Ref("sample:2")) {
+		t.Fatal("an image was removed though the disk is not full")
+	}
+	w.full.Store(true)
+	defer w.full.Store(false)
+	for begin := time.Now(); has(w.reg.Ref("sample:2")); time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("the image that no pod uses is still there")
+		}
+	}
+	if !has(w.reg.Ref("sample:1")) || !has(w.reg.PauseImage()) {
+		t.Error("an image that is in use, or that the agent has not pulled, was removed")
+	}
+	w.full.Store(false)
+	w.put(two, pod(other)) // it is pulled again
+	w.await(two, "running again", running)
+	for _, key := range []wire.Key{one, two} {
+		w.put(key, deleting(spec, "1"))
+		w.gone(key, 15*time.Second)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ type world struct {
 	dir  string
 	stop func()
 	t    *testing.T // of the running test
+
+	full atomic.Bool // the disk with the images is
 
 	mu      sync.Mutex
 	objects map[wire.Key]wire.Object
@@ -76,7 +79,13 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	m, err := pods.New(pods.Options{
 		Node: "gw-1", Runtime: w.rt.Client(), Socket: w.rt.Socket(), Desired: w, Watch: w.watch, Reports: w, Events: w,
-		Dir: filepath.Join(w.dir, "pods"), LogDir: filepath.Join(w.dir, "logs"), LogSize: logSize, CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1",
+		Dir: filepath.Join(w.dir, "pods"), LogDir: filepath.Join(w.dir, "logs"), LogSize: logSize, ImagePeriod: time.Second,
+		DiskUsage: func(string) (total, free int64, err error) {
+			if w.full.Load() {
+				return 100, 1, nil
+			}
+			return 100, 50, nil
+		}, CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1",
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
