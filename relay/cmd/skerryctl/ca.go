@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
@@ -24,29 +25,13 @@ func (a *app) caCmd() *cobra.Command {
 }
 
 func (a *app) caStatusCmd() *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "status", Short: "Show the CAs, and how many nodes have certificates of which", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			o, err := overview.GatherCAs(cmd.Context(), c.core)
-			if err != nil {
-				return err
-			}
-			if format == "json" {
-				return writeJSON(a.out, o)
-			}
-			return o.Print(a.out, a.now())
-		},
-	}
-	formatFlag(cmd, &format)
-	return cmd
+	return a.showCmd("status", "Show the CAs, and how many nodes have certificates of which", func(ctx context.Context, c *clients) (shown, error) {
+		o, err := overview.GatherCAs(ctx, c.core)
+		if err != nil {
+			return shown{}, err
+		}
+		return shown{doc: o, text: func(w io.Writer) error { return o.Print(w, a.now()) }}, nil
+	})
 }
 
 func (a *app) caRotateCmd() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -176,35 +177,21 @@ func (a *app) nodeRestoreCmd() *cobra.Command {
 }
 
 func (a *app) nodeRevokedCmd() *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "revoked", Short: "List revoked nodes, and those that were restored", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := enroll.ListRevoked(cmd.Context(), c.core)
-			if err != nil {
-				return err
-			}
-			if format == "json" {
-				return writeJSON(a.out, list)
-			}
-			t := tabwriter.NewWriter(a.out, 0, 8, 3, ' ', 0)
+	return a.showCmd("revoked", "List revoked nodes, and those that were restored", func(ctx context.Context, c *clients) (shown, error) {
+		list, err := enroll.ListRevoked(ctx, c.core)
+		if err != nil {
+			return shown{}, err
+		}
+		return shown{doc: list, text: func(w io.Writer) error {
+			t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 			fmt.Fprintln(t, "NODE\tREVOKED\tRESTORED\tREASON")
 			for _, node := range slices.Sorted(maps.Keys(list)) {
 				r := list[node]
 				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", node, stamp(r.Revoked), stamp(r.Restored), r.Reason)
 			}
 			return t.Flush()
-		},
-	}
-	formatFlag(cmd, &format)
-	return cmd
+		}}, nil
+	})
 }
 
 func stamp(t time.Time) string {

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,24 +21,6 @@ func (a *app) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke join tokens"}
 	cmd.AddCommand(a.tokenCreateCmd(), a.tokenListCmd(), a.tokenRevokeCmd(), a.tokenPruneCmd())
 	return cmd
-}
-
-// format is the value of -o.
-func formatFlag(cmd *cobra.Command, into *string) {
-	cmd.Flags().StringVarP(into, "output", "o", "text", "output `format`: text or json")
-}
-
-func checkFormat(f string) error {
-	if f != "text" && f != "json" {
-		return fmt.Errorf("-o %q: allowed are text and json", f)
-	}
-	return nil
-}
-
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 // newTokens is what the flags of token create ask for.
@@ -186,46 +168,32 @@ func (a *app) createTokens(cmd *cobra.Command, n newTokens) error {
 }
 
 func (a *app) tokenListCmd() *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List join tokens, without their secrets", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := enroll.NewTokens(c.core, a.now).List(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if format == "json" {
-				type listed struct {
-					enroll.TokenInfo
-					State string `json:"state"`
-				}
-				out := []listed{}
-				for _, i := range list {
-					out = append(out, listed{i, i.State(a.now())})
-				}
-				return writeJSON(a.out, out)
-			}
-			t := tabwriter.NewWriter(a.out, 0, 8, 3, ' ', 0)
+	return a.showCmd("list", "List join tokens, without their secrets", func(ctx context.Context, c *clients) (shown, error) {
+		list, err := enroll.NewTokens(c.core, a.now).List(ctx)
+		if err != nil {
+			return shown{}, err
+		}
+		type listed struct {
+			enroll.TokenInfo
+			State string `json:"state"`
+		}
+		doc := []listed{}
+		for _, i := range list {
+			doc = append(doc, listed{i, i.State(a.now())})
+		}
+		return shown{doc: doc, text: func(w io.Writer) error {
+			t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 			fmt.Fprintln(t, "ID\tNODE\tSTATE\tEXPIRES\tUSED\tKEY")
-			for _, i := range list {
+			for _, i := range doc {
 				key := "-"
 				if len(i.BoundTo) >= 12 {
 					key = i.BoundTo[:12]
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Node, i.State(a.now()), stamp(i.Expires), stamp(i.BoundAt), key)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Node, i.State, stamp(i.Expires), stamp(i.BoundAt), key)
 			}
 			return t.Flush()
-		},
-	}
-	formatFlag(cmd, &format)
-	return cmd
+		}}, nil
+	})
 }
 
 func (a *app) tokenRevokeCmd() *cobra.Command {
