@@ -333,6 +333,17 @@ func (r *rig) logSize(t *testing.T) int64 {
 	return st.Size()
 }
 
+// told waits until one line of the relay's log names node and has all of the words: from then on the relay has done with it.
+func (r *rig) told(t *testing.T, node string, words ...string) {
+	t.Helper()
+	words = append(words, "node="+node)
+	for end := time.Now().Add(patience); !lineWith(r.logFrom(t, 0), words); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no line of the log has %q after %v", words, patience)
+		}
+	}
+}
+
 // lineWith says whether one line of a log has all of the words.
 func lineWith(log string, words []string) bool {
 	for line := range strings.Lines(log) {

@@ -82,7 +82,7 @@ func tryDeleteOwnPod(t *testing.T, r *rig, node string) {
 	s := open(t, r.attacker(t, node), node)
 	r.holds(t, s, key)
 	report(t, s, 1, wire.ReportItem{Key: key, Body: document(t, map[string]any{"deleted": true})})
-	time.Sleep(300 * time.Millisecond)
+	r.told(t, node, "nobody has deleted")
 	if r.podKey(t, node) != key {
 		t.Error("the pod was removed")
 	}
@@ -159,13 +159,14 @@ func tryLabels(t *testing.T, r *rig, node string) {
 	}
 }
 
-// bomb reports one document about the attacker's own node, and checks that nothing of it reached the API.
-func bomb(t *testing.T, r *rig, node string, doc map[string]any) {
+// bomb reports one document about the attacker's own node, and checks that nothing of it reached the API once the relay has refused
+// it with the given words.
+func bomb(t *testing.T, r *rig, node string, doc map[string]any, refusal string) {
 	t.Helper()
 	s := open(t, r.attacker(t, node), node)
 	r.register(t, s, node)
 	report(t, s, 2, wire.ReportItem{Key: nodeKey(node), Body: document(t, doc)})
-	time.Sleep(300 * time.Millisecond)
+	r.told(t, node, refusal)
 	n, err := r.cluster.Core.CoreV1().Nodes().Get(t.Context(), node, getOptions)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func tryLabelBomb(t *testing.T, r *rig, node string) {
 	}
 	doc := nodeStatus(nil)
 	doc["labels"] = labels
-	bomb(t, r, node, doc)
+	bomb(t, r, node, doc, "5000 labels")
 }
 
 func tryListBomb(t *testing.T, r *rig, node string) {
@@ -191,11 +192,11 @@ func tryListBomb(t *testing.T, r *rig, node string) {
 		conditions = append(conditions, map[string]any{"type": fmt.Sprint("T", i), "status": "True"})
 		images = append(images, map[string]any{"names": []any{fmt.Sprint(i)}})
 	}
-	bomb(t, r, node, nodeStatus(map[string]any{"conditions": conditions, "images": images[:10]}))
+	bomb(t, r, node, nodeStatus(map[string]any{"conditions": conditions, "images": images[:10]}), "5000 conditions")
 }
 
 func tryLargeStatus(t *testing.T, r *rig, node string) {
-	bomb(t, r, node, nodeStatus(map[string]any{"nodeInfo": map[string]any{"osImage": strings.Repeat("x", 480<<10)}}))
+	bomb(t, r, node, nodeStatus(map[string]any{"nodeInfo": map[string]any{"osImage": strings.Repeat("x", 480<<10)}}), "the limit for nodes is")
 }
 
 // tryTimes reports times that no clock shows.
