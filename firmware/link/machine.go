@@ -384,8 +384,9 @@ func (m *Machine) stop(reason string, now time.Time) {
 	m.phase = phaseStopped
 }
 
-// pause returns the wait before the next attempt. Of several relays each is tried before the back-off is waited for: one that cannot be
-// reached must not keep an agent from the others for half a minute. A relay that answers and refuses is another matter.
+// pause returns the wait before the next attempt. Of several relays each is tried before the back-off is waited for: one with which no link
+// could be opened must not keep an agent from the others for half a minute. A session that a relay ends is another matter: relays
+// that send their agents to each other would be dialled in circles. RetryAfter of either holds in any case.
 func (m *Machine) pause(unreached bool) time.Duration {
 	if m.round++; unreached && m.round < len(m.opts.Addresses) {
 		return time.Duration(m.rand.Int64N(int64(time.Second)))
