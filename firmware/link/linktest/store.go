@@ -223,10 +223,3 @@ func Refs(body []byte) []wire.Key {
 	}
 	return out
 }
-
-// Appended returns how many outbox items were ever appended.
-func (s *Store) Appended() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seq
-}
