@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -171,12 +172,46 @@ func (p *Process) Wait(ctx context.Context) error {
 }
 
 // Signal sends sig to the child, not to its group. It returns os.ErrProcessDone
-// if the child has ended.
+// if the child has ended. After SIGSTOP it waits until all threads have
+// stopped: the kernel sends the signal and does not wait, and a thread on
+// another processor may answer one request more.
 func (p *Process) Signal(sig os.Signal) error {
 	if err := p.proc.Signal(sig); err != nil {
 		return fmt.Errorf("send %v to %s: %w", sig, p.Name(), err)
 	}
-	return nil
+	if sig != syscall.SIGSTOP {
+		return nil
+	}
+	for end := time.Now().Add(stopPatience); ; time.Sleep(time.Millisecond) {
+		if stopped, err := allStopped(p.PID()); err != nil || stopped {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s still runs %v after SIGSTOP", p.Name(), stopPatience)
+		}
+	}
+}
+
+// stopPatience is how long a stopped process may take to stop.
+const stopPatience = 5 * time.Second
+
+// allStopped reports whether every thread of a process is stopped (proc_pid_stat(5), field 3: T, or t under a tracer).
+func allStopped(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("process %d has ended: %w", pid, os.ErrProcessDone)
+	}
+	for _, path := range threads {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		i := bytes.LastIndexByte(data, ')')
+		if i < 0 || i+2 >= len(data) || data[i+2] != 'T' && data[i+2] != 't' {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Stop ends the child: SIGTERM, then SIGKILL to its group if it is still there

@@ -249,3 +249,28 @@ func TestReadMemory(t *testing.T) {
 		t.Errorf("implausible: %+v", m)
 	}
 }
+
+// TestStoppedMeansStopped: once Signal has returned, the child has stopped; it goes on when it is told to, and one that has ended is an error.
+func TestStoppedMeansStopped(t *testing.T) {
+	p := sh(t, `echo up; while :; do :; done`)
+	for round := range 20 {
+		if err := p.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if stopped, err := allStopped(p.PID()); err != nil || !stopped {
+			t.Fatalf("round %d: stopped %v, %v", round, stopped, err)
+		}
+		if err := p.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stopped, err := allStopped(p.PID()); err != nil || stopped {
+		t.Errorf("told to go on: stopped %v, %v", stopped, err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGSTOP); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("a child that has ended: %v", err)
+	}
+}
