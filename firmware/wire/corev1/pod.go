@@ -4,10 +4,28 @@ package corev1
 
 //msgp:limit arrays:4096 maps:65536
 
-// Pod is a core/v1 Pod as it reaches the edge: without status, which the agent owns.
+// Pod is a core/v1 Pod as it reaches the edge: without the status that the agent owns.
 type Pod struct {
-	Metadata ObjectMeta `msg:"metadata"`
-	Spec     PodSpec    `msg:"spec"`
+	Metadata ObjectMeta    `msg:"metadata"`
+	Spec     PodSpec       `msg:"spec"`
+	Status   *PodGateState `msg:"status,omitempty"`
+}
+
+// PodGateState is what reaches the edge of a pod's status: the conditions that others than the agent set and that the pod's
+// readinessGates name. Only pods with gates have it.
+type PodGateState struct {
+	Conditions []GateCondition `msg:"conditions,omitempty"`
+}
+
+// GateCondition is one such condition, without its times and words.
+type GateCondition struct {
+	Status string `msg:"status"`
+	Type   string `msg:"type"`
+}
+
+// PodReadinessGate names a condition that has to be True before a pod is ready.
+type PodReadinessGate struct {
+	ConditionType string `msg:"conditionType"`
 }
 
 // PodSpec is the part of a pod's spec that the agent acts on. Which other fields it tolerates and which it refuses is
@@ -17,17 +35,21 @@ type PodSpec struct {
 	Containers                    []Container            `msg:"containers,omitempty"`
 	DNSConfig                     *PodDNSConfig          `msg:"dnsConfig,omitempty"`
 	DNSPolicy                     string                 `msg:"dnsPolicy,omitempty"`
+	EphemeralContainers           []Container            `msg:"ephemeralContainers,omitempty"`
 	HostAliases                   []HostAlias            `msg:"hostAliases,omitempty"`
 	HostIPC                       bool                   `msg:"hostIPC,omitempty"`
 	HostNetwork                   bool                   `msg:"hostNetwork,omitempty"`
 	HostPID                       bool                   `msg:"hostPID,omitempty"`
 	Hostname                      string                 `msg:"hostname,omitempty"`
+	HostnameOverride              *string                `msg:"hostnameOverride,omitempty"`
 	ImagePullSecrets              []LocalObjectReference `msg:"imagePullSecrets,omitempty"`
 	InitContainers                []Container            `msg:"initContainers,omitempty"`
 	NodeName                      string                 `msg:"nodeName,omitempty"`
+	ReadinessGates                []PodReadinessGate     `msg:"readinessGates,omitempty"`
 	RestartPolicy                 string                 `msg:"restartPolicy,omitempty"`
 	SecurityContext               *PodSecurityContext    `msg:"securityContext,omitempty"`
 	ServiceAccountName            string                 `msg:"serviceAccountName,omitempty"`
+	SetHostnameAsFQDN             *bool                  `msg:"setHostnameAsFQDN,omitempty"`
 	ShareProcessNamespace         *bool                  `msg:"shareProcessNamespace,omitempty"`
 	Subdomain                     string                 `msg:"subdomain,omitempty"`
 	TerminationGracePeriodSeconds *int64                 `msg:"terminationGracePeriodSeconds,omitempty"`
@@ -76,7 +98,7 @@ type SeccompProfile struct {
 	Type             string  `msg:"type"`
 }
 
-// Container is one container or init container.
+// Container is one container, init container or ephemeral container.
 type Container struct {
 	Args                     []string             `msg:"args,omitempty"`
 	Command                  []string             `msg:"command,omitempty"`
@@ -89,17 +111,38 @@ type Container struct {
 	Name                     string               `msg:"name"`
 	Ports                    []ContainerPort      `msg:"ports,omitempty"`
 	ReadinessProbe           *Probe               `msg:"readinessProbe,omitempty"`
+	ResizePolicy             []ResizePolicy       `msg:"resizePolicy,omitempty"`
 	Resources                ResourceRequirements `msg:"resources"`
 	RestartPolicy            string               `msg:"restartPolicy,omitempty"`
+	RestartPolicyRules       []RestartRule        `msg:"restartPolicyRules,omitempty"`
 	SecurityContext          *SecurityContext     `msg:"securityContext,omitempty"`
 	StartupProbe             *Probe               `msg:"startupProbe,omitempty"`
 	Stdin                    bool                 `msg:"stdin,omitempty"`
 	StdinOnce                bool                 `msg:"stdinOnce,omitempty"`
+	TargetContainerName      string               `msg:"targetContainerName,omitempty"` // of ephemeral containers only
 	TerminationMessagePath   string               `msg:"terminationMessagePath,omitempty"`
 	TerminationMessagePolicy string               `msg:"terminationMessagePolicy,omitempty"`
 	TTY                      bool                 `msg:"tty,omitempty"`
 	VolumeMounts             []VolumeMount        `msg:"volumeMounts,omitempty"`
 	WorkingDir               string               `msg:"workingDir,omitempty"`
+}
+
+// ResizePolicy says whether a container is restarted when one of its resources is resized: NotRequired or RestartContainer.
+type ResizePolicy struct {
+	ResourceName  string `msg:"resourceName"`
+	RestartPolicy string `msg:"restartPolicy"`
+}
+
+// RestartRule says what happens when a container ends with certain exit codes: Restart, or RestartAllContainers.
+type RestartRule struct {
+	Action    string            `msg:"action"`
+	ExitCodes *RestartExitCodes `msg:"exitCodes,omitempty"`
+}
+
+// RestartExitCodes are the exit codes of a RestartRule: those In, or NotIn, the values.
+type RestartExitCodes struct {
+	Operator string  `msg:"operator"`
+	Values   []int32 `msg:"values,omitempty"`
 }
 
 // ContainerPort is a port that a container listens on.
@@ -201,6 +244,8 @@ type Probe struct {
 type Lifecycle struct {
 	PostStart *LifecycleHandler `msg:"postStart,omitempty"`
 	PreStop   *LifecycleHandler `msg:"preStop,omitempty"`
+
+	StopSignal *string `msg:"stopSignal,omitempty"` // SIGTERM and the like
 }
 
 // LifecycleHandler is one of these.

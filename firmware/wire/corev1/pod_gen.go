@@ -149,8 +149,8 @@ func (z *Capabilities) Msgsize() (s int) {
 func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(22)
-	var zb0001Mask uint32 /* 22 bits */
+	zb0001Len := uint32(25)
+	var zb0001Mask uint32 /* 25 bits */
 	_ = zb0001Mask
 	if z.Args == nil {
 		zb0001Len--
@@ -192,45 +192,57 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.RestartPolicy == "" {
+	if z.ResizePolicy == nil {
 		zb0001Len--
-		zb0001Mask |= 0x1000
+		zb0001Mask |= 0x800
 	}
-	if z.SecurityContext == nil {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.StartupProbe == nil {
+	if z.RestartPolicyRules == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Stdin == false {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.StdinOnce == false {
+	if z.StartupProbe == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.TerminationMessagePath == "" {
+	if z.Stdin == false {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.TerminationMessagePolicy == "" {
+	if z.StdinOnce == false {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.TTY == false {
+	if z.TargetContainerName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.VolumeMounts == nil {
+	if z.TerminationMessagePath == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.WorkingDir == "" {
+	if z.TerminationMessagePolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200000
+	}
+	if z.TTY == false {
+		zb0001Len--
+		zb0001Mask |= 0x400000
+	}
+	if z.VolumeMounts == nil {
+		zb0001Len--
+		zb0001Mask |= 0x800000
+	}
+	if z.WorkingDir == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -341,26 +353,40 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
+			// string "resizePolicy"
+			o = append(o, 0xac, 0x72, 0x65, 0x73, 0x69, 0x7a, 0x65, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.ResizePolicy)))
+			for za0006 := range z.ResizePolicy {
+				// map header, size 2
+				// string "resourceName"
+				o = append(o, 0x82, 0xac, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x4e, 0x61, 0x6d, 0x65)
+				o = msgp.AppendString(o, z.ResizePolicy[za0006].ResourceName)
+				// string "restartPolicy"
+				o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+				o = msgp.AppendString(o, z.ResizePolicy[za0006].RestartPolicy)
+			}
+		}
 		// string "resources"
 		o = append(o, 0xa9, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x73)
 		// check for omitted fields
-		zb0002Len := uint32(2)
-		var zb0002Mask uint8 /* 2 bits */
-		_ = zb0002Mask
+		zb0003Len := uint32(2)
+		var zb0003Mask uint8 /* 2 bits */
+		_ = zb0003Mask
 		if z.Resources.Limits.IsZero() {
-			zb0002Len--
-			zb0002Mask |= 0x1
+			zb0003Len--
+			zb0003Mask |= 0x1
 		}
 		if z.Resources.Requests.IsZero() {
-			zb0002Len--
-			zb0002Mask |= 0x2
+			zb0003Len--
+			zb0003Mask |= 0x2
 		}
-		// variable map header, size zb0002Len
-		o = append(o, 0x80|uint8(zb0002Len))
+		// variable map header, size zb0003Len
+		o = append(o, 0x80|uint8(zb0003Len))
 
 		// skip if no fields are to be emitted
-		if zb0002Len != 0 {
-			if (zb0002Mask & 0x1) == 0 { // if not omitted
+		if zb0003Len != 0 {
+			if (zb0003Mask & 0x1) == 0 { // if not omitted
 				// string "limits"
 				o = append(o, 0xa6, 0x6c, 0x69, 0x6d, 0x69, 0x74, 0x73)
 				o, err = z.Resources.Limits.MarshalMsg(o)
@@ -369,7 +395,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 					return
 				}
 			}
-			if (zb0002Mask & 0x2) == 0 { // if not omitted
+			if (zb0003Mask & 0x2) == 0 { // if not omitted
 				// string "requests"
 				o = append(o, 0xa8, 0x72, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x73)
 				o, err = z.Resources.Requests.MarshalMsg(o)
@@ -379,12 +405,24 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "restartPolicy"
 			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.RestartPolicy)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+			// string "restartPolicyRules"
+			o = append(o, 0xb2, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79, 0x52, 0x75, 0x6c, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.RestartPolicyRules)))
+			for za0007 := range z.RestartPolicyRules {
+				o, err = z.RestartPolicyRules[za0007].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "RestartPolicyRules", za0007)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -397,7 +435,7 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "startupProbe"
 			o = append(o, 0xac, 0x73, 0x74, 0x61, 0x72, 0x74, 0x75, 0x70, 0x50, 0x72, 0x6f, 0x62, 0x65)
 			if z.StartupProbe == nil {
@@ -410,44 +448,49 @@ func (z *Container) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "stdin"
 			o = append(o, 0xa5, 0x73, 0x74, 0x64, 0x69, 0x6e)
 			o = msgp.AppendBool(o, z.Stdin)
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "stdinOnce"
 			o = append(o, 0xa9, 0x73, 0x74, 0x64, 0x69, 0x6e, 0x4f, 0x6e, 0x63, 0x65)
 			o = msgp.AppendBool(o, z.StdinOnce)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+			// string "targetContainerName"
+			o = append(o, 0xb3, 0x74, 0x61, 0x72, 0x67, 0x65, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x4e, 0x61, 0x6d, 0x65)
+			o = msgp.AppendString(o, z.TargetContainerName)
+		}
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "terminationMessagePath"
 			o = append(o, 0xb6, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x4d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x50, 0x61, 0x74, 0x68)
 			o = msgp.AppendString(o, z.TerminationMessagePath)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "terminationMessagePolicy"
 			o = append(o, 0xb8, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x4d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.TerminationMessagePolicy)
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "tty"
 			o = append(o, 0xa3, 0x74, 0x74, 0x79)
 			o = msgp.AppendBool(o, z.TTY)
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "volumeMounts"
 			o = append(o, 0xac, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x4d, 0x6f, 0x75, 0x6e, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.VolumeMounts)))
-			for za0006 := range z.VolumeMounts {
-				o, err = z.VolumeMounts[za0006].MarshalMsg(o)
+			for za0008 := range z.VolumeMounts {
+				o, err = z.VolumeMounts[za0008].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "VolumeMounts", za0006)
+					err = msgp.WrapError(err, "VolumeMounts", za0008)
 					return
 				}
 			}
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "workingDir"
 			o = append(o, 0xaa, 0x77, 0x6f, 0x72, 0x6b, 0x69, 0x6e, 0x67, 0x44, 0x69, 0x72)
 			o = msgp.AppendString(o, z.WorkingDir)
@@ -662,19 +705,75 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-		case "resources":
+		case "resizePolicy":
 			var zb0007 uint32
-			zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
+			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ResizePolicy")
+				return
+			}
+			if zb0007 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.ResizePolicy) >= int(zb0007) {
+				z.ResizePolicy = (z.ResizePolicy)[:zb0007]
+			} else {
+				z.ResizePolicy = make([]ResizePolicy, zb0007)
+			}
+			for za0006 := range z.ResizePolicy {
+				var zb0008 uint32
+				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "ResizePolicy", za0006)
+					return
+				}
+				if zb0008 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0008 > 0 {
+					zb0008--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "ResizePolicy", za0006)
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "resourceName":
+						z.ResizePolicy[za0006].ResourceName, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ResizePolicy", za0006, "ResourceName")
+							return
+						}
+					case "restartPolicy":
+						z.ResizePolicy[za0006].RestartPolicy, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ResizePolicy", za0006, "RestartPolicy")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ResizePolicy", za0006)
+							return
+						}
+					}
+				}
+			}
+		case "resources":
+			var zb0009 uint32
+			zb0009, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Resources")
 				return
 			}
-			if zb0007 > z4d9d3928limitMaps {
+			if zb0009 > z4d9d3928limitMaps {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			for zb0007 > 0 {
-				zb0007--
+			for zb0009 > 0 {
+				zb0009--
 				field, bts, err = msgp.ReadMapKeyZC(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Resources")
@@ -706,6 +805,29 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			if err != nil {
 				err = msgp.WrapError(err, "RestartPolicy")
 				return
+			}
+		case "restartPolicyRules":
+			var zb0010 uint32
+			zb0010, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "RestartPolicyRules")
+				return
+			}
+			if zb0010 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.RestartPolicyRules) >= int(zb0010) {
+				z.RestartPolicyRules = (z.RestartPolicyRules)[:zb0010]
+			} else {
+				z.RestartPolicyRules = make([]RestartRule, zb0010)
+			}
+			for za0007 := range z.RestartPolicyRules {
+				bts, err = z.RestartPolicyRules[za0007].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RestartPolicyRules", za0007)
+					return
+				}
 			}
 		case "securityContext":
 			if msgp.IsNil(bts) {
@@ -753,6 +875,12 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "StdinOnce")
 				return
 			}
+		case "targetContainerName":
+			z.TargetContainerName, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "TargetContainerName")
+				return
+			}
 		case "terminationMessagePath":
 			z.TerminationMessagePath, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -772,25 +900,25 @@ func (z *Container) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "volumeMounts":
-			var zb0008 uint32
-			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0011 uint32
+			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "VolumeMounts")
 				return
 			}
-			if zb0008 > z4d9d3928limitArrays {
+			if zb0011 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.VolumeMounts) >= int(zb0008) {
-				z.VolumeMounts = (z.VolumeMounts)[:zb0008]
+			if cap(z.VolumeMounts) >= int(zb0011) {
+				z.VolumeMounts = (z.VolumeMounts)[:zb0011]
 			} else {
-				z.VolumeMounts = make([]VolumeMount, zb0008)
+				z.VolumeMounts = make([]VolumeMount, zb0011)
 			}
-			for za0006 := range z.VolumeMounts {
-				bts, err = z.VolumeMounts[za0006].UnmarshalMsg(bts)
+			for za0008 := range z.VolumeMounts {
+				bts, err = z.VolumeMounts[za0008].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "VolumeMounts", za0006)
+					err = msgp.WrapError(err, "VolumeMounts", za0008)
 					return
 				}
 			}
@@ -852,7 +980,15 @@ func (z *Container) Msgsize() (s int) {
 	} else {
 		s += z.ReadinessProbe.Msgsize()
 	}
-	s += 10 + 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize() + 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
+	s += 13 + msgp.ArrayHeaderSize
+	for za0006 := range z.ResizePolicy {
+		s += 1 + 13 + msgp.StringPrefixSize + len(z.ResizePolicy[za0006].ResourceName) + 14 + msgp.StringPrefixSize + len(z.ResizePolicy[za0006].RestartPolicy)
+	}
+	s += 10 + 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize() + 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 19 + msgp.ArrayHeaderSize
+	for za0007 := range z.RestartPolicyRules {
+		s += z.RestartPolicyRules[za0007].Msgsize()
+	}
+	s += 16
 	if z.SecurityContext == nil {
 		s += msgp.NilSize
 	} else {
@@ -864,9 +1000,9 @@ func (z *Container) Msgsize() (s int) {
 	} else {
 		s += z.StartupProbe.Msgsize()
 	}
-	s += 6 + msgp.BoolSize + 10 + msgp.BoolSize + 23 + msgp.StringPrefixSize + len(z.TerminationMessagePath) + 25 + msgp.StringPrefixSize + len(z.TerminationMessagePolicy) + 4 + msgp.BoolSize + 13 + msgp.ArrayHeaderSize
-	for za0006 := range z.VolumeMounts {
-		s += z.VolumeMounts[za0006].Msgsize()
+	s += 6 + msgp.BoolSize + 10 + msgp.BoolSize + 20 + msgp.StringPrefixSize + len(z.TargetContainerName) + 23 + msgp.StringPrefixSize + len(z.TerminationMessagePath) + 25 + msgp.StringPrefixSize + len(z.TerminationMessagePolicy) + 4 + msgp.BoolSize + 13 + msgp.ArrayHeaderSize
+	for za0008 := range z.VolumeMounts {
+		s += z.VolumeMounts[za0008].Msgsize()
 	}
 	s += 11 + msgp.StringPrefixSize + len(z.WorkingDir)
 	return
@@ -1854,6 +1990,71 @@ func (z GRPCAction) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z GateCondition) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 2
+	// string "status"
+	o = append(o, 0x82, 0xa6, 0x73, 0x74, 0x61, 0x74, 0x75, 0x73)
+	o = msgp.AppendString(o, z.Status)
+	// string "type"
+	o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+	o = msgp.AppendString(o, z.Type)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *GateCondition) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "status":
+			z.Status, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Status")
+				return
+			}
+		case "type":
+			z.Type, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Type")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z GateCondition) Msgsize() (s int) {
+	s = 1 + 7 + msgp.StringPrefixSize + len(z.Status) + 5 + msgp.StringPrefixSize + len(z.Type)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *HTTPGetAction) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -2333,8 +2534,8 @@ func (z *KeySelector) Msgsize() (s int) {
 func (z *Lifecycle) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(2)
-	var zb0001Mask uint8 /* 2 bits */
+	zb0001Len := uint32(3)
+	var zb0001Mask uint8 /* 3 bits */
 	_ = zb0001Mask
 	if z.PostStart == nil {
 		zb0001Len--
@@ -2343,6 +2544,10 @@ func (z *Lifecycle) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.PreStop == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2
+	}
+	if z.StopSignal == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -2373,6 +2578,15 @@ func (z *Lifecycle) MarshalMsg(b []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "PreStop")
 					return
 				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "stopSignal"
+			o = append(o, 0xaa, 0x73, 0x74, 0x6f, 0x70, 0x53, 0x69, 0x67, 0x6e, 0x61, 0x6c)
+			if z.StopSignal == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.StopSignal)
 			}
 		}
 	}
@@ -2435,6 +2649,23 @@ func (z *Lifecycle) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "stopSignal":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.StopSignal = nil
+			} else {
+				if z.StopSignal == nil {
+					z.StopSignal = new(string)
+				}
+				*z.StopSignal, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "StopSignal")
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -2460,6 +2691,12 @@ func (z *Lifecycle) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += z.PreStop.Msgsize()
+	}
+	s += 11
+	if z.StopSignal == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.StopSignal)
 	}
 	return
 }
@@ -2914,20 +3151,65 @@ func (z *OptionalReference) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *Pod) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 2
-	// string "metadata"
-	o = append(o, 0x82, 0xa8, 0x6d, 0x65, 0x74, 0x61, 0x64, 0x61, 0x74, 0x61)
-	o, err = z.Metadata.MarshalMsg(o)
-	if err != nil {
-		err = msgp.WrapError(err, "Metadata")
-		return
+	// check for omitted fields
+	zb0001Len := uint32(3)
+	var zb0001Mask uint8 /* 3 bits */
+	_ = zb0001Mask
+	if z.Status == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4
 	}
-	// string "spec"
-	o = append(o, 0xa4, 0x73, 0x70, 0x65, 0x63)
-	o, err = z.Spec.MarshalMsg(o)
-	if err != nil {
-		err = msgp.WrapError(err, "Spec")
-		return
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "metadata"
+		o = append(o, 0xa8, 0x6d, 0x65, 0x74, 0x61, 0x64, 0x61, 0x74, 0x61)
+		o, err = z.Metadata.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Metadata")
+			return
+		}
+		// string "spec"
+		o = append(o, 0xa4, 0x73, 0x70, 0x65, 0x63)
+		o, err = z.Spec.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Spec")
+			return
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "status"
+			o = append(o, 0xa6, 0x73, 0x74, 0x61, 0x74, 0x75, 0x73)
+			if z.Status == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(1)
+				var zb0002Mask uint8 /* 1 bits */
+				_ = zb0002Mask
+				if z.Status.Conditions == nil {
+					zb0002Len--
+					zb0002Mask |= 0x1
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+				if (zb0002Mask & 0x1) == 0 { // if not omitted
+					// string "conditions"
+					o = append(o, 0xaa, 0x63, 0x6f, 0x6e, 0x64, 0x69, 0x74, 0x69, 0x6f, 0x6e, 0x73)
+					o = msgp.AppendArrayHeader(o, uint32(len(z.Status.Conditions)))
+					for za0001 := range z.Status.Conditions {
+						// map header, size 2
+						// string "status"
+						o = append(o, 0x82, 0xa6, 0x73, 0x74, 0x61, 0x74, 0x75, 0x73)
+						o = msgp.AppendString(o, z.Status.Conditions[za0001].Status)
+						// string "type"
+						o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+						o = msgp.AppendString(o, z.Status.Conditions[za0001].Type)
+					}
+				}
+			}
+		}
 	}
 	return
 }
@@ -2966,6 +3248,100 @@ func (z *Pod) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Spec")
 				return
 			}
+		case "status":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Status = nil
+			} else {
+				if z.Status == nil {
+					z.Status = new(PodGateState)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Status")
+					return
+				}
+				if zb0002 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Status")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "conditions":
+						var zb0003 uint32
+						zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Status", "Conditions")
+							return
+						}
+						if zb0003 > z4d9d3928limitArrays {
+							err = msgp.ErrLimitExceeded
+							return
+						}
+						if cap(z.Status.Conditions) >= int(zb0003) {
+							z.Status.Conditions = (z.Status.Conditions)[:zb0003]
+						} else {
+							z.Status.Conditions = make([]GateCondition, zb0003)
+						}
+						for za0001 := range z.Status.Conditions {
+							var zb0004 uint32
+							zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "Status", "Conditions", za0001)
+								return
+							}
+							if zb0004 > z4d9d3928limitMaps {
+								err = msgp.ErrLimitExceeded
+								return
+							}
+							for zb0004 > 0 {
+								zb0004--
+								field, bts, err = msgp.ReadMapKeyZC(bts)
+								if err != nil {
+									err = msgp.WrapError(err, "Status", "Conditions", za0001)
+									return
+								}
+								switch msgp.UnsafeString(field) {
+								case "status":
+									z.Status.Conditions[za0001].Status, bts, err = msgp.ReadStringBytes(bts)
+									if err != nil {
+										err = msgp.WrapError(err, "Status", "Conditions", za0001, "Status")
+										return
+									}
+								case "type":
+									z.Status.Conditions[za0001].Type, bts, err = msgp.ReadStringBytes(bts)
+									if err != nil {
+										err = msgp.WrapError(err, "Status", "Conditions", za0001, "Type")
+										return
+									}
+								default:
+									bts, err = msgp.Skip(bts)
+									if err != nil {
+										err = msgp.WrapError(err, "Status", "Conditions", za0001)
+										return
+									}
+								}
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Status")
+							return
+						}
+					}
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -2980,7 +3356,15 @@ func (z *Pod) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Pod) Msgsize() (s int) {
-	s = 1 + 9 + z.Metadata.Msgsize() + 5 + z.Spec.Msgsize()
+	s = 1 + 9 + z.Metadata.Msgsize() + 5 + z.Spec.Msgsize() + 7
+	if z.Status == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 11 + msgp.ArrayHeaderSize
+		for za0001 := range z.Status.Conditions {
+			s += 1 + 7 + msgp.StringPrefixSize + len(z.Status.Conditions[za0001].Status) + 5 + msgp.StringPrefixSize + len(z.Status.Conditions[za0001].Type)
+		}
+	}
 	return
 }
 
@@ -3327,6 +3711,191 @@ func (z *PodDNSConfigOption) Msgsize() (s int) {
 	} else {
 		s += msgp.StringPrefixSize + len(*z.Value)
 	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *PodGateState) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(1)
+	var zb0001Mask uint8 /* 1 bits */
+	_ = zb0001Mask
+	if z.Conditions == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+	if (zb0001Mask & 0x1) == 0 { // if not omitted
+		// string "conditions"
+		o = append(o, 0xaa, 0x63, 0x6f, 0x6e, 0x64, 0x69, 0x74, 0x69, 0x6f, 0x6e, 0x73)
+		o = msgp.AppendArrayHeader(o, uint32(len(z.Conditions)))
+		for za0001 := range z.Conditions {
+			// map header, size 2
+			// string "status"
+			o = append(o, 0x82, 0xa6, 0x73, 0x74, 0x61, 0x74, 0x75, 0x73)
+			o = msgp.AppendString(o, z.Conditions[za0001].Status)
+			// string "type"
+			o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+			o = msgp.AppendString(o, z.Conditions[za0001].Type)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *PodGateState) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "conditions":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Conditions")
+				return
+			}
+			if zb0002 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Conditions) >= int(zb0002) {
+				z.Conditions = (z.Conditions)[:zb0002]
+			} else {
+				z.Conditions = make([]GateCondition, zb0002)
+			}
+			for za0001 := range z.Conditions {
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Conditions", za0001)
+					return
+				}
+				if zb0003 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0003 > 0 {
+					zb0003--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Conditions", za0001)
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "status":
+						z.Conditions[za0001].Status, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Conditions", za0001, "Status")
+							return
+						}
+					case "type":
+						z.Conditions[za0001].Type, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Conditions", za0001, "Type")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Conditions", za0001)
+							return
+						}
+					}
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *PodGateState) Msgsize() (s int) {
+	s = 1 + 11 + msgp.ArrayHeaderSize
+	for za0001 := range z.Conditions {
+		s += 1 + 7 + msgp.StringPrefixSize + len(z.Conditions[za0001].Status) + 5 + msgp.StringPrefixSize + len(z.Conditions[za0001].Type)
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z PodReadinessGate) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 1
+	// string "conditionType"
+	o = append(o, 0x81, 0xad, 0x63, 0x6f, 0x6e, 0x64, 0x69, 0x74, 0x69, 0x6f, 0x6e, 0x54, 0x79, 0x70, 0x65)
+	o = msgp.AppendString(o, z.ConditionType)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *PodReadinessGate) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "conditionType":
+			z.ConditionType, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ConditionType")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z PodReadinessGate) Msgsize() (s int) {
+	s = 1 + 14 + msgp.StringPrefixSize + len(z.ConditionType)
 	return
 }
 
@@ -3757,8 +4326,8 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(19)
-	var zb0001Mask uint32 /* 19 bits */
+	zb0001Len := uint32(23)
+	var zb0001Mask uint32 /* 23 bits */
 	_ = zb0001Mask
 	if z.ActiveDeadlineSeconds == nil {
 		zb0001Len--
@@ -3776,65 +4345,81 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.HostAliases == nil {
+	if z.EphemeralContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.HostIPC == false {
+	if z.HostAliases == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.HostNetwork == false {
+	if z.HostIPC == false {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.HostPID == false {
+	if z.HostNetwork == false {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Hostname == "" {
+	if z.HostPID == false {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.ImagePullSecrets == nil {
+	if z.Hostname == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.InitContainers == nil {
+	if z.HostnameOverride == nil {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.NodeName == "" {
+	if z.ImagePullSecrets == nil {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.RestartPolicy == "" {
+	if z.InitContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.SecurityContext == nil {
+	if z.NodeName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.ServiceAccountName == "" {
+	if z.ReadinessGates == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.ShareProcessNamespace == nil {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.Subdomain == "" {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.TerminationGracePeriodSeconds == nil {
+	if z.ServiceAccountName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.Volumes == nil {
+	if z.SetHostnameAsFQDN == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40000
+	}
+	if z.ShareProcessNamespace == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80000
+	}
+	if z.Subdomain == "" {
+		zb0001Len--
+		zb0001Mask |= 0x100000
+	}
+	if z.TerminationGracePeriodSeconds == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200000
+	}
+	if z.Volumes == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -3881,15 +4466,27 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.DNSPolicy)
 		}
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "ephemeralContainers"
+			o = append(o, 0xb3, 0x65, 0x70, 0x68, 0x65, 0x6d, 0x65, 0x72, 0x61, 0x6c, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.EphemeralContainers)))
+			for za0002 := range z.EphemeralContainers {
+				o, err = z.EphemeralContainers[za0002].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "EphemeralContainers", za0002)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "hostAliases"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x41, 0x6c, 0x69, 0x61, 0x73, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.HostAliases)))
-			for za0002 := range z.HostAliases {
+			for za0003 := range z.HostAliases {
 				// check for omitted fields
 				zb0002Len := uint32(2)
 				var zb0002Mask uint8 /* 2 bits */
 				_ = zb0002Mask
-				if z.HostAliases[za0002].Hostnames == nil {
+				if z.HostAliases[za0003].Hostnames == nil {
 					zb0002Len--
 					zb0002Mask |= 0x1
 				}
@@ -3901,72 +4498,92 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 					if (zb0002Mask & 0x1) == 0 { // if not omitted
 						// string "hostnames"
 						o = append(o, 0xa9, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x73)
-						o = msgp.AppendArrayHeader(o, uint32(len(z.HostAliases[za0002].Hostnames)))
-						for za0003 := range z.HostAliases[za0002].Hostnames {
-							o = msgp.AppendString(o, z.HostAliases[za0002].Hostnames[za0003])
+						o = msgp.AppendArrayHeader(o, uint32(len(z.HostAliases[za0003].Hostnames)))
+						for za0004 := range z.HostAliases[za0003].Hostnames {
+							o = msgp.AppendString(o, z.HostAliases[za0003].Hostnames[za0004])
 						}
 					}
 					// string "ip"
 					o = append(o, 0xa2, 0x69, 0x70)
-					o = msgp.AppendString(o, z.HostAliases[za0002].IP)
+					o = msgp.AppendString(o, z.HostAliases[za0003].IP)
 				}
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "hostIPC"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50, 0x43)
 			o = msgp.AppendBool(o, z.HostIPC)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "hostNetwork"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x4e, 0x65, 0x74, 0x77, 0x6f, 0x72, 0x6b)
 			o = msgp.AppendBool(o, z.HostNetwork)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "hostPID"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x49, 0x44)
 			o = msgp.AppendBool(o, z.HostPID)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "hostname"
 			o = append(o, 0xa8, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.Hostname)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
-			// string "imagePullSecrets"
-			o = append(o, 0xb0, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x50, 0x75, 0x6c, 0x6c, 0x53, 0x65, 0x63, 0x72, 0x65, 0x74, 0x73)
-			o = msgp.AppendArrayHeader(o, uint32(len(z.ImagePullSecrets)))
-			for za0004 := range z.ImagePullSecrets {
-				o, err = z.ImagePullSecrets[za0004].MarshalMsg(o)
-				if err != nil {
-					err = msgp.WrapError(err, "ImagePullSecrets", za0004)
-					return
-				}
-			}
-		}
 		if (zb0001Mask & 0x400) == 0 { // if not omitted
-			// string "initContainers"
-			o = append(o, 0xae, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
-			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainers)))
-			for za0005 := range z.InitContainers {
-				o, err = z.InitContainers[za0005].MarshalMsg(o)
-				if err != nil {
-					err = msgp.WrapError(err, "InitContainers", za0005)
-					return
-				}
+			// string "hostnameOverride"
+			o = append(o, 0xb0, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x4f, 0x76, 0x65, 0x72, 0x72, 0x69, 0x64, 0x65)
+			if z.HostnameOverride == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.HostnameOverride)
 			}
 		}
 		if (zb0001Mask & 0x800) == 0 { // if not omitted
+			// string "imagePullSecrets"
+			o = append(o, 0xb0, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x50, 0x75, 0x6c, 0x6c, 0x53, 0x65, 0x63, 0x72, 0x65, 0x74, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.ImagePullSecrets)))
+			for za0005 := range z.ImagePullSecrets {
+				o, err = z.ImagePullSecrets[za0005].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "ImagePullSecrets", za0005)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+			// string "initContainers"
+			o = append(o, 0xae, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainers)))
+			for za0006 := range z.InitContainers {
+				o, err = z.InitContainers[za0006].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "InitContainers", za0006)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "nodeName"
 			o = append(o, 0xa8, 0x6e, 0x6f, 0x64, 0x65, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.NodeName)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+			// string "readinessGates"
+			o = append(o, 0xae, 0x72, 0x65, 0x61, 0x64, 0x69, 0x6e, 0x65, 0x73, 0x73, 0x47, 0x61, 0x74, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.ReadinessGates)))
+			for za0007 := range z.ReadinessGates {
+				// map header, size 1
+				// string "conditionType"
+				o = append(o, 0x81, 0xad, 0x63, 0x6f, 0x6e, 0x64, 0x69, 0x74, 0x69, 0x6f, 0x6e, 0x54, 0x79, 0x70, 0x65)
+				o = msgp.AppendString(o, z.ReadinessGates[za0007].ConditionType)
+			}
+		}
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "restartPolicy"
 			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.RestartPolicy)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -3979,12 +4596,21 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "serviceAccountName"
 			o = append(o, 0xb2, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x41, 0x63, 0x63, 0x6f, 0x75, 0x6e, 0x74, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.ServiceAccountName)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+			// string "setHostnameAsFQDN"
+			o = append(o, 0xb1, 0x73, 0x65, 0x74, 0x48, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x41, 0x73, 0x46, 0x51, 0x44, 0x4e)
+			if z.SetHostnameAsFQDN == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.SetHostnameAsFQDN)
+			}
+		}
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "shareProcessNamespace"
 			o = append(o, 0xb5, 0x73, 0x68, 0x61, 0x72, 0x65, 0x50, 0x72, 0x6f, 0x63, 0x65, 0x73, 0x73, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61, 0x63, 0x65)
 			if z.ShareProcessNamespace == nil {
@@ -3993,12 +4619,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.ShareProcessNamespace)
 			}
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "subdomain"
 			o = append(o, 0xa9, 0x73, 0x75, 0x62, 0x64, 0x6f, 0x6d, 0x61, 0x69, 0x6e)
 			o = msgp.AppendString(o, z.Subdomain)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "terminationGracePeriodSeconds"
 			o = append(o, 0xbd, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x47, 0x72, 0x61, 0x63, 0x65, 0x50, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			if z.TerminationGracePeriodSeconds == nil {
@@ -4007,14 +4633,14 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.TerminationGracePeriodSeconds)
 			}
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "volumes"
 			o = append(o, 0xa7, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Volumes)))
-			for za0006 := range z.Volumes {
-				o, err = z.Volumes[za0006].MarshalMsg(o)
+			for za0008 := range z.Volumes {
+				o, err = z.Volumes[za0008].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Volumes", za0006)
+					err = msgp.WrapError(err, "Volumes", za0008)
 					return
 				}
 			}
@@ -4108,74 +4734,97 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "DNSPolicy")
 				return
 			}
-		case "hostAliases":
+		case "ephemeralContainers":
 			var zb0003 uint32
 			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
-				err = msgp.WrapError(err, "HostAliases")
+				err = msgp.WrapError(err, "EphemeralContainers")
 				return
 			}
 			if zb0003 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.HostAliases) >= int(zb0003) {
-				z.HostAliases = (z.HostAliases)[:zb0003]
+			if cap(z.EphemeralContainers) >= int(zb0003) {
+				z.EphemeralContainers = (z.EphemeralContainers)[:zb0003]
 			} else {
-				z.HostAliases = make([]HostAlias, zb0003)
+				z.EphemeralContainers = make([]Container, zb0003)
 			}
-			for za0002 := range z.HostAliases {
-				var zb0004 uint32
-				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0002 := range z.EphemeralContainers {
+				bts, err = z.EphemeralContainers[za0002].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "HostAliases", za0002)
+					err = msgp.WrapError(err, "EphemeralContainers", za0002)
 					return
 				}
-				if zb0004 > z4d9d3928limitMaps {
+			}
+		case "hostAliases":
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "HostAliases")
+				return
+			}
+			if zb0004 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.HostAliases) >= int(zb0004) {
+				z.HostAliases = (z.HostAliases)[:zb0004]
+			} else {
+				z.HostAliases = make([]HostAlias, zb0004)
+			}
+			for za0003 := range z.HostAliases {
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "HostAliases", za0003)
+					return
+				}
+				if zb0005 > z4d9d3928limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0004 > 0 {
-					zb0004--
+				for zb0005 > 0 {
+					zb0005--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "HostAliases", za0002)
+						err = msgp.WrapError(err, "HostAliases", za0003)
 						return
 					}
 					switch msgp.UnsafeString(field) {
 					case "hostnames":
-						var zb0005 uint32
-						zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						var zb0006 uint32
+						zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "HostAliases", za0002, "Hostnames")
+							err = msgp.WrapError(err, "HostAliases", za0003, "Hostnames")
 							return
 						}
-						if zb0005 > z4d9d3928limitArrays {
+						if zb0006 > z4d9d3928limitArrays {
 							err = msgp.ErrLimitExceeded
 							return
 						}
-						if cap(z.HostAliases[za0002].Hostnames) >= int(zb0005) {
-							z.HostAliases[za0002].Hostnames = (z.HostAliases[za0002].Hostnames)[:zb0005]
+						if cap(z.HostAliases[za0003].Hostnames) >= int(zb0006) {
+							z.HostAliases[za0003].Hostnames = (z.HostAliases[za0003].Hostnames)[:zb0006]
 						} else {
-							z.HostAliases[za0002].Hostnames = make([]string, zb0005)
+							z.HostAliases[za0003].Hostnames = make([]string, zb0006)
 						}
-						for za0003 := range z.HostAliases[za0002].Hostnames {
-							z.HostAliases[za0002].Hostnames[za0003], bts, err = msgp.ReadStringBytes(bts)
+						for za0004 := range z.HostAliases[za0003].Hostnames {
+							z.HostAliases[za0003].Hostnames[za0004], bts, err = msgp.ReadStringBytes(bts)
 							if err != nil {
-								err = msgp.WrapError(err, "HostAliases", za0002, "Hostnames", za0003)
+								err = msgp.WrapError(err, "HostAliases", za0003, "Hostnames", za0004)
 								return
 							}
 						}
 					case "ip":
-						z.HostAliases[za0002].IP, bts, err = msgp.ReadStringBytes(bts)
+						z.HostAliases[za0003].IP, bts, err = msgp.ReadStringBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "HostAliases", za0002, "IP")
+							err = msgp.WrapError(err, "HostAliases", za0003, "IP")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "HostAliases", za0002)
+							err = msgp.WrapError(err, "HostAliases", za0003)
 							return
 						}
 					}
@@ -4205,49 +4854,66 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Hostname")
 				return
 			}
-		case "imagePullSecrets":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
-			if err != nil {
-				err = msgp.WrapError(err, "ImagePullSecrets")
-				return
-			}
-			if zb0006 > z4d9d3928limitArrays {
-				err = msgp.ErrLimitExceeded
-				return
-			}
-			if cap(z.ImagePullSecrets) >= int(zb0006) {
-				z.ImagePullSecrets = (z.ImagePullSecrets)[:zb0006]
-			} else {
-				z.ImagePullSecrets = make([]LocalObjectReference, zb0006)
-			}
-			for za0004 := range z.ImagePullSecrets {
-				bts, err = z.ImagePullSecrets[za0004].UnmarshalMsg(bts)
+		case "hostnameOverride":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "ImagePullSecrets", za0004)
+					return
+				}
+				z.HostnameOverride = nil
+			} else {
+				if z.HostnameOverride == nil {
+					z.HostnameOverride = new(string)
+				}
+				*z.HostnameOverride, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "HostnameOverride")
 					return
 				}
 			}
-		case "initContainers":
+		case "imagePullSecrets":
 			var zb0007 uint32
 			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
-				err = msgp.WrapError(err, "InitContainers")
+				err = msgp.WrapError(err, "ImagePullSecrets")
 				return
 			}
 			if zb0007 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.InitContainers) >= int(zb0007) {
-				z.InitContainers = (z.InitContainers)[:zb0007]
+			if cap(z.ImagePullSecrets) >= int(zb0007) {
+				z.ImagePullSecrets = (z.ImagePullSecrets)[:zb0007]
 			} else {
-				z.InitContainers = make([]Container, zb0007)
+				z.ImagePullSecrets = make([]LocalObjectReference, zb0007)
 			}
-			for za0005 := range z.InitContainers {
-				bts, err = z.InitContainers[za0005].UnmarshalMsg(bts)
+			for za0005 := range z.ImagePullSecrets {
+				bts, err = z.ImagePullSecrets[za0005].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "InitContainers", za0005)
+					err = msgp.WrapError(err, "ImagePullSecrets", za0005)
+					return
+				}
+			}
+		case "initContainers":
+			var zb0008 uint32
+			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "InitContainers")
+				return
+			}
+			if zb0008 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.InitContainers) >= int(zb0008) {
+				z.InitContainers = (z.InitContainers)[:zb0008]
+			} else {
+				z.InitContainers = make([]Container, zb0008)
+			}
+			for za0006 := range z.InitContainers {
+				bts, err = z.InitContainers[za0006].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "InitContainers", za0006)
 					return
 				}
 			}
@@ -4256,6 +4922,56 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			if err != nil {
 				err = msgp.WrapError(err, "NodeName")
 				return
+			}
+		case "readinessGates":
+			var zb0009 uint32
+			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ReadinessGates")
+				return
+			}
+			if zb0009 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.ReadinessGates) >= int(zb0009) {
+				z.ReadinessGates = (z.ReadinessGates)[:zb0009]
+			} else {
+				z.ReadinessGates = make([]PodReadinessGate, zb0009)
+			}
+			for za0007 := range z.ReadinessGates {
+				var zb0010 uint32
+				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "ReadinessGates", za0007)
+					return
+				}
+				if zb0010 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0010 > 0 {
+					zb0010--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "ReadinessGates", za0007)
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "conditionType":
+						z.ReadinessGates[za0007].ConditionType, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ReadinessGates", za0007, "ConditionType")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ReadinessGates", za0007)
+							return
+						}
+					}
+				}
 			}
 		case "restartPolicy":
 			z.RestartPolicy, bts, err = msgp.ReadStringBytes(bts)
@@ -4285,6 +5001,23 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			if err != nil {
 				err = msgp.WrapError(err, "ServiceAccountName")
 				return
+			}
+		case "setHostnameAsFQDN":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.SetHostnameAsFQDN = nil
+			} else {
+				if z.SetHostnameAsFQDN == nil {
+					z.SetHostnameAsFQDN = new(bool)
+				}
+				*z.SetHostnameAsFQDN, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "SetHostnameAsFQDN")
+					return
+				}
 			}
 		case "shareProcessNamespace":
 			if msgp.IsNil(bts) {
@@ -4327,25 +5060,25 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "volumes":
-			var zb0008 uint32
-			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0011 uint32
+			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Volumes")
 				return
 			}
-			if zb0008 > z4d9d3928limitArrays {
+			if zb0011 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Volumes) >= int(zb0008) {
-				z.Volumes = (z.Volumes)[:zb0008]
+			if cap(z.Volumes) >= int(zb0011) {
+				z.Volumes = (z.Volumes)[:zb0011]
 			} else {
-				z.Volumes = make([]Volume, zb0008)
+				z.Volumes = make([]Volume, zb0011)
 			}
-			for za0006 := range z.Volumes {
-				bts, err = z.Volumes[za0006].UnmarshalMsg(bts)
+			for za0008 := range z.Volumes {
+				bts, err = z.Volumes[za0008].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Volumes", za0006)
+					err = msgp.WrapError(err, "Volumes", za0008)
 					return
 				}
 			}
@@ -4379,29 +5112,49 @@ func (z *PodSpec) Msgsize() (s int) {
 	} else {
 		s += z.DNSConfig.Msgsize()
 	}
-	s += 10 + msgp.StringPrefixSize + len(z.DNSPolicy) + 12 + msgp.ArrayHeaderSize
-	for za0002 := range z.HostAliases {
-		s += 1 + 10 + msgp.ArrayHeaderSize
-		for za0003 := range z.HostAliases[za0002].Hostnames {
-			s += msgp.StringPrefixSize + len(z.HostAliases[za0002].Hostnames[za0003])
-		}
-		s += 3 + msgp.StringPrefixSize + len(z.HostAliases[za0002].IP)
+	s += 10 + msgp.StringPrefixSize + len(z.DNSPolicy) + 20 + msgp.ArrayHeaderSize
+	for za0002 := range z.EphemeralContainers {
+		s += z.EphemeralContainers[za0002].Msgsize()
 	}
-	s += 8 + msgp.BoolSize + 12 + msgp.BoolSize + 8 + msgp.BoolSize + 9 + msgp.StringPrefixSize + len(z.Hostname) + 17 + msgp.ArrayHeaderSize
-	for za0004 := range z.ImagePullSecrets {
-		s += z.ImagePullSecrets[za0004].Msgsize()
+	s += 12 + msgp.ArrayHeaderSize
+	for za0003 := range z.HostAliases {
+		s += 1 + 10 + msgp.ArrayHeaderSize
+		for za0004 := range z.HostAliases[za0003].Hostnames {
+			s += msgp.StringPrefixSize + len(z.HostAliases[za0003].Hostnames[za0004])
+		}
+		s += 3 + msgp.StringPrefixSize + len(z.HostAliases[za0003].IP)
+	}
+	s += 8 + msgp.BoolSize + 12 + msgp.BoolSize + 8 + msgp.BoolSize + 9 + msgp.StringPrefixSize + len(z.Hostname) + 17
+	if z.HostnameOverride == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.HostnameOverride)
+	}
+	s += 17 + msgp.ArrayHeaderSize
+	for za0005 := range z.ImagePullSecrets {
+		s += z.ImagePullSecrets[za0005].Msgsize()
 	}
 	s += 15 + msgp.ArrayHeaderSize
-	for za0005 := range z.InitContainers {
-		s += z.InitContainers[za0005].Msgsize()
+	for za0006 := range z.InitContainers {
+		s += z.InitContainers[za0006].Msgsize()
 	}
-	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
+	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 15 + msgp.ArrayHeaderSize
+	for za0007 := range z.ReadinessGates {
+		s += 1 + 14 + msgp.StringPrefixSize + len(z.ReadinessGates[za0007].ConditionType)
+	}
+	s += 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
 	if z.SecurityContext == nil {
 		s += msgp.NilSize
 	} else {
 		s += z.SecurityContext.Msgsize()
 	}
-	s += 19 + msgp.StringPrefixSize + len(z.ServiceAccountName) + 22
+	s += 19 + msgp.StringPrefixSize + len(z.ServiceAccountName) + 18
+	if z.SetHostnameAsFQDN == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	s += 22
 	if z.ShareProcessNamespace == nil {
 		s += msgp.NilSize
 	} else {
@@ -4414,8 +5167,8 @@ func (z *PodSpec) Msgsize() (s int) {
 		s += msgp.Int64Size
 	}
 	s += 8 + msgp.ArrayHeaderSize
-	for za0006 := range z.Volumes {
-		s += z.Volumes[za0006].Msgsize()
+	for za0008 := range z.Volumes {
+		s += z.Volumes[za0008].Msgsize()
 	}
 	return
 }
@@ -4912,6 +5665,71 @@ func (z *Probe) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z ResizePolicy) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 2
+	// string "resourceName"
+	o = append(o, 0x82, 0xac, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x4e, 0x61, 0x6d, 0x65)
+	o = msgp.AppendString(o, z.ResourceName)
+	// string "restartPolicy"
+	o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+	o = msgp.AppendString(o, z.RestartPolicy)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ResizePolicy) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "resourceName":
+			z.ResourceName, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ResourceName")
+				return
+			}
+		case "restartPolicy":
+			z.RestartPolicy, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "RestartPolicy")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z ResizePolicy) Msgsize() (s int) {
+	s = 1 + 13 + msgp.StringPrefixSize + len(z.ResourceName) + 14 + msgp.StringPrefixSize + len(z.RestartPolicy)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *ResourceFieldSelector) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -5122,6 +5940,280 @@ func (z *ResourceRequirements) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *ResourceRequirements) Msgsize() (s int) {
 	s = 1 + 7 + z.Limits.Msgsize() + 9 + z.Requests.Msgsize()
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *RestartExitCodes) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Values == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "operator"
+		o = append(o, 0xa8, 0x6f, 0x70, 0x65, 0x72, 0x61, 0x74, 0x6f, 0x72)
+		o = msgp.AppendString(o, z.Operator)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "values"
+			o = append(o, 0xa6, 0x76, 0x61, 0x6c, 0x75, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Values)))
+			for za0001 := range z.Values {
+				o = msgp.AppendInt32(o, z.Values[za0001])
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *RestartExitCodes) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "operator":
+			z.Operator, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Operator")
+				return
+			}
+		case "values":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Values")
+				return
+			}
+			if zb0002 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Values) >= int(zb0002) {
+				z.Values = (z.Values)[:zb0002]
+			} else {
+				z.Values = make([]int32, zb0002)
+			}
+			for za0001 := range z.Values {
+				z.Values[za0001], bts, err = msgp.ReadInt32Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Values", za0001)
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *RestartExitCodes) Msgsize() (s int) {
+	s = 1 + 9 + msgp.StringPrefixSize + len(z.Operator) + 7 + msgp.ArrayHeaderSize + (len(z.Values) * (msgp.Int32Size))
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *RestartRule) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.ExitCodes == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "action"
+		o = append(o, 0xa6, 0x61, 0x63, 0x74, 0x69, 0x6f, 0x6e)
+		o = msgp.AppendString(o, z.Action)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "exitCodes"
+			o = append(o, 0xa9, 0x65, 0x78, 0x69, 0x74, 0x43, 0x6f, 0x64, 0x65, 0x73)
+			if z.ExitCodes == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(2)
+				var zb0002Mask uint8 /* 2 bits */
+				_ = zb0002Mask
+				if z.ExitCodes.Values == nil {
+					zb0002Len--
+					zb0002Mask |= 0x2
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+
+				// skip if no fields are to be emitted
+				if zb0002Len != 0 {
+					// string "operator"
+					o = append(o, 0xa8, 0x6f, 0x70, 0x65, 0x72, 0x61, 0x74, 0x6f, 0x72)
+					o = msgp.AppendString(o, z.ExitCodes.Operator)
+					if (zb0002Mask & 0x2) == 0 { // if not omitted
+						// string "values"
+						o = append(o, 0xa6, 0x76, 0x61, 0x6c, 0x75, 0x65, 0x73)
+						o = msgp.AppendArrayHeader(o, uint32(len(z.ExitCodes.Values)))
+						for za0001 := range z.ExitCodes.Values {
+							o = msgp.AppendInt32(o, z.ExitCodes.Values[za0001])
+						}
+					}
+				}
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *RestartRule) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "action":
+			z.Action, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Action")
+				return
+			}
+		case "exitCodes":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.ExitCodes = nil
+			} else {
+				if z.ExitCodes == nil {
+					z.ExitCodes = new(RestartExitCodes)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "ExitCodes")
+					return
+				}
+				if zb0002 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "ExitCodes")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "operator":
+						z.ExitCodes.Operator, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ExitCodes", "Operator")
+							return
+						}
+					case "values":
+						var zb0003 uint32
+						zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ExitCodes", "Values")
+							return
+						}
+						if zb0003 > z4d9d3928limitArrays {
+							err = msgp.ErrLimitExceeded
+							return
+						}
+						if cap(z.ExitCodes.Values) >= int(zb0003) {
+							z.ExitCodes.Values = (z.ExitCodes.Values)[:zb0003]
+						} else {
+							z.ExitCodes.Values = make([]int32, zb0003)
+						}
+						for za0001 := range z.ExitCodes.Values {
+							z.ExitCodes.Values[za0001], bts, err = msgp.ReadInt32Bytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "ExitCodes", "Values", za0001)
+								return
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "ExitCodes")
+							return
+						}
+					}
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *RestartRule) Msgsize() (s int) {
+	s = 1 + 7 + msgp.StringPrefixSize + len(z.Action) + 10
+	if z.ExitCodes == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 9 + msgp.StringPrefixSize + len(z.ExitCodes.Operator) + 7 + msgp.ArrayHeaderSize + (len(z.ExitCodes.Values) * (msgp.Int32Size))
+	}
 	return
 }
 

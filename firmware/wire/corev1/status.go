@@ -14,6 +14,7 @@ type PodReport struct {
 type PodStatus struct {
 	Conditions            []Condition       `msg:"conditions,omitempty"`
 	ContainerStatuses     []ContainerStatus `msg:"containerStatuses,omitempty"`
+	EphemeralStatuses     []ContainerStatus `msg:"ephemeralContainerStatuses,omitempty"`
 	HostIP                string            `msg:"hostIP,omitempty"`
 	HostIPs               []IP              `msg:"hostIPs,omitempty"`
 	InitContainerStatuses []ContainerStatus `msg:"initContainerStatuses,omitempty"`
@@ -45,15 +46,40 @@ type Condition struct {
 
 // ContainerStatus is the status of one container.
 type ContainerStatus struct {
-	ContainerID  string         `msg:"containerID,omitempty"` // runtime://id
-	Image        string         `msg:"image"`
-	ImageID      string         `msg:"imageID"`
-	LastState    ContainerState `msg:"lastState"`
-	Name         string         `msg:"name"`
-	Ready        bool           `msg:"ready"`
-	RestartCount int32          `msg:"restartCount"`
-	Started      *bool          `msg:"started,omitempty"`
-	State        ContainerState `msg:"state"`
+	AllocatedResources ResourceList          `msg:"allocatedResources,omitzero"` // requests that the node has granted
+	ContainerID        string                `msg:"containerID,omitempty"`       // runtime://id
+	Image              string                `msg:"image"`
+	ImageID            string                `msg:"imageID"`
+	LastState          ContainerState        `msg:"lastState"`
+	Name               string                `msg:"name"`
+	Ready              bool                  `msg:"ready"`
+	Resources          *ResourceRequirements `msg:"resources,omitempty"` // in force
+	RestartCount       int32                 `msg:"restartCount"`
+	Started            *bool                 `msg:"started,omitempty"`
+	State              ContainerState        `msg:"state"`
+	StopSignal         string                `msg:"stopSignal,omitempty"`
+	User               *ContainerUser        `msg:"user,omitempty"`
+	VolumeMounts       []VolumeMountStatus   `msg:"volumeMounts,omitempty"`
+}
+
+// VolumeMountStatus is one mount of a container as it is.
+type VolumeMountStatus struct {
+	MountPath         string  `msg:"mountPath"`
+	Name              string  `msg:"name"`
+	ReadOnly          bool    `msg:"readOnly,omitempty"`
+	RecursiveReadOnly *string `msg:"recursiveReadOnly,omitempty"`
+}
+
+// ContainerUser is who a container's first process was started as.
+type ContainerUser struct {
+	Linux *LinuxUser `msg:"linux,omitempty"`
+}
+
+// LinuxUser is a user, its group and its supplementary groups.
+type LinuxUser struct {
+	GID                int64   `msg:"gid"`
+	SupplementalGroups []int64 `msg:"supplementalGroups,omitempty"`
+	UID                int64   `msg:"uid"`
 }
 
 // ContainerState is one of waiting, running and terminated; none of them means unknown.

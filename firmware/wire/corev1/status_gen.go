@@ -507,16 +507,36 @@ func (z *ContainerState) Msgsize() (s int) {
 func (z *ContainerStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(14)
+	var zb0001Mask uint16 /* 14 bits */
 	_ = zb0001Mask
-	if z.ContainerID == "" {
+	if z.AllocatedResources.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.Started == nil {
+	if z.ContainerID == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.Resources == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.Started == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200
+	}
+	if z.StopSignal == "" {
+		zb0001Len--
+		zb0001Mask |= 0x800
+	}
+	if z.User == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1000
+	}
+	if z.VolumeMounts == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -524,6 +544,15 @@ func (z *ContainerStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
 		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "allocatedResources"
+			o = append(o, 0xb2, 0x61, 0x6c, 0x6c, 0x6f, 0x63, 0x61, 0x74, 0x65, 0x64, 0x52, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x73)
+			o, err = z.AllocatedResources.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "AllocatedResources")
+				return
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
 			// string "containerID"
 			o = append(o, 0xab, 0x63, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x49, 0x44)
 			o = msgp.AppendString(o, z.ContainerID)
@@ -547,10 +576,23 @@ func (z *ContainerStatus) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "ready"
 		o = append(o, 0xa5, 0x72, 0x65, 0x61, 0x64, 0x79)
 		o = msgp.AppendBool(o, z.Ready)
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "resources"
+			o = append(o, 0xa9, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x73)
+			if z.Resources == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Resources.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Resources")
+					return
+				}
+			}
+		}
 		// string "restartCount"
 		o = append(o, 0xac, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x43, 0x6f, 0x75, 0x6e, 0x74)
 		o = msgp.AppendInt32(o, z.RestartCount)
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "started"
 			o = append(o, 0xa7, 0x73, 0x74, 0x61, 0x72, 0x74, 0x65, 0x64)
 			if z.Started == nil {
@@ -565,6 +607,54 @@ func (z *ContainerStatus) MarshalMsg(b []byte) (o []byte, err error) {
 		if err != nil {
 			err = msgp.WrapError(err, "State")
 			return
+		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
+			// string "stopSignal"
+			o = append(o, 0xaa, 0x73, 0x74, 0x6f, 0x70, 0x53, 0x69, 0x67, 0x6e, 0x61, 0x6c)
+			o = msgp.AppendString(o, z.StopSignal)
+		}
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+			// string "user"
+			o = append(o, 0xa4, 0x75, 0x73, 0x65, 0x72)
+			if z.User == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(1)
+				var zb0002Mask uint8 /* 1 bits */
+				_ = zb0002Mask
+				if z.User.Linux == nil {
+					zb0002Len--
+					zb0002Mask |= 0x1
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+				if (zb0002Mask & 0x1) == 0 { // if not omitted
+					// string "linux"
+					o = append(o, 0xa5, 0x6c, 0x69, 0x6e, 0x75, 0x78)
+					if z.User.Linux == nil {
+						o = msgp.AppendNil(o)
+					} else {
+						o, err = z.User.Linux.MarshalMsg(o)
+						if err != nil {
+							err = msgp.WrapError(err, "User", "Linux")
+							return
+						}
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+			// string "volumeMounts"
+			o = append(o, 0xac, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x4d, 0x6f, 0x75, 0x6e, 0x74, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.VolumeMounts)))
+			for za0001 := range z.VolumeMounts {
+				o, err = z.VolumeMounts[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "VolumeMounts", za0001)
+					return
+				}
+			}
 		}
 	}
 	return
@@ -592,6 +682,12 @@ func (z *ContainerStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			return
 		}
 		switch msgp.UnsafeString(field) {
+		case "allocatedResources":
+			bts, err = z.AllocatedResources.UnmarshalMsg(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "AllocatedResources")
+				return
+			}
 		case "containerID":
 			z.ContainerID, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -628,6 +724,23 @@ func (z *ContainerStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Ready")
 				return
 			}
+		case "resources":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Resources = nil
+			} else {
+				if z.Resources == nil {
+					z.Resources = new(ResourceRequirements)
+				}
+				bts, err = z.Resources.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Resources")
+					return
+				}
+			}
 		case "restartCount":
 			z.RestartCount, bts, err = msgp.ReadInt32Bytes(bts)
 			if err != nil {
@@ -657,6 +770,90 @@ func (z *ContainerStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "State")
 				return
 			}
+		case "stopSignal":
+			z.StopSignal, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "StopSignal")
+				return
+			}
+		case "user":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.User = nil
+			} else {
+				if z.User == nil {
+					z.User = new(ContainerUser)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "User")
+					return
+				}
+				if zb0002 > z5630a442limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "User")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "linux":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.User.Linux = nil
+						} else {
+							if z.User.Linux == nil {
+								z.User.Linux = new(LinuxUser)
+							}
+							bts, err = z.User.Linux.UnmarshalMsg(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "User", "Linux")
+								return
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "User")
+							return
+						}
+					}
+				}
+			}
+		case "volumeMounts":
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "VolumeMounts")
+				return
+			}
+			if zb0003 > z5630a442limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.VolumeMounts) >= int(zb0003) {
+				z.VolumeMounts = (z.VolumeMounts)[:zb0003]
+			} else {
+				z.VolumeMounts = make([]VolumeMountStatus, zb0003)
+			}
+			for za0001 := range z.VolumeMounts {
+				bts, err = z.VolumeMounts[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "VolumeMounts", za0001)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -671,13 +868,124 @@ func (z *ContainerStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *ContainerStatus) Msgsize() (s int) {
-	s = 1 + 12 + msgp.StringPrefixSize + len(z.ContainerID) + 6 + msgp.StringPrefixSize + len(z.Image) + 8 + msgp.StringPrefixSize + len(z.ImageID) + 10 + z.LastState.Msgsize() + 5 + msgp.StringPrefixSize + len(z.Name) + 6 + msgp.BoolSize + 13 + msgp.Int32Size + 8
+	s = 1 + 19 + z.AllocatedResources.Msgsize() + 12 + msgp.StringPrefixSize + len(z.ContainerID) + 6 + msgp.StringPrefixSize + len(z.Image) + 8 + msgp.StringPrefixSize + len(z.ImageID) + 10 + z.LastState.Msgsize() + 5 + msgp.StringPrefixSize + len(z.Name) + 6 + msgp.BoolSize + 10
+	if z.Resources == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Resources.Msgsize()
+	}
+	s += 13 + msgp.Int32Size + 8
 	if z.Started == nil {
 		s += msgp.NilSize
 	} else {
 		s += msgp.BoolSize
 	}
-	s += 6 + z.State.Msgsize()
+	s += 6 + z.State.Msgsize() + 11 + msgp.StringPrefixSize + len(z.StopSignal) + 5
+	if z.User == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 6
+		if z.User.Linux == nil {
+			s += msgp.NilSize
+		} else {
+			s += z.User.Linux.Msgsize()
+		}
+	}
+	s += 13 + msgp.ArrayHeaderSize
+	for za0001 := range z.VolumeMounts {
+		s += z.VolumeMounts[za0001].Msgsize()
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *ContainerUser) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(1)
+	var zb0001Mask uint8 /* 1 bits */
+	_ = zb0001Mask
+	if z.Linux == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+	if (zb0001Mask & 0x1) == 0 { // if not omitted
+		// string "linux"
+		o = append(o, 0xa5, 0x6c, 0x69, 0x6e, 0x75, 0x78)
+		if z.Linux == nil {
+			o = msgp.AppendNil(o)
+		} else {
+			o, err = z.Linux.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "Linux")
+				return
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ContainerUser) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5630a442limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "linux":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Linux = nil
+			} else {
+				if z.Linux == nil {
+					z.Linux = new(LinuxUser)
+				}
+				bts, err = z.Linux.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Linux")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *ContainerUser) Msgsize() (s int) {
+	s = 1 + 6
+	if z.Linux == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Linux.Msgsize()
+	}
 	return
 }
 
@@ -734,6 +1042,115 @@ func (z *IP) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z IP) Msgsize() (s int) {
 	s = 1 + 3 + msgp.StringPrefixSize + len(z.IP)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *LinuxUser) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(3)
+	var zb0001Mask uint8 /* 3 bits */
+	_ = zb0001Mask
+	if z.SupplementalGroups == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "gid"
+		o = append(o, 0xa3, 0x67, 0x69, 0x64)
+		o = msgp.AppendInt64(o, z.GID)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "supplementalGroups"
+			o = append(o, 0xb2, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.SupplementalGroups)))
+			for za0001 := range z.SupplementalGroups {
+				o = msgp.AppendInt64(o, z.SupplementalGroups[za0001])
+			}
+		}
+		// string "uid"
+		o = append(o, 0xa3, 0x75, 0x69, 0x64)
+		o = msgp.AppendInt64(o, z.UID)
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *LinuxUser) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5630a442limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "gid":
+			z.GID, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "GID")
+				return
+			}
+		case "supplementalGroups":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SupplementalGroups")
+				return
+			}
+			if zb0002 > z5630a442limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.SupplementalGroups) >= int(zb0002) {
+				z.SupplementalGroups = (z.SupplementalGroups)[:zb0002]
+			} else {
+				z.SupplementalGroups = make([]int64, zb0002)
+			}
+			for za0001 := range z.SupplementalGroups {
+				z.SupplementalGroups[za0001], bts, err = msgp.ReadInt64Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "SupplementalGroups", za0001)
+					return
+				}
+			}
+		case "uid":
+			z.UID, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "UID")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *LinuxUser) Msgsize() (s int) {
+	s = 1 + 4 + msgp.Int64Size + 19 + msgp.ArrayHeaderSize + (len(z.SupplementalGroups) * (msgp.Int64Size)) + 4 + msgp.Int64Size
 	return
 }
 
@@ -851,8 +1268,8 @@ func (z *PodReport) Msgsize() (s int) {
 func (z *PodStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(13)
-	var zb0001Mask uint16 /* 13 bits */
+	zb0001Len := uint32(14)
+	var zb0001Mask uint16 /* 14 bits */
 	_ = zb0001Mask
 	if z.Conditions == nil {
 		zb0001Len--
@@ -862,49 +1279,53 @@ func (z *PodStatus) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.HostIP == "" {
+	if z.EphemeralStatuses == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.HostIPs == nil {
+	if z.HostIP == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.InitContainerStatuses == nil {
+	if z.HostIPs == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.Message == "" {
+	if z.InitContainerStatuses == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.ObservedGeneration == 0 {
+	if z.Message == "" {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Phase == "" {
+	if z.ObservedGeneration == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.PodIP == "" {
+	if z.Phase == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.PodIPs == nil {
+	if z.PodIP == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.QOSClass == "" {
+	if z.PodIPs == nil {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.Reason == "" {
+	if z.QOSClass == "" {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.StartTime == nil {
+	if z.Reason == "" {
 		zb0001Len--
 		zb0001Mask |= 0x1000
+	}
+	if z.StartTime == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -936,75 +1357,87 @@ func (z *PodStatus) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x4) == 0 { // if not omitted
-			// string "hostIP"
-			o = append(o, 0xa6, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50)
-			o = msgp.AppendString(o, z.HostIP)
-		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
-			// string "hostIPs"
-			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50, 0x73)
-			o = msgp.AppendArrayHeader(o, uint32(len(z.HostIPs)))
-			for za0003 := range z.HostIPs {
-				// map header, size 1
-				// string "ip"
-				o = append(o, 0x81, 0xa2, 0x69, 0x70)
-				o = msgp.AppendString(o, z.HostIPs[za0003].IP)
-			}
-		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
-			// string "initContainerStatuses"
-			o = append(o, 0xb5, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x53, 0x74, 0x61, 0x74, 0x75, 0x73, 0x65, 0x73)
-			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainerStatuses)))
-			for za0004 := range z.InitContainerStatuses {
-				o, err = z.InitContainerStatuses[za0004].MarshalMsg(o)
+			// string "ephemeralContainerStatuses"
+			o = append(o, 0xba, 0x65, 0x70, 0x68, 0x65, 0x6d, 0x65, 0x72, 0x61, 0x6c, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x53, 0x74, 0x61, 0x74, 0x75, 0x73, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.EphemeralStatuses)))
+			for za0003 := range z.EphemeralStatuses {
+				o, err = z.EphemeralStatuses[za0003].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "InitContainerStatuses", za0004)
+					err = msgp.WrapError(err, "EphemeralStatuses", za0003)
 					return
 				}
 			}
 		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "hostIP"
+			o = append(o, 0xa6, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50)
+			o = msgp.AppendString(o, z.HostIP)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "hostIPs"
+			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.HostIPs)))
+			for za0004 := range z.HostIPs {
+				// map header, size 1
+				// string "ip"
+				o = append(o, 0x81, 0xa2, 0x69, 0x70)
+				o = msgp.AppendString(o, z.HostIPs[za0004].IP)
+			}
+		}
 		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "initContainerStatuses"
+			o = append(o, 0xb5, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x53, 0x74, 0x61, 0x74, 0x75, 0x73, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainerStatuses)))
+			for za0005 := range z.InitContainerStatuses {
+				o, err = z.InitContainerStatuses[za0005].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "InitContainerStatuses", za0005)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "message"
 			o = append(o, 0xa7, 0x6d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65)
 			o = msgp.AppendString(o, z.Message)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "observedGeneration"
 			o = append(o, 0xb2, 0x6f, 0x62, 0x73, 0x65, 0x72, 0x76, 0x65, 0x64, 0x47, 0x65, 0x6e, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e)
 			o = msgp.AppendInt64(o, z.ObservedGeneration)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "phase"
 			o = append(o, 0xa5, 0x70, 0x68, 0x61, 0x73, 0x65)
 			o = msgp.AppendString(o, z.Phase)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "podIP"
 			o = append(o, 0xa5, 0x70, 0x6f, 0x64, 0x49, 0x50)
 			o = msgp.AppendString(o, z.PodIP)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "podIPs"
 			o = append(o, 0xa6, 0x70, 0x6f, 0x64, 0x49, 0x50, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.PodIPs)))
-			for za0005 := range z.PodIPs {
+			for za0006 := range z.PodIPs {
 				// map header, size 1
 				// string "ip"
 				o = append(o, 0x81, 0xa2, 0x69, 0x70)
-				o = msgp.AppendString(o, z.PodIPs[za0005].IP)
+				o = msgp.AppendString(o, z.PodIPs[za0006].IP)
 			}
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "qosClass"
 			o = append(o, 0xa8, 0x71, 0x6f, 0x73, 0x43, 0x6c, 0x61, 0x73, 0x73)
 			o = msgp.AppendString(o, z.QOSClass)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "reason"
 			o = append(o, 0xa6, 0x72, 0x65, 0x61, 0x73, 0x6f, 0x6e)
 			o = msgp.AppendString(o, z.Reason)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "startTime"
 			o = append(o, 0xa9, 0x73, 0x74, 0x61, 0x72, 0x74, 0x54, 0x69, 0x6d, 0x65)
 			if z.StartTime == nil {
@@ -1089,6 +1522,29 @@ func (z *PodStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "ephemeralContainerStatuses":
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "EphemeralStatuses")
+				return
+			}
+			if zb0004 > z5630a442limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.EphemeralStatuses) >= int(zb0004) {
+				z.EphemeralStatuses = (z.EphemeralStatuses)[:zb0004]
+			} else {
+				z.EphemeralStatuses = make([]ContainerStatus, zb0004)
+			}
+			for za0003 := range z.EphemeralStatuses {
+				bts, err = z.EphemeralStatuses[za0003].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "EphemeralStatuses", za0003)
+					return
+				}
+			}
 		case "hostIP":
 			z.HostIP, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -1096,75 +1552,75 @@ func (z *PodStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "hostIPs":
-			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "HostIPs")
 				return
 			}
-			if zb0004 > z5630a442limitArrays {
+			if zb0005 > z5630a442limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.HostIPs) >= int(zb0004) {
-				z.HostIPs = (z.HostIPs)[:zb0004]
+			if cap(z.HostIPs) >= int(zb0005) {
+				z.HostIPs = (z.HostIPs)[:zb0005]
 			} else {
-				z.HostIPs = make([]IP, zb0004)
+				z.HostIPs = make([]IP, zb0005)
 			}
-			for za0003 := range z.HostIPs {
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0004 := range z.HostIPs {
+				var zb0006 uint32
+				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "HostIPs", za0003)
+					err = msgp.WrapError(err, "HostIPs", za0004)
 					return
 				}
-				if zb0005 > z5630a442limitMaps {
+				if zb0006 > z5630a442limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0005 > 0 {
-					zb0005--
+				for zb0006 > 0 {
+					zb0006--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "HostIPs", za0003)
+						err = msgp.WrapError(err, "HostIPs", za0004)
 						return
 					}
 					switch msgp.UnsafeString(field) {
 					case "ip":
-						z.HostIPs[za0003].IP, bts, err = msgp.ReadStringBytes(bts)
+						z.HostIPs[za0004].IP, bts, err = msgp.ReadStringBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "HostIPs", za0003, "IP")
+							err = msgp.WrapError(err, "HostIPs", za0004, "IP")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "HostIPs", za0003)
+							err = msgp.WrapError(err, "HostIPs", za0004)
 							return
 						}
 					}
 				}
 			}
 		case "initContainerStatuses":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0007 uint32
+			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "InitContainerStatuses")
 				return
 			}
-			if zb0006 > z5630a442limitArrays {
+			if zb0007 > z5630a442limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.InitContainerStatuses) >= int(zb0006) {
-				z.InitContainerStatuses = (z.InitContainerStatuses)[:zb0006]
+			if cap(z.InitContainerStatuses) >= int(zb0007) {
+				z.InitContainerStatuses = (z.InitContainerStatuses)[:zb0007]
 			} else {
-				z.InitContainerStatuses = make([]ContainerStatus, zb0006)
+				z.InitContainerStatuses = make([]ContainerStatus, zb0007)
 			}
-			for za0004 := range z.InitContainerStatuses {
-				bts, err = z.InitContainerStatuses[za0004].UnmarshalMsg(bts)
+			for za0005 := range z.InitContainerStatuses {
+				bts, err = z.InitContainerStatuses[za0005].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "InitContainerStatuses", za0004)
+					err = msgp.WrapError(err, "InitContainerStatuses", za0005)
 					return
 				}
 			}
@@ -1193,50 +1649,50 @@ func (z *PodStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "podIPs":
-			var zb0007 uint32
-			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0008 uint32
+			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "PodIPs")
 				return
 			}
-			if zb0007 > z5630a442limitArrays {
+			if zb0008 > z5630a442limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.PodIPs) >= int(zb0007) {
-				z.PodIPs = (z.PodIPs)[:zb0007]
+			if cap(z.PodIPs) >= int(zb0008) {
+				z.PodIPs = (z.PodIPs)[:zb0008]
 			} else {
-				z.PodIPs = make([]IP, zb0007)
+				z.PodIPs = make([]IP, zb0008)
 			}
-			for za0005 := range z.PodIPs {
-				var zb0008 uint32
-				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0006 := range z.PodIPs {
+				var zb0009 uint32
+				zb0009, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "PodIPs", za0005)
+					err = msgp.WrapError(err, "PodIPs", za0006)
 					return
 				}
-				if zb0008 > z5630a442limitMaps {
+				if zb0009 > z5630a442limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0008 > 0 {
-					zb0008--
+				for zb0009 > 0 {
+					zb0009--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "PodIPs", za0005)
+						err = msgp.WrapError(err, "PodIPs", za0006)
 						return
 					}
 					switch msgp.UnsafeString(field) {
 					case "ip":
-						z.PodIPs[za0005].IP, bts, err = msgp.ReadStringBytes(bts)
+						z.PodIPs[za0006].IP, bts, err = msgp.ReadStringBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "PodIPs", za0005, "IP")
+							err = msgp.WrapError(err, "PodIPs", za0006, "IP")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "PodIPs", za0005)
+							err = msgp.WrapError(err, "PodIPs", za0006)
 							return
 						}
 					}
@@ -1293,17 +1749,21 @@ func (z *PodStatus) Msgsize() (s int) {
 	for za0002 := range z.ContainerStatuses {
 		s += z.ContainerStatuses[za0002].Msgsize()
 	}
+	s += 27 + msgp.ArrayHeaderSize
+	for za0003 := range z.EphemeralStatuses {
+		s += z.EphemeralStatuses[za0003].Msgsize()
+	}
 	s += 7 + msgp.StringPrefixSize + len(z.HostIP) + 8 + msgp.ArrayHeaderSize
-	for za0003 := range z.HostIPs {
-		s += 1 + 3 + msgp.StringPrefixSize + len(z.HostIPs[za0003].IP)
+	for za0004 := range z.HostIPs {
+		s += 1 + 3 + msgp.StringPrefixSize + len(z.HostIPs[za0004].IP)
 	}
 	s += 22 + msgp.ArrayHeaderSize
-	for za0004 := range z.InitContainerStatuses {
-		s += z.InitContainerStatuses[za0004].Msgsize()
+	for za0005 := range z.InitContainerStatuses {
+		s += z.InitContainerStatuses[za0005].Msgsize()
 	}
 	s += 8 + msgp.StringPrefixSize + len(z.Message) + 19 + msgp.Int64Size + 6 + msgp.StringPrefixSize + len(z.Phase) + 6 + msgp.StringPrefixSize + len(z.PodIP) + 7 + msgp.ArrayHeaderSize
-	for za0005 := range z.PodIPs {
-		s += 1 + 3 + msgp.StringPrefixSize + len(z.PodIPs[za0005].IP)
+	for za0006 := range z.PodIPs {
+		s += 1 + 3 + msgp.StringPrefixSize + len(z.PodIPs[za0006].IP)
 	}
 	s += 9 + msgp.StringPrefixSize + len(z.QOSClass) + 7 + msgp.StringPrefixSize + len(z.Reason) + 10
 	if z.StartTime == nil {
@@ -1692,5 +2152,129 @@ func (z *StateWaiting) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z StateWaiting) Msgsize() (s int) {
 	s = 1 + 8 + msgp.StringPrefixSize + len(z.Message) + 7 + msgp.StringPrefixSize + len(z.Reason)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *VolumeMountStatus) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.ReadOnly == false {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.RecursiveReadOnly == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "mountPath"
+		o = append(o, 0xa9, 0x6d, 0x6f, 0x75, 0x6e, 0x74, 0x50, 0x61, 0x74, 0x68)
+		o = msgp.AppendString(o, z.MountPath)
+		// string "name"
+		o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+		o = msgp.AppendString(o, z.Name)
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "readOnly"
+			o = append(o, 0xa8, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+			o = msgp.AppendBool(o, z.ReadOnly)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "recursiveReadOnly"
+			o = append(o, 0xb1, 0x72, 0x65, 0x63, 0x75, 0x72, 0x73, 0x69, 0x76, 0x65, 0x52, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+			if z.RecursiveReadOnly == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.RecursiveReadOnly)
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *VolumeMountStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5630a442limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "mountPath":
+			z.MountPath, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "MountPath")
+				return
+			}
+		case "name":
+			z.Name, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Name")
+				return
+			}
+		case "readOnly":
+			z.ReadOnly, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ReadOnly")
+				return
+			}
+		case "recursiveReadOnly":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.RecursiveReadOnly = nil
+			} else {
+				if z.RecursiveReadOnly == nil {
+					z.RecursiveReadOnly = new(string)
+				}
+				*z.RecursiveReadOnly, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RecursiveReadOnly")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *VolumeMountStatus) Msgsize() (s int) {
+	s = 1 + 10 + msgp.StringPrefixSize + len(z.MountPath) + 5 + msgp.StringPrefixSize + len(z.Name) + 9 + msgp.BoolSize + 18
+	if z.RecursiveReadOnly == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.RecursiveReadOnly)
+	}
 	return
 }
