@@ -26,7 +26,6 @@ type statusInput struct {
 	waiting map[string]waiting // by container name: what the last attempt to start it said
 	probes  func(containerID string) (started, ready bool)
 	refused string            // why the pod cannot run here; "" if it can
-	failed  *waiting          // the pod failed for good, whatever its containers do: reason and message
 	before  *corev1.PodStatus // the status before this one; nil: none
 	hostIPs []string
 	runtime string // name of the runtime: prefix of container ids
@@ -72,10 +71,11 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	if in.refused != "" {
 		s.Phase, s.Reason, s.Message = phasePending, reasonUnsupported, in.refused
 	}
-	if in.failed != nil {
-		s.Phase, s.Reason, s.Message = phaseFailed, in.failed.reason, in.failed.message
-	} else if in.before != nil && terminal(in.before.Phase) {
+	if terminalPhase(in.before) {
 		s.Phase, s.Reason, s.Message = in.before.Phase, in.before.Reason, in.before.Message // never goes back
+		if len(in.obs.containers) == 0 && len(in.before.ContainerStatuses) == 0 {           // it was not let in
+			s.ContainerStatuses, s.InitContainerStatuses = nil, nil
+		}
 	}
 	s.Conditions = conditions(in, s, initialized)
 	return s
@@ -284,6 +284,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 		ini.Message = "containers with incomplete status: " + bracketed(names(in.pod.Spec.InitContainers, s.InitContainerStatuses, func(spec *corev1.Container, c *corev1.ContainerStatus) bool { return !initDone(spec, c) }))
 	}
 	list := []corev1.Condition{sandbox, ini, ready, containersReady}
+	kept := keptConditions(in.before, list)
 	for i := range list {
 		c := &list[i]
 		c.ObservedGeneration = in.pod.Metadata.Generation
@@ -297,7 +298,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 			}
 		}
 	}
-	return list
+	return append(list, kept...)
 }
 
 func readiness(spec *corev1.PodSpec, s *corev1.PodStatus) corev1.Condition {

@@ -47,9 +47,9 @@ type worker struct {
 	pod      *desiredPod       // the newest there was; nil for a pod that was never desired
 	status   *corev1.PodStatus // the last one, from this run or the run before
 	reported []byte
-	failed   *waiting
-	refused  bool // the last report said that the pod cannot run here
-	deleted  bool // {"deleted":true} was reported
+	endGrace *int64 // s, of a pod that fail has ended; nil: its own
+	refused  bool   // the last report said that the pod cannot run here
+	deleted  bool   // {"deleted":true} was reported
 	initPoll time.Duration
 }
 
@@ -58,6 +58,8 @@ type sharedState struct {
 	desired *desiredPod
 	cancel  context.CancelFunc // ends the sync that is under way
 	state   *PodState          // for List; nil until a status was made
+	failure *failure           // how the pod is to end, until the worker has taken it
+	ended   bool               // the pod has a final phase, and nothing of it runs
 }
 
 func newWorker(m *Manager, uid string) *worker {
@@ -180,7 +182,8 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		w.m.holdPorts(w, &d.pod)
 	}
 	next = w.deadline(d)
-	if w.failed != nil || terminalPhase(w.status) {
+	w.obey(d)
+	if terminalPhase(w.status) {
 		return 0, false, w.finish(ctx, d, obs)
 	}
 	again, obs, err := w.drive(ctx, d, obs)
@@ -202,9 +205,8 @@ func (w *worker) deadline(d *desiredPod) time.Duration {
 	}
 	now := time.Now()
 	left := startOf(w.status, now).Add(time.Duration(*limit) * time.Second).Sub(now)
-	if left <= 0 && w.failed == nil {
-		w.failed = &waiting{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
-		w.event(eventNormal, w.failed.reason, w.failed.message)
+	if left <= 0 {
+		w.fail(d, failure{reason: reasonDeadline, message: messageDeadlineOver, eventType: eventNormal})
 	}
 	return max(left, 0)
 }
@@ -229,7 +231,7 @@ func (w *worker) refuse(ctx context.Context, d *desiredPod, obs *observation) er
 func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) error {
 	w.probes.stop()
 	if obs.running() || obs.sandbox() != nil {
-		if err := w.stopAll(ctx, obs, d.grace()); err != nil {
+		if err := w.stopAll(ctx, obs, w.graceToFail(d)); err != nil {
 			return err
 		}
 		var err error
@@ -239,6 +241,9 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 	}
 	w.m.releasePorts(w)
 	w.report(d, obs)
+	if terminalPhase(w.status) {
+		w.ended()
+	}
 	w.settled.Store(true)
 	return nil
 }
@@ -332,7 +337,7 @@ func (w *worker) withoutRuntime(d *desiredPod, err error) {
 // report makes the pod's status, and reports and keeps it if it changed.
 func (w *worker) report(d *desiredPod, obs *observation) {
 	w.status = makeStatus(&statusInput{
-		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, failed: w.failed, refused: d.refused, before: w.status,
+		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, refused: d.refused, before: w.status,
 		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	})
 	w.publish(d)

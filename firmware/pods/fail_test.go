@@ -1,0 +1,134 @@
+package pods
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+func seconds(n int64) *int64 { return &n }
+
+// TestFailPod: a pod that the node ends is stopped with the grace that was given, says why, and never runs again.
+func TestFailPod(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.programs["c"] = func(uint32) run { return run{dies: time.Hour} }
+		w.apply(simplePod)
+		w.settle(5 * time.Second)
+		if !w.m.failPod("u1", eviction("The node was low on resource: memory.", seconds(5))) {
+			t.Fatal("a running pod was not ended")
+		}
+		if w.m.failPod("nobody", failure{}) {
+			t.Error("a pod that does not exist was ended")
+		}
+		w.settle(time.Second)
+		if w.m.podEnded("u1") || w.status().Phase != phaseRunning {
+			t.Errorf("said to have ended while its container still runs: %+v", w.status())
+		}
+		w.settle(10 * time.Second)
+		check := func() {
+			t.Helper()
+			s := w.status()
+			if s.Phase != phaseFailed || s.Reason != reasonEvicted || s.Message != "The node was low on resource: memory." {
+				t.Errorf("status %+v", s)
+			}
+			if c := cond(s.Conditions, condDisruption); c.Status != "True" || c.Reason != reasonByNode || c.Message != s.Message || c.LastTransitionTime == nil || c.ObservedGeneration != 2 {
+				t.Errorf("condition %+v", c)
+			}
+			if c := cond(s.Conditions, condReady); c.Status != "False" || c.Reason != "PodFailed" {
+				t.Errorf("condition %+v", c)
+			}
+			if c := s.ContainerStatuses[0]; c.State.Terminated == nil || c.State.Terminated.ExitCode != 137 {
+				t.Errorf("container %+v", c)
+			}
+			if list := w.rt.byName("c"); len(list) != 1 || list[0].state == cri.ContainerRunning {
+				t.Errorf("containers %+v", list)
+			}
+		}
+		check()
+		if !w.m.podEnded("u1") || w.m.failPod("u1", failure{reason: "Other"}) {
+			t.Error("it has ended")
+		}
+		if got := w.rt.stops; len(got) != 1 || got[0] != 5*time.Second {
+			t.Errorf("stopped with %v", got)
+		}
+		if e := w.event(reasonEvicted); e == nil || !strings.HasPrefix(e.ref, "Pod/web") {
+			t.Errorf("event %+v", e)
+		}
+		w.stop()
+		w.Withdraw(podKey)
+		w.start()
+		w.settle(time.Minute)
+		check()
+	})
+}
+
+// TestFailedPodStaysFailed: the end is kept before the containers are stopped, so a restart in between does not undo it.
+func TestFailedPodStaysFailed(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.programs["c"] = func(uint32) run { return run{dies: 10 * time.Second} }
+		w.apply(simplePod)
+		w.settle(5 * time.Second)
+		w.m.failPod("u1", eviction("The node was low on resource: memory.", nil))
+		w.settle(time.Second)
+		w.stop()
+		w.start()
+		w.settle(time.Minute)
+		if s := w.status(); s.Phase != phaseFailed || s.Reason != reasonEvicted || cond(s.Conditions, condDisruption).Status != "True" {
+			t.Errorf("status %+v", s)
+		}
+		if n := len(w.rt.byName("c")); n != 1 {
+			t.Errorf("%d containers: it was started again", n)
+		}
+	})
+}
+
+// TestFailCutsShort: the end does not wait for what the worker is doing, and a pod of which nothing ran has no container statuses.
+func TestFailCutsShort(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.mu.Lock()
+		w.rt.latency = func() time.Duration { return time.Hour }
+		w.rt.mu.Unlock()
+		w.apply(simplePod)
+		w.settle(time.Second)
+		w.rt.mu.Lock()
+		w.rt.latency = nil
+		w.rt.mu.Unlock()
+		w.m.failPod("u1", eviction("no room", nil))
+		w.settle(5 * time.Second)
+		if s := w.status(); s.Phase != phaseFailed || s.Reason != reasonEvicted {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// TestFailUnwritable: a disk that takes nothing does not keep a pod from being ended.
+func TestFailUnwritable(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/u1", nil, 0o600); err != nil { // a file where the folder should be
+		t.Fatal(err)
+	}
+	if err := syncStatus(dir+"/u1", nil); err == nil {
+		t.Error("said to be kept")
+	}
+	simulate(t, func(w *world) {
+		w.apply(simplePod)
+		w.settle(5 * time.Second)
+		if err := os.RemoveAll(w.o.Dir + "/u1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(w.o.Dir+"/u1", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.m.failPod("u1", eviction("no room", nil))
+		w.settle(5 * time.Second)
+		if s := w.status(); s.Phase != phaseFailed {
+			t.Errorf("status %+v", s)
+		}
+		if !strings.Contains(w.logText(), "the end of the pod is not kept") {
+			t.Errorf("log:\n%s", w.logText())
+		}
+	})
+}
