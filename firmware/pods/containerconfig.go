@@ -24,6 +24,7 @@ type launch struct {
 	hosts     string            // path of the pod's /etc/hosts on the host; empty: none
 	termFile  string            // path of the termination message file on the host; empty: none
 	host      *host
+	target    string // id of the container whose processes it sees; "": its own
 }
 
 // containerLogPath is where a container's log goes, below the pod's log folder.
@@ -38,6 +39,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	aim(security.NamespaceOptions, l.target)
 	labels := podLabels(l.host.node, &l.pod.Metadata)
 	labels[labelContainer] = c.Name
 	cfg := &cri.ContainerConfig{

@@ -21,7 +21,7 @@ type desiredPod struct {
 	revision uint64
 	pod      corev1.Pod
 	refused  string // why it cannot run here; "" if it can
-	ignored  string // what of it is without effect; "" if nothing is
+	barred   map[string]string // ephemeral containers that cannot run here, by name, and why
 	unread   bool   // the store could not read it: nothing is known but that it is wanted
 	refs     bool   // whether it uses configMaps or secrets
 }
@@ -50,7 +50,7 @@ func (t *fieldTable) decodePod(o wire.Object) *desiredPod {
 	if m, ok := doc.(map[string]any); ok {
 		v := t.check(m["spec"])
 		d.refused = joinSome(append(v.refused, checkMeaning(&d.pod)...))
-		d.ignored = joinSome(v.ignored)
+		d.bar(v.barred)
 	}
 	d.refs = usesReferences(&d.pod.Spec)
 	return d
@@ -80,22 +80,19 @@ func fillDefaults(s *corev1.PodSpec) {
 		g := int64(defaultGrace)
 		s.TerminationGracePeriodSeconds = &g
 	}
-	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
-		for i := range list {
-			c := &list[i]
-			setDefault(&c.TerminationMessagePath, "/dev/termination-log")
-			setDefault(&c.TerminationMessagePolicy, "File")
-			setDefault(&c.ImagePullPolicy, defaultPullPolicy(c.Image))
-			for j := range c.Ports {
-				setDefault(&c.Ports[j].Protocol, "TCP")
-			}
-			for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
-				if p != nil {
-					setDefault(&p.PeriodSeconds, 10)
-					setDefault(&p.TimeoutSeconds, 1)
-					setDefault(&p.SuccessThreshold, 1)
-					setDefault(&p.FailureThreshold, 3)
-				}
+	for _, c := range allContainers(s) {
+		setDefault(&c.TerminationMessagePath, "/dev/termination-log")
+		setDefault(&c.TerminationMessagePolicy, "File")
+		setDefault(&c.ImagePullPolicy, defaultPullPolicy(c.Image))
+		for j := range c.Ports {
+			setDefault(&c.Ports[j].Protocol, "TCP")
+		}
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+			if p != nil {
+				setDefault(&p.PeriodSeconds, 10)
+				setDefault(&p.TimeoutSeconds, 1)
+				setDefault(&p.SuccessThreshold, 1)
+				setDefault(&p.FailureThreshold, 3)
 			}
 		}
 	}
@@ -117,13 +114,11 @@ func checkMeaning(p *corev1.Pod) (refused []string) {
 		}
 	}
 	seen := map[string]bool{}
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for _, c := range list {
-			if !safeName(c.Name) || seen[c.Name] {
-				refused = append(refused, fmt.Sprintf("spec.containers: the name %q is used twice or is no name", c.Name))
-			}
-			seen[c.Name] = true
+	for _, c := range allContainers(&p.Spec) {
+		if !safeName(c.Name) || seen[c.Name] {
+			refused = append(refused, fmt.Sprintf("spec.containers: the name %q is used twice or is no name", c.Name))
 		}
+		seen[c.Name] = true
 	}
 	volumes := map[string]bool{}
 	for i, v := range p.Spec.Volumes {
@@ -141,12 +136,10 @@ func checkMeaning(p *corev1.Pod) (refused []string) {
 			refused = append(refused, where+".hostPath.path: must be absolute")
 		}
 	}
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for _, c := range list {
-			for _, m := range c.VolumeMounts {
-				if !volumes[m.Name] {
-					refused = append(refused, fmt.Sprintf("container %q: volumeMounts names the volume %q, which spec.volumes lacks", c.Name, m.Name))
-				}
+	for _, c := range allContainers(&p.Spec) {
+		for _, m := range c.VolumeMounts {
+			if !volumes[m.Name] {
+				refused = append(refused, fmt.Sprintf("container %q: volumeMounts names the volume %q, which spec.volumes lacks", c.Name, m.Name))
 			}
 		}
 	}
@@ -159,14 +152,12 @@ func safeName(s string) bool {
 }
 
 func usesReferences(s *corev1.PodSpec) bool {
-	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
-		for i := range list {
-			fromRef := func(e corev1.EnvVar) bool {
-				return e.ValueFrom != nil && (e.ValueFrom.ConfigMapKeyRef != nil || e.ValueFrom.SecretKeyRef != nil)
-			}
-			if len(list[i].EnvFrom) > 0 || slices.ContainsFunc(list[i].Env, fromRef) {
-				return true
-			}
+	fromRef := func(e corev1.EnvVar) bool {
+		return e.ValueFrom != nil && (e.ValueFrom.ConfigMapKeyRef != nil || e.ValueFrom.SecretKeyRef != nil)
+	}
+	for _, c := range allContainers(s) {
+		if len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, fromRef) {
+			return true
 		}
 	}
 	return len(s.ImagePullSecrets) > 0 || slices.ContainsFunc(s.Volumes, func(v corev1.Volume) bool {

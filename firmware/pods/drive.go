@@ -20,6 +20,7 @@ import (
 func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (time.Duration, *observation, error) {
 	unhealthy := w.probes.unhealthy()
 	p := makePlan(&d.pod, obs, w.forced, unhealthy, w.probes.started)
+	p.ephemeral = w.planEphemeral(d, obs, &p)
 	if err := w.clean(ctx, d, obs, &p, unhealthy); err != nil {
 		return 0, obs, err
 	}
@@ -27,7 +28,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 		w.poke()
 	}
 	var next time.Duration
-	if p.newSandbox || len(p.inits) > 0 || len(p.start) > 0 {
+	if p.newSandbox || len(p.inits) > 0 || len(p.start) > 0 || len(p.ephemeral) > 0 {
 		if w.status == nil {
 			w.report(d, obs) // show the pod before the long work begins
 		}
@@ -149,7 +150,7 @@ func (w *worker) refreshVolumes(d *desiredPod, obs *observation) time.Duration {
 // launch makes the sandbox, if the plan wants one, and starts containers. Failures that only time or another object can heal
 // become waiting reasons.
 func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p *plan) (time.Duration, error) {
-	starting := make([]*corev1.Container, 0, len(p.inits)+len(p.start))
+	starting := slices.Clone(p.ephemeral)
 	for _, i := range p.inits {
 		starting = append(starting, &d.pod.Spec.InitContainers[i])
 	}
@@ -324,7 +325,11 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.failed(c, err)
 	}
-	l := &launch{pod: &s.d.pod, container: c, image: image, imageRef: ref, env: env, volumes: s.volumes, host: s.host}
+	target, err := s.target(c)
+	if err != nil {
+		return s.failed(c, err)
+	}
+	l := &launch{pod: &s.d.pod, container: c, image: image, imageRef: ref, env: env, volumes: s.volumes, host: s.host, target: target}
 	if prior != nil {
 		l.restarts = prior.restarts + 1
 	}

@@ -157,7 +157,7 @@ func (f *facts) resource(container string, sel *corev1.ResourceFieldSelector) (s
 	if name == "" {
 		name = container
 	}
-	for _, list := range [][]corev1.Container{f.pod.Spec.Containers, f.pod.Spec.InitContainers} {
+	for _, list := range [][]corev1.Container{f.pod.Spec.Containers, f.pod.Spec.InitContainers, f.pod.Spec.EphemeralContainers} {
 		for i := range list {
 			if list[i].Name == name {
 				return f.amount(&list[i].Resources, sel)

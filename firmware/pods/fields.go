@@ -4,15 +4,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // rule says what becomes of one field of a pod. The zero rule refuses it.
 type rule struct {
-	any     bool   // accepted with all that is below it
-	only    []any  // accepted with one of these values
-	ignored bool   // without effect, and an event says so: it can come to a pod that runs, which must not be stopped for it
-	remedy  string // why it is refused or ignored, and what to do instead
+	any    bool   // accepted with all that is below it
+	only   []any  // accepted with one of these values
+	remedy string // why it is refused, and what to do instead
 }
 
 // fieldTable lists every field of a pod's spec that is accepted, by path; list indexes are written "[]". Fields that are not
@@ -28,6 +28,8 @@ func newFieldTable() *fieldTable {
 	t.volumeFields()
 	t.containerFields("spec.containers[].")
 	t.containerFields("spec.initContainers[].")
+	t.containerFields("spec.ephemeralContainers[].")
+	t.any("spec.ephemeralContainers[].", "targetContainerName")
 	for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
 		t.probeFields("spec.containers[]." + probe + ".")
 		t.probeFields("spec.initContainers[]." + probe + ".") // the API server lets only sidecars have them
@@ -67,10 +69,9 @@ func (t *fieldTable) podFields() {
 		"serviceAccount", "serviceAccountName", "tolerations", "topologySpreadConstraints")
 	t.only("spec.os.name", "pods of other systems than Linux cannot run here", "linux")
 	t.only("spec.hostUsers", "user namespaces are not supported yet: remove the field", true)
-	t.rules["spec.ephemeralContainers"] = rule{ignored: true, remedy: "ephemeral containers (kubectl debug) are not supported yet, and the pod runs on without: use crictl exec on the gateway"}
 	t.refuse("spec.runtimeClassName", "runtime classes are not supported yet: remove the field")
 	t.refuse("spec.overhead", "runtime classes are not supported yet: remove runtimeClassName")
-	t.refuse("spec.readinessGates", "readiness gates are not supported yet: remove the field")
+	t.any("spec.", "readinessGates[].conditionType")
 	t.refuse("spec.resources", "resources of whole pods are not supported yet: set them on the containers")
 	t.refuse("spec.resourceClaims", "dynamic resource allocation is not supported: remove the field")
 	const sc = "spec.securityContext."
@@ -140,8 +141,28 @@ func (t *fieldTable) probeFields(p string) {
 	t.any(p+"grpc.", "port", "service")
 }
 
-// verdict is what is refused and what is ignored of a pod's spec, each with path and remedy, in order of paths.
-type verdict struct{ refused, ignored []string }
+// verdict is what is refused of a pod's spec, each with path and remedy, in order of paths. What is refused of an ephemeral container
+// stands apart: it comes to a pod that runs, which must not be stopped for it.
+type verdict struct {
+	refused []string
+	barred  map[int][]string // by the ephemeral container's index
+}
+
+// refuse adds a refusal.
+func (v *verdict) refuse(path, remedy string) {
+	text := path + ": " + remedy
+	if rest, ok := strings.CutPrefix(path, "spec.ephemeralContainers["); ok {
+		number, _, _ := strings.Cut(rest, "]")
+		if i, err := strconv.Atoi(number); err == nil {
+			if v.barred == nil {
+				v.barred = map[int][]string{}
+			}
+			v.barred[i] = append(v.barred[i], text)
+			return
+		}
+	}
+	v.refused = append(v.refused, text)
+}
 
 // check judges a pod's spec, as package canon decodes it.
 func (t *fieldTable) check(spec any) verdict {
@@ -156,11 +177,8 @@ func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 		return
 	}
 	if r, ok := t.rules[pattern]; ok {
-		switch {
-		case r.ignored:
-			out.ignored = append(out.ignored, fmt.Sprintf("%s: %s", path, r.remedy))
-		case !r.any && !slices.Contains(r.only, v):
-			out.refused = append(out.refused, fmt.Sprintf("%s: %s", path, r.remedy))
+		if !r.any && !slices.Contains(r.only, v) {
+			out.refuse(path, r.remedy)
 		}
 		return
 	}
@@ -168,7 +186,7 @@ func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 		return // what Kubernetes adds is off by default
 	}
 	if !t.inside[pattern] {
-		out.refused = append(out.refused, path+": this field is not supported: remove it")
+		out.refuse(path, "this field is not supported: remove it")
 		return
 	}
 	switch v := v.(type) {
@@ -181,7 +199,7 @@ func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 			t.walk(fmt.Sprintf("%s[%d]", path, i), pattern+"[]", e, out)
 		}
 	default:
-		out.refused = append(out.refused, path+": must be an object or a list")
+		out.refuse(path, "must be an object or a list")
 	}
 }
 

@@ -270,6 +270,9 @@ func (m *Manager) wantedImages() (refs []string) {
 		if d == nil {
 			continue
 		}
+		for i := range d.pod.Spec.EphemeralContainers {
+			refs = append(refs, d.pod.Spec.EphemeralContainers[i].Image)
+		}
 		for i := range d.pod.Spec.InitContainers {
 			refs = append(refs, d.pod.Spec.InitContainers[i].Image)
 		}

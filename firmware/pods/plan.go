@@ -34,11 +34,13 @@ type plan struct {
 	inits      []int    // indexes of the init containers to start
 	start      []int    // indexes of the containers to start
 	initFailed bool     // an init container failed for good
+
+	ephemeral []*corev1.Container // to start
 }
 
 // idle reports whether there is nothing to do.
 func (p *plan) idle() bool {
-	return !p.stopAll && !p.newSandbox && len(p.kills) == 0 && len(p.remove) == 0 && len(p.drop) == 0 && len(p.inits) == 0 && len(p.start) == 0
+	return !p.stopAll && !p.newSandbox && len(p.kills) == 0 && len(p.remove) == 0 && len(p.drop) == 0 && len(p.inits) == 0 && len(p.start) == 0 && len(p.ephemeral) == 0
 }
 
 // containerHash identifies what a running container was made from. As in the kubelet, only what may change in a living pod

@@ -67,6 +67,7 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	s.InitContainerStatuses = in.containers(in.pod.Spec.InitContainers, true, true)
 	initialized := in.initialized(s)
 	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, initialized)
+	s.EphemeralStatuses = in.ephemeralStatuses(initialized)
 	s.Phase = phaseOf(in.pod, s, initialized)
 	if in.refused != "" {
 		s.Phase, s.Reason, s.Message = phasePending, reasonUnsupported, in.refused
@@ -179,7 +180,7 @@ func statusOf(s *corev1.PodStatus, name string) *corev1.ContainerStatus {
 	if s == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralStatuses} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]
@@ -271,6 +272,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 	ready.Type = condReady
 	containersReady := ready
 	containersReady.Type = condContainersReady
+	ready = gated(in.pod, ready)
 	sandbox := corev1.Condition{Type: condReadyToStart, Status: "False"}
 	if in.obs.sandbox() != nil {
 		sandbox.Status = "True"

@@ -93,11 +93,9 @@ func (w *worker) specOf(name string) *corev1.Container {
 	if w.pod == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.Container{w.pod.pod.Spec.Containers, w.pod.pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
+	for _, c := range allContainers(&w.pod.pod.Spec) {
+		if c.Name == name {
+			return c
 		}
 	}
 	return nil

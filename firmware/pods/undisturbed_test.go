@@ -9,18 +9,18 @@ import (
 	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
-// TestDebugContainer: kubectl debug changes the spec of a pod that runs, for good. The pod must not be stopped for it.
-func TestDebugContainer(t *testing.T) {
+// TestDebugContainerUnsupported: kubectl debug changes the spec of a pod that runs, for good. The pod must not be stopped for it.
+func TestDebugContainerUnsupported(t *testing.T) {
 	simulate(t, func(w *world) {
 		w.apply(simplePod)
 		w.settle(time.Second)
 		before := w.status().ContainerStatuses[0].ContainerID
-		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"ephemeralContainers":[{"name":"debugger","image":"busybox"}],`, 1))
+		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"ephemeralContainers":[{"name":"debugger","image":"app:1","volumeDevices":[{"name":"x"}]}],`, 1))
 		w.settle(time.Minute)
 		if s := w.status(); s.Phase != phaseRunning || !s.ContainerStatuses[0].Ready || s.ContainerStatuses[0].ContainerID != before {
 			t.Errorf("status %+v", s)
 		}
-		if e := w.event(reasonUnsupported); e == nil || !strings.Contains(e.message, "spec.ephemeralContainers: ") {
+		if e := w.event(reasonUnsupported); e == nil || !strings.Contains(e.message, "spec.ephemeralContainers[0].volumeDevices: ") || len(w.rt.byName("debugger")) > 0 {
 			t.Errorf("event %+v", e)
 		}
 	})

@@ -175,9 +175,6 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		w.refused = false
 		clear(w.waiting)
 	}
-	if d.ignored != "" {
-		w.event(eventWarning, reasonUnsupported, d.ignored)
-	}
 	if obs.sandbox() != nil {
 		w.m.holdPorts(w, &d.pod)
 	}
@@ -365,7 +362,11 @@ func (w *worker) event(eventType, reason, message string) {
 
 // eventFor records an event about one of the pod's containers.
 func (w *worker) eventFor(container, eventType, reason, message string) {
-	w.events.record(containerField(container), eventType, reason, message)
+	field := containerField(container)
+	if w.pod != nil {
+		field = fieldOf(&w.pod.pod.Spec, container)
+	}
+	w.events.record(field, eventType, reason, message)
 }
 
 // try returns the back-off of something that this pod tries to do.

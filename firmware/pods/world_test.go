@@ -303,3 +303,15 @@ func cond(list []corev1.Condition, kind string) corev1.Condition {
 	}
 	return corev1.Condition{}
 }
+
+// lastEvent returns the newest event of a reason.
+func (w *world) lastEvent(reason string) *fakeEvent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(w.events) - 1; i >= 0; i-- {
+		if w.events[i].reason == reason {
+			return &w.events[i]
+		}
+	}
+	return nil
+}

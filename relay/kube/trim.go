@@ -9,7 +9,7 @@ import (
 
 // TrimVersion numbers the rules below. Raise it when the same API object would give other bytes than before: every agent
 // then holds another version of every object, and mixed versions of relay and agent must be able to tell.
-const TrimVersion = 1
+const TrimVersion = 2
 
 // Annotations that say nothing to an agent. The first repeats the whole object; the second changes on every node of a
 // cluster when the cluster grows past a threshold, which would send every node object again.
@@ -21,12 +21,18 @@ var droppedAnnotations = []string{
 // trim reduces an API object, which it owns and changes, to what travels to agents, and returns the status apart.
 //
 // Dropped: metadata.managedFields, resourceVersion (it travels in the envelope) and selfLink; the annotations above; the
-// status, because the agent owns it and would be told of each of its own reports; nulls in objects of the core API, which
+// status, because the agent owns it and would be told of each of its own reports, but for the conditions that a pod's
+// readiness gates name (gateConditions); nulls in objects of the core API, which
 // mean the same as no field. Everything else stays, known to us or not, so that the edge can serve the object again.
 func trim(res resource, obj map[string]any) (body, status map[string]any) {
 	body = obj
 	status, _ = body["status"].(map[string]any)
 	delete(body, "status")
+	if res.kind == wire.KindPod {
+		if gates := gateConditions(child(body, "spec"), status); gates != nil {
+			body["status"] = gates
+		}
+	}
 	// Items of a list carry neither; a watch event carries both. The version must not depend on which it was.
 	body["apiVersion"] = res.apiVersion()
 	body["kind"] = res.apiKind

@@ -18,6 +18,7 @@ import (
 var kubeletConditions = []string{
 	string(corev1.PodReady), string(corev1.PodInitialized), string(corev1.ContainersReady),
 	string(corev1.PodReadyToStartContainers), string(corev1.PodResizePending), string(corev1.PodResizeInProgress),
+	string(corev1.AllContainersRestarting),
 }
 
 // schedulerFields of a pod's status are written by others than the node.
