@@ -113,5 +113,12 @@ func (c *crew) relieve() (more bool) {
 	return true
 }
 
+// backlog returns how many jobs wait for a worker.
+func (c *crew) backlog() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue) - c.head
+}
+
 // wait returns when all jobs are done.
 func (c *crew) wait() { c.all.Wait() }

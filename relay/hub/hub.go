@@ -182,6 +182,12 @@ func (h *Hub) Want(node string, epoch uint64, keys []wire.Key) {
 	h.tell(node, epoch, session.Wanted{Keys: keys})
 }
 
+// busyFrom is how many sessions have to wait to be worked at before other work gives way.
+const busyFrom = 256
+
+// Busy reports whether many sessions wait to be told something. It does not block.
+func (h *Hub) Busy() bool { return h.crew.backlog() >= busyFrom }
+
 // shut ends a node's session; epoch 0 means any.
 func (h *Hub) shut(node string, epoch uint64, why session.Shut) { h.tell(node, epoch, why) }
 

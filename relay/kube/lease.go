@@ -368,6 +368,9 @@ func (s *Sink) putLease(ctx context.Context, n *nodeState, l leaseState) error {
 		lease, err = s.opts.Leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 	} else {
 		lease.ResourceVersion = strconv.FormatUint(l.rv, 10)
+		// One empty entry drops managedFields, and an API server does not track who owns the fields of an object that has none when it
+		// is updated: for a Lease that is most of the work. Nobody applies the Lease of a node.
+		lease.ManagedFields = []metav1.ManagedFieldsEntry{{}}
 		lease, err = s.opts.Leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,75 @@ func TestReconnectStormAsksForNoLease(t *testing.T) {
 			t.Errorf("the renewal recorded %v, %v", l, err)
 		}
 	})
+}
+
+// TestRenewalsGiveWay: while many agents wait to be told something, renewals pause for a moment; a relay that is busy for ever
+// renews every Lease in its interval all the same.
+func TestRenewalsGiveWay(t *testing.T) {
+	const nodes, interval = 1000, 20
+	withBench(t, func(b *bench) {
+		var busy atomic.Bool
+		leases := &countedLeases{LeaseAPI: newMemoryLeases(), mu: make(chan struct{}, 1)}
+		s, _, stop := b.relayOn("relay-s", func(o *SinkOptions) { o.Leases, o.Busy = leases, busy.Load })
+		defer stop()
+		for i := range nodes {
+			if err := s.SessionStarted(b.t.Context(), nodeOf(i), 1); err != nil {
+				t.Fatal(err)
+			}
+			b.indexNode(s.index, nodeOf(i))
+		}
+		time.Sleep(time.Minute)
+		leases.taken()
+		busy.Store(true)
+		time.Sleep(200 * time.Millisecond) // the round under way ends
+		leases.taken()
+		time.Sleep(time.Second)
+		if verbs, _ := leases.taken(); len(verbs) != 0 {
+			t.Errorf("%v while many agents wait", verbs)
+		}
+		busy.Store(false)
+		time.Sleep(time.Second)
+		if verbs, _ := leases.taken(); verbs["update"] < nodes/interval*3/2 {
+			t.Errorf("%d renewals in the second after, want what was put off as well", verbs["update"])
+		}
+		busy.Store(true)
+		leases.taken()
+		time.Sleep(3 * interval * time.Second)
+		if verbs, _ := leases.taken(); verbs["update"] < 3*nodes*9/10 {
+			t.Errorf("a relay that is always busy renewed %d times in three intervals, want %d", verbs["update"], 3*nodes)
+		}
+	})
+}
+
+// TestLeasesHaveNoManagedFields: see putLease.
+func TestLeasesHaveNoManagedFields(t *testing.T) {
+	withBench(t, func(b *bench) {
+		store := newMemoryLeases()
+		seen := &fieldsOfLeases{LeaseAPI: store}
+		s, _, stop := b.relayOn("relay-s", func(o *SinkOptions) { o.Leases = seen })
+		defer stop()
+		b.indexNode(s.index, "gw-1")
+		if err := s.SessionStarted(b.t.Context(), "gw-1", 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if seen.updates.Load() == 0 || seen.kept.Load() != 0 {
+			t.Errorf("%d of %d updates keep the Lease's managedFields", seen.kept.Load(), seen.updates.Load())
+		}
+	})
+}
+
+type fieldsOfLeases struct {
+	LeaseAPI
+	updates, kept atomic.Int64
+}
+
+func (f *fieldsOfLeases) Update(ctx context.Context, l *coordinationv1.Lease, o metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	f.updates.Add(1)
+	if m := l.ManagedFields; len(m) != 1 || m[0].Manager != "" || m[0].FieldsV1 != nil {
+		f.kept.Add(1)
+	}
+	return f.LeaseAPI.Update(ctx, l, o)
 }
 
 func (b *bench) indexNode(x *Index, name string) {

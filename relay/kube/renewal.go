@@ -18,6 +18,8 @@ const (
 	leasePage     = 500
 	graceTime     = 90 * time.Second
 	adoptEvery    = 2 * time.Second
+	giveWayFor    = 2 * time.Second
+	giveWayEvery  = 50 * time.Millisecond
 	overloadEvery = 10 * time.Minute // how often a budget that is too small is logged
 )
 
@@ -30,6 +32,7 @@ type wheel struct {
 	pos    int64          // newest slot that is done, counted from the Unix epoch in ticks
 	count  int            // nodes in slots
 	graced time.Time      // until when Leases are renewed for agents that are on their way
+	firm   time.Time      // until when renewals give way to nothing; the turner's own
 	warned time.Time
 	next   int64 // when the driver turns it next, Unix ns
 }
@@ -184,6 +187,21 @@ func (s *Sink) due(now time.Time) []*nodeState {
 	return out
 }
 
+// giveWay waits while agents are being told something that many of them wait for. A renewal may come a little late, of ten
+// thousand each second's cost a core of the API server, and a change is awaited: but for the next two seconds only, and not
+// again within the interval, so that no amount of changes costs a node its Lease.
+func (s *Sink) giveWay(ctx context.Context) {
+	w := &s.wheel
+	now := time.Now()
+	if s.opts.Busy == nil || now.Before(w.firm) || !s.opts.Busy() {
+		return
+	}
+	w.firm = now.Add(s.opts.LeaseInterval)
+	for end := now.Add(min(giveWayFor, s.opts.LeaseInterval/4)); ctx.Err() == nil && time.Now().Before(end) && s.opts.Busy(); {
+		pause(ctx, giveWayEvery)
+	}
+}
+
 // turnWheel hands out renewals until ctx ends.
 func (s *Sink) turnWheel(ctx context.Context, jobs chan<- *nodeState) {
 	t := time.NewTimer(time.Hour)
@@ -203,6 +221,7 @@ func (s *Sink) turnWheel(ctx context.Context, jobs chan<- *nodeState) {
 			continue
 		case <-t.C:
 		}
+		s.giveWay(ctx)
 		now := time.Now()
 		s.mu.Lock()
 		due := s.due(now)

@@ -18,9 +18,20 @@ var droppedAnnotations = []string{
 	"node.alpha.kubernetes.io/ttl",
 }
 
+// Taints that Kubernetes derives from the node's own status and Lease: an echo of what the agent has reported, or has not.
+// A gateway that flaps would be told of each change of its own readiness. What operators set, unschedulable included, stays.
+var echoedTaints = []string{
+	"node.kubernetes.io/not-ready",
+	"node.kubernetes.io/unreachable",
+	"node.kubernetes.io/memory-pressure",
+	"node.kubernetes.io/disk-pressure",
+	"node.kubernetes.io/pid-pressure",
+	"node.kubernetes.io/network-unavailable",
+}
+
 // trim reduces an API object, which it owns and changes, to what travels to agents, and returns the status apart.
 //
-// Dropped: metadata.managedFields, resourceVersion (it travels in the envelope) and selfLink; the annotations above; the
+// Dropped: metadata.managedFields, resourceVersion (it travels in the envelope) and selfLink; the annotations and taints above; the
 // status, because the agent owns it and would be told of each of its own reports, but for the conditions that a pod's
 // readiness gates name (gateConditions); nulls in objects of the core API, which
 // mean the same as no field. Everything else stays, known to us or not, so that the edge can serve the object again.
@@ -50,6 +61,9 @@ func trim(res resource, obj map[string]any) (body, status map[string]any) {
 			}
 		}
 	}
+	if res.kind == wire.KindNode {
+		dropTaints(child(body, "spec"))
+	}
 	if res.gvr.Group == "" {
 		canon.DropNulls(body)
 	} else {
@@ -57,6 +71,22 @@ func trim(res resource, obj map[string]any) (body, status map[string]any) {
 		canon.DropNulls(body["metadata"])
 	}
 	return body, status
+}
+
+// dropTaints takes the echoed taints out of a node's spec.
+func dropTaints(spec map[string]any) {
+	list, ok := spec["taints"].([]any)
+	if !ok {
+		return
+	}
+	list = slices.DeleteFunc(list, func(v any) bool {
+		taint, _ := v.(map[string]any)
+		return slices.Contains(echoedTaints, text(taint, "key"))
+	})
+	spec["taints"] = list
+	if len(list) == 0 {
+		delete(spec, "taints")
+	}
 }
 
 // references returns the keys of the objects that obj names and cannot do without: what has to travel with it. Sorted,

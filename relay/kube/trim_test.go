@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -57,6 +58,32 @@ func TestTrimGolden(t *testing.T) {
 		}
 		if got != string(want) {
 			t.Errorf("%s: trimmed to\n%swant\n%s", name, got, want)
+		}
+	}
+}
+
+func TestNodeTaintsOfItsOwnStatusDoNotTravel(t *testing.T) {
+	taints := func(list string) string {
+		res, _ := resourceOf(wire.KindNode)
+		r, err := newRecord(res, decode(t, res, `{"metadata":{"name":"gw-1","uid":"u","resourceVersion":"1"},"spec":{"taints":`+list+`}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := canon.ToJSON(r.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	healthy := taints(`[]`)
+	for _, key := range echoedTaints {
+		if got := taints(`[{"key":"` + key + `","effect":"NoExecute","timeAdded":"2026-11-22T20:01:00Z"}]`); got != healthy {
+			t.Errorf("with taint %s the agent is told %s, without %s", key, got, healthy)
+		}
+	}
+	for _, list := range []string{`[{"effect":"NoSchedule","key":"node.kubernetes.io/unschedulable"}]`, `[{"effect":"NoExecute","key":"line","value":"3"}]`} {
+		if got := taints(list); !strings.Contains(got, list) {
+			t.Errorf("taints %s travel as %s", list, got)
 		}
 	}
 }

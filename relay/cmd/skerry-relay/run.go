@@ -150,6 +150,10 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 			}
 		},
 		Alive: r.aliveRelays,
+		Busy: func() bool {
+			h := r.hub.Load()
+			return h != nil && h.Busy()
+		},
 	})
 	r.revoked = enroll.NewRevocations(r.client, log, func(node string) {
 		if h := r.hub.Load(); h != nil {
