@@ -37,7 +37,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 			return 0, obs, err
 		}
 	} else if obs.sandbox() != nil && len(d.pod.Spec.Volumes) > 0 {
-		next = w.refreshVolumes(d, obs)
+		next = w.refreshVolumes(ctx, d, obs)
 	}
 	if !p.idle() {
 		var err error
@@ -123,11 +123,12 @@ func (w *worker) removeTraces(d *desiredPod, c *containerState) {
 }
 
 // volumesOf returns the pod's volumes. ips are the pod's addresses, for downwardAPI files.
-func (w *worker) volumesOf(d *desiredPod, ips []string) *volumes {
+func (w *worker) volumesOf(ctx context.Context, d *desiredPod, ips []string) *volumes {
 	return &volumes{
 		dir: w.m.podDir(w.uid), mount: w.m.o.Mount,
 		refs:  references{desired: w.m.o.Desired, namespace: d.pod.Metadata.Namespace},
 		facts: w.facts(d, ips),
+		token: func(s *corev1.TokenProjection) (string, error) { return w.token(ctx, d, s) },
 	}
 }
 
@@ -140,8 +141,8 @@ func (w *worker) facts(d *desiredPod, ips []string) *facts {
 }
 
 // refreshVolumes brings the volumes of a running pod up to date. What is missing leaves them as they were.
-func (w *worker) refreshVolumes(d *desiredPod, obs *observation) time.Duration {
-	if _, err := w.volumesOf(d, obs.ips).prepare(&d.pod.Spec); err != nil {
+func (w *worker) refreshVolumes(ctx context.Context, d *desiredPod, obs *observation) time.Duration {
+	if _, err := w.volumesOf(ctx, d, obs.ips).prepare(&d.pod.Spec); err != nil {
 		w.event(eventWarning, "FailedMount", err.Error()+" (the running containers keep what they have)")
 	}
 	return 0
@@ -170,7 +171,7 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 			return left, nil
 		}
 	}
-	paths, err := w.volumesOf(d, obs.ips).prepare(&d.pod.Spec)
+	paths, err := w.volumesOf(ctx, d, obs.ips).prepare(&d.pod.Spec)
 	if err != nil {
 		return hold("volumes", err, "FailedMount")
 	}

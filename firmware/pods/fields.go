@@ -92,8 +92,7 @@ func (t *fieldTable) volumeFields() {
 	t.downwardFields(v + "projected.sources[].downwardAPI.")
 	t.downwardFields(v + "downwardAPI.")
 	t.any(v, "downwardAPI.defaultMode")
-	t.refuse(v+"projected.sources[].serviceAccountToken", "service account tokens cannot be had at the edge yet: "+
-		"set automountServiceAccountToken: false in the pod or in its service account")
+	t.any(v+"projected.sources[].serviceAccountToken.", "audience", "expirationSeconds", "path")
 	t.refuse(v+"projected.sources[].clusterTrustBundle", "cluster trust bundles are not supported yet: use a configMap")
 	t.refuse(v+"projected.sources[].podCertificate", "pod certificates are not supported yet: use a secret")
 	t.refuse(v+"persistentVolumeClaim", "persistent volumes are not supported at the edge: use a hostPath of type DirectoryOrCreate")

@@ -21,7 +21,7 @@ func decode(t testing.TB, spec string) *desiredPod {
 // TestOrdinaryPod: what an API server makes of an ordinary Deployment must be accepted.
 func TestOrdinaryPod(t *testing.T) {
 	d := decode(t, `{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["gw-1"]}]}]}}},
-	"automountServiceAccountToken":false,"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"hostNetwork":true,"nodeName":"gw-1","nodeSelector":{"a":"b"},
+	"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"hostNetwork":true,"nodeName":"gw-1","nodeSelector":{"a":"b"},
 	"preemptionPolicy":"PreemptLowerPriority","priority":0,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},
 	"serviceAccount":"default","serviceAccountName":"default","setHostnameAsFQDN":false,"terminationGracePeriodSeconds":30,"tolerations":[{"effect":"NoExecute","key":"k","operator":"Exists","tolerationSeconds":300}],
 	"containers":[{"name":"c","image":"app:1","imagePullPolicy":"IfNotPresent","resources":{"limits":{"memory":"64Mi"},"requests":{"memory":"64Mi"}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File",
@@ -30,7 +30,7 @@ func TestOrdinaryPod(t *testing.T) {
 	"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"seccompProfile":{"type":"RuntimeDefault"},"privileged":false},
 	"volumeMounts":[{"name":"v","mountPath":"/v","readOnly":true},{"name":"e","mountPath":"/e"}]}],
 	"volumes":[{"name":"v","configMap":{"name":"x","defaultMode":420}},{"name":"e","emptyDir":{}},{"name":"h","hostPath":{"path":"/x","type":""}},
-	{"name":"p","projected":{"defaultMode":420,"sources":[{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"ns","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]}}]}`)
+	{"name":"p","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"ns","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]}}]}`)
 	if d.refused != "" {
 		t.Fatalf("refused: %s", d.refused)
 	}
@@ -48,7 +48,6 @@ func TestRefusedFields(t *testing.T) {
 		"spec.initContainers[0].restartPolicy: ":                 `{"initContainers":[{"name":"i","image":"a","restartPolicy":"Never"}],` + c + `}]}`,
 		"spec.volumes[0].persistentVolumeClaim: ":                `{"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"x"}}],` + c + `}]}`,
 		"spec.volumes[0].iscsi: this field is not supported":     `{"volumes":[{"name":"v","iscsi":{"lun":1}}],` + c + `}]}`,
-		"set automountServiceAccountToken: false":                `{"volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token","expirationSeconds":3607}}]}}],` + c + `}]}`,
 		"spec.hostUsers: ":                                                `{"hostUsers":false,` + c + `}]}`,
 		"spec.runtimeClassName: ":                                         `{"runtimeClassName":"kata",` + c + `}]}`,
 		"spec.aFieldOfTomorrow: this field is not supported":              `{"aFieldOfTomorrow":{"deep":[1]},` + c + `}]}`,

@@ -142,6 +142,9 @@ func (m *Manager) await(ctx context.Context, next time.Duration, pods, refs Watc
 			refs.Take()
 			m.referencesChanged()
 			soon()
+		case <-m.tokenNews():
+			m.tokensChanged()
+			soon()
 		case <-m.poked:
 			soon()
 		case <-due:

@@ -100,6 +100,9 @@ type Options struct {
 	LogDir  string                         // required: absolute; container logs, NAMESPACE_NAME_UID/CONTAINER/N.log
 	Log     *slog.Logger                   // default: slog.Default()
 
+	// Tokens keeps the pods' service account tokens. nil: pods that want one wait for ever.
+	Tokens Tokens
+
 	// Complete reports whether the desired view is whole. While it returns false (the store was damaged and the relay has not
 	// filled it again) pods that the view does not know are left running. nil: always whole.
 	Complete func() bool

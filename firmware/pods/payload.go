@@ -17,6 +17,7 @@ import (
 type projected struct {
 	data []byte
 	mode os.FileMode
+	uid  int // who owns it
 }
 
 // payload is the content of such a volume: clean relative paths to files.
@@ -90,8 +91,8 @@ func fillSet(set string, p payload, gid int) error {
 		if err := os.WriteFile(file, f.data, 0o600); err != nil {
 			return err
 		}
-		if gid >= 0 {
-			if err := os.Chown(file, -1, gid); err != nil {
+		if gid >= 0 || f.uid != 0 {
+			if err := os.Chown(file, orAsIs(f.uid), gid); err != nil {
 				return err
 			}
 		}
@@ -100,6 +101,14 @@ func fillSet(set string, p payload, gid int) error {
 		}
 	}
 	return nil
+}
+
+// orAsIs is what chown(2) takes for "leave it" in the place of root, who owns what the agent makes.
+func orAsIs(uid int) int {
+	if uid == 0 {
+		return -1
+	}
+	return uid
 }
 
 // fileMode lets the pod's fsGroup read the file, as the kubelet does for read-only volumes.

@@ -18,6 +18,7 @@ type volumes struct {
 	refs  references
 	facts *facts
 	mount Mounter
+	token func(s *corev1.TokenProjection) (string, error) // a service account token of the pod
 }
 
 // Folder names are the kubelet's, because tools look for them.
@@ -80,7 +81,7 @@ func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
 		}
 		return v.write(pluginDownward, vol.Name, p, group)
 	case vol.Projected != nil:
-		p, secrets, err := v.project(vol.Projected)
+		p, secrets, err := v.project(vol.Projected, group)
 		switch {
 		case err != nil:
 			return "", err
@@ -176,7 +177,7 @@ func (v *volumes) addDownward(p payload, items []corev1.DownwardFile, mode os.Fi
 }
 
 // project makes the content of a projected volume, and tells whether there are secrets in it.
-func (v *volumes) project(s *corev1.ProjectedVolume) (p payload, secrets bool, err error) {
+func (v *volumes) project(s *corev1.ProjectedVolume, group int) (p payload, secrets bool, err error) {
 	p, mode := payload{}, modeOf(s.DefaultMode)
 	for _, src := range s.Sources {
 		switch {
@@ -187,6 +188,9 @@ func (v *volumes) project(s *corev1.ProjectedVolume) (p payload, secrets bool, e
 			err = v.addObject(p, wire.KindSecret, src.Secret.Name, src.Secret.Items, src.Secret.Optional, mode)
 		case src.Downward != nil:
 			err = v.addDownward(p, src.Downward.Items, mode)
+		case src.ServiceAccountToken != nil:
+			secrets = true
+			err = v.addToken(p, src.ServiceAccountToken, mode, group)
 		}
 		if err != nil {
 			return nil, false, err

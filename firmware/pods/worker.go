@@ -51,6 +51,7 @@ type worker struct {
 	refused  bool   // the last report said that the pod cannot run here
 	deleted  bool   // {"deleted":true} was reported
 	initPoll time.Duration
+	outdated map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 }
 
 // sharedState is what the manager tells a worker.
@@ -67,7 +68,7 @@ func newWorker(m *Manager, uid string) *worker {
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
 		obs:      newObserver(m.o.Runtime, m.o.Node, uid),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
-		forced: map[string]bool{}, hooked: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
+		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: loadStatus(m.podDir(uid)),
 	}
 	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
@@ -288,6 +289,7 @@ func (w *worker) remove(ctx context.Context, obs *observation, grace int64) erro
 	}
 	w.m.removeCgroups(w.uid)
 	w.m.releasePorts(w)
+	w.m.forgetTokens(w.uid)
 	return nil
 }
 

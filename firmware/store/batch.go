@@ -13,7 +13,7 @@ const (
 	SpaceDesired Space = 1 // desired objects by wire.Key; owned by [Desired]
 	SpaceMeta    Space = 2 // small facts of the views and the agent
 	SpaceTwin    Space = 3 // device twins; owned by firmware/devices
-	SpacePod     Space = 4 // pod state; owned by firmware/pods
+	SpacePod     Space = 4 // what belongs to pods; "token/…" is owned by firmware/tokens
 	SpaceOutbox  Space = 5 // items for the relay; owned by [Outbox]
 )
 

@@ -68,10 +68,10 @@ type ProjectedVolume struct {
 
 // VolumeProjection is one source of a projected volume.
 type VolumeProjection struct {
-	ConfigMap           *ObjectProjection    `msg:"configMap,omitempty"`
-	Downward            *DownwardProjection  `msg:"downwardAPI,omitempty"`
-	Secret              *ObjectProjection    `msg:"secret,omitempty"`
-	ServiceAccountToken *TokenProjectionName `msg:"serviceAccountToken,omitempty"`
+	ConfigMap           *ObjectProjection   `msg:"configMap,omitempty"`
+	Downward            *DownwardProjection `msg:"downwardAPI,omitempty"`
+	Secret              *ObjectProjection   `msg:"secret,omitempty"`
+	ServiceAccountToken *TokenProjection    `msg:"serviceAccountToken,omitempty"`
 }
 
 // ObjectProjection shows a configMap's or secret's keys as files.
@@ -81,9 +81,11 @@ type ObjectProjection struct {
 	Optional *bool       `msg:"optional,omitempty"`
 }
 
-// TokenProjectionName is where a service account token would be put.
-type TokenProjectionName struct {
-	Path string `msg:"path"`
+// TokenProjection is a token of the pod's service account, and where it is put. Without an audience it is for the API server.
+type TokenProjection struct {
+	Audience          string `msg:"audience,omitempty"`
+	ExpirationSeconds *int64 `msg:"expirationSeconds,omitempty"`
+	Path              string `msg:"path"`
 }
 
 // DownwardVolume shows fields of the pod as files.

@@ -1395,17 +1395,48 @@ func (z *SecretVolume) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z TokenProjectionName) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *TokenProjection) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 1
-	// string "path"
-	o = append(o, 0x81, 0xa4, 0x70, 0x61, 0x74, 0x68)
-	o = msgp.AppendString(o, z.Path)
+	// check for omitted fields
+	zb0001Len := uint32(3)
+	var zb0001Mask uint8 /* 3 bits */
+	_ = zb0001Mask
+	if z.Audience == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.ExpirationSeconds == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "audience"
+			o = append(o, 0xa8, 0x61, 0x75, 0x64, 0x69, 0x65, 0x6e, 0x63, 0x65)
+			o = msgp.AppendString(o, z.Audience)
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "expirationSeconds"
+			o = append(o, 0xb1, 0x65, 0x78, 0x70, 0x69, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
+			if z.ExpirationSeconds == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendInt64(o, *z.ExpirationSeconds)
+			}
+		}
+		// string "path"
+		o = append(o, 0xa4, 0x70, 0x61, 0x74, 0x68)
+		o = msgp.AppendString(o, z.Path)
+	}
 	return
 }
 
 // UnmarshalMsg implements msgp.Unmarshaler
-func (z *TokenProjectionName) UnmarshalMsg(bts []byte) (o []byte, err error) {
+func (z *TokenProjection) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	var field []byte
 	_ = field
 	var zb0001 uint32
@@ -1426,6 +1457,29 @@ func (z *TokenProjectionName) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			return
 		}
 		switch msgp.UnsafeString(field) {
+		case "audience":
+			z.Audience, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Audience")
+				return
+			}
+		case "expirationSeconds":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.ExpirationSeconds = nil
+			} else {
+				if z.ExpirationSeconds == nil {
+					z.ExpirationSeconds = new(int64)
+				}
+				*z.ExpirationSeconds, bts, err = msgp.ReadInt64Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "ExpirationSeconds")
+					return
+				}
+			}
 		case "path":
 			z.Path, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -1445,8 +1499,14 @@ func (z *TokenProjectionName) UnmarshalMsg(bts []byte) (o []byte, err error) {
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z TokenProjectionName) Msgsize() (s int) {
-	s = 1 + 5 + msgp.StringPrefixSize + len(z.Path)
+func (z *TokenProjection) Msgsize() (s int) {
+	s = 1 + 9 + msgp.StringPrefixSize + len(z.Audience) + 18
+	if z.ExpirationSeconds == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.Int64Size
+	}
+	s += 5 + msgp.StringPrefixSize + len(z.Path)
 	return
 }
 
@@ -2149,10 +2209,11 @@ func (z *VolumeProjection) MarshalMsg(b []byte) (o []byte, err error) {
 			if z.ServiceAccountToken == nil {
 				o = msgp.AppendNil(o)
 			} else {
-				// map header, size 1
-				// string "path"
-				o = append(o, 0x81, 0xa4, 0x70, 0x61, 0x74, 0x68)
-				o = msgp.AppendString(o, z.ServiceAccountToken.Path)
+				o, err = z.ServiceAccountToken.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "ServiceAccountToken")
+					return
+				}
 			}
 		}
 	}
@@ -2285,39 +2346,12 @@ func (z *VolumeProjection) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				z.ServiceAccountToken = nil
 			} else {
 				if z.ServiceAccountToken == nil {
-					z.ServiceAccountToken = new(TokenProjectionName)
+					z.ServiceAccountToken = new(TokenProjection)
 				}
-				var zb0004 uint32
-				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				bts, err = z.ServiceAccountToken.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "ServiceAccountToken")
 					return
-				}
-				if zb0004 > zbf0fa05flimitMaps {
-					err = msgp.ErrLimitExceeded
-					return
-				}
-				for zb0004 > 0 {
-					zb0004--
-					field, bts, err = msgp.ReadMapKeyZC(bts)
-					if err != nil {
-						err = msgp.WrapError(err, "ServiceAccountToken")
-						return
-					}
-					switch msgp.UnsafeString(field) {
-					case "path":
-						z.ServiceAccountToken.Path, bts, err = msgp.ReadStringBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "ServiceAccountToken", "Path")
-							return
-						}
-					default:
-						bts, err = msgp.Skip(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "ServiceAccountToken")
-							return
-						}
-					}
 				}
 			}
 		default:
@@ -2359,7 +2393,7 @@ func (z *VolumeProjection) Msgsize() (s int) {
 	if z.ServiceAccountToken == nil {
 		s += msgp.NilSize
 	} else {
-		s += 1 + 5 + msgp.StringPrefixSize + len(z.ServiceAccountToken.Path)
+		s += z.ServiceAccountToken.Msgsize()
 	}
 	return
 }
