@@ -14,23 +14,52 @@ type Node struct {
 type NodeSpec struct {
 	PodCIDR       string   `msg:"podCIDR,omitempty"`
 	PodCIDRs      []string `msg:"podCIDRs,omitempty"`
+	Taints        []Taint  `msg:"taints,omitempty"`
 	Unschedulable bool     `msg:"unschedulable,omitempty"`
 }
 
-// NodeReport is the document that the agent reports about its node.
+// NodeReport is the document that the agent reports about its node. Taints are those that the node registers with: they count
+// when the Node is made, not after.
 type NodeReport struct {
 	Annotations StringMap  `msg:"annotations,omitzero"`
 	Labels      StringMap  `msg:"labels,omitzero"`
 	Status      NodeStatus `msg:"status"`
+	Taints      []Taint    `msg:"taints,omitempty"`
 }
 
 // NodeStatus is the node's status as the kubelet would write it.
 type NodeStatus struct {
-	Addresses   []NodeAddress  `msg:"addresses,omitempty"`
-	Allocatable ResourceList   `msg:"allocatable,omitzero"`
-	Capacity    ResourceList   `msg:"capacity,omitzero"`
-	Conditions  []Condition    `msg:"conditions,omitempty"`
-	NodeInfo    NodeSystemInfo `msg:"nodeInfo"`
+	Addresses       []NodeAddress    `msg:"addresses,omitempty"`
+	Allocatable     ResourceList     `msg:"allocatable,omitzero"`
+	Capacity        ResourceList     `msg:"capacity,omitzero"`
+	Conditions      []Condition      `msg:"conditions,omitempty"`
+	Features        *NodeFeatures    `msg:"features,omitempty"`
+	Images          []ContainerImage `msg:"images,omitempty"`
+	NodeInfo        NodeSystemInfo   `msg:"nodeInfo"`
+	RuntimeHandlers []RuntimeHandler `msg:"runtimeHandlers,omitempty"`
+}
+
+// NodeFeatures says what the node's runtime can do.
+type NodeFeatures struct {
+	SupplementalGroupsPolicy *bool `msg:"supplementalGroupsPolicy,omitempty"`
+}
+
+// ContainerImage is an image that the node has. SizeBytes is what it takes on the disk.
+type ContainerImage struct {
+	Names     []string `msg:"names,omitempty"`
+	SizeBytes int64    `msg:"sizeBytes,omitempty"`
+}
+
+// RuntimeHandler is a handler of the runtime. The default one has no name.
+type RuntimeHandler struct {
+	Features *RuntimeHandlerFeatures `msg:"features,omitempty"`
+	Name     string                  `msg:"name"`
+}
+
+// RuntimeHandlerFeatures says what a handler can do.
+type RuntimeHandlerFeatures struct {
+	RecursiveReadOnlyMounts *bool `msg:"recursiveReadOnlyMounts,omitempty"`
+	UserNamespaces          *bool `msg:"userNamespaces,omitempty"`
 }
 
 // NodeAddress is one address of the node. Type is InternalIP, ExternalIP or Hostname.

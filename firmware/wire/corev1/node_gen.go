@@ -13,6 +13,116 @@ const (
 )
 
 // MarshalMsg implements msgp.Marshaler
+func (z *ContainerImage) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Names == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.SizeBytes == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "names"
+			o = append(o, 0xa5, 0x6e, 0x61, 0x6d, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Names)))
+			for za0001 := range z.Names {
+				o = msgp.AppendString(o, z.Names[za0001])
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "sizeBytes"
+			o = append(o, 0xa9, 0x73, 0x69, 0x7a, 0x65, 0x42, 0x79, 0x74, 0x65, 0x73)
+			o = msgp.AppendInt64(o, z.SizeBytes)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ContainerImage) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5f6819aalimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "names":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Names")
+				return
+			}
+			if zb0002 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Names) >= int(zb0002) {
+				z.Names = (z.Names)[:zb0002]
+			} else {
+				z.Names = make([]string, zb0002)
+			}
+			for za0001 := range z.Names {
+				z.Names[za0001], bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Names", za0001)
+					return
+				}
+			}
+		case "sizeBytes":
+			z.SizeBytes, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SizeBytes")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *ContainerImage) Msgsize() (s int) {
+	s = 1 + 6 + msgp.ArrayHeaderSize
+	for za0001 := range z.Names {
+		s += msgp.StringPrefixSize + len(z.Names[za0001])
+	}
+	s += 10 + msgp.Int64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *Node) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// map header, size 2
@@ -151,11 +261,98 @@ func (z NodeAddress) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *NodeFeatures) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(1)
+	var zb0001Mask uint8 /* 1 bits */
+	_ = zb0001Mask
+	if z.SupplementalGroupsPolicy == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+	if (zb0001Mask & 0x1) == 0 { // if not omitted
+		// string "supplementalGroupsPolicy"
+		o = append(o, 0xb8, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+		if z.SupplementalGroupsPolicy == nil {
+			o = msgp.AppendNil(o)
+		} else {
+			o = msgp.AppendBool(o, *z.SupplementalGroupsPolicy)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *NodeFeatures) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5f6819aalimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "supplementalGroupsPolicy":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.SupplementalGroupsPolicy = nil
+			} else {
+				if z.SupplementalGroupsPolicy == nil {
+					z.SupplementalGroupsPolicy = new(bool)
+				}
+				*z.SupplementalGroupsPolicy, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "SupplementalGroupsPolicy")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *NodeFeatures) Msgsize() (s int) {
+	s = 1 + 25
+	if z.SupplementalGroupsPolicy == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *NodeReport) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(3)
-	var zb0001Mask uint8 /* 3 bits */
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
 	_ = zb0001Mask
 	if z.Annotations.IsZero() {
 		zb0001Len--
@@ -164,6 +361,10 @@ func (z *NodeReport) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Labels.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x2
+	}
+	if z.Taints == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -194,6 +395,18 @@ func (z *NodeReport) MarshalMsg(b []byte) (o []byte, err error) {
 		if err != nil {
 			err = msgp.WrapError(err, "Status")
 			return
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "taints"
+			o = append(o, 0xa6, 0x74, 0x61, 0x69, 0x6e, 0x74, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Taints)))
+			for za0001 := range z.Taints {
+				o, err = z.Taints[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Taints", za0001)
+					return
+				}
+			}
 		}
 	}
 	return
@@ -239,6 +452,29 @@ func (z *NodeReport) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Status")
 				return
 			}
+		case "taints":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Taints")
+				return
+			}
+			if zb0002 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Taints) >= int(zb0002) {
+				z.Taints = (z.Taints)[:zb0002]
+			} else {
+				z.Taints = make([]Taint, zb0002)
+			}
+			for za0001 := range z.Taints {
+				bts, err = z.Taints[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Taints", za0001)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -253,7 +489,10 @@ func (z *NodeReport) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *NodeReport) Msgsize() (s int) {
-	s = 1 + 12 + z.Annotations.Msgsize() + 7 + z.Labels.Msgsize() + 7 + z.Status.Msgsize()
+	s = 1 + 12 + z.Annotations.Msgsize() + 7 + z.Labels.Msgsize() + 7 + z.Status.Msgsize() + 7 + msgp.ArrayHeaderSize
+	for za0001 := range z.Taints {
+		s += z.Taints[za0001].Msgsize()
+	}
 	return
 }
 
@@ -261,8 +500,8 @@ func (z *NodeReport) Msgsize() (s int) {
 func (z *NodeSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(3)
-	var zb0001Mask uint8 /* 3 bits */
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
 	_ = zb0001Mask
 	if z.PodCIDR == "" {
 		zb0001Len--
@@ -272,9 +511,13 @@ func (z *NodeSpec) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.Unschedulable == false {
+	if z.Taints == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
+	}
+	if z.Unschedulable == false {
+		zb0001Len--
+		zb0001Mask |= 0x8
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -295,6 +538,18 @@ func (z *NodeSpec) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "taints"
+			o = append(o, 0xa6, 0x74, 0x61, 0x69, 0x6e, 0x74, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Taints)))
+			for za0002 := range z.Taints {
+				o, err = z.Taints[za0002].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Taints", za0002)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "unschedulable"
 			o = append(o, 0xad, 0x75, 0x6e, 0x73, 0x63, 0x68, 0x65, 0x64, 0x75, 0x6c, 0x61, 0x62, 0x6c, 0x65)
 			o = msgp.AppendBool(o, z.Unschedulable)
@@ -354,6 +609,29 @@ func (z *NodeSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "taints":
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Taints")
+				return
+			}
+			if zb0003 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Taints) >= int(zb0003) {
+				z.Taints = (z.Taints)[:zb0003]
+			} else {
+				z.Taints = make([]Taint, zb0003)
+			}
+			for za0002 := range z.Taints {
+				bts, err = z.Taints[za0002].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Taints", za0002)
+					return
+				}
+			}
 		case "unschedulable":
 			z.Unschedulable, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
@@ -378,6 +656,10 @@ func (z *NodeSpec) Msgsize() (s int) {
 	for za0001 := range z.PodCIDRs {
 		s += msgp.StringPrefixSize + len(z.PodCIDRs[za0001])
 	}
+	s += 7 + msgp.ArrayHeaderSize
+	for za0002 := range z.Taints {
+		s += z.Taints[za0002].Msgsize()
+	}
 	s += 14 + msgp.BoolSize
 	return
 }
@@ -386,8 +668,8 @@ func (z *NodeSpec) Msgsize() (s int) {
 func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(5)
-	var zb0001Mask uint8 /* 5 bits */
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
 	if z.Addresses == nil {
 		zb0001Len--
@@ -404,6 +686,18 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Conditions == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
+	}
+	if z.Features == nil {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	if z.Images == nil {
+		zb0001Len--
+		zb0001Mask |= 0x20
+	}
+	if z.RuntimeHandlers == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -454,12 +748,114 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "features"
+			o = append(o, 0xa8, 0x66, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
+			if z.Features == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0003Len := uint32(1)
+				var zb0003Mask uint8 /* 1 bits */
+				_ = zb0003Mask
+				if z.Features.SupplementalGroupsPolicy == nil {
+					zb0003Len--
+					zb0003Mask |= 0x1
+				}
+				// variable map header, size zb0003Len
+				o = append(o, 0x80|uint8(zb0003Len))
+				if (zb0003Mask & 0x1) == 0 { // if not omitted
+					// string "supplementalGroupsPolicy"
+					o = append(o, 0xb8, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+					if z.Features.SupplementalGroupsPolicy == nil {
+						o = msgp.AppendNil(o)
+					} else {
+						o = msgp.AppendBool(o, *z.Features.SupplementalGroupsPolicy)
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "images"
+			o = append(o, 0xa6, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Images)))
+			for za0003 := range z.Images {
+				// check for omitted fields
+				zb0004Len := uint32(2)
+				var zb0004Mask uint8 /* 2 bits */
+				_ = zb0004Mask
+				if z.Images[za0003].Names == nil {
+					zb0004Len--
+					zb0004Mask |= 0x1
+				}
+				if z.Images[za0003].SizeBytes == 0 {
+					zb0004Len--
+					zb0004Mask |= 0x2
+				}
+				// variable map header, size zb0004Len
+				o = append(o, 0x80|uint8(zb0004Len))
+
+				// skip if no fields are to be emitted
+				if zb0004Len != 0 {
+					if (zb0004Mask & 0x1) == 0 { // if not omitted
+						// string "names"
+						o = append(o, 0xa5, 0x6e, 0x61, 0x6d, 0x65, 0x73)
+						o = msgp.AppendArrayHeader(o, uint32(len(z.Images[za0003].Names)))
+						for za0004 := range z.Images[za0003].Names {
+							o = msgp.AppendString(o, z.Images[za0003].Names[za0004])
+						}
+					}
+					if (zb0004Mask & 0x2) == 0 { // if not omitted
+						// string "sizeBytes"
+						o = append(o, 0xa9, 0x73, 0x69, 0x7a, 0x65, 0x42, 0x79, 0x74, 0x65, 0x73)
+						o = msgp.AppendInt64(o, z.Images[za0003].SizeBytes)
+					}
+				}
+			}
+		}
 		// string "nodeInfo"
 		o = append(o, 0xa8, 0x6e, 0x6f, 0x64, 0x65, 0x49, 0x6e, 0x66, 0x6f)
 		o, err = z.NodeInfo.MarshalMsg(o)
 		if err != nil {
 			err = msgp.WrapError(err, "NodeInfo")
 			return
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "runtimeHandlers"
+			o = append(o, 0xaf, 0x72, 0x75, 0x6e, 0x74, 0x69, 0x6d, 0x65, 0x48, 0x61, 0x6e, 0x64, 0x6c, 0x65, 0x72, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.RuntimeHandlers)))
+			for za0005 := range z.RuntimeHandlers {
+				// check for omitted fields
+				zb0005Len := uint32(2)
+				var zb0005Mask uint8 /* 2 bits */
+				_ = zb0005Mask
+				if z.RuntimeHandlers[za0005].Features == nil {
+					zb0005Len--
+					zb0005Mask |= 0x1
+				}
+				// variable map header, size zb0005Len
+				o = append(o, 0x80|uint8(zb0005Len))
+
+				// skip if no fields are to be emitted
+				if zb0005Len != 0 {
+					if (zb0005Mask & 0x1) == 0 { // if not omitted
+						// string "features"
+						o = append(o, 0xa8, 0x66, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
+						if z.RuntimeHandlers[za0005].Features == nil {
+							o = msgp.AppendNil(o)
+						} else {
+							o, err = z.RuntimeHandlers[za0005].Features.MarshalMsg(o)
+							if err != nil {
+								err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Features")
+								return
+							}
+						}
+					}
+					// string "name"
+					o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+					o = msgp.AppendString(o, z.RuntimeHandlers[za0005].Name)
+				}
+			}
 		}
 	}
 	return
@@ -578,11 +974,206 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "features":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Features = nil
+			} else {
+				if z.Features == nil {
+					z.Features = new(NodeFeatures)
+				}
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Features")
+					return
+				}
+				if zb0005 > z5f6819aalimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0005 > 0 {
+					zb0005--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Features")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "supplementalGroupsPolicy":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.Features.SupplementalGroupsPolicy = nil
+						} else {
+							if z.Features.SupplementalGroupsPolicy == nil {
+								z.Features.SupplementalGroupsPolicy = new(bool)
+							}
+							*z.Features.SupplementalGroupsPolicy, bts, err = msgp.ReadBoolBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "Features", "SupplementalGroupsPolicy")
+								return
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Features")
+							return
+						}
+					}
+				}
+			}
+		case "images":
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Images")
+				return
+			}
+			if zb0006 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Images) >= int(zb0006) {
+				z.Images = (z.Images)[:zb0006]
+			} else {
+				z.Images = make([]ContainerImage, zb0006)
+			}
+			for za0003 := range z.Images {
+				var zb0007 uint32
+				zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Images", za0003)
+					return
+				}
+				if zb0007 > z5f6819aalimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0007 > 0 {
+					zb0007--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Images", za0003)
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "names":
+						var zb0008 uint32
+						zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Images", za0003, "Names")
+							return
+						}
+						if zb0008 > z5f6819aalimitArrays {
+							err = msgp.ErrLimitExceeded
+							return
+						}
+						if cap(z.Images[za0003].Names) >= int(zb0008) {
+							z.Images[za0003].Names = (z.Images[za0003].Names)[:zb0008]
+						} else {
+							z.Images[za0003].Names = make([]string, zb0008)
+						}
+						for za0004 := range z.Images[za0003].Names {
+							z.Images[za0003].Names[za0004], bts, err = msgp.ReadStringBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "Images", za0003, "Names", za0004)
+								return
+							}
+						}
+					case "sizeBytes":
+						z.Images[za0003].SizeBytes, bts, err = msgp.ReadInt64Bytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Images", za0003, "SizeBytes")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Images", za0003)
+							return
+						}
+					}
+				}
+			}
 		case "nodeInfo":
 			bts, err = z.NodeInfo.UnmarshalMsg(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "NodeInfo")
 				return
+			}
+		case "runtimeHandlers":
+			var zb0009 uint32
+			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "RuntimeHandlers")
+				return
+			}
+			if zb0009 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.RuntimeHandlers) >= int(zb0009) {
+				z.RuntimeHandlers = (z.RuntimeHandlers)[:zb0009]
+			} else {
+				z.RuntimeHandlers = make([]RuntimeHandler, zb0009)
+			}
+			for za0005 := range z.RuntimeHandlers {
+				var zb0010 uint32
+				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+					return
+				}
+				if zb0010 > z5f6819aalimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0010 > 0 {
+					zb0010--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "features":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.RuntimeHandlers[za0005].Features = nil
+						} else {
+							if z.RuntimeHandlers[za0005].Features == nil {
+								z.RuntimeHandlers[za0005].Features = new(RuntimeHandlerFeatures)
+							}
+							bts, err = z.RuntimeHandlers[za0005].Features.UnmarshalMsg(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Features")
+								return
+							}
+						}
+					case "name":
+						z.RuntimeHandlers[za0005].Name, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Name")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+							return
+						}
+					}
+				}
 			}
 		default:
 			bts, err = msgp.Skip(bts)
@@ -606,7 +1197,35 @@ func (z *NodeStatus) Msgsize() (s int) {
 	for za0002 := range z.Conditions {
 		s += z.Conditions[za0002].Msgsize()
 	}
-	s += 9 + z.NodeInfo.Msgsize()
+	s += 9
+	if z.Features == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 25
+		if z.Features.SupplementalGroupsPolicy == nil {
+			s += msgp.NilSize
+		} else {
+			s += msgp.BoolSize
+		}
+	}
+	s += 7 + msgp.ArrayHeaderSize
+	for za0003 := range z.Images {
+		s += 1 + 6 + msgp.ArrayHeaderSize
+		for za0004 := range z.Images[za0003].Names {
+			s += msgp.StringPrefixSize + len(z.Images[za0003].Names[za0004])
+		}
+		s += 10 + msgp.Int64Size
+	}
+	s += 9 + z.NodeInfo.Msgsize() + 16 + msgp.ArrayHeaderSize
+	for za0005 := range z.RuntimeHandlers {
+		s += 1 + 9
+		if z.RuntimeHandlers[za0005].Features == nil {
+			s += msgp.NilSize
+		} else {
+			s += z.RuntimeHandlers[za0005].Features.Msgsize()
+		}
+		s += 5 + msgp.StringPrefixSize + len(z.RuntimeHandlers[za0005].Name)
+	}
 	return
 }
 
@@ -744,5 +1363,237 @@ func (z *NodeSystemInfo) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *NodeSystemInfo) Msgsize() (s int) {
 	s = 1 + 13 + msgp.StringPrefixSize + len(z.Architecture) + 7 + msgp.StringPrefixSize + len(z.BootID) + 24 + msgp.StringPrefixSize + len(z.ContainerRuntimeVersion) + 14 + msgp.StringPrefixSize + len(z.KernelVersion) + 17 + msgp.StringPrefixSize + len(z.KubeProxyVersion) + 15 + msgp.StringPrefixSize + len(z.KubeletVersion) + 10 + msgp.StringPrefixSize + len(z.MachineID) + 16 + msgp.StringPrefixSize + len(z.OperatingSystem) + 8 + msgp.StringPrefixSize + len(z.OSImage) + 11 + msgp.StringPrefixSize + len(z.SystemUUID)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *RuntimeHandler) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Features == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "features"
+			o = append(o, 0xa8, 0x66, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
+			if z.Features == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Features.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Features")
+					return
+				}
+			}
+		}
+		// string "name"
+		o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+		o = msgp.AppendString(o, z.Name)
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *RuntimeHandler) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5f6819aalimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "features":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Features = nil
+			} else {
+				if z.Features == nil {
+					z.Features = new(RuntimeHandlerFeatures)
+				}
+				bts, err = z.Features.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Features")
+					return
+				}
+			}
+		case "name":
+			z.Name, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Name")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *RuntimeHandler) Msgsize() (s int) {
+	s = 1 + 9
+	if z.Features == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Features.Msgsize()
+	}
+	s += 5 + msgp.StringPrefixSize + len(z.Name)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *RuntimeHandlerFeatures) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.RecursiveReadOnlyMounts == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.UserNamespaces == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "recursiveReadOnlyMounts"
+			o = append(o, 0xb7, 0x72, 0x65, 0x63, 0x75, 0x72, 0x73, 0x69, 0x76, 0x65, 0x52, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79, 0x4d, 0x6f, 0x75, 0x6e, 0x74, 0x73)
+			if z.RecursiveReadOnlyMounts == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.RecursiveReadOnlyMounts)
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "userNamespaces"
+			o = append(o, 0xae, 0x75, 0x73, 0x65, 0x72, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61, 0x63, 0x65, 0x73)
+			if z.UserNamespaces == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.UserNamespaces)
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *RuntimeHandlerFeatures) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z5f6819aalimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "recursiveReadOnlyMounts":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.RecursiveReadOnlyMounts = nil
+			} else {
+				if z.RecursiveReadOnlyMounts == nil {
+					z.RecursiveReadOnlyMounts = new(bool)
+				}
+				*z.RecursiveReadOnlyMounts, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RecursiveReadOnlyMounts")
+					return
+				}
+			}
+		case "userNamespaces":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.UserNamespaces = nil
+			} else {
+				if z.UserNamespaces == nil {
+					z.UserNamespaces = new(bool)
+				}
+				*z.UserNamespaces, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "UserNamespaces")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *RuntimeHandlerFeatures) Msgsize() (s int) {
+	s = 1 + 24
+	if z.RecursiveReadOnlyMounts == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	s += 15
+	if z.UserNamespaces == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
 	return
 }

@@ -32,6 +32,7 @@ type PodReadinessGate struct {
 // decided in package pods over the whole document, not here.
 type PodSpec struct {
 	ActiveDeadlineSeconds         *int64                 `msg:"activeDeadlineSeconds,omitempty"`
+	Affinity                      *Affinity              `msg:"affinity,omitempty"`
 	Containers                    []Container            `msg:"containers,omitempty"`
 	DNSConfig                     *PodDNSConfig          `msg:"dnsConfig,omitempty"`
 	DNSPolicy                     string                 `msg:"dnsPolicy,omitempty"`
@@ -45,6 +46,8 @@ type PodSpec struct {
 	ImagePullSecrets              []LocalObjectReference `msg:"imagePullSecrets,omitempty"`
 	InitContainers                []Container            `msg:"initContainers,omitempty"`
 	NodeName                      string                 `msg:"nodeName,omitempty"`
+	NodeSelector                  StringMap              `msg:"nodeSelector,omitzero"`
+	Priority                      *int32                 `msg:"priority,omitempty"`
 	ReadinessGates                []PodReadinessGate     `msg:"readinessGates,omitempty"`
 	RestartPolicy                 string                 `msg:"restartPolicy,omitempty"`
 	SecurityContext               *PodSecurityContext    `msg:"securityContext,omitempty"`
@@ -53,6 +56,7 @@ type PodSpec struct {
 	ShareProcessNamespace         *bool                  `msg:"shareProcessNamespace,omitempty"`
 	Subdomain                     string                 `msg:"subdomain,omitempty"`
 	TerminationGracePeriodSeconds *int64                 `msg:"terminationGracePeriodSeconds,omitempty"`
+	Tolerations                   []Toleration           `msg:"tolerations,omitempty"`
 	Volumes                       []Volume               `msg:"volumes,omitempty"`
 }
 

@@ -4326,100 +4326,116 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(23)
-	var zb0001Mask uint32 /* 23 bits */
+	zb0001Len := uint32(27)
+	var zb0001Mask uint32 /* 27 bits */
 	_ = zb0001Mask
 	if z.ActiveDeadlineSeconds == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.Containers == nil {
+	if z.Affinity == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.DNSConfig == nil {
+	if z.Containers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.DNSPolicy == "" {
+	if z.DNSConfig == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.EphemeralContainers == nil {
+	if z.DNSPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.HostAliases == nil {
+	if z.EphemeralContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.HostIPC == false {
+	if z.HostAliases == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.HostNetwork == false {
+	if z.HostIPC == false {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.HostPID == false {
+	if z.HostNetwork == false {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Hostname == "" {
+	if z.HostPID == false {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.HostnameOverride == nil {
+	if z.Hostname == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.ImagePullSecrets == nil {
+	if z.HostnameOverride == nil {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.InitContainers == nil {
+	if z.ImagePullSecrets == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.NodeName == "" {
+	if z.InitContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.ReadinessGates == nil {
+	if z.NodeName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.RestartPolicy == "" {
+	if z.NodeSelector.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.SecurityContext == nil {
+	if z.Priority == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.ServiceAccountName == "" {
+	if z.ReadinessGates == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.SetHostnameAsFQDN == nil {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.ShareProcessNamespace == nil {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.Subdomain == "" {
+	if z.ServiceAccountName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.TerminationGracePeriodSeconds == nil {
+	if z.SetHostnameAsFQDN == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.Volumes == nil {
+	if z.ShareProcessNamespace == nil {
 		zb0001Len--
 		zb0001Mask |= 0x400000
+	}
+	if z.Subdomain == "" {
+		zb0001Len--
+		zb0001Mask |= 0x800000
+	}
+	if z.TerminationGracePeriodSeconds == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1000000
+	}
+	if z.Tolerations == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2000000
+	}
+	if z.Volumes == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -4436,6 +4452,19 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "affinity"
+			o = append(o, 0xa8, 0x61, 0x66, 0x66, 0x69, 0x6e, 0x69, 0x74, 0x79)
+			if z.Affinity == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Affinity.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Affinity")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
 			// string "containers"
 			o = append(o, 0xaa, 0x63, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Containers)))
@@ -4447,7 +4476,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "dnsConfig"
 			o = append(o, 0xa9, 0x64, 0x6e, 0x73, 0x43, 0x6f, 0x6e, 0x66, 0x69, 0x67)
 			if z.DNSConfig == nil {
@@ -4460,12 +4489,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "dnsPolicy"
 			o = append(o, 0xa9, 0x64, 0x6e, 0x73, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.DNSPolicy)
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "ephemeralContainers"
 			o = append(o, 0xb3, 0x65, 0x70, 0x68, 0x65, 0x6d, 0x65, 0x72, 0x61, 0x6c, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.EphemeralContainers)))
@@ -4477,7 +4506,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "hostAliases"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x41, 0x6c, 0x69, 0x61, 0x73, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.HostAliases)))
@@ -4509,27 +4538,27 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "hostIPC"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50, 0x43)
 			o = msgp.AppendBool(o, z.HostIPC)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "hostNetwork"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x4e, 0x65, 0x74, 0x77, 0x6f, 0x72, 0x6b)
 			o = msgp.AppendBool(o, z.HostNetwork)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "hostPID"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x49, 0x44)
 			o = msgp.AppendBool(o, z.HostPID)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "hostname"
 			o = append(o, 0xa8, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.Hostname)
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "hostnameOverride"
 			o = append(o, 0xb0, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x4f, 0x76, 0x65, 0x72, 0x72, 0x69, 0x64, 0x65)
 			if z.HostnameOverride == nil {
@@ -4538,7 +4567,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, *z.HostnameOverride)
 			}
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "imagePullSecrets"
 			o = append(o, 0xb0, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x50, 0x75, 0x6c, 0x6c, 0x53, 0x65, 0x63, 0x72, 0x65, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ImagePullSecrets)))
@@ -4550,7 +4579,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "initContainers"
 			o = append(o, 0xae, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainers)))
@@ -4562,12 +4591,30 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "nodeName"
 			o = append(o, 0xa8, 0x6e, 0x6f, 0x64, 0x65, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.NodeName)
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "nodeSelector"
+			o = append(o, 0xac, 0x6e, 0x6f, 0x64, 0x65, 0x53, 0x65, 0x6c, 0x65, 0x63, 0x74, 0x6f, 0x72)
+			o, err = z.NodeSelector.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "NodeSelector")
+				return
+			}
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+			// string "priority"
+			o = append(o, 0xa8, 0x70, 0x72, 0x69, 0x6f, 0x72, 0x69, 0x74, 0x79)
+			if z.Priority == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendInt32(o, *z.Priority)
+			}
+		}
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "readinessGates"
 			o = append(o, 0xae, 0x72, 0x65, 0x61, 0x64, 0x69, 0x6e, 0x65, 0x73, 0x73, 0x47, 0x61, 0x74, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ReadinessGates)))
@@ -4578,12 +4625,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, z.ReadinessGates[za0007].ConditionType)
 			}
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "restartPolicy"
 			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.RestartPolicy)
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -4596,12 +4643,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "serviceAccountName"
 			o = append(o, 0xb2, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x41, 0x63, 0x63, 0x6f, 0x75, 0x6e, 0x74, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.ServiceAccountName)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "setHostnameAsFQDN"
 			o = append(o, 0xb1, 0x73, 0x65, 0x74, 0x48, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x41, 0x73, 0x46, 0x51, 0x44, 0x4e)
 			if z.SetHostnameAsFQDN == nil {
@@ -4610,7 +4657,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.SetHostnameAsFQDN)
 			}
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "shareProcessNamespace"
 			o = append(o, 0xb5, 0x73, 0x68, 0x61, 0x72, 0x65, 0x50, 0x72, 0x6f, 0x63, 0x65, 0x73, 0x73, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61, 0x63, 0x65)
 			if z.ShareProcessNamespace == nil {
@@ -4619,12 +4666,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.ShareProcessNamespace)
 			}
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "subdomain"
 			o = append(o, 0xa9, 0x73, 0x75, 0x62, 0x64, 0x6f, 0x6d, 0x61, 0x69, 0x6e)
 			o = msgp.AppendString(o, z.Subdomain)
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "terminationGracePeriodSeconds"
 			o = append(o, 0xbd, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x47, 0x72, 0x61, 0x63, 0x65, 0x50, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			if z.TerminationGracePeriodSeconds == nil {
@@ -4633,14 +4680,26 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.TerminationGracePeriodSeconds)
 			}
 		}
-		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
+			// string "tolerations"
+			o = append(o, 0xab, 0x74, 0x6f, 0x6c, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Tolerations)))
+			for za0008 := range z.Tolerations {
+				o, err = z.Tolerations[za0008].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Tolerations", za0008)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x4000000) == 0 { // if not omitted
 			// string "volumes"
 			o = append(o, 0xa7, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Volumes)))
-			for za0008 := range z.Volumes {
-				o, err = z.Volumes[za0008].MarshalMsg(o)
+			for za0009 := range z.Volumes {
+				o, err = z.Volumes[za0009].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Volumes", za0008)
+					err = msgp.WrapError(err, "Volumes", za0009)
 					return
 				}
 			}
@@ -4685,6 +4744,23 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				*z.ActiveDeadlineSeconds, bts, err = msgp.ReadInt64Bytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "ActiveDeadlineSeconds")
+					return
+				}
+			}
+		case "affinity":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Affinity = nil
+			} else {
+				if z.Affinity == nil {
+					z.Affinity = new(Affinity)
+				}
+				bts, err = z.Affinity.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Affinity")
 					return
 				}
 			}
@@ -4923,6 +4999,29 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "NodeName")
 				return
 			}
+		case "nodeSelector":
+			bts, err = z.NodeSelector.UnmarshalMsg(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "NodeSelector")
+				return
+			}
+		case "priority":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Priority = nil
+			} else {
+				if z.Priority == nil {
+					z.Priority = new(int32)
+				}
+				*z.Priority, bts, err = msgp.ReadInt32Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Priority")
+					return
+				}
+			}
 		case "readinessGates":
 			var zb0009 uint32
 			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
@@ -5059,26 +5158,49 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-		case "volumes":
+		case "tolerations":
 			var zb0011 uint32
 			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
-				err = msgp.WrapError(err, "Volumes")
+				err = msgp.WrapError(err, "Tolerations")
 				return
 			}
 			if zb0011 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Volumes) >= int(zb0011) {
-				z.Volumes = (z.Volumes)[:zb0011]
+			if cap(z.Tolerations) >= int(zb0011) {
+				z.Tolerations = (z.Tolerations)[:zb0011]
 			} else {
-				z.Volumes = make([]Volume, zb0011)
+				z.Tolerations = make([]Toleration, zb0011)
 			}
-			for za0008 := range z.Volumes {
-				bts, err = z.Volumes[za0008].UnmarshalMsg(bts)
+			for za0008 := range z.Tolerations {
+				bts, err = z.Tolerations[za0008].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Volumes", za0008)
+					err = msgp.WrapError(err, "Tolerations", za0008)
+					return
+				}
+			}
+		case "volumes":
+			var zb0012 uint32
+			zb0012, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Volumes")
+				return
+			}
+			if zb0012 > z4d9d3928limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Volumes) >= int(zb0012) {
+				z.Volumes = (z.Volumes)[:zb0012]
+			} else {
+				z.Volumes = make([]Volume, zb0012)
+			}
+			for za0009 := range z.Volumes {
+				bts, err = z.Volumes[za0009].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Volumes", za0009)
 					return
 				}
 			}
@@ -5101,6 +5223,12 @@ func (z *PodSpec) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += msgp.Int64Size
+	}
+	s += 9
+	if z.Affinity == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Affinity.Msgsize()
 	}
 	s += 11 + msgp.ArrayHeaderSize
 	for za0001 := range z.Containers {
@@ -5138,7 +5266,13 @@ func (z *PodSpec) Msgsize() (s int) {
 	for za0006 := range z.InitContainers {
 		s += z.InitContainers[za0006].Msgsize()
 	}
-	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 15 + msgp.ArrayHeaderSize
+	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 13 + z.NodeSelector.Msgsize() + 9
+	if z.Priority == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.Int32Size
+	}
+	s += 15 + msgp.ArrayHeaderSize
 	for za0007 := range z.ReadinessGates {
 		s += 1 + 14 + msgp.StringPrefixSize + len(z.ReadinessGates[za0007].ConditionType)
 	}
@@ -5166,9 +5300,13 @@ func (z *PodSpec) Msgsize() (s int) {
 	} else {
 		s += msgp.Int64Size
 	}
+	s += 12 + msgp.ArrayHeaderSize
+	for za0008 := range z.Tolerations {
+		s += z.Tolerations[za0008].Msgsize()
+	}
 	s += 8 + msgp.ArrayHeaderSize
-	for za0008 := range z.Volumes {
-		s += z.Volumes[za0008].Msgsize()
+	for za0009 := range z.Volumes {
+		s += z.Volumes[za0009].Msgsize()
 	}
 	return
 }
