@@ -46,6 +46,9 @@ func (m *Machine) compare(c *wire.Compare, now time.Time) {
 			continue
 		}
 		for _, e := range m.opts.Desired.Bucket(i) {
+			if !e.Key.Kind().KnownTo(m.peerKinds) {
+				continue // what a newer relay has sent stays as it is; an older one would refuse the frame
+			}
 			item := wire.EntryItem(e)
 			n := item.Msgsize()
 			if len(f.Entries) > 0 && (size+n > room || len(f.Entries) >= wire.MaxItems/2) {

@@ -39,7 +39,8 @@ type Machine struct {
 	retryAt   time.Time
 	opened    time.Time
 	heartbeat time.Duration
-	peerFrame int // largest frame the relay takes, bytes
+	peerFrame int    // largest frame the relay takes, bytes
+	peerKinds uint32 // how many kinds the relay knows
 	lastSent  time.Time
 	lastHeard time.Time
 	pinged    bool
@@ -213,6 +214,7 @@ func (m *Machine) greet(now time.Time) {
 		MaxFrame:  wire.MaxFrame,
 		Rules:     d.Rules, Digest: d.Outline(),
 		Revisions: wire.PackRevisions(m.opts.Desired.Revisions()),
+		Kinds:     wire.KindsKnown(),
 	}
 	m.send(h, now)
 }
@@ -271,6 +273,7 @@ func (m *Machine) welcome(w *wire.Welcome, now time.Time) {
 		m.heartbeat = hb
 	}
 	m.peerFrame = min(max(int(w.MaxFrame), wire.MinFrame), wire.MaxFrame)
+	m.peerKinds = w.Kinds
 	m.phase = phaseUp
 	m.st.Connected, m.st.InSync, m.st.Since = true, false, now
 	m.st.Relay, m.st.Epoch = w.Relay, w.Epoch

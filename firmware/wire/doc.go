@@ -16,7 +16,9 @@
 //
 //	 1 hello       agent   min u, max u protocol versions · node s · agent s software · hb u ms heartbeat wished for · mf u bytes, largest
 //	                       frame it takes · rules u · sum b outline of its digest · rev []u revisions
+//	                       · kn u how many kinds it knows
 //	 2 welcome     relay   proto u chosen version · relay s name · ep u session epoch · hb u ms heartbeat · mf u bytes · t i ms since 1970
+//	                       · kn u how many kinds it knows
 //	 3 compare     relay   b u bit i asks for the entries of bucket i
 //	 4 entries     agent   e []{k s, v version} · m t another entries frame follows
 //	 5 commit      relay   id u · p u part, from 0 · m t another part follows · rules u · put []object · del []s keys · rev []u revisions
@@ -33,8 +35,8 @@
 //	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
 //
 // object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Types 32–63
-// are reserved for streams. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices, in
-// this order, zeros at the end left out; in hello the highest that the agent was ever told, in a commit those that a cache must
+// are reserved for streams. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices,
+// services, runtimeclasses, persistentvolumeclaims, persistentvolumes, in this order, zeros at the end left out; in hello the highest that the agent was ever told, in a commit those that a cache must
 // have seen to know of what the commit changes. A receiver ignores types from 64 on that it does not know, and ends the
 // session on unknown ones below.
 //
@@ -78,6 +80,10 @@
 // hello names the lowest and highest protocol version that the agent speaks, the relay chooses the highest that both do. Within a
 // version fields and optional types may be added; nothing changes its meaning. A frame that lacks what its type needs is
 // malformed, and malformed frames end the session with close code 3.
+//
+// Kinds are counted in the order of revisions; a peer that does not say how many it knows knows the first six. No frame names a key
+// of a kind that its receiver does not know. For an agent that knows fewer, the relay compares and sends only these; to a relay that
+// knows fewer, the agent leaves the others out of its entries, and keeps what it holds of them.
 //
 // # Limits
 //

@@ -48,16 +48,18 @@ type Hello struct {
 	Rules     Rules    `msg:"rules"`           // trim rules of what it holds, 0 if it holds nothing
 	Digest    []byte   `msg:"sum,omitempty"`   // Digest.Outline of what it holds
 	Revisions []uint64 `msg:"rev,omitempty"`   // PackRevisions of the highest resourceVersion it was told of, per kind
+	Kinds     uint32   `msg:"kn,omitempty"`    // KindsKnown; 0: KindsAtFirst
 }
 
 // Welcome is the relay's answer to Hello.
 type Welcome struct {
-	Proto     uint16 `msg:"proto"` // protocol version of this session
-	Relay     string `msg:"relay"` // name of the relay instance, for people
-	Epoch     uint64 `msg:"ep"`    // number of this session of the node
-	Heartbeat uint32 `msg:"hb"`    // heartbeat interval of this session, ms
-	MaxFrame  uint32 `msg:"mf"`    // largest frame the relay takes, bytes
-	Time      int64  `msg:"t"`     // relay's clock, ms since 1970, for diagnosis
+	Proto     uint16 `msg:"proto"`        // protocol version of this session
+	Relay     string `msg:"relay"`        // name of the relay instance, for people
+	Epoch     uint64 `msg:"ep"`           // number of this session of the node
+	Heartbeat uint32 `msg:"hb"`           // heartbeat interval of this session, ms
+	MaxFrame  uint32 `msg:"mf"`           // largest frame the relay takes, bytes
+	Time      int64  `msg:"t"`            // relay's clock, ms since 1970, for diagnosis
+	Kinds     uint32 `msg:"kn,omitempty"` // KindsKnown of the relay; 0: KindsAtFirst
 }
 
 // Compare asks for the entries of the given buckets.

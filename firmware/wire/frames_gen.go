@@ -756,8 +756,8 @@ func (z *EntryItem) Msgsize() (s int) {
 func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Agent == "" {
 		zb0001Len--
@@ -770,6 +770,10 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Revisions == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
+	}
+	if z.Kinds == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -811,6 +815,11 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 			for za0001 := range z.Revisions {
 				o = msgp.AppendUint64(o, z.Revisions[za0001])
 			}
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
+			// string "kn"
+			o = append(o, 0xa2, 0x6b, 0x6e)
+			o = msgp.AppendUint32(o, z.Kinds)
 		}
 	}
 	return
@@ -929,6 +938,12 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "kn":
+			z.Kinds, bts, err = msgp.ReadUint32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Kinds")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -943,7 +958,7 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Hello) Msgsize() (s int) {
-	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size))
+	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size)) + 3 + msgp.Uint32Size
 	return
 }
 
@@ -1967,25 +1982,43 @@ func (z *Want) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *Welcome) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 6
-	// string "proto"
-	o = append(o, 0x86, 0xa5, 0x70, 0x72, 0x6f, 0x74, 0x6f)
-	o = msgp.AppendUint16(o, z.Proto)
-	// string "relay"
-	o = append(o, 0xa5, 0x72, 0x65, 0x6c, 0x61, 0x79)
-	o = msgp.AppendString(o, z.Relay)
-	// string "ep"
-	o = append(o, 0xa2, 0x65, 0x70)
-	o = msgp.AppendUint64(o, z.Epoch)
-	// string "hb"
-	o = append(o, 0xa2, 0x68, 0x62)
-	o = msgp.AppendUint32(o, z.Heartbeat)
-	// string "mf"
-	o = append(o, 0xa2, 0x6d, 0x66)
-	o = msgp.AppendUint32(o, z.MaxFrame)
-	// string "t"
-	o = append(o, 0xa1, 0x74)
-	o = msgp.AppendInt64(o, z.Time)
+	// check for omitted fields
+	zb0001Len := uint32(7)
+	var zb0001Mask uint8 /* 7 bits */
+	_ = zb0001Mask
+	if z.Kinds == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "proto"
+		o = append(o, 0xa5, 0x70, 0x72, 0x6f, 0x74, 0x6f)
+		o = msgp.AppendUint16(o, z.Proto)
+		// string "relay"
+		o = append(o, 0xa5, 0x72, 0x65, 0x6c, 0x61, 0x79)
+		o = msgp.AppendString(o, z.Relay)
+		// string "ep"
+		o = append(o, 0xa2, 0x65, 0x70)
+		o = msgp.AppendUint64(o, z.Epoch)
+		// string "hb"
+		o = append(o, 0xa2, 0x68, 0x62)
+		o = msgp.AppendUint32(o, z.Heartbeat)
+		// string "mf"
+		o = append(o, 0xa2, 0x6d, 0x66)
+		o = msgp.AppendUint32(o, z.MaxFrame)
+		// string "t"
+		o = append(o, 0xa1, 0x74)
+		o = msgp.AppendInt64(o, z.Time)
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "kn"
+			o = append(o, 0xa2, 0x6b, 0x6e)
+			o = msgp.AppendUint32(o, z.Kinds)
+		}
+	}
 	return
 }
 
@@ -2047,6 +2080,12 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Time")
 				return
 			}
+		case "kn":
+			z.Kinds, bts, err = msgp.ReadUint32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Kinds")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -2061,6 +2100,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Welcome) Msgsize() (s int) {
-	s = 1 + 6 + msgp.Uint16Size + 6 + msgp.StringPrefixSize + len(z.Relay) + 3 + msgp.Uint64Size + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 2 + msgp.Int64Size
+	s = 1 + 6 + msgp.Uint16Size + 6 + msgp.StringPrefixSize + len(z.Relay) + 3 + msgp.Uint64Size + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 2 + msgp.Int64Size + 3 + msgp.Uint32Size
 	return
 }

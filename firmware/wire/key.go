@@ -8,6 +8,11 @@ import (
 // Kind is the plural, lower-case resource name of an object that crosses the link.
 type Kind string
 
+// Clustered reports whether objects of the kind belong to no namespace.
+func (k Kind) Clustered() bool {
+	return k == KindNode || k == KindPersistentVolume || k == KindRuntimeClass
+}
+
 // The kinds that the link carries.
 const (
 	KindPod         Kind = "pods"
@@ -16,12 +21,18 @@ const (
 	KindNode        Kind = "nodes"
 	KindDevice      Kind = "devices"
 	KindDeviceModel Kind = "devicemodels"
+
+	KindService               Kind = "services"
+	KindRuntimeClass          Kind = "runtimeclasses"
+	KindPersistentVolumeClaim Kind = "persistentvolumeclaims"
+	KindPersistentVolume      Kind = "persistentvolumes"
 )
 
 // Kinds lists every kind that the link carries, in the order in which an agent should receive them:
 // what is referenced comes before what references it.
 func Kinds() []Kind {
-	return []Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice}
+	return []Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindRuntimeClass, KindService,
+		KindPersistentVolume, KindPersistentVolumeClaim, KindPod, KindDevice}
 }
 
 // Key names one object on the link: KIND/NAMESPACE/NAME, and for pods KIND/NAMESPACE/NAME/UID, because a pod that was
@@ -43,7 +54,8 @@ func ParseKey(s string) (Key, error) {
 	switch Kind(parts[0]) {
 	case KindPod:
 		want = 4
-	case KindConfigMap, KindSecret, KindNode, KindDevice, KindDeviceModel:
+	case KindConfigMap, KindSecret, KindNode, KindDevice, KindDeviceModel,
+		KindService, KindRuntimeClass, KindPersistentVolumeClaim, KindPersistentVolume:
 	default:
 		return "", fmt.Errorf("key %q: unknown kind %q", clip(s), clip(parts[0]))
 	}
@@ -55,8 +67,8 @@ func ParseKey(s string) (Key, error) {
 			return "", fmt.Errorf("key %q: part %d is empty", clip(s), i+2)
 		}
 	}
-	if (Kind(parts[0]) == KindNode) != (parts[1] == "") {
-		return "", fmt.Errorf("key %q: nodes have no namespace, all other kinds have one", clip(s))
+	if Kind(parts[0]).Clustered() != (parts[1] == "") {
+		return "", fmt.Errorf("key %q: nodes, persistentvolumes and runtimeclasses have no namespace, all other kinds have one", clip(s))
 	}
 	return Key(s), nil
 }

@@ -41,13 +41,32 @@ type Commit struct {
 	Revisions map[Kind]uint64
 }
 
-// revisionKinds is the order of packed revisions. It is part of the protocol: new kinds go at the end.
-func revisionKinds() [6]Kind {
-	return [...]Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice}
+// revisionKinds is the order of packed revisions, and in which kinds are counted (KindsKnown). It is part of the protocol: new kinds
+// go at the end.
+func revisionKinds() [10]Kind {
+	return [...]Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice,
+		KindService, KindRuntimeClass, KindPersistentVolumeClaim, KindPersistentVolume}
+}
+
+// KindsAtFirst is how many kinds a peer knows that does not say.
+const KindsAtFirst = 6
+
+// KindsKnown is how many kinds this release knows, in the order of packed revisions: what Hello and Welcome say.
+func KindsKnown() uint32 { return uint32(len(revisionKinds())) }
+
+// KnownTo reports whether a peer that knows so many kinds knows this one. Keys of kinds that it does not know must not be sent to it:
+// it would take the frame for a malformed one.
+func (k Kind) KnownTo(kinds uint32) bool {
+	for i, kind := range revisionKinds() {
+		if kind == k {
+			return uint32(i) < max(kinds, KindsAtFirst) //nolint:gosec // ten kinds
+		}
+	}
+	return false
 }
 
 // PackRevisions returns the wire form of revisions per kind: a number for each of nodes, configmaps, secrets, devicemodels, pods,
-// devices, zeros at the end left out.
+// devices, services, runtimeclasses, persistentvolumeclaims, persistentvolumes, zeros at the end left out.
 func PackRevisions(revs map[Kind]uint64) []uint64 {
 	kinds := revisionKinds()
 	out := make([]uint64, len(kinds))

@@ -36,6 +36,8 @@ func vectors() []struct {
 		{"hello/empty", &Hello{ProtoMin: 1, ProtoMax: 1, Node: "gw-1", Heartbeat: 15000, MaxFrame: 4 << 20}},
 		{"hello/full", &Hello{ProtoMin: 1, ProtoMax: 2, Node: "gw-1", Agent: "0.1", Heartbeat: 15000, MaxFrame: 4 << 20, Rules: 1, Digest: digest.Outline(), Revisions: PackRevisions(map[Kind]uint64{KindPod: 1234567890123})}},
 		{"welcome", &Welcome{Proto: 1, Relay: "relay-a", Epoch: 1785542400000000000, Heartbeat: 15000, MaxFrame: 512 << 10, Time: 1785542400000}},
+		{"hello/kinds", &Hello{ProtoMin: 1, ProtoMax: 1, Node: "gw-1", Heartbeat: 15000, MaxFrame: 4 << 20, Revisions: PackRevisions(map[Kind]uint64{KindService: 7}), Kinds: 10}},
+		{"welcome/kinds", &Welcome{Proto: 1, Relay: "relay-a", Epoch: 7, Heartbeat: 15000, MaxFrame: 512 << 10, Time: 1785542400000, Kinds: 10}},
 		{"compare", &Compare{Buckets: 0x8000000000000001}},
 		{"entries", &Entries{Entries: []EntryItem{{Key: cfg, Version: BodyVersion("u-2", body)}}, More: true}},
 		{"entries/none", &Entries{}},
@@ -275,7 +277,7 @@ func TestOutline(t *testing.T) {
 }
 
 func TestRevisions(t *testing.T) {
-	for _, revs := range []map[Kind]uint64{nil, {KindNode: 1}, {KindDevice: 1 << 40}, {KindPod: 7, KindConfigMap: 8}} {
+	for _, revs := range []map[Kind]uint64{nil, {KindNode: 1}, {KindDevice: 1 << 40}, {KindPod: 7, KindConfigMap: 8}, {KindService: 3, KindPersistentVolume: 4}} {
 		if back := UnpackRevisions(PackRevisions(revs)); !maps.Equal(back, revs) {
 			t.Errorf("%v came back as %v", revs, back)
 		}
@@ -283,13 +285,30 @@ func TestRevisions(t *testing.T) {
 	if n := len(PackRevisions(map[Kind]uint64{KindConfigMap: 1})); n != 2 {
 		t.Errorf("%d numbers for the second kind", n)
 	}
-	if revs := UnpackRevisions([]uint64{0, 0, 0, 0, 0, 0, 9}); len(revs) != 0 {
+	if revs := UnpackRevisions([]uint64{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9}); len(revs) != 0 {
 		t.Errorf("a kind of later releases: %v", revs)
 	}
 	packed := revisionKinds()
 	for _, kind := range Kinds() {
 		if !slices.Contains(packed[:], kind) {
 			t.Errorf("%s has no revision", kind)
+		}
+	}
+}
+
+func TestKindsKnown(t *testing.T) {
+	for kind, from := range map[Kind]uint32{KindNode: 0, KindDevice: 0, KindService: 7, KindPersistentVolume: KindsKnown()} {
+		if !kind.KnownTo(max(from, 1)) || from > 0 && kind.KnownTo(from-1) {
+			t.Errorf("%s is not known from %d kinds on", kind, from)
+		}
+	}
+	if Kind("others").KnownTo(100) {
+		t.Error("a kind that nobody knows is known")
+	}
+	for key, ok := range map[string]bool{"persistentvolumes//pv": true, "persistentvolumes/default/pv": false, "runtimeclasses//kata": true,
+		"services/default/web": true, "services//web": false, "persistentvolumeclaims/default/data": true, "persistentvolumeclaims//data": false} {
+		if _, err := ParseKey(key); (err == nil) != ok {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

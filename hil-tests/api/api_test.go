@@ -293,6 +293,8 @@ func TestRelaysRights(t *testing.T) {
 		{true, "watch", "", "pods", "", ""}, {true, "patch", "", "pods", "status", "default"}, {true, "delete", "", "pods", "", "default"},
 		{true, "create", "", "nodes", "", ""}, {true, "patch", "", "nodes", "status", ""},
 		{true, "list", "", "secrets", "", ""}, {true, "watch", "", "configmaps", "", ""},
+		{true, "watch", "", "services", "", ""}, {true, "watch", "", "persistentvolumeclaims", "", ""}, {true, "list", "", "persistentvolumes", "", ""},
+		{true, "watch", "node.k8s.io", "runtimeclasses", "", ""}, {false, "patch", "", "persistentvolumes", "", ""}, {false, "create", "", "services", "", "default"},
 		{true, "patch", devices, "devices", "status", "default"}, {true, "create", devices, "devicestatuses", "", "default"},
 		{true, "update", "coordination.k8s.io", "leases", "", "kube-node-lease"}, {true, "list", "coordination.k8s.io", "leases", "", "kube-node-lease"},
 		{true, "create", "", "events", "", "default"},

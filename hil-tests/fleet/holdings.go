@@ -119,7 +119,7 @@ func (h *holdings) find(k wire.Key) int {
 // shared returns one copy of a key that thousands of agents hold.
 func shared(k wire.Key) wire.Key {
 	switch k.Kind() {
-	case wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel:
+	case wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel, wire.KindService, wire.KindRuntimeClass:
 		return unique.Make(k).Value()
 	}
 	return k

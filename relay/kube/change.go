@@ -159,6 +159,7 @@ func (x *Index) replaceLocked(k *kindState, old, r *record, c *changes) {
 		x.absent.forget(r.key)
 	}
 	x.linkLocked(r)
+	x.relinkServicesLocked(old, r, c)
 	x.collectLocked(either.key, r, c)
 	c.observe(old, r)
 }
@@ -232,34 +233,32 @@ func (x *Index) unlinkLocked(r *record) {
 // nodes of those who reference it.
 func (x *Index) collectLocked(key wire.Key, r *record, c *changes) {
 	if r != nil && r.node != "" {
-		if view := x.nodes[r.node]; view != nil {
-			for _, sub := range view.subs {
-				c.calls = append(c.calls, call{sub, key})
-				for _, ref := range r.refs {
-					c.calls = append(c.calls, call{sub, ref})
+		x.callLocked(r.node, key, c)
+		for _, ref := range x.named(r) {
+			x.callLocked(r.node, ref, c)
+		}
+	}
+	switch key.Kind() {
+	case wire.KindService:
+		x.collectServiceLocked(r, c)
+	case wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume:
+		nodes := make(map[string]struct{})
+		x.usersNodes(key, nodes)
+		for node := range nodes {
+			x.callLocked(node, key, c)
+			if r != nil {
+				for _, ref := range r.refs { // the volume of a claim
+					x.callLocked(node, ref, c)
 				}
 			}
 		}
 	}
-	switch key.Kind() {
-	case wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel:
-	default:
-		return
-	}
-	told := make(map[string]struct{})
-	for user := range x.users[key] {
-		u := x.lookup(user)
-		if u == nil || u.node == "" {
-			continue
-		}
-		if _, done := told[u.node]; done {
-			continue
-		}
-		told[u.node] = struct{}{}
-		if view := x.nodes[u.node]; view != nil {
-			for _, sub := range view.subs {
-				c.calls = append(c.calls, call{sub, key})
-			}
+}
+
+func (x *Index) callLocked(node string, key wire.Key, c *changes) {
+	if view := x.nodes[node]; view != nil {
+		for _, sub := range view.subs {
+			c.calls = append(c.calls, call{sub, key})
 		}
 	}
 }
@@ -267,13 +266,11 @@ func (x *Index) collectLocked(key wire.Key, r *record, c *changes) {
 // tellEverybodyLocked runs once, when the caches become complete: sessions that came earlier had been told "not ready".
 func (x *Index) tellEverybodyLocked(c *changes) {
 	for node, view := range x.nodes {
-		for _, sub := range view.subs {
-			c.calls = append(c.calls, call{sub, wire.NewKey(wire.KindNode, "", node, "")})
-			for root := range view.roots {
-				c.calls = append(c.calls, call{sub, root})
-				for _, ref := range x.lookup(root).refs {
-					c.calls = append(c.calls, call{sub, ref})
-				}
+		x.callLocked(node, wire.NewKey(wire.KindNode, "", node, ""), c)
+		for root := range view.roots {
+			x.callLocked(node, root, c)
+			for _, ref := range x.travels(x.lookup(root)) {
+				x.callLocked(node, ref, c)
 			}
 		}
 	}

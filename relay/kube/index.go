@@ -27,9 +27,10 @@ type Index struct {
 	mu    sync.RWMutex
 	kinds map[wire.Kind]*kindState
 	// users maps what is referenced to the pods or devices that name it.
-	users  map[wire.Key]map[wire.Key]struct{}
-	nodes  map[string]*nodeView
-	absent *absences
+	users    map[wire.Key]map[wire.Key]struct{}
+	services map[string]*serviceSet // by namespace, and everywhere
+	nodes    map[string]*nodeView
+	absent   *absences
 	// logged is when each problem of a watch was last logged.
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
@@ -65,12 +66,13 @@ type call struct {
 // NewIndex returns an empty index; Run fills it.
 func NewIndex(opts IndexOptions) *Index {
 	x := &Index{
-		opts:   opts,
-		kinds:  make(map[wire.Kind]*kindState),
-		users:  make(map[wire.Key]map[wire.Key]struct{}),
-		nodes:  make(map[string]*nodeView),
-		absent: newAbsences(),
-		logged: make(map[string]time.Time),
+		opts:     opts,
+		kinds:    make(map[wire.Kind]*kindState),
+		users:    make(map[wire.Key]map[wire.Key]struct{}),
+		services: make(map[string]*serviceSet),
+		nodes:    make(map[string]*nodeView),
+		absent:   newAbsences(),
+		logged:   make(map[string]time.Time),
 	}
 	for _, r := range resources {
 		x.kinds[r.kind] = &kindState{records: make(map[wire.Key]*record)}
@@ -91,15 +93,23 @@ func (x *Index) Keys(node string) (keys map[wire.Key]wire.Version, ready bool) {
 	if view == nil {
 		return keys, true
 	}
+	var namespaces []string
 	for root := range view.roots {
 		r := x.lookup(root)
 		keys[root] = r.version
-		for _, ref := range r.refs {
+		for _, ref := range x.named(r) {
 			if target := x.lookup(ref); target != nil {
 				keys[ref] = target.version
 			} else {
 				keys[ref] = wire.AbsentVersion()
 			}
+		}
+		namespaces = append(namespaces, r.concerns()...)
+	}
+	slices.Sort(namespaces)
+	for _, namespace := range slices.Compact(namespaces) {
+		for _, service := range x.services[namespace].keys {
+			keys[service] = x.lookup(service).version
 		}
 	}
 	return keys, true
@@ -128,7 +138,7 @@ func (x *Index) Object(node string, key wire.Key) (obj wire.Object, refs []wire.
 		}
 		return wire.Object{Key: key, Version: wire.AbsentVersion(), Revision: max(revision, x.absent.confirmed(key)), Absent: true}, nil, true
 	}
-	return wire.Object{Key: r.key, Version: r.version, Revision: r.since, Body: r.body}, r.refs, true
+	return wire.Object{Key: r.key, Version: r.version, Revision: r.since, Body: r.body}, x.travels(r), true
 }
 
 // Subscribe calls notify for every key of node that may have changed, appeared or gone. notify must not block, may be
@@ -256,8 +266,20 @@ func (x *Index) lookup(key wire.Key) *record {
 
 // referencedBy walks what the node has, not who uses key: a configMap may have ten thousand users, a node has few pods.
 func (x *Index) referencedBy(view *nodeView, key wire.Key) bool {
+	kind := key.Kind()
+	if kind == wire.KindService {
+		return x.seesService(view.name, key)
+	}
 	for root := range view.roots {
-		if r := x.lookup(root); r != nil && slices.Contains(r.refs, key) {
+		r := x.lookup(root)
+		if r == nil {
+			continue
+		}
+		refs := r.refs
+		if kind == wire.KindPersistentVolume {
+			refs = x.named(r)
+		}
+		if slices.Contains(refs, key) {
 			return true
 		}
 	}

@@ -22,8 +22,10 @@ type record struct {
 	body     []byte // canonical bytes of the trimmed object, shared by all who send them
 	status   []byte // canonical bytes of the status, to compare reports with; nil for kinds without reports
 	refs     []wire.Key
-	node     string // the node that may see it and report on it; empty for what is seen by reference only
-	deleting bool   // metadata.deletionTimestamp is set
+	node     string   // the node that may see it and report on it; empty for what is seen by reference only
+	claim    wire.Key // of a persistentVolume: whose it is; only that may lead a node to it
+	deleting bool     // metadata.deletionTimestamp is set
+	links    bool     // a pod whose containers get variables for the Services of its namespace, a Service that gives some
 }
 
 // newRecord trims and encodes an object, which it owns and changes.
@@ -45,6 +47,13 @@ func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
 		r.node = name
 	case wire.KindPod, wire.KindDevice:
 		r.node = text(child(u.Object, "spec"), "nodeName")
+		r.links = res.kind == wire.KindPod && child(u.Object, "spec")["enableServiceLinks"] != false
+	case wire.KindService:
+		r.links = hasAddress(u.Object)
+	case wire.KindPersistentVolume:
+		if claim := child(child(u.Object, "spec"), "claimRef"); claim != nil {
+			r.claim = wire.NewKey(wire.KindPersistentVolumeClaim, text(claim, "namespace"), text(claim, "name"), "")
+		}
 	}
 	r.refs = references(res.kind, namespace, u.Object)
 

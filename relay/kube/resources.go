@@ -33,6 +33,10 @@ var resources = []resource{
 	{kind: wire.KindConfigMap, gvr: core("configmaps"), apiKind: "ConfigMap"},
 	{kind: wire.KindSecret, gvr: core("secrets"), apiKind: "Secret"},
 	{kind: wire.KindDeviceModel, gvr: devices("devicemodels"), apiKind: "DeviceModel"},
+	{kind: wire.KindRuntimeClass, gvr: schema.GroupVersionResource{Group: "node.k8s.io", Version: "v1", Resource: "runtimeclasses"}, apiKind: "RuntimeClass"},
+	{kind: wire.KindService, gvr: core("services"), apiKind: "Service"},
+	{kind: wire.KindPersistentVolume, gvr: core("persistentvolumes"), apiKind: "PersistentVolume"},
+	{kind: wire.KindPersistentVolumeClaim, gvr: core("persistentvolumeclaims"), apiKind: "PersistentVolumeClaim"},
 	{kind: wire.KindPod, gvr: core("pods"), apiKind: "Pod", selector: "spec.nodeName!="},
 	{kind: wire.KindDevice, gvr: devices("devices"), apiKind: "Device"},
 }

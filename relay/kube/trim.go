@@ -33,15 +33,23 @@ var echoedTaints = []string{
 //
 // Dropped: metadata.managedFields, resourceVersion (it travels in the envelope) and selfLink; the annotations and taints above; the
 // status, because the agent owns it and would be told of each of its own reports, but for the conditions that a pod's
-// readiness gates name (gateConditions); nulls in objects of the core API, which
-// mean the same as no field. Everything else stays, known to us or not, so that the edge can serve the object again.
+// readiness gates name (gateConditions) and the phase of a claim, which the agent does not report on; nulls in objects of Kubernetes'
+// own APIs, which mean the same as no field. Everything else stays, known to us or not, so that the edge can serve the object again;
+// but of a Service only what containers' variables are made of (services.go).
 func trim(res resource, obj map[string]any) (body, status map[string]any) {
 	body = obj
 	status, _ = body["status"].(map[string]any)
 	delete(body, "status")
-	if res.kind == wire.KindPod {
+	switch res.kind {
+	case wire.KindPod:
 		if gates := gateConditions(child(body, "spec"), status); gates != nil {
 			body["status"] = gates
+		}
+	case wire.KindService:
+		return trimService(res, obj), nil
+	case wire.KindPersistentVolumeClaim:
+		if phase := text(status, "phase"); phase != "" {
+			body["status"] = map[string]any{"phase": phase}
 		}
 	}
 	// Items of a list carry neither; a watch event carries both. The version must not depend on which it was.
@@ -64,7 +72,7 @@ func trim(res resource, obj map[string]any) (body, status map[string]any) {
 	if res.kind == wire.KindNode {
 		dropTaints(child(body, "spec"))
 	}
-	if res.gvr.Group == "" {
+	if res.gvr.Group != devicesGroup {
 		canon.DropNulls(body)
 	} else {
 		// Free-form configData may hold a null of its own; metadata may not.
@@ -102,6 +110,14 @@ func references(kind wire.Kind, namespace string, obj map[string]any) []wire.Key
 	switch kind {
 	case wire.KindPod:
 		podReferences(spec, add)
+		if name := text(spec, "runtimeClassName"); name != "" {
+			refs = append(refs, wire.NewKey(wire.KindRuntimeClass, "", name, ""))
+		}
+		claims(text(child(obj, "metadata"), "name"), spec, add)
+	case wire.KindPersistentVolumeClaim:
+		if name := text(spec, "volumeName"); name != "" {
+			refs = append(refs, wire.NewKey(wire.KindPersistentVolume, "", name, ""))
+		}
 	case wire.KindDevice:
 		add(wire.KindDeviceModel, text(child(spec, "deviceModelRef"), "name"))
 	default:
@@ -136,5 +152,15 @@ func podReferences(spec map[string]any, add func(wire.Kind, string)) {
 	}
 	for s := range items(spec, "imagePullSecrets") {
 		add(wire.KindSecret, text(s, "name"))
+	}
+}
+
+// claims adds the claims that a pod's volumes are made from. The one of a generic ephemeral volume is called after pod and volume.
+func claims(pod string, spec map[string]any, add func(wire.Kind, string)) {
+	for v := range items(spec, "volumes") {
+		add(wire.KindPersistentVolumeClaim, text(child(v, "persistentVolumeClaim"), "claimName"))
+		if child(v, "ephemeral") != nil && pod != "" {
+			add(wire.KindPersistentVolumeClaim, pod+"-"+text(v, "name"))
+		}
 	}
 }

@@ -217,8 +217,8 @@ func TestWatchesDoNotDependOnAgents(t *testing.T) {
 		return out
 	}
 	one, many := count(1), count(500)
-	if fmt.Sprint(one) != fmt.Sprint(many) || len(one) != 2*7+1 {
-		t.Errorf("with one node %v, with 500 %v; want a list and a watch each of 7 resources, and a list of Leases", one, many)
+	if fmt.Sprint(one) != fmt.Sprint(many) || len(one) != 2*11+1 {
+		t.Errorf("with one node %v, with 500 %v; want a list and a watch each of 11 resources, and a list of Leases", one, many)
 	}
 	for what, n := range many {
 		if n != 1 {

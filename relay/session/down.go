@@ -15,7 +15,7 @@ import (
 // then nothing is sent, above all no deletion: a cache that is behind would take away what it does not know yet.
 func (m *Machine) catchUp(now moment) {
 	m.retryLater(now)
-	want, ready := m.source.Keys(m.node)
+	want, ready := m.sourceKeys()
 	if !ready {
 		return
 	}
@@ -118,7 +118,7 @@ func (m *Machine) entries(e *wire.Entries) {
 		return
 	}
 	// Anything that changed since the digests were compared is dirty already: the subscription is older than the session.
-	want, _ := m.source.Keys(m.node)
+	want, _ := m.sourceKeys()
 	m.foreign(want)
 	m.markDifferences(want)
 	m.up()
@@ -247,7 +247,7 @@ func (m *Machine) sendCommit() bool {
 	var gone []wire.Key
 	full, sure := false, true
 	for _, k := range m.sortedDirty() {
-		obj, refs, ok := m.source.Object(m.node, k)
+		obj, refs, ok := m.sourceObject(k)
 		if !ok {
 			gone = append(gone, k)
 			continue
@@ -267,7 +267,7 @@ func (m *Machine) sendCommit() bool {
 	}
 	if !full && sure && len(gone) > 0 {
 		// Not ok may mean gone or not ready. Only a complete answer in which the key is missing allows a deletion.
-		want, ready := m.source.Keys(m.node)
+		want, ready := m.sourceKeys()
 		switch {
 		case !ready:
 			sure = false
@@ -332,10 +332,18 @@ func rank(k wire.Key) int {
 		return 2
 	case wire.KindDeviceModel:
 		return 3
-	case wire.KindPod:
+	case wire.KindRuntimeClass:
 		return 4
+	case wire.KindService:
+		return 5
+	case wire.KindPersistentVolume:
+		return 6
+	case wire.KindPersistentVolumeClaim:
+		return 7
+	case wire.KindPod:
+		return 8
 	}
-	return 5
+	return 9
 }
 
 type unitVerdict uint8
@@ -351,7 +359,7 @@ const (
 func (m *Machine) unit(d *draft, obj wire.Object, refs []wire.Key) ([]wire.Object, unitVerdict) {
 	var unit []wire.Object
 	for _, r := range refs {
-		o, _, ok := m.source.Object(m.node, r)
+		o, _, ok := m.sourceObject(r)
 		if !ok || !m.surelyAbsent(&o, &obj) {
 			return nil, unitUnsure
 		}

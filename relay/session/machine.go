@@ -122,6 +122,7 @@ type Machine struct {
 	lastHeard moment
 	peerFrame uint32
 	proto     uint16
+	peerKinds uint8 // how many kinds the agent knows
 	phase     phase
 	synced    bool
 	offering  bool // the Sink has not answered the newest offer yet
@@ -385,6 +386,7 @@ func (m *Machine) hello(h *wire.Hello) {
 	l := &m.limits
 	m.proto = min(h.ProtoMax, wire.ProtoMax)
 	m.peerFrame = min(h.MaxFrame, wire.MaxFrame)
+	m.peerKinds = uint8(min(h.Kinds, 255))
 	m.heartbeat = min(max(time.Duration(h.Heartbeat)*time.Millisecond, l.MinHeartbeat), l.MaxHeartbeat)
 	m.outline, m.agentRevs = outline, wire.UnpackRevisions(h.Revisions)
 	m.phase = phaseStarting
@@ -402,7 +404,7 @@ func (m *Machine) started(err error, now moment) {
 	m.send(&wire.Welcome{
 		Proto: m.proto, Relay: m.relay, Epoch: m.epoch,
 		Heartbeat: uint32(m.heartbeat / time.Millisecond),
-		MaxFrame:  uint32(m.limits.MaxFrame), Time: m.time(now).UnixMilli(),
+		MaxFrame:  uint32(m.limits.MaxFrame), Time: m.time(now).UnixMilli(), Kinds: wire.KindsKnown(),
 	})
 	m.phase = phaseCatching
 	m.catchUp(now)

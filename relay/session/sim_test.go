@@ -50,6 +50,8 @@ type sim struct {
 	totals    session.Stats
 	notes     []string
 	closes    map[wire.CloseCode]int
+	// passes, if set, sees every frame on its way, and may change it.
+	passes func(wire.Frame)
 }
 
 // simConn is one connection with its relay end.
@@ -230,6 +232,9 @@ func (c *simConn) unlucky() bool {
 }
 
 func (c *simConn) toRelay(f wire.Frame) {
+	if c.s.passes != nil {
+		c.s.passes(f)
+	}
 	b, err := wire.Encode(f)
 	if err != nil {
 		c.s.t.Fatal(err)
@@ -250,6 +255,9 @@ func (c *simConn) toRelay(f wire.Frame) {
 }
 
 func (c *simConn) toAgent(f wire.Frame) {
+	if c.s.passes != nil {
+		c.s.passes(f)
+	}
 	b, err := wire.Encode(f)
 	if err != nil {
 		c.s.t.Fatal(err)

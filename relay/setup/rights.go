@@ -8,7 +8,8 @@ import (
 
 // The relay's rights, each with its use. It cannot create pods, read logs, touch RBAC, or write Secrets outside
 // enroll.Namespace. It can read ConfigMaps and Secrets of all namespaces, because pods of any namespace may be bound to
-// its nodes; what a node gets to see of them, the relay decides for every message.
+// its nodes; what a node gets to see of them, the relay decides for every message. Of Services, claims, volumes and runtime classes
+// it writes nothing.
 
 func rule(group string, resources []string, verbs ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
@@ -18,7 +19,8 @@ func clusterRules() []rbacv1.PolicyRule {
 	const devices = "devices.kubeedge.io"
 	return []rbacv1.PolicyRule{
 		// What nodes shall hold.
-		rule("", []string{"configmaps", "secrets"}, "get", "list", "watch"),
+		rule("", []string{"configmaps", "secrets", "services", "persistentvolumeclaims", "persistentvolumes"}, "get", "list", "watch"),
+		rule("node.k8s.io", []string{"runtimeclasses"}, "get", "list", "watch"),
 		rule(devices, []string{"devices", "devicemodels"}, "get", "list", "watch"),
 		// Nodes register themselves, label themselves within NodeRestriction's rules, and report.
 		rule("", []string{"nodes"}, "get", "list", "watch", "create", "patch"),
