@@ -54,6 +54,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 		Annotations: map[string]string{
 			annoHash:       containerHash(c),
 			annoRestarts:   strconv.Itoa(int(l.restarts)),
+			annoResources:  encodeResources(&c.Resources),
 			annoTermPath:   c.TerminationMessagePath,
 			annoTermPolicy: c.TerminationMessagePolicy,
 			annoTermFile:   l.termFile,

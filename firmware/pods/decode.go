@@ -20,10 +20,10 @@ type desiredPod struct {
 	version  wire.Version
 	revision uint64
 	pod      corev1.Pod
-	refused  string // why it cannot run here; "" if it can
+	refused  string            // why it cannot run here; "" if it can
 	barred   map[string]string // ephemeral containers that cannot run here, by name, and why
-	unread   bool   // the store could not read it: nothing is known but that it is wanted
-	refs     bool   // whether it uses configMaps or secrets
+	unread   bool              // the store could not read it: nothing is known but that it is wanted
+	refs     bool              // whether it uses configMaps or secrets
 }
 
 // decodePod decodes a desired object and fills in what the API server would have. A body that cannot be decoded gives a pod

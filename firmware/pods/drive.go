@@ -21,7 +21,14 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	unhealthy := w.probes.unhealthy()
 	p := makePlan(&d.pod, obs, w.forced, unhealthy, w.probes.started)
 	p.ephemeral = w.planEphemeral(d, obs, &p)
+	kills := len(p.kills)
+	update := w.alloc.planResize(&d.pod.Spec, obs, &p)
+	restarts := len(p.kills) > kills
 	if err := w.clean(ctx, d, obs, &p, unhealthy); err != nil {
+		return 0, obs, err
+	}
+	retry, err := w.resize(ctx, d, obs, update)
+	if err != nil {
 		return 0, obs, err
 	}
 	if len(p.kills) > 0 { // what was killed is started again by the next plan, which sees how it ended
@@ -59,6 +66,11 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 		w.initPoll = 0
 	}
 	w.settled.Store(p.idle() && next == 0)
+	if !restarts && !retry {
+		w.resized(d)
+	} else if retry {
+		next = sooner(next, resizeRetry)
+	}
 	return next, obs, nil
 }
 

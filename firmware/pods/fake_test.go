@@ -60,6 +60,9 @@ type fakeRuntime struct {
 	exec       func(id string, cmd []string) (int32, error)
 	execTakes  time.Duration
 	stops      []time.Duration // grace periods that were asked for
+	updates    []*cri.LinuxContainerResources
+	failUpdate error
+	memory     uint64 // what each container uses
 }
 
 func newFakeRuntime() *fakeRuntime {
@@ -483,4 +486,33 @@ func (f *fakeRuntime) ImageFsInfo(context.Context) (*cri.ImageFsInfoResponse, er
 	}
 	defer unlock()
 	return &cri.ImageFsInfoResponse{ImageFilesystems: []cri.FilesystemUsage{{FsID: &cri.FilesystemIdentifier{Mountpoint: "/images"}}}}, nil
+}
+
+func (f *fakeRuntime) UpdateContainerResources(_ context.Context, id string, linux *cri.LinuxContainerResources) error {
+	unlock, err := f.enter("UpdateContainerResources")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c := f.containers[id]; c == nil || c.state != cri.ContainerRunning {
+		return notFound(id)
+	}
+	if f.failUpdate != nil {
+		return f.failUpdate
+	}
+	f.updates = append(f.updates, linux)
+	return nil
+}
+
+func (f *fakeRuntime) ContainerStats(_ context.Context, id string) (*cri.ContainerStats, error) {
+	unlock, err := f.enter("ContainerStats")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if f.containers[id] == nil {
+		return nil, notFound(id)
+	}
+	used := f.memory
+	return &cri.ContainerStats{Memory: &cri.MemoryUsage{WorkingSetBytes: &used}}, nil
 }

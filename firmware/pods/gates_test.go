@@ -10,7 +10,9 @@ import (
 func TestReadinessGates(t *testing.T) {
 	simulate(t, func(w *world) {
 		doc := strings.Replace(simplePod, `"spec":{`, `"spec":{"readinessGates":[{"conditionType":"example.org/lb"},{"conditionType":"example.org/dns"}],`, 1)
-		with := func(conditions string) string { return strings.TrimSuffix(doc, "}") + `,"status":{"conditions":[` + conditions + `]}}` }
+		with := func(conditions string) string {
+			return strings.TrimSuffix(doc, "}") + `,"status":{"conditions":[` + conditions + `]}}`
+		}
 		w.apply(doc)
 		w.settle(2 * time.Second)
 		s := w.status()

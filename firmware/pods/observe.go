@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 // Labels and annotations by which the runtime remembers what belongs to what. All but labelNode are the kubelet's own
@@ -54,6 +55,7 @@ type containerState struct {
 	logPath            string
 	grace              int64 // s, from the pod that it was started for
 	termFile, termPlan string
+	resources          *corev1.ResourceRequirements // that it was made with; nil: nobody knows
 }
 
 // observation is what the runtime has of one pod. Both lists are newest first.
@@ -233,7 +235,8 @@ func (v *observer) inspect(ctx context.Context, c cri.Container) (containerState
 		id: c.ID, name: c.Labels[labelContainer], sandbox: c.PodSandboxID, state: s.State, created: s.CreatedAt,
 		started: fromNano(s.StartedAt), finished: fromNano(s.FinishedAt), exitCode: s.ExitCode, reason: s.Reason, message: s.Message,
 		imageRef: cmp.Or(s.ImageRef, c.ImageRef), hash: s.Annotations[annoHash], logPath: s.LogPath,
-		termFile: s.Annotations[annoTermFile], termPlan: s.Annotations[annoTermPolicy],
+		resources: decodeResources(s.Annotations[annoResources]),
+		termFile:  s.Annotations[annoTermFile], termPlan: s.Annotations[annoTermPolicy],
 	}
 	if c.Metadata != nil {
 		st.restarts = int32(min(c.Metadata.Attempt, 1<<30)) //nolint:gosec // bounded

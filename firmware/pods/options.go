@@ -61,6 +61,7 @@ type Runtime interface {
 	ImageRuntime
 	RuntimeInfo
 	LogReopener
+	ResourceUpdater
 }
 
 // Desired is the view of the objects that this node should hold. *store.Desired implements it. Calls do not block for long.

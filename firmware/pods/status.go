@@ -24,6 +24,7 @@ type statusInput struct {
 	pod     *corev1.Pod
 	obs     *observation
 	waiting map[string]waiting // by container name: what the last attempt to start it said
+	alloc   *allocation
 	probes  func(containerID string) (started, ready bool)
 	refused string            // why the pod cannot run here; "" if it can
 	before  *corev1.PodStatus // the status before this one; nil: none
@@ -122,6 +123,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 	once := isInit && !sidecar(spec)
 	st := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image, Started: &no}
 	c := in.obs.newest(spec.Name)
+	in.resources(spec, c, &st)
 	if c == nil {
 		st.State.Waiting = in.waitingFor(spec.Name, initialized)
 		if old := in.previous(spec.Name); old != nil && terminalPhase(in.before) {
@@ -286,10 +288,13 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 		ini.Message = "containers with incomplete status: " + bracketed(names(in.pod.Spec.InitContainers, s.InitContainerStatuses, func(spec *corev1.Container, c *corev1.ContainerStatus) bool { return !initDone(spec, c) }))
 	}
 	list := []corev1.Condition{sandbox, ini, ready, containersReady}
+	if in.alloc != nil && !terminal(s.Phase) {
+		list = append(list, in.alloc.conditions(in.pod.Metadata.Generation)...)
+	}
 	kept := keptConditions(in.before, list)
 	for i := range list {
 		c := &list[i]
-		c.ObservedGeneration = in.pod.Metadata.Generation
+		setDefault(&c.ObservedGeneration, in.pod.Metadata.Generation)
 		c.LastTransitionTime = corev1.NewTime(in.now)
 		if in.before == nil {
 			continue

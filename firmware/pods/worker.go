@@ -44,6 +44,7 @@ type worker struct {
 	forced   map[string]bool            // containers to start again whatever their exit code
 	hooked   map[string]bool            // ids of running containers whose preStop hook has run
 	events   *eventLog
+	alloc    allocation
 	pod      *desiredPod       // the newest there was; nil for a pod that was never desired
 	status   *corev1.PodStatus // the last one, from this run or the run before
 	reported []byte
@@ -56,11 +57,13 @@ type worker struct {
 
 // sharedState is what the manager tells a worker.
 type sharedState struct {
-	desired *desiredPod
-	cancel  context.CancelFunc // ends the sync that is under way
-	state   *PodState          // for List; nil until a status was made
-	failure *failure           // how the pod is to end, until the worker has taken it
-	ended   bool               // the pod has a final phase, and nothing of it runs
+	desired  *desiredPod
+	cancel   context.CancelFunc // ends the sync that is under way
+	state    *PodState          // for List; nil until a status was made
+	granted  *amounts           // what it has of the node; nil: not known yet
+	deferred bool               // its resize waits for room
+	failure  *failure           // how the pod is to end, until the worker has taken it
+	ended    bool               // the pod has a final phase, and nothing of it runs
 }
 
 func newWorker(m *Manager, uid string) *worker {
@@ -98,6 +101,7 @@ func (w *worker) run(ctx context.Context) {
 		}
 		next, done := w.once(ctx)
 		if done && w.m.forget(w) {
+			w.m.pokePending()
 			return
 		}
 		timer = nil
@@ -184,6 +188,8 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	if terminalPhase(w.status) {
 		return 0, false, w.finish(ctx, d, obs)
 	}
+	d, look := w.allocate(d, obs)
+	next = sooner(next, look)
 	again, obs, err := w.drive(ctx, d, obs)
 	if err != nil {
 		return 0, false, err
@@ -336,7 +342,7 @@ func (w *worker) withoutRuntime(d *desiredPod, err error) {
 // report makes the pod's status, and reports and keeps it if it changed.
 func (w *worker) report(d *desiredPod, obs *observation) {
 	w.status = makeStatus(&statusInput{
-		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, refused: d.refused, before: w.status,
+		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, alloc: &w.alloc, refused: d.refused, before: w.status,
 		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	})
 	w.publish(d)
