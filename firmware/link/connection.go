@@ -114,13 +114,20 @@ func (n *connection) run(ctx context.Context, address string) {
 	writer.Wait()
 }
 
+// keepRead is the largest buffer that is kept for the next message, bytes: what messages take that come often.
+const keepRead = 8 << 10
+
 func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
+	var buf []byte
 	for {
-		b, err := n.readOne(ctx, ws)
+		b, err := n.readOne(ctx, ws, buf)
 		if err != nil {
 			return err
 		}
-		f, err := wire.Decode(b)
+		if buf = b; cap(b) > keepRead {
+			buf = nil
+		}
+		f, err := wire.Decode(b) // copies what it keeps
 		if err != nil {
 			return err
 		}
@@ -130,14 +137,17 @@ func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
 	}
 }
 
-// readOne returns the next message, and tells the machine of each stride of one that comes slowly.
-func (n *connection) readOne(ctx context.Context, ws *websocket.Conn) ([]byte, error) {
+// readOne returns the next message, in buf if that is large enough, and tells the machine of each stride of one that comes slowly.
+func (n *connection) readOne(ctx context.Context, ws *websocket.Conn, buf []byte) ([]byte, error) {
 	_, r, err := ws.Reader(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var pace wire.Pace
-	b := make([]byte, 0, 512)
+	b := buf[:0]
+	if b == nil {
+		b = make([]byte, 0, 512)
+	}
 	for {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]

@@ -32,9 +32,11 @@ type wheel struct {
 	pos    int64          // newest slot that is done, counted from the Unix epoch in ticks
 	count  int            // nodes in slots
 	graced time.Time      // until when Leases are renewed for agents that are on their way
-	firm   time.Time      // until when renewals give way to nothing; the turner's own
-	warned time.Time
-	next   int64 // when the driver turns it next, Unix ns
+
+	gaveWay time.Time     // when renewals gave way last, and the turner's own, as is waited
+	waited  time.Duration // for how long they have; it runs off at a quarter of the time
+	warned  time.Time
+	next    int64 // when the driver turns it next, Unix ns
 }
 
 func newWheel(interval, tick time.Duration) wheel {
@@ -188,18 +190,22 @@ func (s *Sink) due(now time.Time) []*nodeState {
 }
 
 // giveWay waits while agents are being told something that many of them wait for. A renewal may come a little late, of ten
-// thousand each second's cost a core of the API server, and a change is awaited: but for the next two seconds only, and not
-// again within the interval, so that no amount of changes costs a node its Lease.
+// thousand each second's cost a core of the API server, and a change is awaited: but not for more than giveWayFor, nor in all for more
+// than a quarter of the time, so that no amount of changes costs a node its Lease.
 func (s *Sink) giveWay(ctx context.Context) {
-	w := &s.wheel
-	now := time.Now()
-	if s.opts.Busy == nil || now.Before(w.firm) || !s.opts.Busy() {
+	if s.opts.Busy == nil || !s.opts.Busy() {
 		return
 	}
-	w.firm = now.Add(s.opts.LeaseInterval)
-	for end := now.Add(min(giveWayFor, s.opts.LeaseInterval/4)); ctx.Err() == nil && time.Now().Before(end) && s.opts.Busy(); {
+	w := &s.wheel
+	begun := time.Now()
+	if !w.gaveWay.IsZero() {
+		w.waited = max(0, w.waited-begun.Sub(w.gaveWay)/4)
+	}
+	for end := begun.Add(min(giveWayFor, s.opts.LeaseInterval/4-w.waited)); ctx.Err() == nil && time.Now().Before(end) && s.opts.Busy(); {
 		pause(ctx, giveWayEvery)
 	}
+	w.gaveWay = time.Now()
+	w.waited += w.gaveWay.Sub(begun)
 }
 
 // turnWheel hands out renewals until ctx ends.

@@ -333,6 +333,9 @@ func (r *fleetRun) idle(ctx context.Context) error {
 	r.add("api_requests_per_s_idle", c.requests()/c.took.Seconds(), "1/s")
 	r.add("relay_cpu_idle_percent", 100*c.cpu()/c.took.Seconds(), "%")
 	r.tell(fmt.Sprintf("the relay's requests in %.0f idle seconds", c.took.Seconds()), c.relay.RelayRequests())
+	sum := func(name string) float64 { return c.relay.Sum("skerry_relay_" + name + "_total") }
+	r.note("meanwhile its links carried %.0f frames up, %.0f down, with %.0f objects, %.0f commits, %.0f reports, %.0f offered, %.0f asked for",
+		sum("frames_received"), sum("frames_sent"), sum("objects_sent"), sum("commits_sent"), sum("reports"), sum("reports_offered"), sum("reports_wanted"))
 	r.tell("the API server's requests in the same time, from everybody", c.server.ServerRequests())
 	return nil
 }
