@@ -87,13 +87,7 @@ func (c *Client) stream(ctx context.Context, service, method string, req Message
 			break
 		}
 		if err != nil {
-			code := ErrUnavailable
-			if errors.Is(err, errTooLarge) {
-				code = ErrResourceExhausted
-			} else if errors.Is(err, errCompressed) {
-				code = ErrInternal
-			}
-			return c.failed(ctx, method, code, err)
+			return c.failed(ctx, method, frameCode(err), err)
 		}
 		if err := each(data); err != nil {
 			return c.failed(ctx, method, ErrInternal, err)
@@ -115,7 +109,12 @@ func (c *Client) stream(ctx context.Context, service, method string, req Message
 func (c *Client) send(ctx context.Context, path string, req Message) (*http.Response, error) {
 	body := appendMessage(make([]byte, frameHeader, 128), req)
 	binary.BigEndian.PutUint32(body[1:], uint32(len(body)-frameHeader))
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, bytes.NewReader(body))
+	return c.request(ctx, path, nil, bytes.NewReader(body))
+}
+
+// request begins a call whose framed messages are body.
+func (c *Client) request(ctx context.Context, path string, meta Metadata, body io.Reader) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +126,22 @@ func (c *Client) send(ctx context.Context, path string, req Message) (*http.Resp
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Header["Grpc-Timeout"] = []string{timeoutHeader(time.Until(deadline))}
 	}
+	for k, v := range meta {
+		r.Header[http.CanonicalHeaderKey(k)] = []string{v}
+	}
 	return c.transport.RoundTrip(r)
+}
+
+// frameCode is the code of a frame that cannot be read.
+func frameCode(err error) Code {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return ErrResourceExhausted
+	case errors.Is(err, errCompressed):
+		return ErrInternal
+	default:
+		return ErrUnavailable
+	}
 }
 
 // failed returns the Error of a call that failed on this side; a context that ended is the reason whatever

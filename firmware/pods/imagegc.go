@@ -137,6 +137,13 @@ func (k *imageKeeper) inUse(ctx context.Context, images []cri.Image) (map[string
 	if err != nil {
 		return nil, err
 	}
+	imported, err := importedImages(filepath.Dir(k.path))
+	if err != nil {
+		return nil, err
+	}
+	for id := range imported {
+		named[id] = true
+	}
 	containers, err := k.list(ctx, nil)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@
 //	skerryd run     run the agent (what the service unit calls)
 //	skerryd status  what the running agent does, and what is wrong
 //	skerryd config  check the configuration file and print it with all defaults
+//	skerryd image import FILE…   import container images from files, without a registry
 //	skerryd version
 //
 // Under the name skerryctl the same binary answers to the same verbs, so that a technician finds them on the gateway.
@@ -38,6 +39,7 @@ const usage = `usage: skerryd VERB [-config FILE] …
   join     enrol this gateway: skerryd join -token TOKEN | -token-file FILE
   status   what the running agent does, and what is wrong (-o json)
   config   check the configuration and print it with all defaults
+  image    import container images from files, without a registry: skerryd image import FILE…
   version  print the version
 `
 
@@ -63,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "image": image,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -71,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, image, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {
