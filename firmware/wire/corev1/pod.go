@@ -41,6 +41,7 @@ type PodSpec struct {
 	HostIPC                       bool                   `msg:"hostIPC,omitempty"`
 	HostNetwork                   bool                   `msg:"hostNetwork,omitempty"`
 	HostPID                       bool                   `msg:"hostPID,omitempty"`
+	HostUsers                     *bool                  `msg:"hostUsers,omitempty"`
 	Hostname                      string                 `msg:"hostname,omitempty"`
 	HostnameOverride              *string                `msg:"hostnameOverride,omitempty"`
 	ImagePullSecrets              []LocalObjectReference `msg:"imagePullSecrets,omitempty"`
@@ -49,6 +50,7 @@ type PodSpec struct {
 	NodeSelector                  StringMap              `msg:"nodeSelector,omitzero"`
 	Priority                      *int32                 `msg:"priority,omitempty"`
 	ReadinessGates                []PodReadinessGate     `msg:"readinessGates,omitempty"`
+	Resources                     *ResourceRequirements  `msg:"resources,omitempty"` // of the pod as a whole
 	RestartPolicy                 string                 `msg:"restartPolicy,omitempty"`
 	SecurityContext               *PodSecurityContext    `msg:"securityContext,omitempty"`
 	ServiceAccountName            string                 `msg:"serviceAccountName,omitempty"`
@@ -81,13 +83,16 @@ type HostAlias struct {
 
 // PodSecurityContext holds what applies to all of a pod's containers.
 type PodSecurityContext struct {
-	FSGroup            *int64          `msg:"fsGroup,omitempty"`
-	RunAsGroup         *int64          `msg:"runAsGroup,omitempty"`
-	RunAsNonRoot       *bool           `msg:"runAsNonRoot,omitempty"`
-	RunAsUser          *int64          `msg:"runAsUser,omitempty"`
-	SeccompProfile     *SeccompProfile `msg:"seccompProfile,omitempty"`
-	SupplementalGroups []int64         `msg:"supplementalGroups,omitempty"`
-	Sysctls            []Sysctl        `msg:"sysctls,omitempty"`
+	AppArmorProfile          *AppArmorProfile `msg:"appArmorProfile,omitempty"`
+	FSGroup                  *int64           `msg:"fsGroup,omitempty"`
+	RunAsGroup               *int64           `msg:"runAsGroup,omitempty"`
+	RunAsNonRoot             *bool            `msg:"runAsNonRoot,omitempty"`
+	RunAsUser                *int64           `msg:"runAsUser,omitempty"`
+	SELinuxOptions           *SELinuxOptions  `msg:"seLinuxOptions,omitempty"`
+	SeccompProfile           *SeccompProfile  `msg:"seccompProfile,omitempty"`
+	SupplementalGroups       []int64          `msg:"supplementalGroups,omitempty"`
+	SupplementalGroupsPolicy string           `msg:"supplementalGroupsPolicy,omitempty"` // Merge or Strict
+	Sysctls                  []Sysctl         `msg:"sysctls,omitempty"`
 }
 
 // Sysctl is one kernel parameter of the pod's namespaces.
@@ -100,6 +105,20 @@ type Sysctl struct {
 type SeccompProfile struct {
 	LocalhostProfile *string `msg:"localhostProfile,omitempty"`
 	Type             string  `msg:"type"`
+}
+
+// AppArmorProfile is RuntimeDefault, Unconfined or Localhost (then with the name of a profile that the kernel has).
+type AppArmorProfile struct {
+	LocalhostProfile *string `msg:"localhostProfile,omitempty"`
+	Type             string  `msg:"type"`
+}
+
+// SELinuxOptions are the parts of an SELinux label; empty ones are the runtime's choice.
+type SELinuxOptions struct {
+	Level string `msg:"level,omitempty"`
+	Role  string `msg:"role,omitempty"`
+	Type  string `msg:"type,omitempty"`
+	User  string `msg:"user,omitempty"`
 }
 
 // Container is one container, init container or ephemeral container.
@@ -214,14 +233,17 @@ type OptionalReference struct {
 
 // SecurityContext holds what applies to one container and overrides the pod's.
 type SecurityContext struct {
-	AllowPrivilegeEscalation *bool           `msg:"allowPrivilegeEscalation,omitempty"`
-	Capabilities             *Capabilities   `msg:"capabilities,omitempty"`
-	Privileged               *bool           `msg:"privileged,omitempty"`
-	ReadOnlyRootFilesystem   *bool           `msg:"readOnlyRootFilesystem,omitempty"`
-	RunAsGroup               *int64          `msg:"runAsGroup,omitempty"`
-	RunAsNonRoot             *bool           `msg:"runAsNonRoot,omitempty"`
-	RunAsUser                *int64          `msg:"runAsUser,omitempty"`
-	SeccompProfile           *SeccompProfile `msg:"seccompProfile,omitempty"`
+	AllowPrivilegeEscalation *bool            `msg:"allowPrivilegeEscalation,omitempty"`
+	AppArmorProfile          *AppArmorProfile `msg:"appArmorProfile,omitempty"`
+	Capabilities             *Capabilities    `msg:"capabilities,omitempty"`
+	Privileged               *bool            `msg:"privileged,omitempty"`
+	ProcMount                string           `msg:"procMount,omitempty"` // Default or Unmasked
+	ReadOnlyRootFilesystem   *bool            `msg:"readOnlyRootFilesystem,omitempty"`
+	RunAsGroup               *int64           `msg:"runAsGroup,omitempty"`
+	RunAsNonRoot             *bool            `msg:"runAsNonRoot,omitempty"`
+	RunAsUser                *int64           `msg:"runAsUser,omitempty"`
+	SELinuxOptions           *SELinuxOptions  `msg:"seLinuxOptions,omitempty"`
+	SeccompProfile           *SeccompProfile  `msg:"seccompProfile,omitempty"`
 }
 
 // Capabilities are Linux capabilities to add to or drop from the runtime's default set.

@@ -13,6 +13,107 @@ const (
 )
 
 // MarshalMsg implements msgp.Marshaler
+func (z *AppArmorProfile) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.LocalhostProfile == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "localhostProfile"
+			o = append(o, 0xb0, 0x6c, 0x6f, 0x63, 0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+			if z.LocalhostProfile == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.LocalhostProfile)
+			}
+		}
+		// string "type"
+		o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+		o = msgp.AppendString(o, z.Type)
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *AppArmorProfile) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "localhostProfile":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.LocalhostProfile = nil
+			} else {
+				if z.LocalhostProfile == nil {
+					z.LocalhostProfile = new(string)
+				}
+				*z.LocalhostProfile, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "LocalhostProfile")
+					return
+				}
+			}
+		case "type":
+			z.Type, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Type")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *AppArmorProfile) Msgsize() (s int) {
+	s = 1 + 17
+	if z.LocalhostProfile == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.LocalhostProfile)
+	}
+	s += 5 + msgp.StringPrefixSize + len(z.Type)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *Capabilities) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -3903,36 +4004,48 @@ func (z PodReadinessGate) Msgsize() (s int) {
 func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(7)
-	var zb0001Mask uint8 /* 7 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
-	if z.FSGroup == nil {
+	if z.AppArmorProfile == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.RunAsGroup == nil {
+	if z.FSGroup == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.RunAsNonRoot == nil {
+	if z.RunAsGroup == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.RunAsUser == nil {
+	if z.RunAsNonRoot == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.SeccompProfile == nil {
+	if z.RunAsUser == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.SupplementalGroups == nil {
+	if z.SELinuxOptions == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Sysctls == nil {
+	if z.SeccompProfile == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
+	}
+	if z.SupplementalGroups == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80
+	}
+	if z.SupplementalGroupsPolicy == "" {
+		zb0001Len--
+		zb0001Mask |= 0x100
+	}
+	if z.Sysctls == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -3940,52 +4053,16 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
 		if (zb0001Mask & 0x1) == 0 { // if not omitted
-			// string "fsGroup"
-			o = append(o, 0xa7, 0x66, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
-			if z.FSGroup == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o = msgp.AppendInt64(o, *z.FSGroup)
-			}
-		}
-		if (zb0001Mask & 0x2) == 0 { // if not omitted
-			// string "runAsGroup"
-			o = append(o, 0xaa, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
-			if z.RunAsGroup == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o = msgp.AppendInt64(o, *z.RunAsGroup)
-			}
-		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
-			// string "runAsNonRoot"
-			o = append(o, 0xac, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x4e, 0x6f, 0x6e, 0x52, 0x6f, 0x6f, 0x74)
-			if z.RunAsNonRoot == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o = msgp.AppendBool(o, *z.RunAsNonRoot)
-			}
-		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
-			// string "runAsUser"
-			o = append(o, 0xa9, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x55, 0x73, 0x65, 0x72)
-			if z.RunAsUser == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o = msgp.AppendInt64(o, *z.RunAsUser)
-			}
-		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
-			// string "seccompProfile"
-			o = append(o, 0xae, 0x73, 0x65, 0x63, 0x63, 0x6f, 0x6d, 0x70, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
-			if z.SeccompProfile == nil {
+			// string "appArmorProfile"
+			o = append(o, 0xaf, 0x61, 0x70, 0x70, 0x41, 0x72, 0x6d, 0x6f, 0x72, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+			if z.AppArmorProfile == nil {
 				o = msgp.AppendNil(o)
 			} else {
 				// check for omitted fields
 				zb0002Len := uint32(2)
 				var zb0002Mask uint8 /* 2 bits */
 				_ = zb0002Mask
-				if z.SeccompProfile.LocalhostProfile == nil {
+				if z.AppArmorProfile.LocalhostProfile == nil {
 					zb0002Len--
 					zb0002Mask |= 0x1
 				}
@@ -3995,6 +4072,89 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				// skip if no fields are to be emitted
 				if zb0002Len != 0 {
 					if (zb0002Mask & 0x1) == 0 { // if not omitted
+						// string "localhostProfile"
+						o = append(o, 0xb0, 0x6c, 0x6f, 0x63, 0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+						if z.AppArmorProfile.LocalhostProfile == nil {
+							o = msgp.AppendNil(o)
+						} else {
+							o = msgp.AppendString(o, *z.AppArmorProfile.LocalhostProfile)
+						}
+					}
+					// string "type"
+					o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+					o = msgp.AppendString(o, z.AppArmorProfile.Type)
+				}
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "fsGroup"
+			o = append(o, 0xa7, 0x66, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
+			if z.FSGroup == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendInt64(o, *z.FSGroup)
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "runAsGroup"
+			o = append(o, 0xaa, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
+			if z.RunAsGroup == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendInt64(o, *z.RunAsGroup)
+			}
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "runAsNonRoot"
+			o = append(o, 0xac, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x4e, 0x6f, 0x6e, 0x52, 0x6f, 0x6f, 0x74)
+			if z.RunAsNonRoot == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.RunAsNonRoot)
+			}
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "runAsUser"
+			o = append(o, 0xa9, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x55, 0x73, 0x65, 0x72)
+			if z.RunAsUser == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendInt64(o, *z.RunAsUser)
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "seLinuxOptions"
+			o = append(o, 0xae, 0x73, 0x65, 0x4c, 0x69, 0x6e, 0x75, 0x78, 0x4f, 0x70, 0x74, 0x69, 0x6f, 0x6e, 0x73)
+			if z.SELinuxOptions == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.SELinuxOptions.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "SELinuxOptions")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "seccompProfile"
+			o = append(o, 0xae, 0x73, 0x65, 0x63, 0x63, 0x6f, 0x6d, 0x70, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+			if z.SeccompProfile == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0003Len := uint32(2)
+				var zb0003Mask uint8 /* 2 bits */
+				_ = zb0003Mask
+				if z.SeccompProfile.LocalhostProfile == nil {
+					zb0003Len--
+					zb0003Mask |= 0x1
+				}
+				// variable map header, size zb0003Len
+				o = append(o, 0x80|uint8(zb0003Len))
+
+				// skip if no fields are to be emitted
+				if zb0003Len != 0 {
+					if (zb0003Mask & 0x1) == 0 { // if not omitted
 						// string "localhostProfile"
 						o = append(o, 0xb0, 0x6c, 0x6f, 0x63, 0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
 						if z.SeccompProfile.LocalhostProfile == nil {
@@ -4009,7 +4169,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "supplementalGroups"
 			o = append(o, 0xb2, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.SupplementalGroups)))
@@ -4017,7 +4177,12 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, z.SupplementalGroups[za0001])
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "supplementalGroupsPolicy"
+			o = append(o, 0xb8, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+			o = msgp.AppendString(o, z.SupplementalGroupsPolicy)
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "sysctls"
 			o = append(o, 0xa7, 0x73, 0x79, 0x73, 0x63, 0x74, 0x6c, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Sysctls)))
@@ -4057,6 +4222,67 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			return
 		}
 		switch msgp.UnsafeString(field) {
+		case "appArmorProfile":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.AppArmorProfile = nil
+			} else {
+				if z.AppArmorProfile == nil {
+					z.AppArmorProfile = new(AppArmorProfile)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "AppArmorProfile")
+					return
+				}
+				if zb0002 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "AppArmorProfile")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "localhostProfile":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.AppArmorProfile.LocalhostProfile = nil
+						} else {
+							if z.AppArmorProfile.LocalhostProfile == nil {
+								z.AppArmorProfile.LocalhostProfile = new(string)
+							}
+							*z.AppArmorProfile.LocalhostProfile, bts, err = msgp.ReadStringBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "AppArmorProfile", "LocalhostProfile")
+								return
+							}
+						}
+					case "type":
+						z.AppArmorProfile.Type, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "AppArmorProfile", "Type")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "AppArmorProfile")
+							return
+						}
+					}
+				}
+			}
 		case "fsGroup":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -4125,6 +4351,23 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "seLinuxOptions":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.SELinuxOptions = nil
+			} else {
+				if z.SELinuxOptions == nil {
+					z.SELinuxOptions = new(SELinuxOptions)
+				}
+				bts, err = z.SELinuxOptions.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "SELinuxOptions")
+					return
+				}
+			}
 		case "seccompProfile":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -4136,18 +4379,18 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.SeccompProfile == nil {
 					z.SeccompProfile = new(SeccompProfile)
 				}
-				var zb0002 uint32
-				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "SeccompProfile")
 					return
 				}
-				if zb0002 > z4d9d3928limitMaps {
+				if zb0003 > z4d9d3928limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0002 > 0 {
-					zb0002--
+				for zb0003 > 0 {
+					zb0003--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "SeccompProfile")
@@ -4187,20 +4430,20 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "supplementalGroups":
-			var zb0003 uint32
-			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "SupplementalGroups")
 				return
 			}
-			if zb0003 > z4d9d3928limitArrays {
+			if zb0004 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.SupplementalGroups) >= int(zb0003) {
-				z.SupplementalGroups = (z.SupplementalGroups)[:zb0003]
+			if cap(z.SupplementalGroups) >= int(zb0004) {
+				z.SupplementalGroups = (z.SupplementalGroups)[:zb0004]
 			} else {
-				z.SupplementalGroups = make([]int64, zb0003)
+				z.SupplementalGroups = make([]int64, zb0004)
 			}
 			for za0001 := range z.SupplementalGroups {
 				z.SupplementalGroups[za0001], bts, err = msgp.ReadInt64Bytes(bts)
@@ -4209,35 +4452,41 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "supplementalGroupsPolicy":
+			z.SupplementalGroupsPolicy, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SupplementalGroupsPolicy")
+				return
+			}
 		case "sysctls":
-			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Sysctls")
 				return
 			}
-			if zb0004 > z4d9d3928limitArrays {
+			if zb0005 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Sysctls) >= int(zb0004) {
-				z.Sysctls = (z.Sysctls)[:zb0004]
+			if cap(z.Sysctls) >= int(zb0005) {
+				z.Sysctls = (z.Sysctls)[:zb0005]
 			} else {
-				z.Sysctls = make([]Sysctl, zb0004)
+				z.Sysctls = make([]Sysctl, zb0005)
 			}
 			for za0002 := range z.Sysctls {
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0006 uint32
+				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Sysctls", za0002)
 					return
 				}
-				if zb0005 > z4d9d3928limitMaps {
+				if zb0006 > z4d9d3928limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0005 > 0 {
-					zb0005--
+				for zb0006 > 0 {
+					zb0006--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Sysctls", za0002)
@@ -4279,7 +4528,19 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *PodSecurityContext) Msgsize() (s int) {
-	s = 1 + 8
+	s = 1 + 16
+	if z.AppArmorProfile == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 17
+		if z.AppArmorProfile.LocalhostProfile == nil {
+			s += msgp.NilSize
+		} else {
+			s += msgp.StringPrefixSize + len(*z.AppArmorProfile.LocalhostProfile)
+		}
+		s += 5 + msgp.StringPrefixSize + len(z.AppArmorProfile.Type)
+	}
+	s += 8
 	if z.FSGroup == nil {
 		s += msgp.NilSize
 	} else {
@@ -4304,6 +4565,12 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 		s += msgp.Int64Size
 	}
 	s += 15
+	if z.SELinuxOptions == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.SELinuxOptions.Msgsize()
+	}
+	s += 15
 	if z.SeccompProfile == nil {
 		s += msgp.NilSize
 	} else {
@@ -4315,7 +4582,7 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 		}
 		s += 5 + msgp.StringPrefixSize + len(z.SeccompProfile.Type)
 	}
-	s += 19 + msgp.ArrayHeaderSize + (len(z.SupplementalGroups) * (msgp.Int64Size)) + 8 + msgp.ArrayHeaderSize
+	s += 19 + msgp.ArrayHeaderSize + (len(z.SupplementalGroups) * (msgp.Int64Size)) + 25 + msgp.StringPrefixSize + len(z.SupplementalGroupsPolicy) + 8 + msgp.ArrayHeaderSize
 	for za0002 := range z.Sysctls {
 		s += 1 + 5 + msgp.StringPrefixSize + len(z.Sysctls[za0002].Name) + 6 + msgp.StringPrefixSize + len(z.Sysctls[za0002].Value)
 	}
@@ -4326,8 +4593,8 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(27)
-	var zb0001Mask uint32 /* 27 bits */
+	zb0001Len := uint32(29)
+	var zb0001Mask uint32 /* 29 bits */
 	_ = zb0001Mask
 	if z.ActiveDeadlineSeconds == nil {
 		zb0001Len--
@@ -4369,73 +4636,81 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.Hostname == "" {
+	if z.HostUsers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.HostnameOverride == nil {
+	if z.Hostname == "" {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.ImagePullSecrets == nil {
+	if z.HostnameOverride == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.InitContainers == nil {
+	if z.ImagePullSecrets == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.NodeName == "" {
+	if z.InitContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.NodeSelector.IsZero() {
+	if z.NodeName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.Priority == nil {
+	if z.NodeSelector.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.ReadinessGates == nil {
+	if z.Priority == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.RestartPolicy == "" {
+	if z.ReadinessGates == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.SecurityContext == nil {
+	if z.Resources == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.ServiceAccountName == "" {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.SetHostnameAsFQDN == nil {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.ShareProcessNamespace == nil {
+	if z.ServiceAccountName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400000
 	}
-	if z.Subdomain == "" {
+	if z.SetHostnameAsFQDN == nil {
 		zb0001Len--
 		zb0001Mask |= 0x800000
 	}
-	if z.TerminationGracePeriodSeconds == nil {
+	if z.ShareProcessNamespace == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1000000
 	}
-	if z.Tolerations == nil {
+	if z.Subdomain == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000000
 	}
-	if z.Volumes == nil {
+	if z.TerminationGracePeriodSeconds == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000000
+	}
+	if z.Tolerations == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8000000
+	}
+	if z.Volumes == nil {
+		zb0001Len--
+		zb0001Mask |= 0x10000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -4554,11 +4829,20 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendBool(o, z.HostPID)
 		}
 		if (zb0001Mask & 0x400) == 0 { // if not omitted
+			// string "hostUsers"
+			o = append(o, 0xa9, 0x68, 0x6f, 0x73, 0x74, 0x55, 0x73, 0x65, 0x72, 0x73)
+			if z.HostUsers == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.HostUsers)
+			}
+		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "hostname"
 			o = append(o, 0xa8, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.Hostname)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "hostnameOverride"
 			o = append(o, 0xb0, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x4f, 0x76, 0x65, 0x72, 0x72, 0x69, 0x64, 0x65)
 			if z.HostnameOverride == nil {
@@ -4567,7 +4851,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, *z.HostnameOverride)
 			}
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "imagePullSecrets"
 			o = append(o, 0xb0, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x50, 0x75, 0x6c, 0x6c, 0x53, 0x65, 0x63, 0x72, 0x65, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ImagePullSecrets)))
@@ -4579,7 +4863,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "initContainers"
 			o = append(o, 0xae, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainers)))
@@ -4591,12 +4875,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "nodeName"
 			o = append(o, 0xa8, 0x6e, 0x6f, 0x64, 0x65, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.NodeName)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "nodeSelector"
 			o = append(o, 0xac, 0x6e, 0x6f, 0x64, 0x65, 0x53, 0x65, 0x6c, 0x65, 0x63, 0x74, 0x6f, 0x72)
 			o, err = z.NodeSelector.MarshalMsg(o)
@@ -4605,7 +4889,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				return
 			}
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "priority"
 			o = append(o, 0xa8, 0x70, 0x72, 0x69, 0x6f, 0x72, 0x69, 0x74, 0x79)
 			if z.Priority == nil {
@@ -4614,7 +4898,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt32(o, *z.Priority)
 			}
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "readinessGates"
 			o = append(o, 0xae, 0x72, 0x65, 0x61, 0x64, 0x69, 0x6e, 0x65, 0x73, 0x73, 0x47, 0x61, 0x74, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ReadinessGates)))
@@ -4625,12 +4909,56 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, z.ReadinessGates[za0007].ConditionType)
 			}
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+			// string "resources"
+			o = append(o, 0xa9, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x73)
+			if z.Resources == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0004Len := uint32(2)
+				var zb0004Mask uint8 /* 2 bits */
+				_ = zb0004Mask
+				if z.Resources.Limits.IsZero() {
+					zb0004Len--
+					zb0004Mask |= 0x1
+				}
+				if z.Resources.Requests.IsZero() {
+					zb0004Len--
+					zb0004Mask |= 0x2
+				}
+				// variable map header, size zb0004Len
+				o = append(o, 0x80|uint8(zb0004Len))
+
+				// skip if no fields are to be emitted
+				if zb0004Len != 0 {
+					if (zb0004Mask & 0x1) == 0 { // if not omitted
+						// string "limits"
+						o = append(o, 0xa6, 0x6c, 0x69, 0x6d, 0x69, 0x74, 0x73)
+						o, err = z.Resources.Limits.MarshalMsg(o)
+						if err != nil {
+							err = msgp.WrapError(err, "Resources", "Limits")
+							return
+						}
+					}
+					if (zb0004Mask & 0x2) == 0 { // if not omitted
+						// string "requests"
+						o = append(o, 0xa8, 0x72, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x73)
+						o, err = z.Resources.Requests.MarshalMsg(o)
+						if err != nil {
+							err = msgp.WrapError(err, "Resources", "Requests")
+							return
+						}
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "restartPolicy"
 			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.RestartPolicy)
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -4643,12 +4971,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "serviceAccountName"
 			o = append(o, 0xb2, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x41, 0x63, 0x63, 0x6f, 0x75, 0x6e, 0x74, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.ServiceAccountName)
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "setHostnameAsFQDN"
 			o = append(o, 0xb1, 0x73, 0x65, 0x74, 0x48, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x41, 0x73, 0x46, 0x51, 0x44, 0x4e)
 			if z.SetHostnameAsFQDN == nil {
@@ -4657,7 +4985,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.SetHostnameAsFQDN)
 			}
 		}
-		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "shareProcessNamespace"
 			o = append(o, 0xb5, 0x73, 0x68, 0x61, 0x72, 0x65, 0x50, 0x72, 0x6f, 0x63, 0x65, 0x73, 0x73, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61, 0x63, 0x65)
 			if z.ShareProcessNamespace == nil {
@@ -4666,12 +4994,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.ShareProcessNamespace)
 			}
 		}
-		if (zb0001Mask & 0x800000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
 			// string "subdomain"
 			o = append(o, 0xa9, 0x73, 0x75, 0x62, 0x64, 0x6f, 0x6d, 0x61, 0x69, 0x6e)
 			o = msgp.AppendString(o, z.Subdomain)
 		}
-		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000000) == 0 { // if not omitted
 			// string "terminationGracePeriodSeconds"
 			o = append(o, 0xbd, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x47, 0x72, 0x61, 0x63, 0x65, 0x50, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			if z.TerminationGracePeriodSeconds == nil {
@@ -4680,7 +5008,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.TerminationGracePeriodSeconds)
 			}
 		}
-		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000000) == 0 { // if not omitted
 			// string "tolerations"
 			o = append(o, 0xab, 0x74, 0x6f, 0x6c, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Tolerations)))
@@ -4692,7 +5020,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000000) == 0 { // if not omitted
 			// string "volumes"
 			o = append(o, 0xa7, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Volumes)))
@@ -4924,6 +5252,23 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "HostPID")
 				return
 			}
+		case "hostUsers":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.HostUsers = nil
+			} else {
+				if z.HostUsers == nil {
+					z.HostUsers = new(bool)
+				}
+				*z.HostUsers, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "HostUsers")
+					return
+				}
+			}
 		case "hostname":
 			z.Hostname, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -5072,6 +5417,56 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "resources":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Resources = nil
+			} else {
+				if z.Resources == nil {
+					z.Resources = new(ResourceRequirements)
+				}
+				var zb0011 uint32
+				zb0011, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Resources")
+					return
+				}
+				if zb0011 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0011 > 0 {
+					zb0011--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Resources")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "limits":
+						bts, err = z.Resources.Limits.UnmarshalMsg(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Resources", "Limits")
+							return
+						}
+					case "requests":
+						bts, err = z.Resources.Requests.UnmarshalMsg(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Resources", "Requests")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Resources")
+							return
+						}
+					}
+				}
+			}
 		case "restartPolicy":
 			z.RestartPolicy, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -5159,20 +5554,20 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "tolerations":
-			var zb0011 uint32
-			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0012 uint32
+			zb0012, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Tolerations")
 				return
 			}
-			if zb0011 > z4d9d3928limitArrays {
+			if zb0012 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Tolerations) >= int(zb0011) {
-				z.Tolerations = (z.Tolerations)[:zb0011]
+			if cap(z.Tolerations) >= int(zb0012) {
+				z.Tolerations = (z.Tolerations)[:zb0012]
 			} else {
-				z.Tolerations = make([]Toleration, zb0011)
+				z.Tolerations = make([]Toleration, zb0012)
 			}
 			for za0008 := range z.Tolerations {
 				bts, err = z.Tolerations[za0008].UnmarshalMsg(bts)
@@ -5182,20 +5577,20 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "volumes":
-			var zb0012 uint32
-			zb0012, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0013 uint32
+			zb0013, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Volumes")
 				return
 			}
-			if zb0012 > z4d9d3928limitArrays {
+			if zb0013 > z4d9d3928limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Volumes) >= int(zb0012) {
-				z.Volumes = (z.Volumes)[:zb0012]
+			if cap(z.Volumes) >= int(zb0013) {
+				z.Volumes = (z.Volumes)[:zb0013]
 			} else {
-				z.Volumes = make([]Volume, zb0012)
+				z.Volumes = make([]Volume, zb0013)
 			}
 			for za0009 := range z.Volumes {
 				bts, err = z.Volumes[za0009].UnmarshalMsg(bts)
@@ -5252,7 +5647,13 @@ func (z *PodSpec) Msgsize() (s int) {
 		}
 		s += 3 + msgp.StringPrefixSize + len(z.HostAliases[za0003].IP)
 	}
-	s += 8 + msgp.BoolSize + 12 + msgp.BoolSize + 8 + msgp.BoolSize + 9 + msgp.StringPrefixSize + len(z.Hostname) + 17
+	s += 8 + msgp.BoolSize + 12 + msgp.BoolSize + 8 + msgp.BoolSize + 10
+	if z.HostUsers == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	s += 9 + msgp.StringPrefixSize + len(z.Hostname) + 17
 	if z.HostnameOverride == nil {
 		s += msgp.NilSize
 	} else {
@@ -5275,6 +5676,12 @@ func (z *PodSpec) Msgsize() (s int) {
 	s += 15 + msgp.ArrayHeaderSize
 	for za0007 := range z.ReadinessGates {
 		s += 1 + 14 + msgp.StringPrefixSize + len(z.ReadinessGates[za0007].ConditionType)
+	}
+	s += 10
+	if z.Resources == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize()
 	}
 	s += 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
 	if z.SecurityContext == nil {
@@ -6356,6 +6763,122 @@ func (z *RestartRule) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *SELinuxOptions) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.Level == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.Role == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.Type == "" {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.User == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "level"
+			o = append(o, 0xa5, 0x6c, 0x65, 0x76, 0x65, 0x6c)
+			o = msgp.AppendString(o, z.Level)
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "role"
+			o = append(o, 0xa4, 0x72, 0x6f, 0x6c, 0x65)
+			o = msgp.AppendString(o, z.Role)
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "type"
+			o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+			o = msgp.AppendString(o, z.Type)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "user"
+			o = append(o, 0xa4, 0x75, 0x73, 0x65, 0x72)
+			o = msgp.AppendString(o, z.User)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *SELinuxOptions) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z4d9d3928limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "level":
+			z.Level, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Level")
+				return
+			}
+		case "role":
+			z.Role, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Role")
+				return
+			}
+		case "type":
+			z.Type, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Type")
+				return
+			}
+		case "user":
+			z.User, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "User")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *SELinuxOptions) Msgsize() (s int) {
+	s = 1 + 6 + msgp.StringPrefixSize + len(z.Level) + 5 + msgp.StringPrefixSize + len(z.Role) + 5 + msgp.StringPrefixSize + len(z.Type) + 5 + msgp.StringPrefixSize + len(z.User)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *SeccompProfile) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -6460,40 +6983,52 @@ func (z *SeccompProfile) Msgsize() (s int) {
 func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.AllowPrivilegeEscalation == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.Capabilities == nil {
+	if z.AppArmorProfile == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.Privileged == nil {
+	if z.Capabilities == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.ReadOnlyRootFilesystem == nil {
+	if z.Privileged == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.RunAsGroup == nil {
+	if z.ProcMount == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.RunAsNonRoot == nil {
+	if z.ReadOnlyRootFilesystem == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.RunAsUser == nil {
+	if z.RunAsGroup == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.SeccompProfile == nil {
+	if z.RunAsNonRoot == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.RunAsUser == nil {
+		zb0001Len--
+		zb0001Mask |= 0x100
+	}
+	if z.SELinuxOptions == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200
+	}
+	if z.SeccompProfile == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -6510,6 +7045,40 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "appArmorProfile"
+			o = append(o, 0xaf, 0x61, 0x70, 0x70, 0x41, 0x72, 0x6d, 0x6f, 0x72, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+			if z.AppArmorProfile == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(2)
+				var zb0002Mask uint8 /* 2 bits */
+				_ = zb0002Mask
+				if z.AppArmorProfile.LocalhostProfile == nil {
+					zb0002Len--
+					zb0002Mask |= 0x1
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+
+				// skip if no fields are to be emitted
+				if zb0002Len != 0 {
+					if (zb0002Mask & 0x1) == 0 { // if not omitted
+						// string "localhostProfile"
+						o = append(o, 0xb0, 0x6c, 0x6f, 0x63, 0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
+						if z.AppArmorProfile.LocalhostProfile == nil {
+							o = msgp.AppendNil(o)
+						} else {
+							o = msgp.AppendString(o, *z.AppArmorProfile.LocalhostProfile)
+						}
+					}
+					// string "type"
+					o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
+					o = msgp.AppendString(o, z.AppArmorProfile.Type)
+				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
 			// string "capabilities"
 			o = append(o, 0xac, 0x63, 0x61, 0x70, 0x61, 0x62, 0x69, 0x6c, 0x69, 0x74, 0x69, 0x65, 0x73)
 			if z.Capabilities == nil {
@@ -6522,7 +7091,7 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "privileged"
 			o = append(o, 0xaa, 0x70, 0x72, 0x69, 0x76, 0x69, 0x6c, 0x65, 0x67, 0x65, 0x64)
 			if z.Privileged == nil {
@@ -6531,7 +7100,12 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.Privileged)
 			}
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "procMount"
+			o = append(o, 0xa9, 0x70, 0x72, 0x6f, 0x63, 0x4d, 0x6f, 0x75, 0x6e, 0x74)
+			o = msgp.AppendString(o, z.ProcMount)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "readOnlyRootFilesystem"
 			o = append(o, 0xb6, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79, 0x52, 0x6f, 0x6f, 0x74, 0x46, 0x69, 0x6c, 0x65, 0x73, 0x79, 0x73, 0x74, 0x65, 0x6d)
 			if z.ReadOnlyRootFilesystem == nil {
@@ -6540,7 +7114,7 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.ReadOnlyRootFilesystem)
 			}
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "runAsGroup"
 			o = append(o, 0xaa, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
 			if z.RunAsGroup == nil {
@@ -6549,7 +7123,7 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.RunAsGroup)
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "runAsNonRoot"
 			o = append(o, 0xac, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x4e, 0x6f, 0x6e, 0x52, 0x6f, 0x6f, 0x74)
 			if z.RunAsNonRoot == nil {
@@ -6558,7 +7132,7 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.RunAsNonRoot)
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "runAsUser"
 			o = append(o, 0xa9, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x55, 0x73, 0x65, 0x72)
 			if z.RunAsUser == nil {
@@ -6567,26 +7141,39 @@ func (z *SecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.RunAsUser)
 			}
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
+			// string "seLinuxOptions"
+			o = append(o, 0xae, 0x73, 0x65, 0x4c, 0x69, 0x6e, 0x75, 0x78, 0x4f, 0x70, 0x74, 0x69, 0x6f, 0x6e, 0x73)
+			if z.SELinuxOptions == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.SELinuxOptions.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "SELinuxOptions")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "seccompProfile"
 			o = append(o, 0xae, 0x73, 0x65, 0x63, 0x63, 0x6f, 0x6d, 0x70, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
 			if z.SeccompProfile == nil {
 				o = msgp.AppendNil(o)
 			} else {
 				// check for omitted fields
-				zb0002Len := uint32(2)
-				var zb0002Mask uint8 /* 2 bits */
-				_ = zb0002Mask
+				zb0003Len := uint32(2)
+				var zb0003Mask uint8 /* 2 bits */
+				_ = zb0003Mask
 				if z.SeccompProfile.LocalhostProfile == nil {
-					zb0002Len--
-					zb0002Mask |= 0x1
+					zb0003Len--
+					zb0003Mask |= 0x1
 				}
-				// variable map header, size zb0002Len
-				o = append(o, 0x80|uint8(zb0002Len))
+				// variable map header, size zb0003Len
+				o = append(o, 0x80|uint8(zb0003Len))
 
 				// skip if no fields are to be emitted
-				if zb0002Len != 0 {
-					if (zb0002Mask & 0x1) == 0 { // if not omitted
+				if zb0003Len != 0 {
+					if (zb0003Mask & 0x1) == 0 { // if not omitted
 						// string "localhostProfile"
 						o = append(o, 0xb0, 0x6c, 0x6f, 0x63, 0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
 						if z.SeccompProfile.LocalhostProfile == nil {
@@ -6644,6 +7231,67 @@ func (z *SecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "appArmorProfile":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.AppArmorProfile = nil
+			} else {
+				if z.AppArmorProfile == nil {
+					z.AppArmorProfile = new(AppArmorProfile)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "AppArmorProfile")
+					return
+				}
+				if zb0002 > z4d9d3928limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "AppArmorProfile")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "localhostProfile":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.AppArmorProfile.LocalhostProfile = nil
+						} else {
+							if z.AppArmorProfile.LocalhostProfile == nil {
+								z.AppArmorProfile.LocalhostProfile = new(string)
+							}
+							*z.AppArmorProfile.LocalhostProfile, bts, err = msgp.ReadStringBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "AppArmorProfile", "LocalhostProfile")
+								return
+							}
+						}
+					case "type":
+						z.AppArmorProfile.Type, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "AppArmorProfile", "Type")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "AppArmorProfile")
+							return
+						}
+					}
+				}
+			}
 		case "capabilities":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -6677,6 +7325,12 @@ func (z *SecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Privileged")
 					return
 				}
+			}
+		case "procMount":
+			z.ProcMount, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ProcMount")
+				return
 			}
 		case "readOnlyRootFilesystem":
 			if msgp.IsNil(bts) {
@@ -6746,6 +7400,23 @@ func (z *SecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "seLinuxOptions":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.SELinuxOptions = nil
+			} else {
+				if z.SELinuxOptions == nil {
+					z.SELinuxOptions = new(SELinuxOptions)
+				}
+				bts, err = z.SELinuxOptions.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "SELinuxOptions")
+					return
+				}
+			}
 		case "seccompProfile":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -6757,18 +7428,18 @@ func (z *SecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.SeccompProfile == nil {
 					z.SeccompProfile = new(SeccompProfile)
 				}
-				var zb0002 uint32
-				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "SeccompProfile")
 					return
 				}
-				if zb0002 > z4d9d3928limitMaps {
+				if zb0003 > z4d9d3928limitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0002 > 0 {
-					zb0002--
+				for zb0003 > 0 {
+					zb0003--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "SeccompProfile")
@@ -6827,6 +7498,18 @@ func (z *SecurityContext) Msgsize() (s int) {
 	} else {
 		s += msgp.BoolSize
 	}
+	s += 16
+	if z.AppArmorProfile == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 17
+		if z.AppArmorProfile.LocalhostProfile == nil {
+			s += msgp.NilSize
+		} else {
+			s += msgp.StringPrefixSize + len(*z.AppArmorProfile.LocalhostProfile)
+		}
+		s += 5 + msgp.StringPrefixSize + len(z.AppArmorProfile.Type)
+	}
 	s += 13
 	if z.Capabilities == nil {
 		s += msgp.NilSize
@@ -6839,7 +7522,7 @@ func (z *SecurityContext) Msgsize() (s int) {
 	} else {
 		s += msgp.BoolSize
 	}
-	s += 23
+	s += 10 + msgp.StringPrefixSize + len(z.ProcMount) + 23
 	if z.ReadOnlyRootFilesystem == nil {
 		s += msgp.NilSize
 	} else {
@@ -6862,6 +7545,12 @@ func (z *SecurityContext) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += msgp.Int64Size
+	}
+	s += 15
+	if z.SELinuxOptions == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.SELinuxOptions.Msgsize()
 	}
 	s += 15
 	if z.SeccompProfile == nil {
