@@ -36,7 +36,7 @@ func (m *Manager) List() []PodState {
 func (w *worker) publish(d *desiredPod) {
 	s := podState(d, w.status)
 	w.m.mu.Lock()
-	w.shared.state = &s
+	w.shared.state, w.shared.status = &s, w.status
 	w.m.mu.Unlock()
 }
 

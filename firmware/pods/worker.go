@@ -64,6 +64,7 @@ type sharedState struct {
 	deferred bool               // its resize waits for room
 	failure  *failure           // how the pod is to end, until the worker has taken it
 	ended    bool               // the pod has a final phase, and nothing of it runs
+	status   *corev1.PodStatus  // the newest; not changed any more. nil until one was made
 }
 
 func newWorker(m *Manager, uid string) *worker {

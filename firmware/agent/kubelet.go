@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"slices"
+
+	"github.com/skerry/skerry/firmware/kubeletapi"
+	"github.com/skerry/skerry/firmware/pods"
+	"github.com/skerry/skerry/firmware/store"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// kubeletPods shows the node's pods to the kubelet API.
+type kubeletPods struct {
+	pods    *pods.Manager
+	desired *store.Desired
+}
+
+func (k kubeletPods) Pod(namespace, name string) (kubeletapi.Pod, bool) {
+	v, ok := k.pods.Pod(namespace, name)
+	if !ok {
+		return kubeletapi.Pod{}, false
+	}
+	return k.show(v), true
+}
+
+func (k kubeletPods) All() []kubeletapi.Pod {
+	views := k.pods.Pods()
+	out := make([]kubeletapi.Pod, 0, len(views))
+	for _, v := range views {
+		p := k.show(v)
+		if o, ok := k.desired.Get(v.Key); ok {
+			p.Body = o.Body
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (kubeletPods) show(v pods.PodView) kubeletapi.Pod {
+	p := kubeletapi.Pod{Namespace: v.Key.Namespace(), Name: v.Key.Name(), UID: v.Key.UID(), Status: v.Status}
+	for _, list := range [][]corev1.Container{v.Spec.InitContainers, v.Spec.Containers, v.Spec.EphemeralContainers} {
+		p.Containers = slices.Grow(p.Containers, len(list))
+		for i := range list {
+			p.Containers = append(p.Containers, kubeletapi.Container{Name: list[i].Name, TTY: list[i].TTY, Stdin: list[i].Stdin})
+		}
+	}
+	return p
+}
+
+// newKubelet makes what `kubectl logs` and `kubectl exec` end at.
+func (a *Agent) newKubelet() (*kubeletapi.Server, error) {
+	return kubeletapi.New(kubeletapi.Options{
+		Node: a.cfg.Node.Name, Pods: kubeletPods{a.pods, a.desired}, Runtime: a.runtime,
+		LogDir: a.cfg.Pods.LogDir, Dir: a.cfg.Pods.RootDir, Log: a.log.With("part", "kubelet"),
+	})
+}

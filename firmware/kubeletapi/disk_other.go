@@ -1,0 +1,7 @@
+//go:build !linux
+
+package kubeletapi
+
+import "time"
+
+func diskStats(string, time.Time) *fsStats { return nil }

@@ -1,0 +1,133 @@
+package kubeletapi
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	userHZ      = 100 // jiffies a second that /proc shows, on every architecture that the agent runs on (proc(5), sysconf(_SC_CLK_TCK))
+	maxProcFile = 256 << 10
+)
+
+// nodeStats measures the machine. What cannot be read is left out.
+func (s *Server) nodeStats(now time.Time) nodeStats {
+	n := nodeStats{NodeName: s.o.Node}
+	if boot, cpu, ok := procStat(s.proc("stat")); ok {
+		n.StartTime = &boot
+		n.CPU = &cpuStats{Time: now, UsageCoreNanoSeconds: &cpu, UsageNanoCores: s.rates.of(nodeRate, now, cpu)}
+	}
+	n.Memory = procMemory(s.proc("meminfo"), now)
+	n.Network = procNetwork(s.proc("net/dev"), now)
+	n.Rlimit = procLimits(s.proc("loadavg"), s.proc("sys/kernel/pid_max"), now)
+	if s.o.Dir != "" {
+		n.Fs = diskStats(s.o.Dir, now)
+	}
+	return n
+}
+
+func (s *Server) proc(name string) []byte {
+	f, err := os.Open(filepath.Join(s.o.Proc, filepath.FromSlash(name)))
+	if err != nil {
+		return nil
+	}
+	defer f.Close() //nolint:errcheck // read only
+	b, _ := io.ReadAll(io.LimitReader(f, maxProcFile))
+	return b
+}
+
+// procStat reads the time of boot and the processors' busy time in ns from /proc/stat.
+func procStat(text []byte) (boot time.Time, cpu uint64, ok bool) {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, maxProcFile) // the line of interrupts is long
+	for lines.Scan() {
+		w := strings.Fields(lines.Text())
+		switch {
+		case len(w) > 8 && w[0] == "cpu":
+			var busy uint64
+			for _, i := range []int{1, 2, 3, 6, 7, 8} { // user, nice, system, irq, softirq, steal; not idle and iowait
+				v, err := strconv.ParseUint(w[i], 10, 64)
+				if err != nil {
+					return boot, 0, false
+				}
+				busy += v
+			}
+			cpu, ok = busy*uint64(time.Second/userHZ), true
+		case len(w) > 1 && w[0] == "btime":
+			if v, err := strconv.ParseInt(w[1], 10, 64); err == nil {
+				boot = time.Unix(v, 0)
+			}
+		}
+	}
+	return boot, cpu, ok
+}
+
+// procMemory counts as a kubelet does: what is in use less what was read from files and not used lately.
+func procMemory(text []byte, now time.Time) *memoryStats {
+	v := map[string]uint64{}
+	for line := range strings.Lines(string(text)) {
+		w := strings.Fields(line)
+		if len(w) < 2 {
+			continue
+		}
+		if n, err := strconv.ParseUint(w[1], 10, 64); err == nil {
+			v[strings.TrimSuffix(w[0], ":")] = n << 10
+		}
+	}
+	total, free := v["MemTotal"], v["MemFree"]
+	if total == 0 || free > total {
+		return nil
+	}
+	used := total - free
+	working := used - min(used, v["Inactive(file)"])
+	available, rss := total-working, v["AnonPages"]
+	return &memoryStats{Time: now, AvailableBytes: &available, UsageBytes: &used, WorkingSetBytes: &working, RSSBytes: &rss}
+}
+
+// procNetwork reads /proc/net/dev; lo is left out.
+func procNetwork(text []byte, now time.Time) *networkStats {
+	n := &networkStats{Time: now}
+	for line := range strings.Lines(string(text)) {
+		name, rest, ok := strings.Cut(line, ":")
+		w := strings.Fields(rest)
+		name = strings.TrimSpace(name)
+		if !ok || len(w) < 11 || name == "lo" {
+			continue
+		}
+		var v [4]uint64
+		bad := false
+		for i, column := range []int{0, 2, 8, 10} { // received: bytes, errors; sent: bytes, errors
+			var err error
+			if v[i], err = strconv.ParseUint(w[column], 10, 64); err != nil {
+				bad = true
+			}
+		}
+		if !bad {
+			n.Interfaces = append(n.Interfaces, interfaceStats{Name: name, RxBytes: &v[0], RxErrors: &v[1], TxBytes: &v[2], TxErrors: &v[3]})
+		}
+	}
+	if len(n.Interfaces) == 0 {
+		return nil
+	}
+	return n
+}
+
+func procLimits(loadavg, pidMax []byte, now time.Time) *rlimitStats {
+	f := strings.Fields(string(loadavg)) // "0.1 0.1 0.1 running/all last"
+	if len(f) < 4 {
+		return nil
+	}
+	_, all, _ := strings.Cut(f[3], "/")
+	tasks, err1 := strconv.ParseInt(all, 10, 64)
+	limit, err2 := strconv.ParseInt(strings.TrimSpace(string(pidMax)), 10, 64)
+	if err1 != nil || err2 != nil {
+		return nil
+	}
+	return &rlimitStats{Time: now, MaxPID: &limit, CurProc: &tasks}
+}

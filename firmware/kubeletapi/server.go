@@ -1,0 +1,226 @@
+package kubeletapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+const (
+	defaultRequests = 64
+	defaultIdle     = 4 * time.Hour // the kubelet's streamingConnectionIdleTimeout
+	headerTimeout   = 10 * time.Second
+	keptIdle        = 30 * time.Second
+	maxHeader       = 256 << 10 // a command and its arguments travel in the URL
+	ioChunk         = 16 << 10  // bytes; a gateway has little memory
+)
+
+// Pod is what the API has to know of a pod.
+type Pod struct {
+	Namespace, Name, UID string
+	Containers           []Container // init containers, sidecars and ephemeral containers, too
+	Status               *corev1.PodStatus
+	Body                 []byte // the Pod in canonical MessagePack without its status, for /pods; may be empty
+}
+
+// Container is a container of a pod's spec.
+type Container struct {
+	Name       string
+	TTY, Stdin bool
+}
+
+// Pods knows the node's pods. Calls do not block for long; what they return is not changed by anybody.
+type Pods interface {
+	Pod(namespace, name string) (Pod, bool)
+	All() []Pod
+}
+
+// Runtime is what the API needs of the container runtime. *cri.Client implements it.
+type Runtime interface {
+	ListContainers(ctx context.Context, filter *cri.ContainerFilter) ([]cri.Container, error)
+	ListPodSandbox(ctx context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error)
+	ListContainerStats(ctx context.Context, filter *cri.ContainerStatsFilter) ([]cri.ContainerStats, error)
+	ImageFsInfo(ctx context.Context) (*cri.ImageFsInfoResponse, error)
+	Streams
+}
+
+// Streams prepares streaming sessions. *cri.Client implements it.
+type Streams interface {
+	Exec(ctx context.Context, req *cri.ExecRequest) (url string, err error)
+	Attach(ctx context.Context, req *cri.AttachRequest) (url string, err error)
+	PortForward(ctx context.Context, req *cri.PortForwardRequest) (url string, err error)
+}
+
+// Options configures a Server. Node, Pods, Runtime and LogDir are required.
+type Options struct {
+	Node    string
+	Pods    Pods
+	Runtime Runtime
+	LogDir  string       // NAMESPACE_NAME_UID/CONTAINER/N.log below it, as the agent tells the runtime
+	Dir     string       // a folder on the file system that holds the pods, for /stats/summary; empty: it is left out
+	Proc    string       // default /proc
+	Log     *slog.Logger // may be nil
+
+	MaxRequests int           // at once; default 64
+	Idle        time.Duration // after which an upgraded connection without traffic is closed; default 4 h
+}
+
+// Server answers the requests. Make it with New.
+type Server struct {
+	o       Options
+	log     *slog.Logger
+	handler http.Handler
+	runtime *http.Transport // to the runtime's streaming server
+	slots   chan struct{}
+	buffers bufferPool
+	rates   rates
+}
+
+// New checks the options. It does nothing else.
+func New(o Options) (*Server, error) {
+	if o.Node == "" || o.Pods == nil || o.Runtime == nil || o.LogDir == "" {
+		return nil, errors.New("kubeletapi: Node, Pods, Runtime and LogDir are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.MaxRequests = cmp.Or(o.MaxRequests, defaultRequests)
+	o.Idle = cmp.Or(o.Idle, defaultIdle)
+	o.Proc = cmp.Or(o.Proc, "/proc")
+	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests)}
+	s.runtime = &http.Transport{
+		DialContext: dialLoopback, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: time.Minute,
+	}
+	s.handler = s.limit(s.routes())
+	return s, nil
+}
+
+// Handler returns the API without a listener.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers requests on l until ctx ends, and then ends those that are under way. The error is nil then, or l's.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var h1 http.Protocols
+	h1.SetHTTP1(true) // an upgrade needs a connection of its own
+	serving, cancel := context.WithCancel(ctx)
+	defer cancel()
+	srv := &http.Server{
+		Handler: s.handler, Protocols: &h1,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: keptIdle, MaxHeaderBytes: maxHeader,
+		BaseContext: func(net.Listener) context.Context { return serving }, // ends upgraded connections, too
+		ErrorLog:    log.New(debugLog{s.log}, "", 0),
+	}
+	var closing sync.WaitGroup
+	stop := context.AfterFunc(ctx, func() {
+		closing.Go(func() { _ = srv.Close() })
+	})
+	err := srv.Serve(l)
+	stop()
+	cancel()
+	_ = srv.Close()
+	closing.Wait()
+	if ctx.Err() != nil && (errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)) {
+		return nil
+	}
+	return fmt.Errorf("kubelet API: %w", err)
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	mux.HandleFunc("GET /pods", s.servePods)
+	mux.HandleFunc("GET /pods/{$}", s.servePods)
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
+	for _, method := range []string{"GET", "POST"} { // WebSocket clients have to use GET
+		for _, container := range []string{"{container}", "{uid}/{container}"} {
+			mux.HandleFunc(method+" /exec/{namespace}/{pod}/"+container, s.serveExec)
+			mux.HandleFunc(method+" /attach/{namespace}/{pod}/"+container, s.serveAttach)
+		}
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", s.servePortForward)
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", s.servePortForward)
+	}
+	mux.HandleFunc("GET /stats/summary", s.serveSummary)
+	mux.HandleFunc("GET /stats/{$}", s.serveSummary)
+	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: a Skerry agent has logs, exec, attach, portForward, pods, stats/summary and metrics/resource of a kubelet's API",
+			r.Method, r.URL.Path, s.o.Node), http.StatusNotFound)
+	})
+	return mux
+}
+
+// limit refuses what is too much at once, rather than letting a gateway run out of memory.
+func (s *Server) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, fmt.Sprintf("node %s serves %d requests of kubectl and others already, which is its limit: end some (logs -f, exec, port-forward), or try again later", s.o.Node, s.o.MaxRequests),
+				http.StatusTooManyRequests)
+			return
+		}
+		defer func() { <-s.slots }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// pod finds the pod that a request names, and answers if there is none.
+func (s *Server) pod(w http.ResponseWriter, r *http.Request) (Pod, bool) {
+	namespace, name, uid := r.PathValue("namespace"), r.PathValue("pod"), r.PathValue("uid")
+	p, ok := s.o.Pods.Pod(namespace, name)
+	if !ok || uid != "" && uid != p.UID {
+		http.Error(w, fmt.Sprintf("pod %q does not exist on node %s", name, s.o.Node), http.StatusNotFound)
+		return Pod{}, false
+	}
+	return p, true
+}
+
+// container finds the container that a request names in its pod, and answers if there is none.
+func (s *Server) container(w http.ResponseWriter, r *http.Request) (Pod, Container, bool) {
+	p, ok := s.pod(w, r)
+	if !ok {
+		return p, Container{}, false
+	}
+	name := r.PathValue("container")
+	for _, c := range p.Containers {
+		if c.Name == name {
+			return p, c, true
+		}
+	}
+	http.Error(w, fmt.Sprintf("container %q not found in pod %q", name, p.Name), http.StatusNotFound)
+	return p, Container{}, false
+}
+
+// debugLog takes net/http's complaints about connections, which say nothing that the request's own end does not.
+type debugLog struct{ log *slog.Logger }
+
+func (d debugLog) Write(b []byte) (int, error) {
+	d.log.Debug("kubelet API", "http", string(b))
+	return len(b), nil
+}
+
+// bufferPool is an httputil.BufferPool of small buffers.
+type bufferPool struct{ pool sync.Pool }
+
+var _ httputil.BufferPool = (*bufferPool)(nil)
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, ioChunk)
+}
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }
