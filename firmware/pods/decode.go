@@ -23,7 +23,7 @@ type desiredPod struct {
 	refused  string            // why it cannot run here; "" if it can
 	barred   map[string]string // ephemeral containers that cannot run here, by name, and why
 	unread   bool              // the store could not read it: nothing is known but that it is wanted
-	refs     bool              // whether it uses configMaps or secrets
+	refs     bool              // whether it uses configMaps, secrets, claims or a runtime class
 }
 
 // decodePod decodes a desired object and fills in what the API server would have. A body that cannot be decoded gives a pod
@@ -160,7 +160,7 @@ func usesReferences(s *corev1.PodSpec) bool {
 			return true
 		}
 	}
-	return len(s.ImagePullSecrets) > 0 || slices.ContainsFunc(s.Volumes, func(v corev1.Volume) bool {
-		return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil
+	return len(s.ImagePullSecrets) > 0 || s.RuntimeClassName != nil || slices.ContainsFunc(s.Volumes, func(v corev1.Volume) bool {
+		return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.PersistentVolumeClaim != nil || v.Ephemeral != nil
 	})
 }

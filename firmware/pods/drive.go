@@ -192,7 +192,11 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	if sb := obs.sandbox(); sb != nil {
 		attempt = sb.attempt
 	}
+	handler := ""
 	if p.newSandbox {
+		if handler, err = runtimeHandler(w.m.o.Desired, &d.pod.Spec); err != nil {
+			return hold("sandbox", err, "FailedCreatePodSandBox")
+		}
 		if err := w.m.claimPorts(w, &d.pod); err != nil {
 			return hold("sandbox", err, "FailedCreatePodSandBox")
 		}
@@ -205,7 +209,7 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	box := obs.sandbox()
 	ips := obs.ips
 	if p.newSandbox {
-		if box, ips, err = w.makeSandbox(ctx, config); runtimeGone(err) || ctx.Err() != nil {
+		if box, ips, err = w.makeSandbox(ctx, config, handler); runtimeGone(err) || ctx.Err() != nil {
 			return 0, errors.Join(err, ctx.Err())
 		} else if err != nil {
 			return hold("sandbox", err, "FailedCreatePodSandBox")
@@ -221,11 +225,11 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 }
 
 // makeSandbox makes a sandbox and finds its addresses.
-func (w *worker) makeSandbox(ctx context.Context, config *cri.PodSandboxConfig) (*sandboxState, []string, error) {
+func (w *worker) makeSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (*sandboxState, []string, error) {
 	if err := os.MkdirAll(config.LogDirectory, folderMode); err != nil {
 		return nil, nil, fmt.Errorf("make the pod's log folder: %w", err)
 	}
-	id, err := w.m.o.Runtime.RunPodSandbox(ctx, config, "")
+	id, err := w.m.o.Runtime.RunPodSandbox(ctx, config, handler)
 	if err != nil {
 		if runtimeGone(err) {
 			return nil, nil, err
@@ -334,7 +338,9 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return err
 	}
-	env, err := environment(c, refs, w.facts(s.d, s.ips))
+	facts := w.facts(s.d, s.ips)
+	facts.services = serviceVariables(w.m.o.Desired, s.d.pod.Metadata.Namespace, &s.d.pod.Spec)
+	env, err := environment(c, refs, facts)
 	if err != nil {
 		return s.failed(c, err)
 	}

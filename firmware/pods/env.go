@@ -20,10 +20,11 @@ type facts struct {
 	hostIPs     []string
 	podIPs      []string
 	allocatable corev1.ResourceList // stands in for limits that are not set
+	services    map[string]string   // variables that describe Services
 }
 
 // environment makes a container's variables: envFrom first, then env in its own order; a later one replaces an earlier one of
-// the same name. Variables that describe services are not there: there is no service network at the edge.
+// the same name. Variables that describe Services come last, where the container does not set them itself; $(NAME) knows them, too.
 func environment(c *corev1.Container, refs references, f *facts) ([]cri.KeyValue, error) {
 	vars := map[string]string{}
 	var order []string
@@ -51,7 +52,13 @@ func environment(c *corev1.Container, refs references, f *facts) ([]cri.KeyValue
 			}
 		}
 	}
-	lookup := func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+	lookup := func(name string) (string, bool) {
+		v, ok := vars[name]
+		if !ok {
+			v, ok = f.services[name]
+		}
+		return v, ok
+	}
 	for _, e := range c.Env {
 		if e.ValueFrom == nil {
 			set(e.Name, expand(e.Value, lookup))
@@ -69,7 +76,7 @@ func environment(c *corev1.Container, refs references, f *facts) ([]cri.KeyValue
 	for i, name := range order {
 		out[i] = cri.KeyValue{Key: name, Value: vars[name]}
 	}
-	return out, nil
+	return withServices(out, f.services), nil
 }
 
 // validEnvName reports whether a key may become a variable; the kubelet skips others, too.

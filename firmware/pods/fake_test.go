@@ -24,10 +24,11 @@ type run struct {
 }
 
 type fakeBox struct {
-	id     string
-	config *cri.PodSandboxConfig
-	ready  bool
-	made   int64
+	handler string
+	id      string
+	config  *cri.PodSandboxConfig
+	ready   bool
+	made    int64
 }
 
 type fakeContainer struct {
@@ -116,7 +117,7 @@ func (f *fakeRuntime) tick() {
 	}
 }
 
-func (f *fakeRuntime) RunPodSandbox(ctx context.Context, config *cri.PodSandboxConfig, _ string) (id string, err error) {
+func (f *fakeRuntime) RunPodSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (id string, err error) {
 	unlock, err := f.enter("RunPodSandbox")
 	if err != nil {
 		return "", err
@@ -128,7 +129,7 @@ func (f *fakeRuntime) RunPodSandbox(ctx context.Context, config *cri.PodSandboxC
 		}
 	}()
 	f.n++
-	b := &fakeBox{id: fmt.Sprintf("box%d", f.n), config: config, ready: true, made: time.Now().UnixNano()}
+	b := &fakeBox{id: fmt.Sprintf("box%d", f.n), config: config, handler: handler, ready: true, made: time.Now().UnixNano()}
 	f.boxes[b.id] = b
 	return b.id, nil
 }

@@ -98,7 +98,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer cancel()
 	pods := m.o.Watch(wire.KindPod)
 	defer pods.Close()
-	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret)
+	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume)
 	defer refs.Close()
 
 	m.images = newImageKeeper(m)
@@ -258,7 +258,7 @@ func (m *Manager) forget(w *worker) bool {
 	return true
 }
 
-// referencesChanged wakes the pods that use configMaps or secrets.
+// referencesChanged wakes the pods that use configMaps, secrets, claims or runtime classes. Services only count when a container starts.
 func (m *Manager) referencesChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -57,6 +57,7 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 		Linux: &cri.LinuxPodSandboxConfig{
 			CgroupParent: podCgroup(h.cgroup, m.UID, h.systemd),
 			Resources:    sandboxResources(s),
+			Overhead:     overheadResources(s),
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
 				NamespaceOptions: namespaces(s),
 				Privileged:       privilegedPod(s),

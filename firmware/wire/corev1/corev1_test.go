@@ -133,6 +133,11 @@ func TestReportIsCanonical(t *testing.T) {
 func TestFieldOrder(t *testing.T) {
 	for _, m := range []msgp.Marshaler{
 		&Pod{}, &Volume{ConfigMap: &ConfigMapVolume{}, Downward: &DownwardVolume{}, EmptyDir: &EmptyDirVolume{}, HostPath: &HostPathVolume{}, Projected: &ProjectedVolume{}, Secret: &SecretVolume{}},
+		&Volume{CSI: &CSIVolume{ReadOnly: new(bool)}, Ephemeral: &EphemeralVolume{VolumeClaimTemplate: &ClaimTemplate{}}, Image: &ImageVolume{PullPolicy: "p", Reference: "r"}, PersistentVolumeClaim: &ClaimVolume{ReadOnly: true}},
+		&Service{Spec: ServiceSpec{ClusterIP: "i", Ports: []ServicePort{{Name: "n", Protocol: "TCP"}}}}, &RuntimeClass{},
+		&PersistentVolumeClaim{Metadata: ClaimMeta{OwnerReferences: []OwnerReference{{Controller: new(bool)}}}, Spec: PersistentVolumeClaimSpec{AccessModes: []string{"a"}, VolumeMode: "m", VolumeName: "n"}, Status: PersistentVolumeClaimStatus{Phase: "Bound"}},
+		&PersistentVolume{Spec: PersistentVolumeSpec{AccessModes: []string{"a"}, CSI: &CSIPersistentVolume{VolumeHandle: "h"}, ClaimRef: &ClaimReference{Name: "n", Namespace: "n", UID: "u"}, HostPath: &HostPathVolume{},
+			Local: &LocalVolume{FSType: "ext4"}, NodeAffinity: &VolumeNodeAffinity{}, VolumeMode: "m"}},
 		&NodeReport{}, &PodReport{Status: &PodStatus{StartTime: NewTime(time.Now()), Conditions: []Condition{{Message: "m", Reason: "r", LastTransitionTime: NewTime(time.Now()), LastHeartbeatTime: NewTime(time.Now())}}}},
 	} {
 		b, err := m.MarshalMsg(nil)
@@ -242,6 +247,30 @@ func FuzzStatus(f *testing.F) {
 		}
 		if _, err := p.MarshalMsg(nil); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzReferences holds the decoders of what pods refer to to the same.
+func FuzzReferences(f *testing.F) {
+	for _, doc := range []msgp.Marshaler{&Service{Spec: ServiceSpec{Ports: []ServicePort{{Port: 80}}}}, &PersistentVolume{Spec: PersistentVolumeSpec{Local: &LocalVolume{Path: "/x"}}}, &PersistentVolumeClaim{}, &RuntimeClass{}} {
+		b, err := doc.MarshalMsg(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, doc := range []interface {
+			msgp.Marshaler
+			msgp.Unmarshaler
+		}{&Service{}, &RuntimeClass{}, &PersistentVolumeClaim{}, &PersistentVolume{}} {
+			if _, err := doc.UnmarshalMsg(b); err != nil {
+				continue
+			}
+			if _, err := doc.MarshalMsg(nil); err != nil {
+				t.Fatalf("%T: %v", doc, err)
+			}
 		}
 	})
 }

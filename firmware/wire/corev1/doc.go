@@ -1,5 +1,5 @@
 // Package corev1 holds the agent's typed view of the core Kubernetes objects that cross the link: pods, configMaps,
-// secrets and nodes, and the status documents that the agent reports.
+// secrets, services, claims, volumes, runtime classes and nodes, and the status documents that the agent reports.
 //
 // The bytes are canonical MessagePack of the objects' own JSON field names (see package wire), so these structs carry
 // the Kubernetes names as tags and decode only the fields that the agent uses; every other field is skipped. They are not

@@ -36,6 +36,7 @@ type PodSpec struct {
 	Containers                    []Container            `msg:"containers,omitempty"`
 	DNSConfig                     *PodDNSConfig          `msg:"dnsConfig,omitempty"`
 	DNSPolicy                     string                 `msg:"dnsPolicy,omitempty"`
+	EnableServiceLinks            *bool                  `msg:"enableServiceLinks,omitempty"`
 	EphemeralContainers           []Container            `msg:"ephemeralContainers,omitempty"`
 	HostAliases                   []HostAlias            `msg:"hostAliases,omitempty"`
 	HostIPC                       bool                   `msg:"hostIPC,omitempty"`
@@ -48,10 +49,12 @@ type PodSpec struct {
 	InitContainers                []Container            `msg:"initContainers,omitempty"`
 	NodeName                      string                 `msg:"nodeName,omitempty"`
 	NodeSelector                  StringMap              `msg:"nodeSelector,omitzero"`
+	Overhead                      ResourceList           `msg:"overhead,omitzero"`
 	Priority                      *int32                 `msg:"priority,omitempty"`
 	ReadinessGates                []PodReadinessGate     `msg:"readinessGates,omitempty"`
 	Resources                     *ResourceRequirements  `msg:"resources,omitempty"` // of the pod as a whole
 	RestartPolicy                 string                 `msg:"restartPolicy,omitempty"`
+	RuntimeClassName              *string                `msg:"runtimeClassName,omitempty"`
 	SecurityContext               *PodSecurityContext    `msg:"securityContext,omitempty"`
 	ServiceAccountName            string                 `msg:"serviceAccountName,omitempty"`
 	SetHostnameAsFQDN             *bool                  `msg:"setHostnameAsFQDN,omitempty"`
@@ -85,6 +88,7 @@ type HostAlias struct {
 type PodSecurityContext struct {
 	AppArmorProfile          *AppArmorProfile `msg:"appArmorProfile,omitempty"`
 	FSGroup                  *int64           `msg:"fsGroup,omitempty"`
+	FSGroupChangePolicy      *string          `msg:"fsGroupChangePolicy,omitempty"`
 	RunAsGroup               *int64           `msg:"runAsGroup,omitempty"`
 	RunAsNonRoot             *bool            `msg:"runAsNonRoot,omitempty"`
 	RunAsUser                *int64           `msg:"runAsUser,omitempty"`

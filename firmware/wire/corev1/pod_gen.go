@@ -4004,8 +4004,8 @@ func (z PodReadinessGate) Msgsize() (s int) {
 func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(10)
-	var zb0001Mask uint16 /* 10 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.AppArmorProfile == nil {
 		zb0001Len--
@@ -4015,37 +4015,41 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.RunAsGroup == nil {
+	if z.FSGroupChangePolicy == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.RunAsNonRoot == nil {
+	if z.RunAsGroup == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.RunAsUser == nil {
+	if z.RunAsNonRoot == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.SELinuxOptions == nil {
+	if z.RunAsUser == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.SeccompProfile == nil {
+	if z.SELinuxOptions == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.SupplementalGroups == nil {
+	if z.SeccompProfile == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.SupplementalGroupsPolicy == "" {
+	if z.SupplementalGroups == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Sysctls == nil {
+	if z.SupplementalGroupsPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200
+	}
+	if z.Sysctls == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -4096,6 +4100,15 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "fsGroupChangePolicy"
+			o = append(o, 0xb3, 0x66, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x43, 0x68, 0x61, 0x6e, 0x67, 0x65, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+			if z.FSGroupChangePolicy == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.FSGroupChangePolicy)
+			}
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "runAsGroup"
 			o = append(o, 0xaa, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x47, 0x72, 0x6f, 0x75, 0x70)
 			if z.RunAsGroup == nil {
@@ -4104,7 +4117,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.RunAsGroup)
 			}
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "runAsNonRoot"
 			o = append(o, 0xac, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x4e, 0x6f, 0x6e, 0x52, 0x6f, 0x6f, 0x74)
 			if z.RunAsNonRoot == nil {
@@ -4113,7 +4126,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.RunAsNonRoot)
 			}
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "runAsUser"
 			o = append(o, 0xa9, 0x72, 0x75, 0x6e, 0x41, 0x73, 0x55, 0x73, 0x65, 0x72)
 			if z.RunAsUser == nil {
@@ -4122,7 +4135,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.RunAsUser)
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "seLinuxOptions"
 			o = append(o, 0xae, 0x73, 0x65, 0x4c, 0x69, 0x6e, 0x75, 0x78, 0x4f, 0x70, 0x74, 0x69, 0x6f, 0x6e, 0x73)
 			if z.SELinuxOptions == nil {
@@ -4135,7 +4148,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "seccompProfile"
 			o = append(o, 0xae, 0x73, 0x65, 0x63, 0x63, 0x6f, 0x6d, 0x70, 0x50, 0x72, 0x6f, 0x66, 0x69, 0x6c, 0x65)
 			if z.SeccompProfile == nil {
@@ -4169,7 +4182,7 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "supplementalGroups"
 			o = append(o, 0xb2, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.SupplementalGroups)))
@@ -4177,12 +4190,12 @@ func (z *PodSecurityContext) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, z.SupplementalGroups[za0001])
 			}
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "supplementalGroupsPolicy"
 			o = append(o, 0xb8, 0x73, 0x75, 0x70, 0x70, 0x6c, 0x65, 0x6d, 0x65, 0x6e, 0x74, 0x61, 0x6c, 0x47, 0x72, 0x6f, 0x75, 0x70, 0x73, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.SupplementalGroupsPolicy)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "sysctls"
 			o = append(o, 0xa7, 0x73, 0x79, 0x73, 0x63, 0x74, 0x6c, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Sysctls)))
@@ -4297,6 +4310,23 @@ func (z *PodSecurityContext) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				*z.FSGroup, bts, err = msgp.ReadInt64Bytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "FSGroup")
+					return
+				}
+			}
+		case "fsGroupChangePolicy":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.FSGroupChangePolicy = nil
+			} else {
+				if z.FSGroupChangePolicy == nil {
+					z.FSGroupChangePolicy = new(string)
+				}
+				*z.FSGroupChangePolicy, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "FSGroupChangePolicy")
 					return
 				}
 			}
@@ -4546,6 +4576,12 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 	} else {
 		s += msgp.Int64Size
 	}
+	s += 20
+	if z.FSGroupChangePolicy == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.FSGroupChangePolicy)
+	}
 	s += 11
 	if z.RunAsGroup == nil {
 		s += msgp.NilSize
@@ -4593,8 +4629,8 @@ func (z *PodSecurityContext) Msgsize() (s int) {
 func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(29)
-	var zb0001Mask uint32 /* 29 bits */
+	zb0001Len := uint32(32)
+	var zb0001Mask uint32 /* 32 bits */
 	_ = zb0001Mask
 	if z.ActiveDeadlineSeconds == nil {
 		zb0001Len--
@@ -4616,101 +4652,113 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.EphemeralContainers == nil {
+	if z.EnableServiceLinks == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.HostAliases == nil {
+	if z.EphemeralContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.HostIPC == false {
+	if z.HostAliases == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.HostNetwork == false {
+	if z.HostIPC == false {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.HostPID == false {
+	if z.HostNetwork == false {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.HostUsers == nil {
+	if z.HostPID == false {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.Hostname == "" {
+	if z.HostUsers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.HostnameOverride == nil {
+	if z.Hostname == "" {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.ImagePullSecrets == nil {
+	if z.HostnameOverride == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.InitContainers == nil {
+	if z.ImagePullSecrets == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.NodeName == "" {
+	if z.InitContainers == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.NodeSelector.IsZero() {
+	if z.NodeName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.Priority == nil {
+	if z.NodeSelector.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.ReadinessGates == nil {
+	if z.Overhead.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.Resources == nil {
+	if z.Priority == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.RestartPolicy == "" {
+	if z.ReadinessGates == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.SecurityContext == nil {
+	if z.Resources == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.ServiceAccountName == "" {
+	if z.RestartPolicy == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400000
 	}
-	if z.SetHostnameAsFQDN == nil {
+	if z.RuntimeClassName == nil {
 		zb0001Len--
 		zb0001Mask |= 0x800000
 	}
-	if z.ShareProcessNamespace == nil {
+	if z.SecurityContext == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1000000
 	}
-	if z.Subdomain == "" {
+	if z.ServiceAccountName == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000000
 	}
-	if z.TerminationGracePeriodSeconds == nil {
+	if z.SetHostnameAsFQDN == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4000000
 	}
-	if z.Tolerations == nil {
+	if z.ShareProcessNamespace == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000000
 	}
-	if z.Volumes == nil {
+	if z.Subdomain == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10000000
+	}
+	if z.TerminationGracePeriodSeconds == nil {
+		zb0001Len--
+		zb0001Mask |= 0x20000000
+	}
+	if z.Tolerations == nil {
+		zb0001Len--
+		zb0001Mask |= 0x40000000
+	}
+	if z.Volumes == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -4770,6 +4818,15 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.DNSPolicy)
 		}
 		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "enableServiceLinks"
+			o = append(o, 0xb2, 0x65, 0x6e, 0x61, 0x62, 0x6c, 0x65, 0x53, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x4c, 0x69, 0x6e, 0x6b, 0x73)
+			if z.EnableServiceLinks == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.EnableServiceLinks)
+			}
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "ephemeralContainers"
 			o = append(o, 0xb3, 0x65, 0x70, 0x68, 0x65, 0x6d, 0x65, 0x72, 0x61, 0x6c, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.EphemeralContainers)))
@@ -4781,7 +4838,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "hostAliases"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x41, 0x6c, 0x69, 0x61, 0x73, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.HostAliases)))
@@ -4813,22 +4870,22 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "hostIPC"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x49, 0x50, 0x43)
 			o = msgp.AppendBool(o, z.HostIPC)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "hostNetwork"
 			o = append(o, 0xab, 0x68, 0x6f, 0x73, 0x74, 0x4e, 0x65, 0x74, 0x77, 0x6f, 0x72, 0x6b)
 			o = msgp.AppendBool(o, z.HostNetwork)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "hostPID"
 			o = append(o, 0xa7, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x49, 0x44)
 			o = msgp.AppendBool(o, z.HostPID)
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "hostUsers"
 			o = append(o, 0xa9, 0x68, 0x6f, 0x73, 0x74, 0x55, 0x73, 0x65, 0x72, 0x73)
 			if z.HostUsers == nil {
@@ -4837,12 +4894,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.HostUsers)
 			}
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "hostname"
 			o = append(o, 0xa8, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.Hostname)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "hostnameOverride"
 			o = append(o, 0xb0, 0x68, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x4f, 0x76, 0x65, 0x72, 0x72, 0x69, 0x64, 0x65)
 			if z.HostnameOverride == nil {
@@ -4851,7 +4908,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, *z.HostnameOverride)
 			}
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "imagePullSecrets"
 			o = append(o, 0xb0, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x50, 0x75, 0x6c, 0x6c, 0x53, 0x65, 0x63, 0x72, 0x65, 0x74, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ImagePullSecrets)))
@@ -4863,7 +4920,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "initContainers"
 			o = append(o, 0xae, 0x69, 0x6e, 0x69, 0x74, 0x43, 0x6f, 0x6e, 0x74, 0x61, 0x69, 0x6e, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.InitContainers)))
@@ -4875,12 +4932,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "nodeName"
 			o = append(o, 0xa8, 0x6e, 0x6f, 0x64, 0x65, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.NodeName)
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "nodeSelector"
 			o = append(o, 0xac, 0x6e, 0x6f, 0x64, 0x65, 0x53, 0x65, 0x6c, 0x65, 0x63, 0x74, 0x6f, 0x72)
 			o, err = z.NodeSelector.MarshalMsg(o)
@@ -4889,7 +4946,16 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				return
 			}
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+			// string "overhead"
+			o = append(o, 0xa8, 0x6f, 0x76, 0x65, 0x72, 0x68, 0x65, 0x61, 0x64)
+			o, err = z.Overhead.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "Overhead")
+				return
+			}
+		}
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "priority"
 			o = append(o, 0xa8, 0x70, 0x72, 0x69, 0x6f, 0x72, 0x69, 0x74, 0x79)
 			if z.Priority == nil {
@@ -4898,7 +4964,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt32(o, *z.Priority)
 			}
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "readinessGates"
 			o = append(o, 0xae, 0x72, 0x65, 0x61, 0x64, 0x69, 0x6e, 0x65, 0x73, 0x73, 0x47, 0x61, 0x74, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.ReadinessGates)))
@@ -4909,7 +4975,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendString(o, z.ReadinessGates[za0007].ConditionType)
 			}
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "resources"
 			o = append(o, 0xa9, 0x72, 0x65, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x73)
 			if z.Resources == nil {
@@ -4953,12 +5019,21 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "restartPolicy"
 			o = append(o, 0xad, 0x72, 0x65, 0x73, 0x74, 0x61, 0x72, 0x74, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
 			o = msgp.AppendString(o, z.RestartPolicy)
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
+			// string "runtimeClassName"
+			o = append(o, 0xb0, 0x72, 0x75, 0x6e, 0x74, 0x69, 0x6d, 0x65, 0x43, 0x6c, 0x61, 0x73, 0x73, 0x4e, 0x61, 0x6d, 0x65)
+			if z.RuntimeClassName == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.RuntimeClassName)
+			}
+		}
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "securityContext"
 			o = append(o, 0xaf, 0x73, 0x65, 0x63, 0x75, 0x72, 0x69, 0x74, 0x79, 0x43, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74)
 			if z.SecurityContext == nil {
@@ -4971,12 +5046,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
 			// string "serviceAccountName"
 			o = append(o, 0xb2, 0x73, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x41, 0x63, 0x63, 0x6f, 0x75, 0x6e, 0x74, 0x4e, 0x61, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.ServiceAccountName)
 		}
-		if (zb0001Mask & 0x800000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000000) == 0 { // if not omitted
 			// string "setHostnameAsFQDN"
 			o = append(o, 0xb1, 0x73, 0x65, 0x74, 0x48, 0x6f, 0x73, 0x74, 0x6e, 0x61, 0x6d, 0x65, 0x41, 0x73, 0x46, 0x51, 0x44, 0x4e)
 			if z.SetHostnameAsFQDN == nil {
@@ -4985,7 +5060,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.SetHostnameAsFQDN)
 			}
 		}
-		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000000) == 0 { // if not omitted
 			// string "shareProcessNamespace"
 			o = append(o, 0xb5, 0x73, 0x68, 0x61, 0x72, 0x65, 0x50, 0x72, 0x6f, 0x63, 0x65, 0x73, 0x73, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61, 0x63, 0x65)
 			if z.ShareProcessNamespace == nil {
@@ -4994,12 +5069,12 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, *z.ShareProcessNamespace)
 			}
 		}
-		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000000) == 0 { // if not omitted
 			// string "subdomain"
 			o = append(o, 0xa9, 0x73, 0x75, 0x62, 0x64, 0x6f, 0x6d, 0x61, 0x69, 0x6e)
 			o = msgp.AppendString(o, z.Subdomain)
 		}
-		if (zb0001Mask & 0x4000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000000) == 0 { // if not omitted
 			// string "terminationGracePeriodSeconds"
 			o = append(o, 0xbd, 0x74, 0x65, 0x72, 0x6d, 0x69, 0x6e, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x47, 0x72, 0x61, 0x63, 0x65, 0x50, 0x65, 0x72, 0x69, 0x6f, 0x64, 0x53, 0x65, 0x63, 0x6f, 0x6e, 0x64, 0x73)
 			if z.TerminationGracePeriodSeconds == nil {
@@ -5008,7 +5083,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt64(o, *z.TerminationGracePeriodSeconds)
 			}
 		}
-		if (zb0001Mask & 0x8000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000000) == 0 { // if not omitted
 			// string "tolerations"
 			o = append(o, 0xab, 0x74, 0x6f, 0x6c, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Tolerations)))
@@ -5020,7 +5095,7 @@ func (z *PodSpec) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x10000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000000) == 0 { // if not omitted
 			// string "volumes"
 			o = append(o, 0xa7, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Volumes)))
@@ -5137,6 +5212,23 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			if err != nil {
 				err = msgp.WrapError(err, "DNSPolicy")
 				return
+			}
+		case "enableServiceLinks":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.EnableServiceLinks = nil
+			} else {
+				if z.EnableServiceLinks == nil {
+					z.EnableServiceLinks = new(bool)
+				}
+				*z.EnableServiceLinks, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "EnableServiceLinks")
+					return
+				}
 			}
 		case "ephemeralContainers":
 			var zb0003 uint32
@@ -5350,6 +5442,12 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "NodeSelector")
 				return
 			}
+		case "overhead":
+			bts, err = z.Overhead.UnmarshalMsg(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Overhead")
+				return
+			}
 		case "priority":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -5472,6 +5570,23 @@ func (z *PodSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			if err != nil {
 				err = msgp.WrapError(err, "RestartPolicy")
 				return
+			}
+		case "runtimeClassName":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.RuntimeClassName = nil
+			} else {
+				if z.RuntimeClassName == nil {
+					z.RuntimeClassName = new(string)
+				}
+				*z.RuntimeClassName, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RuntimeClassName")
+					return
+				}
 			}
 		case "securityContext":
 			if msgp.IsNil(bts) {
@@ -5635,7 +5750,13 @@ func (z *PodSpec) Msgsize() (s int) {
 	} else {
 		s += z.DNSConfig.Msgsize()
 	}
-	s += 10 + msgp.StringPrefixSize + len(z.DNSPolicy) + 20 + msgp.ArrayHeaderSize
+	s += 10 + msgp.StringPrefixSize + len(z.DNSPolicy) + 19
+	if z.EnableServiceLinks == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	s += 20 + msgp.ArrayHeaderSize
 	for za0002 := range z.EphemeralContainers {
 		s += z.EphemeralContainers[za0002].Msgsize()
 	}
@@ -5667,7 +5788,7 @@ func (z *PodSpec) Msgsize() (s int) {
 	for za0006 := range z.InitContainers {
 		s += z.InitContainers[za0006].Msgsize()
 	}
-	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 13 + z.NodeSelector.Msgsize() + 9
+	s += 9 + msgp.StringPrefixSize + len(z.NodeName) + 13 + z.NodeSelector.Msgsize() + 9 + z.Overhead.Msgsize() + 9
 	if z.Priority == nil {
 		s += msgp.NilSize
 	} else {
@@ -5683,7 +5804,13 @@ func (z *PodSpec) Msgsize() (s int) {
 	} else {
 		s += 1 + 7 + z.Resources.Limits.Msgsize() + 9 + z.Resources.Requests.Msgsize()
 	}
-	s += 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 16
+	s += 14 + msgp.StringPrefixSize + len(z.RestartPolicy) + 17
+	if z.RuntimeClassName == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.RuntimeClassName)
+	}
+	s += 16
 	if z.SecurityContext == nil {
 		s += msgp.NilSize
 	} else {

@@ -6,23 +6,56 @@ package corev1
 
 // VolumeMount puts a volume into a container.
 type VolumeMount struct {
-	MountPath        string  `msg:"mountPath"`
-	MountPropagation *string `msg:"mountPropagation,omitempty"`
-	Name             string  `msg:"name"`
-	ReadOnly         bool    `msg:"readOnly,omitempty"`
-	SubPath          string  `msg:"subPath,omitempty"`
-	SubPathExpr      string  `msg:"subPathExpr,omitempty"`
+	MountPath         string  `msg:"mountPath"`
+	MountPropagation  *string `msg:"mountPropagation,omitempty"`
+	Name              string  `msg:"name"`
+	ReadOnly          bool    `msg:"readOnly,omitempty"`
+	RecursiveReadOnly *string `msg:"recursiveReadOnly,omitempty"`
+	SubPath           string  `msg:"subPath,omitempty"`
+	SubPathExpr       string  `msg:"subPathExpr,omitempty"`
 }
 
 // Volume is one of a pod's volumes. Exactly one source is set.
 type Volume struct {
-	ConfigMap *ConfigMapVolume `msg:"configMap,omitempty"`
-	Downward  *DownwardVolume  `msg:"downwardAPI,omitempty"`
-	EmptyDir  *EmptyDirVolume  `msg:"emptyDir,omitempty"`
-	HostPath  *HostPathVolume  `msg:"hostPath,omitempty"`
-	Name      string           `msg:"name"`
-	Projected *ProjectedVolume `msg:"projected,omitempty"`
-	Secret    *SecretVolume    `msg:"secret,omitempty"`
+	ConfigMap             *ConfigMapVolume `msg:"configMap,omitempty"`
+	CSI                   *CSIVolume       `msg:"csi,omitempty"`
+	Downward              *DownwardVolume  `msg:"downwardAPI,omitempty"`
+	EmptyDir              *EmptyDirVolume  `msg:"emptyDir,omitempty"`
+	Ephemeral             *EphemeralVolume `msg:"ephemeral,omitempty"`
+	HostPath              *HostPathVolume  `msg:"hostPath,omitempty"`
+	Image                 *ImageVolume     `msg:"image,omitempty"`
+	Name                  string           `msg:"name"`
+	PersistentVolumeClaim *ClaimVolume     `msg:"persistentVolumeClaim,omitempty"`
+	Projected             *ProjectedVolume `msg:"projected,omitempty"`
+	Secret                *SecretVolume    `msg:"secret,omitempty"`
+}
+
+// ClaimVolume is the persistentVolume of a claim.
+type ClaimVolume struct {
+	ClaimName string `msg:"claimName"`
+	ReadOnly  bool   `msg:"readOnly,omitempty"`
+}
+
+// EphemeralVolume is a claim that was made for the pod, with the name POD-VOLUME.
+type EphemeralVolume struct {
+	VolumeClaimTemplate *ClaimTemplate `msg:"volumeClaimTemplate,omitempty"`
+}
+
+// ClaimTemplate is what such a claim was made from.
+type ClaimTemplate struct {
+	Spec PersistentVolumeClaimSpec `msg:"spec"`
+}
+
+// CSIVolume is a volume that a CSI driver makes for the pod.
+type CSIVolume struct {
+	Driver   string `msg:"driver"`
+	ReadOnly *bool  `msg:"readOnly,omitempty"`
+}
+
+// ImageVolume shows the files of an OCI image or artifact.
+type ImageVolume struct {
+	PullPolicy string `msg:"pullPolicy,omitempty"`
+	Reference  string `msg:"reference,omitempty"`
 }
 
 // KeyToPath maps a key to a file inside a volume. Mode is the file's permission bits.

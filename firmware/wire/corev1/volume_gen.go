@@ -13,6 +13,246 @@ const (
 )
 
 // MarshalMsg implements msgp.Marshaler
+func (z *CSIVolume) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.ReadOnly == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "driver"
+		o = append(o, 0xa6, 0x64, 0x72, 0x69, 0x76, 0x65, 0x72)
+		o = msgp.AppendString(o, z.Driver)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "readOnly"
+			o = append(o, 0xa8, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+			if z.ReadOnly == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.ReadOnly)
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *CSIVolume) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbf0fa05flimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "driver":
+			z.Driver, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Driver")
+				return
+			}
+		case "readOnly":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.ReadOnly = nil
+			} else {
+				if z.ReadOnly == nil {
+					z.ReadOnly = new(bool)
+				}
+				*z.ReadOnly, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "ReadOnly")
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *CSIVolume) Msgsize() (s int) {
+	s = 1 + 7 + msgp.StringPrefixSize + len(z.Driver) + 9
+	if z.ReadOnly == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *ClaimTemplate) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 1
+	// string "spec"
+	o = append(o, 0x81, 0xa4, 0x73, 0x70, 0x65, 0x63)
+	o, err = z.Spec.MarshalMsg(o)
+	if err != nil {
+		err = msgp.WrapError(err, "Spec")
+		return
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ClaimTemplate) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbf0fa05flimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "spec":
+			bts, err = z.Spec.UnmarshalMsg(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Spec")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *ClaimTemplate) Msgsize() (s int) {
+	s = 1 + 5 + z.Spec.Msgsize()
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z ClaimVolume) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.ReadOnly == false {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "claimName"
+		o = append(o, 0xa9, 0x63, 0x6c, 0x61, 0x69, 0x6d, 0x4e, 0x61, 0x6d, 0x65)
+		o = msgp.AppendString(o, z.ClaimName)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "readOnly"
+			o = append(o, 0xa8, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+			o = msgp.AppendBool(o, z.ReadOnly)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ClaimVolume) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbf0fa05flimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "claimName":
+			z.ClaimName, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ClaimName")
+				return
+			}
+		case "readOnly":
+			z.ReadOnly, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ReadOnly")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z ClaimVolume) Msgsize() (s int) {
+	s = 1 + 10 + msgp.StringPrefixSize + len(z.ClaimName) + 9 + msgp.BoolSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *ConfigMapVolume) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -716,6 +956,127 @@ func (z *EmptyDirVolume) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *EphemeralVolume) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(1)
+	var zb0001Mask uint8 /* 1 bits */
+	_ = zb0001Mask
+	if z.VolumeClaimTemplate == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+	if (zb0001Mask & 0x1) == 0 { // if not omitted
+		// string "volumeClaimTemplate"
+		o = append(o, 0xb3, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x43, 0x6c, 0x61, 0x69, 0x6d, 0x54, 0x65, 0x6d, 0x70, 0x6c, 0x61, 0x74, 0x65)
+		if z.VolumeClaimTemplate == nil {
+			o = msgp.AppendNil(o)
+		} else {
+			// map header, size 1
+			// string "spec"
+			o = append(o, 0x81, 0xa4, 0x73, 0x70, 0x65, 0x63)
+			o, err = z.VolumeClaimTemplate.Spec.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "VolumeClaimTemplate", "Spec")
+				return
+			}
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *EphemeralVolume) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbf0fa05flimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "volumeClaimTemplate":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.VolumeClaimTemplate = nil
+			} else {
+				if z.VolumeClaimTemplate == nil {
+					z.VolumeClaimTemplate = new(ClaimTemplate)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "VolumeClaimTemplate")
+					return
+				}
+				if zb0002 > zbf0fa05flimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "VolumeClaimTemplate")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "spec":
+						bts, err = z.VolumeClaimTemplate.Spec.UnmarshalMsg(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "VolumeClaimTemplate", "Spec")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "VolumeClaimTemplate")
+							return
+						}
+					}
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *EphemeralVolume) Msgsize() (s int) {
+	s = 1 + 20
+	if z.VolumeClaimTemplate == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 5 + z.VolumeClaimTemplate.Spec.Msgsize()
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *HostPathVolume) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -812,6 +1173,92 @@ func (z *HostPathVolume) Msgsize() (s int) {
 	} else {
 		s += msgp.StringPrefixSize + len(*z.Type)
 	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z ImageVolume) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.PullPolicy == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.Reference == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "pullPolicy"
+			o = append(o, 0xaa, 0x70, 0x75, 0x6c, 0x6c, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+			o = msgp.AppendString(o, z.PullPolicy)
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "reference"
+			o = append(o, 0xa9, 0x72, 0x65, 0x66, 0x65, 0x72, 0x65, 0x6e, 0x63, 0x65)
+			o = msgp.AppendString(o, z.Reference)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *ImageVolume) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > zbf0fa05flimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "pullPolicy":
+			z.PullPolicy, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "PullPolicy")
+				return
+			}
+		case "reference":
+			z.Reference, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Reference")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z ImageVolume) Msgsize() (s int) {
+	s = 1 + 11 + msgp.StringPrefixSize + len(z.PullPolicy) + 10 + msgp.StringPrefixSize + len(z.Reference)
 	return
 }
 
@@ -1514,32 +1961,48 @@ func (z *TokenProjection) Msgsize() (s int) {
 func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(7)
-	var zb0001Mask uint8 /* 7 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.ConfigMap == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.Downward == nil {
+	if z.CSI == nil {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.EmptyDir == nil {
+	if z.Downward == nil {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.HostPath == nil {
+	if z.EmptyDir == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.Projected == nil {
+	if z.Ephemeral == nil {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	if z.HostPath == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Secret == nil {
+	if z.Image == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
+	}
+	if z.PersistentVolumeClaim == nil {
+		zb0001Len--
+		zb0001Mask |= 0x100
+	}
+	if z.Projected == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200
+	}
+	if z.Secret == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1560,6 +2023,40 @@ func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "csi"
+			o = append(o, 0xa3, 0x63, 0x73, 0x69)
+			if z.CSI == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(2)
+				var zb0002Mask uint8 /* 2 bits */
+				_ = zb0002Mask
+				if z.CSI.ReadOnly == nil {
+					zb0002Len--
+					zb0002Mask |= 0x2
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+
+				// skip if no fields are to be emitted
+				if zb0002Len != 0 {
+					// string "driver"
+					o = append(o, 0xa6, 0x64, 0x72, 0x69, 0x76, 0x65, 0x72)
+					o = msgp.AppendString(o, z.CSI.Driver)
+					if (zb0002Mask & 0x2) == 0 { // if not omitted
+						// string "readOnly"
+						o = append(o, 0xa8, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+						if z.CSI.ReadOnly == nil {
+							o = msgp.AppendNil(o)
+						} else {
+							o = msgp.AppendBool(o, *z.CSI.ReadOnly)
+						}
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
 			// string "downwardAPI"
 			o = append(o, 0xab, 0x64, 0x6f, 0x77, 0x6e, 0x77, 0x61, 0x72, 0x64, 0x41, 0x50, 0x49)
 			if z.Downward == nil {
@@ -1572,35 +2069,35 @@ func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "emptyDir"
 			o = append(o, 0xa8, 0x65, 0x6d, 0x70, 0x74, 0x79, 0x44, 0x69, 0x72)
 			if z.EmptyDir == nil {
 				o = msgp.AppendNil(o)
 			} else {
 				// check for omitted fields
-				zb0002Len := uint32(2)
-				var zb0002Mask uint8 /* 2 bits */
-				_ = zb0002Mask
+				zb0003Len := uint32(2)
+				var zb0003Mask uint8 /* 2 bits */
+				_ = zb0003Mask
 				if z.EmptyDir.Medium == "" {
-					zb0002Len--
-					zb0002Mask |= 0x1
+					zb0003Len--
+					zb0003Mask |= 0x1
 				}
 				if z.EmptyDir.SizeLimit == nil {
-					zb0002Len--
-					zb0002Mask |= 0x2
+					zb0003Len--
+					zb0003Mask |= 0x2
 				}
-				// variable map header, size zb0002Len
-				o = append(o, 0x80|uint8(zb0002Len))
+				// variable map header, size zb0003Len
+				o = append(o, 0x80|uint8(zb0003Len))
 
 				// skip if no fields are to be emitted
-				if zb0002Len != 0 {
-					if (zb0002Mask & 0x1) == 0 { // if not omitted
+				if zb0003Len != 0 {
+					if (zb0003Mask & 0x1) == 0 { // if not omitted
 						// string "medium"
 						o = append(o, 0xa6, 0x6d, 0x65, 0x64, 0x69, 0x75, 0x6d)
 						o = msgp.AppendString(o, z.EmptyDir.Medium)
 					}
-					if (zb0002Mask & 0x2) == 0 { // if not omitted
+					if (zb0003Mask & 0x2) == 0 { // if not omitted
 						// string "sizeLimit"
 						o = append(o, 0xa9, 0x73, 0x69, 0x7a, 0x65, 0x4c, 0x69, 0x6d, 0x69, 0x74)
 						if z.EmptyDir.SizeLimit == nil {
@@ -1616,29 +2113,63 @@ func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "ephemeral"
+			o = append(o, 0xa9, 0x65, 0x70, 0x68, 0x65, 0x6d, 0x65, 0x72, 0x61, 0x6c)
+			if z.Ephemeral == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0004Len := uint32(1)
+				var zb0004Mask uint8 /* 1 bits */
+				_ = zb0004Mask
+				if z.Ephemeral.VolumeClaimTemplate == nil {
+					zb0004Len--
+					zb0004Mask |= 0x1
+				}
+				// variable map header, size zb0004Len
+				o = append(o, 0x80|uint8(zb0004Len))
+				if (zb0004Mask & 0x1) == 0 { // if not omitted
+					// string "volumeClaimTemplate"
+					o = append(o, 0xb3, 0x76, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x43, 0x6c, 0x61, 0x69, 0x6d, 0x54, 0x65, 0x6d, 0x70, 0x6c, 0x61, 0x74, 0x65)
+					if z.Ephemeral.VolumeClaimTemplate == nil {
+						o = msgp.AppendNil(o)
+					} else {
+						// map header, size 1
+						// string "spec"
+						o = append(o, 0x81, 0xa4, 0x73, 0x70, 0x65, 0x63)
+						o, err = z.Ephemeral.VolumeClaimTemplate.Spec.MarshalMsg(o)
+						if err != nil {
+							err = msgp.WrapError(err, "Ephemeral", "VolumeClaimTemplate", "Spec")
+							return
+						}
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "hostPath"
 			o = append(o, 0xa8, 0x68, 0x6f, 0x73, 0x74, 0x50, 0x61, 0x74, 0x68)
 			if z.HostPath == nil {
 				o = msgp.AppendNil(o)
 			} else {
 				// check for omitted fields
-				zb0003Len := uint32(2)
-				var zb0003Mask uint8 /* 2 bits */
-				_ = zb0003Mask
+				zb0006Len := uint32(2)
+				var zb0006Mask uint8 /* 2 bits */
+				_ = zb0006Mask
 				if z.HostPath.Type == nil {
-					zb0003Len--
-					zb0003Mask |= 0x2
+					zb0006Len--
+					zb0006Mask |= 0x2
 				}
-				// variable map header, size zb0003Len
-				o = append(o, 0x80|uint8(zb0003Len))
+				// variable map header, size zb0006Len
+				o = append(o, 0x80|uint8(zb0006Len))
 
 				// skip if no fields are to be emitted
-				if zb0003Len != 0 {
+				if zb0006Len != 0 {
 					// string "path"
 					o = append(o, 0xa4, 0x70, 0x61, 0x74, 0x68)
 					o = msgp.AppendString(o, z.HostPath.Path)
-					if (zb0003Mask & 0x2) == 0 { // if not omitted
+					if (zb0006Mask & 0x2) == 0 { // if not omitted
 						// string "type"
 						o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
 						if z.HostPath.Type == nil {
@@ -1650,10 +2181,76 @@ func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "image"
+			o = append(o, 0xa5, 0x69, 0x6d, 0x61, 0x67, 0x65)
+			if z.Image == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0007Len := uint32(2)
+				var zb0007Mask uint8 /* 2 bits */
+				_ = zb0007Mask
+				if z.Image.PullPolicy == "" {
+					zb0007Len--
+					zb0007Mask |= 0x1
+				}
+				if z.Image.Reference == "" {
+					zb0007Len--
+					zb0007Mask |= 0x2
+				}
+				// variable map header, size zb0007Len
+				o = append(o, 0x80|uint8(zb0007Len))
+
+				// skip if no fields are to be emitted
+				if zb0007Len != 0 {
+					if (zb0007Mask & 0x1) == 0 { // if not omitted
+						// string "pullPolicy"
+						o = append(o, 0xaa, 0x70, 0x75, 0x6c, 0x6c, 0x50, 0x6f, 0x6c, 0x69, 0x63, 0x79)
+						o = msgp.AppendString(o, z.Image.PullPolicy)
+					}
+					if (zb0007Mask & 0x2) == 0 { // if not omitted
+						// string "reference"
+						o = append(o, 0xa9, 0x72, 0x65, 0x66, 0x65, 0x72, 0x65, 0x6e, 0x63, 0x65)
+						o = msgp.AppendString(o, z.Image.Reference)
+					}
+				}
+			}
+		}
 		// string "name"
 		o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
 		o = msgp.AppendString(o, z.Name)
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "persistentVolumeClaim"
+			o = append(o, 0xb5, 0x70, 0x65, 0x72, 0x73, 0x69, 0x73, 0x74, 0x65, 0x6e, 0x74, 0x56, 0x6f, 0x6c, 0x75, 0x6d, 0x65, 0x43, 0x6c, 0x61, 0x69, 0x6d)
+			if z.PersistentVolumeClaim == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0008Len := uint32(2)
+				var zb0008Mask uint8 /* 2 bits */
+				_ = zb0008Mask
+				if z.PersistentVolumeClaim.ReadOnly == false {
+					zb0008Len--
+					zb0008Mask |= 0x2
+				}
+				// variable map header, size zb0008Len
+				o = append(o, 0x80|uint8(zb0008Len))
+
+				// skip if no fields are to be emitted
+				if zb0008Len != 0 {
+					// string "claimName"
+					o = append(o, 0xa9, 0x63, 0x6c, 0x61, 0x69, 0x6d, 0x4e, 0x61, 0x6d, 0x65)
+					o = msgp.AppendString(o, z.PersistentVolumeClaim.ClaimName)
+					if (zb0008Mask & 0x2) == 0 { // if not omitted
+						// string "readOnly"
+						o = append(o, 0xa8, 0x72, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+						o = msgp.AppendBool(o, z.PersistentVolumeClaim.ReadOnly)
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "projected"
 			o = append(o, 0xa9, 0x70, 0x72, 0x6f, 0x6a, 0x65, 0x63, 0x74, 0x65, 0x64)
 			if z.Projected == nil {
@@ -1666,7 +2263,7 @@ func (z *Volume) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "secret"
 			o = append(o, 0xa6, 0x73, 0x65, 0x63, 0x72, 0x65, 0x74)
 			if z.Secret == nil {
@@ -1722,6 +2319,67 @@ func (z *Volume) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "csi":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.CSI = nil
+			} else {
+				if z.CSI == nil {
+					z.CSI = new(CSIVolume)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "CSI")
+					return
+				}
+				if zb0002 > zbf0fa05flimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "CSI")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "driver":
+						z.CSI.Driver, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "CSI", "Driver")
+							return
+						}
+					case "readOnly":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.CSI.ReadOnly = nil
+						} else {
+							if z.CSI.ReadOnly == nil {
+								z.CSI.ReadOnly = new(bool)
+							}
+							*z.CSI.ReadOnly, bts, err = msgp.ReadBoolBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "CSI", "ReadOnly")
+								return
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "CSI")
+							return
+						}
+					}
+				}
+			}
 		case "downwardAPI":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1750,18 +2408,18 @@ func (z *Volume) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.EmptyDir == nil {
 					z.EmptyDir = new(EmptyDirVolume)
 				}
-				var zb0002 uint32
-				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "EmptyDir")
 					return
 				}
-				if zb0002 > zbf0fa05flimitMaps {
+				if zb0003 > zbf0fa05flimitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0002 > 0 {
-					zb0002--
+				for zb0003 > 0 {
+					zb0003--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "EmptyDir")
@@ -1800,6 +2458,88 @@ func (z *Volume) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "ephemeral":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Ephemeral = nil
+			} else {
+				if z.Ephemeral == nil {
+					z.Ephemeral = new(EphemeralVolume)
+				}
+				var zb0004 uint32
+				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Ephemeral")
+					return
+				}
+				if zb0004 > zbf0fa05flimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0004 > 0 {
+					zb0004--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Ephemeral")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "volumeClaimTemplate":
+						if msgp.IsNil(bts) {
+							bts, err = msgp.ReadNilBytes(bts)
+							if err != nil {
+								return
+							}
+							z.Ephemeral.VolumeClaimTemplate = nil
+						} else {
+							if z.Ephemeral.VolumeClaimTemplate == nil {
+								z.Ephemeral.VolumeClaimTemplate = new(ClaimTemplate)
+							}
+							var zb0005 uint32
+							zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+							if err != nil {
+								err = msgp.WrapError(err, "Ephemeral", "VolumeClaimTemplate")
+								return
+							}
+							if zb0005 > zbf0fa05flimitMaps {
+								err = msgp.ErrLimitExceeded
+								return
+							}
+							for zb0005 > 0 {
+								zb0005--
+								field, bts, err = msgp.ReadMapKeyZC(bts)
+								if err != nil {
+									err = msgp.WrapError(err, "Ephemeral", "VolumeClaimTemplate")
+									return
+								}
+								switch msgp.UnsafeString(field) {
+								case "spec":
+									bts, err = z.Ephemeral.VolumeClaimTemplate.Spec.UnmarshalMsg(bts)
+									if err != nil {
+										err = msgp.WrapError(err, "Ephemeral", "VolumeClaimTemplate", "Spec")
+										return
+									}
+								default:
+									bts, err = msgp.Skip(bts)
+									if err != nil {
+										err = msgp.WrapError(err, "Ephemeral", "VolumeClaimTemplate")
+										return
+									}
+								}
+							}
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Ephemeral")
+							return
+						}
+					}
+				}
+			}
 		case "hostPath":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1811,18 +2551,18 @@ func (z *Volume) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.HostPath == nil {
 					z.HostPath = new(HostPathVolume)
 				}
-				var zb0003 uint32
-				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0006 uint32
+				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "HostPath")
 					return
 				}
-				if zb0003 > zbf0fa05flimitMaps {
+				if zb0006 > zbf0fa05flimitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0003 > 0 {
-					zb0003--
+				for zb0006 > 0 {
+					zb0006--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "HostPath")
@@ -1861,11 +2601,111 @@ func (z *Volume) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "image":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Image = nil
+			} else {
+				if z.Image == nil {
+					z.Image = new(ImageVolume)
+				}
+				var zb0007 uint32
+				zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Image")
+					return
+				}
+				if zb0007 > zbf0fa05flimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0007 > 0 {
+					zb0007--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Image")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "pullPolicy":
+						z.Image.PullPolicy, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Image", "PullPolicy")
+							return
+						}
+					case "reference":
+						z.Image.Reference, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Image", "Reference")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Image")
+							return
+						}
+					}
+				}
+			}
 		case "name":
 			z.Name, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Name")
 				return
+			}
+		case "persistentVolumeClaim":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.PersistentVolumeClaim = nil
+			} else {
+				if z.PersistentVolumeClaim == nil {
+					z.PersistentVolumeClaim = new(ClaimVolume)
+				}
+				var zb0008 uint32
+				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PersistentVolumeClaim")
+					return
+				}
+				if zb0008 > zbf0fa05flimitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0008 > 0 {
+					zb0008--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "PersistentVolumeClaim")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "claimName":
+						z.PersistentVolumeClaim.ClaimName, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "PersistentVolumeClaim", "ClaimName")
+							return
+						}
+					case "readOnly":
+						z.PersistentVolumeClaim.ReadOnly, bts, err = msgp.ReadBoolBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "PersistentVolumeClaim", "ReadOnly")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "PersistentVolumeClaim")
+							return
+						}
+					}
+				}
 			}
 		case "projected":
 			if msgp.IsNil(bts) {
@@ -1921,6 +2761,17 @@ func (z *Volume) Msgsize() (s int) {
 	} else {
 		s += z.ConfigMap.Msgsize()
 	}
+	s += 4
+	if z.CSI == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 7 + msgp.StringPrefixSize + len(z.CSI.Driver) + 9
+		if z.CSI.ReadOnly == nil {
+			s += msgp.NilSize
+		} else {
+			s += msgp.BoolSize
+		}
+	}
 	s += 12
 	if z.Downward == nil {
 		s += msgp.NilSize
@@ -1938,6 +2789,17 @@ func (z *Volume) Msgsize() (s int) {
 			s += z.EmptyDir.SizeLimit.Msgsize()
 		}
 	}
+	s += 10
+	if z.Ephemeral == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 20
+		if z.Ephemeral.VolumeClaimTemplate == nil {
+			s += msgp.NilSize
+		} else {
+			s += 1 + 5 + z.Ephemeral.VolumeClaimTemplate.Spec.Msgsize()
+		}
+	}
 	s += 9
 	if z.HostPath == nil {
 		s += msgp.NilSize
@@ -1949,7 +2811,19 @@ func (z *Volume) Msgsize() (s int) {
 			s += msgp.StringPrefixSize + len(*z.HostPath.Type)
 		}
 	}
-	s += 5 + msgp.StringPrefixSize + len(z.Name) + 10
+	s += 6
+	if z.Image == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 11 + msgp.StringPrefixSize + len(z.Image.PullPolicy) + 10 + msgp.StringPrefixSize + len(z.Image.Reference)
+	}
+	s += 5 + msgp.StringPrefixSize + len(z.Name) + 22
+	if z.PersistentVolumeClaim == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 10 + msgp.StringPrefixSize + len(z.PersistentVolumeClaim.ClaimName) + 9 + msgp.BoolSize
+	}
+	s += 10
 	if z.Projected == nil {
 		s += msgp.NilSize
 	} else {
@@ -1968,8 +2842,8 @@ func (z *Volume) Msgsize() (s int) {
 func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(6)
-	var zb0001Mask uint8 /* 6 bits */
+	zb0001Len := uint32(7)
+	var zb0001Mask uint8 /* 7 bits */
 	_ = zb0001Mask
 	if z.MountPropagation == nil {
 		zb0001Len--
@@ -1979,13 +2853,17 @@ func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.SubPath == "" {
+	if z.RecursiveReadOnly == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.SubPathExpr == "" {
+	if z.SubPath == "" {
 		zb0001Len--
 		zb0001Mask |= 0x20
+	}
+	if z.SubPathExpr == "" {
+		zb0001Len--
+		zb0001Mask |= 0x40
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -2013,11 +2891,20 @@ func (z *VolumeMount) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendBool(o, z.ReadOnly)
 		}
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "recursiveReadOnly"
+			o = append(o, 0xb1, 0x72, 0x65, 0x63, 0x75, 0x72, 0x73, 0x69, 0x76, 0x65, 0x52, 0x65, 0x61, 0x64, 0x4f, 0x6e, 0x6c, 0x79)
+			if z.RecursiveReadOnly == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendString(o, *z.RecursiveReadOnly)
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "subPath"
 			o = append(o, 0xa7, 0x73, 0x75, 0x62, 0x50, 0x61, 0x74, 0x68)
 			o = msgp.AppendString(o, z.SubPath)
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "subPathExpr"
 			o = append(o, 0xab, 0x73, 0x75, 0x62, 0x50, 0x61, 0x74, 0x68, 0x45, 0x78, 0x70, 0x72)
 			o = msgp.AppendString(o, z.SubPathExpr)
@@ -2083,6 +2970,23 @@ func (z *VolumeMount) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "ReadOnly")
 				return
 			}
+		case "recursiveReadOnly":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.RecursiveReadOnly = nil
+			} else {
+				if z.RecursiveReadOnly == nil {
+					z.RecursiveReadOnly = new(string)
+				}
+				*z.RecursiveReadOnly, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "RecursiveReadOnly")
+					return
+				}
+			}
 		case "subPath":
 			z.SubPath, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -2115,7 +3019,13 @@ func (z *VolumeMount) Msgsize() (s int) {
 	} else {
 		s += msgp.StringPrefixSize + len(*z.MountPropagation)
 	}
-	s += 5 + msgp.StringPrefixSize + len(z.Name) + 9 + msgp.BoolSize + 8 + msgp.StringPrefixSize + len(z.SubPath) + 12 + msgp.StringPrefixSize + len(z.SubPathExpr)
+	s += 5 + msgp.StringPrefixSize + len(z.Name) + 9 + msgp.BoolSize + 18
+	if z.RecursiveReadOnly == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.StringPrefixSize + len(*z.RecursiveReadOnly)
+	}
+	s += 8 + msgp.StringPrefixSize + len(z.SubPath) + 12 + msgp.StringPrefixSize + len(z.SubPathExpr)
 	return
 }
 
