@@ -8,8 +8,8 @@ import (
 
 // The relay's rights, each with its use. It cannot create pods, read logs, touch RBAC, or write Secrets outside
 // enroll.Namespace. It can read ConfigMaps and Secrets of all namespaces, because pods of any namespace may be bound to
-// its nodes; what a node gets to see of them, the relay decides for every message. Of Services, claims, volumes and runtime classes
-// it writes nothing.
+// its nodes; what a node gets to see of them, the relay decides for every message. The same holds for tokens of service accounts. Of
+// Services, claims, volumes and runtime classes it writes nothing.
 
 func rule(group string, resources []string, verbs ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
@@ -28,6 +28,8 @@ func clusterRules() []rbacv1.PolicyRule {
 		// Pods are reported on, and removed once their containers are gone.
 		rule("", []string{"pods"}, "get", "list", "watch", "delete"),
 		rule("", []string{"pods/status"}, "get", "patch"),
+		// Tokens of the service accounts of pods, bound to the pod (docs/adr/0008-service-account-tokens.md says why not less).
+		rule("", []string{"serviceaccounts/token"}, "create"),
 		rule(devices, []string{"devices/status"}, "get", "patch"),
 		// DeviceStatus has no status subresource (KubeEdge's has none).
 		rule(devices, []string{"devicestatuses"}, "get", "list", "watch", "create", "patch"),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/relay/cloud"
 	"github.com/skerry/skerry/relay/config"
 	"github.com/skerry/skerry/relay/enroll"
 	"github.com/skerry/skerry/relay/hub"
@@ -37,6 +38,7 @@ type relay struct {
 	tickets *tickets.Keys
 	members *members.Members
 	client  kubernetes.Interface
+	cloud   *cloud.Server
 	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
 	waiting atomic.Pointer[string]  // why there is no hub yet
 }
@@ -71,6 +73,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.revoked.Run(background) })
 	g.Go(func() error { return r.ca.Run(background) })
 	g.Go(func() error { return r.tickets.Run(background) })
+	g.Go(func() error { return r.cloud.Run(background) })
 	g.Go(func() error { return r.runMembers(background, ctx) })
 	g.Go(func() error { return r.serveWeb(background, web) })
 
@@ -155,6 +158,11 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 			return h != nil && h.Busy()
 		},
 	})
+	accounts, err := kubernetes.NewForConfig(clients.Config) // with limits of its own: a fleet that asks for tokens must not keep gateways from joining
+	if err != nil {
+		return nil, fmt.Errorf("make a Kubernetes client for tokens: %w", err)
+	}
+	r.cloud = cloud.New(cloud.Options{Pods: r.index, Accounts: accounts.CoreV1(), Log: log, Metrics: set})
 	r.revoked = enroll.NewRevocations(r.client, log, func(node string) {
 		if h := r.hub.Load(); h != nil {
 			h.Recheck(node)
