@@ -1,9 +1,8 @@
 // Package cloud serves what a relay offers to the agents that are connected to it, over streams of the service "cloud": HTTP/1.1,
 // with the node that the session has proved to be as the one who asks (package firmware/wire/cloud has the messages).
 //
-//	s := cloud.New(cloud.Options{Pods: index, Accounts: client.CoreV1(), Log: log})
-//	go s.Run(ctx)
-//	hub.Options{Services: map[string]func(string, net.Conn){wire.Service: s.Stream}}
+//	l, err := hub.Listen(wire.Service)
+//	err = cloud.New(cloud.Options{Pods: index, Accounts: client.CoreV1(), Log: log}).Serve(ctx, l)
 //
 // # Service account tokens
 //
@@ -19,7 +18,7 @@
 //
 // # Concurrency
 //
-// All methods may be called concurrently. Run blocks until its context ends; streams are closed then.
+// Serve blocks until its context ends, and has closed all streams then.
 //
 // # Testing
 //

@@ -53,7 +53,6 @@ type Server struct {
 	opts  Options
 	log   *slog.Logger
 	http  *http.Server
-	conns *streams
 	slots chan struct{} // of all nodes
 
 	mu    sync.Mutex
@@ -68,9 +67,7 @@ type budget struct {
 	told  map[contract.Code]time.Time
 }
 
-type nodeKey struct{}
-
-// New returns a server that serves while Run does.
+// New returns a server that serves while Serve does.
 func New(opts Options) *Server {
 	if opts.PerSecond <= 0 {
 		opts.PerSecond = 1
@@ -85,37 +82,29 @@ func New(opts Options) *Server {
 		opts.AllAtOnce = 32
 	}
 	s := &Server{
-		opts: opts, log: opts.Log, conns: newStreams(), slots: make(chan struct{}, opts.AllAtOnce), nodes: map[string]*budget{},
+		opts: opts, log: opts.Log, slots: make(chan struct{}, opts.AllAtOnce), nodes: map[string]*budget{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+contract.TokenPath, s.serveToken)
 	s.http = &http.Server{
 		Handler: mux, ReadTimeout: readLimit, WriteTimeout: readLimit + answerLimit, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit,
 		ErrorLog: slog.NewLogLogger(discard{}, slog.LevelDebug), // what a gateway sends must not fill the log
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, nodeKey{}, c.(*stream).node)
-		},
 	}
 	return s
 }
 
-// Run serves the streams until ctx ends, then closes them.
-func (s *Server) Run(ctx context.Context) error {
+// Serve serves the streams that nodes open, until ctx ends; then it closes them. The remote address of each is the name of the node, as the
+// hub's listeners have it. It is called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
-	err := s.http.Serve(s.conns)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve what agents ask: %w", err)
 	}
-	return err
-}
-
-// Stream serves a stream that the node has opened, and returns when it is closed. Before Run has begun and after it has ended the stream is closed at once.
-func (s *Server) Stream(node string, conn net.Conn) {
-	s.conns.serve(&stream{Conn: conn, node: node, done: make(chan struct{})})
+	return nil
 }
 
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
-	node, _ := r.Context().Value(nodeKey{}).(string)
+	node := r.RemoteAddr
 	token, refusal := s.token(r, node)
 	if refusal != nil {
 		s.count(string(refusal.Code))

@@ -73,7 +73,6 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.revoked.Run(background) })
 	g.Go(func() error { return r.ca.Run(background) })
 	g.Go(func() error { return r.tickets.Run(background) })
-	g.Go(func() error { return r.cloud.Run(background) })
 	g.Go(func() error { return r.runMembers(background, ctx) })
 	g.Go(func() error { return r.serveWeb(background, web) })
 
