@@ -67,7 +67,7 @@ func New(o Options) (*Fleet, error) {
 	if err := needFiles(len(o.Identities)); err != nil {
 		return nil, err
 	}
-	f := &Fleet{opts: o, nodeBody: nodeReport()}
+	f := &Fleet{opts: o, nodeBody: nodeReport(), puts: newPuts()}
 	for i, id := range o.Identities {
 		a := &Agent{Name: id.Node, fleet: f, number: i, identity: id.Certificate, live: id.Live}
 		a.holdings.applied = a.applied

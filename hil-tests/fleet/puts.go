@@ -8,14 +8,13 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 )
 
-// kinds is how many kinds of objects puts tells apart; wire.Kinds has fewer.
-const kinds = 8
-
 // puts counts the objects that relays have sent, by kind. Safe for concurrent use.
 type puts struct {
-	byKind  [kinds]atomic.Int64
+	byKind  []atomic.Int64 // in the order of wire.Kinds
 	tainted atomic.Int64
 }
+
+func newPuts() puts { return puts{byKind: make([]atomic.Int64, len(wire.Kinds()))} }
 
 func (p *puts) count(o *wire.Object) {
 	if i := slices.Index(wire.Kinds(), o.Key.Kind()); i >= 0 {
