@@ -58,6 +58,8 @@ type Pods struct {
 	Max     int    `yaml:"max"`
 	Logs    Logs   `yaml:"logs"`
 	Images  Images `yaml:"images"`
+
+	MaxRestartDelay time.Duration `yaml:"maxRestartDelay"` // of containers that end again and again
 }
 
 // Images says when images that nobody uses are removed: percent of the disk in use.
@@ -104,7 +106,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}, MaxRestartDelay: 5 * time.Minute},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

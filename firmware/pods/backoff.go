@@ -2,7 +2,8 @@ package pods
 
 import "time"
 
-// The kubelet's figures: 10 s doubling to 5 min, forgotten after 10 min without trouble.
+// The kubelet's figures: 10 s doubling to 5 min, forgotten after 10 min without trouble. The second is Options.MaxRestartDelay where
+// containers are restarted.
 const (
 	backoffFirst  = 10 * time.Second
 	backoffMax    = 5 * time.Minute
@@ -31,9 +32,12 @@ func (b *backoff) left(now time.Time) time.Duration {
 // restartBackoff delays restarts of one container: the first restart is immediate, the following wait 10 s, 20 s, … 5 min after
 // the container's end. A run of 10 minutes forgets it.
 type restartBackoff struct {
+	most  time.Duration // the longest delay; a run of twice that forgets it
 	delay time.Duration // that has to pass between the end of the last run and the next start
 	known bool
 }
+
+func (r *restartBackoff) forget() time.Duration { return 2 * r.most }
 
 // wait returns how long a container that ended must wait still, at now. restarts seeds the delay after a restart of the
 // agent, which otherwise would forget a crash loop.
@@ -44,7 +48,7 @@ func (r *restartBackoff) wait(c *containerState, now time.Time) time.Duration {
 			r.next()
 		}
 	}
-	if !c.started.IsZero() && c.finished.Sub(c.started) >= backoffForget {
+	if !c.started.IsZero() && c.finished.Sub(c.started) >= r.forget() {
 		r.delay = 0
 	}
 	ended := c.finished
@@ -57,5 +61,5 @@ func (r *restartBackoff) wait(c *containerState, now time.Time) time.Duration {
 // next is called when the container is started again.
 func (r *restartBackoff) next() {
 	r.known = true
-	r.delay = min(max(r.delay*2, backoffFirst), backoffMax)
+	r.delay = min(max(r.delay*2, backoffFirst), r.most)
 }

@@ -18,6 +18,12 @@ import (
 
 // drive makes a plan for a pod that should run and carries it out. It returns when to look again and what the runtime has then.
 func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (time.Duration, *observation, error) {
+	if sources := wantReset(&d.pod.Spec, obs); sources != nil {
+		var err error
+		if obs, err = w.reset(ctx, d, obs, sources); err != nil {
+			return 0, obs, err
+		}
+	}
 	unhealthy := w.probes.unhealthy()
 	p := makePlan(&d.pod, obs, w.forced, unhealthy, w.probes.started)
 	p.ephemeral = w.planEphemeral(d, obs, &p)
@@ -320,8 +326,14 @@ func (s *starter) start(ctx context.Context, c *corev1.Container) (time.Duration
 func (s *starter) crashDelay(c *corev1.Container, prior *containerState, now time.Time) time.Duration {
 	b := s.w.restarts[c.Name]
 	if b == nil {
-		b = new(restartBackoff)
+		b = &restartBackoff{most: s.w.m.o.MaxRestartDelay}
 		s.w.restarts[c.Name] = b
+	}
+	if prior == nil && ranBefore(s.w.status, c.Name) != nil {
+		if wait := s.w.resetDelay(now); wait > 0 {
+			b.delay = max(b.delay, wait.Round(time.Second))
+			return wait
+		}
 	}
 	if prior == nil || prior.state != cri.ContainerExited || s.w.forced[c.Name] {
 		return 0
@@ -351,6 +363,8 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	l := &launch{pod: &s.d.pod, container: c, image: image, imageRef: ref, env: env, volumes: s.volumes, host: s.host, target: target}
 	if prior != nil {
 		l.restarts = prior.restarts + 1
+	} else if old := ranBefore(w.status, c.Name); old != nil {
+		l.restarts = old.RestartCount + 1
 	}
 	if err := s.files(l); err != nil {
 		return s.failed(c, waitFor("CreateContainerConfigError", "%v", err))
@@ -400,7 +414,7 @@ func (s *starter) postStart(ctx context.Context, c *corev1.Container, id string)
 		return err
 	}
 	w.poke()
-	if s.d.pod.Spec.RestartPolicy == restartNever && !sidecar(c) {
+	if !restartable(&s.d.pod.Spec, c) {
 		return nil // how it ended says it
 	}
 	return waitFor("PostStartHookError", "PostStartHook failed: %v", err)

@@ -82,11 +82,8 @@ func (in *statusInput) ephemeralStatuses(initialized bool) []corev1.ContainerSta
 		st := in.containerStatus(spec, false, initialized)
 		if old := in.previous(spec.Name); in.obs.newest(spec.Name) == nil && old != nil && old.ContainerID != "" {
 			st = *old // the runtime has forgotten it, and it does not run again
-			if r := st.State.Running; r != nil {
-				st.State = corev1.ContainerState{Terminated: &corev1.StateTerminated{
-					ContainerID: st.ContainerID, ExitCode: exitKilled, Reason: "ContainerStatusUnknown", StartedAt: r.StartedAt,
-					FinishedAt: corev1.NewTime(in.now), Message: "the container runtime no longer knows the container",
-				}}
+			if st.State.Running != nil {
+				st.State = corev1.ContainerState{Terminated: lostEnd(&st, in.now)}
 			}
 		}
 		st.Started, st.Ready = nil, false

@@ -34,8 +34,6 @@ func newFieldTable() *fieldTable {
 		t.probeFields("spec.containers[]." + probe + ".")
 		t.probeFields("spec.initContainers[]." + probe + ".") // the API server lets only sidecars have them
 	}
-	t.only("spec.containers[].restartPolicy", "restart rules of single containers are not supported yet: use the pod's restartPolicy")
-	t.only("spec.initContainers[].restartPolicy", "restart rules of single containers are not supported yet: use Always for a sidecar, or the pod's restartPolicy", restartAlways)
 	for path := range t.rules {
 		for i, c := range path {
 			switch c {
@@ -109,6 +107,10 @@ func (t *fieldTable) downwardFields(prefix string) {
 func (t *fieldTable) containerFields(c string) {
 	t.any(c, "name", "image", "command", "args", "workingDir", "imagePullPolicy", "stdin", "stdinOnce", "tty", "terminationMessagePath",
 		"terminationMessagePolicy", "resizePolicy")
+	t.only(c+"restartPolicy", "a container's restartPolicy is one of these", restartAlways, restartOnFailure, restartNever)
+	t.only(c+"restartPolicyRules[].action", "the actions of restart rules are these", actionRestart, actionRestartAll)
+	t.only(c+"restartPolicyRules[].exitCodes.operator", "exit codes are compared with these", "In", "NotIn")
+	t.any(c, "restartPolicyRules[].exitCodes.values")
 	t.any(c+"env[].", "name", "value", "valueFrom.configMapKeyRef", "valueFrom.secretKeyRef", "valueFrom.fieldRef", "valueFrom.resourceFieldRef")
 	t.any(c+"envFrom[].", "prefix", "configMapRef", "secretRef")
 	t.any(c+"ports[].", "name", "containerPort", "hostPort", "hostIP", "protocol")

@@ -131,6 +131,9 @@ type Options struct {
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
 	DiskUsage func(path string) (total, free int64, err error)
 
+	// MaxRestartDelay is the longest time that a container which ends again and again waits for its next start. Default 5 min, from 1 s.
+	MaxRestartDelay time.Duration
+
 	RelistActive time.Duration // default 1 s: how often the runtime is asked while something is going on
 	RelistIdle   time.Duration // default 2 s: … while all is quiet
 	RelistEmpty  time.Duration // default 10 s: … while there are no pods
@@ -179,6 +182,10 @@ func (o *Options) fill() error {
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
+	}
+	setDefault(&o.MaxRestartDelay, backoffMax)
+	if o.MaxRestartDelay < time.Second || o.MaxRestartDelay > backoffMax {
+		return fmt.Errorf("pods: MaxRestartDelay %v is not between 1s and %v", o.MaxRestartDelay, backoffMax)
 	}
 	setDefault(&o.RelistActive, time.Second)
 	setDefault(&o.RelistIdle, 2*time.Second)

@@ -51,18 +51,6 @@ func containerHash(c *corev1.Container) string {
 	return strconv.FormatUint(h.Sum64(), 16)
 }
 
-// mayRestart reports whether a container that ended with exitCode is started again.
-func mayRestart(policy string, exitCode int32) bool {
-	switch policy {
-	case restartNever:
-		return false
-	case restartOnFailure:
-		return exitCode != 0
-	default:
-		return true
-	}
-}
-
 // sidecar reports whether an init container keeps running beside the containers after it (restartPolicy Always).
 func sidecar(c *corev1.Container) bool { return c.RestartPolicy == restartAlways }
 
@@ -72,7 +60,6 @@ func sidecar(c *corev1.Container) bool { return c.RestartPolicy == restartAlways
 func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealthy map[string]string, started func(id string) bool) plan {
 	var p plan
 	collectGarbage(pod, obs, &p)
-	policy := pod.Spec.RestartPolicy
 	sb := obs.sandbox()
 	if sb == nil {
 		planSandbox(pod, obs, forced, &p)
@@ -99,7 +86,7 @@ func makePlan(pod *corev1.Pod, obs *observation, forced map[string]bool, unhealt
 		case c.state == cri.ContainerRunning:
 			working = true
 			p.checkRunning(spec, c, unhealthy)
-		case mayRestart(policy, c.exitCode) || forced[spec.Name] && policy != restartNever:
+		case mayRestart(&pod.Spec, spec, c.exitCode) || forced[spec.Name] && restartable(&pod.Spec, spec):
 			p.start = append(p.start, i)
 		}
 	}
@@ -132,19 +119,18 @@ func planSidecarsHealth(pod *corev1.Pod, obs *observation, unhealthy map[string]
 
 // planSandbox decides for a pod without a usable sandbox.
 func planSandbox(pod *corev1.Pod, obs *observation, forced map[string]bool, p *plan) {
-	policy := pod.Spec.RestartPolicy
 	p.stopAll = obs.running() || len(obs.sandboxes) > 0
 	if len(obs.sandboxes) > 0 {
 		p.attempt = obs.sandboxes[0].attempt + 1
-		if policy == restartNever && len(obs.containers) > 0 {
+		if !anyRestartable(&pod.Spec) && len(obs.containers) > 0 {
 			return
 		}
 	}
 	for i := range pod.Spec.Containers {
-		name := pod.Spec.Containers[i].Name
-		c := obs.newest(name)
+		spec := &pod.Spec.Containers[i]
+		c := obs.newest(spec.Name)
 		// What was running when its sandbox died was killed with it, and counts as failed.
-		if c == nil || c.state != cri.ContainerExited || mayRestart(policy, c.exitCode) || forced[name] {
+		if c == nil || c.state != cri.ContainerExited || mayRestart(&pod.Spec, spec, c.exitCode) || forced[spec.Name] {
 			p.start = append(p.start, i)
 		}
 	}
@@ -186,7 +172,7 @@ func planInit(pod *corev1.Pod, obs *observation, sandbox string, started func(id
 		case running:
 			return false
 		case c != nil && c.state == cri.ContainerExited && c.exitCode == 0:
-		case c != nil && c.state == cri.ContainerExited && pod.Spec.RestartPolicy == restartNever:
+		case c != nil && c.state == cri.ContainerExited && !mayRestart(&pod.Spec, spec, c.exitCode):
 			p.initFailed, p.stopAll, p.inits = true, true, nil
 			return false
 		default:

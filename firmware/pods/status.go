@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -25,12 +26,14 @@ type statusInput struct {
 	obs     *observation
 	waiting map[string]waiting // by container name: what the last attempt to start it said
 	alloc   *allocation
-	probes  func(containerID string) (started, ready bool)
-	refused string            // why the pod cannot run here; "" if it can
-	before  *corev1.PodStatus // the status before this one; nil: none
-	hostIPs []string
-	runtime string // name of the runtime: prefix of container ids
-	now     time.Time
+
+	resetting bool // all containers are being restarted
+	probes    func(containerID string) (started, ready bool)
+	refused   string            // why the pod cannot run here; "" if it can
+	before    *corev1.PodStatus // the status before this one; nil: none
+	hostIPs   []string
+	runtime   string // name of the runtime: prefix of container ids
+	now       time.Time
 }
 
 // startOf returns when a pod began, which is what its deadline counts from. A time that the gateway noted while its clock was not set
@@ -86,12 +89,8 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 // initialized reports whether all init containers have succeeded. Once a container was made they had, even if the runtime has
 // forgotten them since.
 func (in *statusInput) initialized(s *corev1.PodStatus) bool {
-	if len(in.obs.sandboxes) > 0 { // the newest: it may have been stopped since
-		for i := range in.pod.Spec.Containers {
-			if in.obs.inSandbox(in.pod.Spec.Containers[i].Name, in.obs.sandboxes[0].id) != nil {
-				return true
-			}
-		}
+	if in.begun() {
+		return true
 	}
 	for i := range s.InitContainerStatuses {
 		if !initDone(&in.pod.Spec.InitContainers[i], &s.InitContainerStatuses[i]) {
@@ -99,6 +98,14 @@ func (in *statusInput) initialized(s *corev1.PodStatus) bool {
 		}
 	}
 	return true
+}
+
+// begun reports whether a container was made in the newest sandbox, which may have been stopped since.
+func (in *statusInput) begun() bool {
+	if len(in.obs.sandboxes) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(in.pod.Spec.Containers, func(c corev1.Container) bool { return in.obs.inSandbox(c.Name, in.obs.sandboxes[0].id) != nil })
 }
 
 // initDone reports whether an init container has succeeded, or started if it is a sidecar.
@@ -126,9 +133,10 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 	in.resources(spec, c, &st)
 	if c == nil {
 		st.State.Waiting = in.waitingFor(spec.Name, initialized)
-		if old := in.previous(spec.Name); old != nil && terminalPhase(in.before) {
+		if old := in.previous(spec.Name); old != nil && (terminalPhase(in.before) || once && old.State.Terminated != nil && in.begun()) {
 			return *old // the runtime has forgotten it; its end is history
 		}
+		in.remember(&st)
 		return st
 	}
 	st.ContainerID, st.Image, st.ImageID, st.RestartCount = in.runtime+"://"+c.id, c.image, c.imageRef, c.restarts
@@ -137,6 +145,8 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 	}
 	if last := in.obs.lastExited(spec.Name, c.id); last != nil {
 		st.LastState.Terminated = in.terminated(last)
+	} else if c.restarts > 0 {
+		in.remember(&st)
 	}
 	switch c.state {
 	case cri.ContainerRunning:
@@ -199,6 +209,9 @@ func (in *statusInput) terminated(c *containerState) *corev1.StateTerminated {
 		ContainerID: in.runtime + "://" + c.id, ExitCode: c.exitCode, Reason: c.reason, Message: c.message,
 		StartedAt: corev1.NewTime(c.started), FinishedAt: corev1.NewTime(c.finished),
 	}
+	if in.resetting && matchRule(in.spec(c.name), c.exitCode) != actionRestartAll {
+		t.Reason = reasonRestartingAll
+	}
 	if t.Reason == "" {
 		t.Reason = "Error"
 		if c.exitCode == 0 {
@@ -212,13 +225,14 @@ func (in *statusInput) terminated(c *containerState) *corev1.StateTerminated {
 func phaseOf(pod *corev1.Pod, s *corev1.PodStatus, initialized bool) string {
 	if !initialized {
 		for i := range s.InitContainerStatuses {
-			if t := ended(&s.InitContainerStatuses[i]); t != nil && t.ExitCode != 0 && pod.Spec.RestartPolicy == restartNever && !sidecar(&pod.Spec.InitContainers[i]) {
+			spec := &pod.Spec.InitContainers[i]
+			if t := ended(&s.InitContainerStatuses[i]); t != nil && t.ExitCode != 0 && !sidecar(spec) && !startsAgain(&pod.Spec, spec, t) {
 				return phaseFailed
 			}
 		}
 		return phasePending
 	}
-	var pending, running, stopped, succeeded int
+	var pending, running, stopped, final, succeeded int
 	for i := range s.ContainerStatuses {
 		c := &s.ContainerStatuses[i]
 		switch t := ended(c); {
@@ -226,6 +240,9 @@ func phaseOf(pod *corev1.Pod, s *corev1.PodStatus, initialized bool) string {
 			running++
 		case t != nil:
 			stopped++
+			if !startsAgain(&pod.Spec, &pod.Spec.Containers[i], t) {
+				final++
+			}
 			if t.ExitCode == 0 && c.State.Terminated != nil {
 				succeeded++
 			}
@@ -238,14 +255,12 @@ func phaseOf(pod *corev1.Pod, s *corev1.PodStatus, initialized bool) string {
 		return phasePending
 	case running > 0:
 		return phaseRunning
-	case pod.Spec.RestartPolicy == restartAlways:
+	case stopped != final: // at least one is about to start again
 		return phaseRunning
 	case stopped == succeeded:
 		return phaseSucceeded
-	case pod.Spec.RestartPolicy == restartNever:
-		return phaseFailed
 	default:
-		return phaseRunning
+		return phaseFailed
 	}
 }
 
@@ -288,6 +303,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 		ini.Message = "containers with incomplete status: " + bracketed(names(in.pod.Spec.InitContainers, s.InitContainerStatuses, func(spec *corev1.Container, c *corev1.ContainerStatus) bool { return !initDone(spec, c) }))
 	}
 	list := []corev1.Condition{sandbox, ini, ready, containersReady}
+	list = append(list, in.allRestarting()...)
 	if in.alloc != nil && !terminal(s.Phase) {
 		list = append(list, in.alloc.conditions(in.pod.Metadata.Generation)...)
 	}

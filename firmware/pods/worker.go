@@ -45,14 +45,18 @@ type worker struct {
 	hooked   map[string]bool            // ids of running containers whose preStop hook has run
 	events   *eventLog
 	alloc    allocation
-	pod      *desiredPod       // the newest there was; nil for a pod that was never desired
-	status   *corev1.PodStatus // the last one, from this run or the run before
-	reported []byte
-	endGrace *int64 // s, of a pod that fail has ended; nil: its own
-	refused  bool   // the last report said that the pod cannot run here
-	deleted  bool   // {"deleted":true} was reported
-	initPoll time.Duration
-	outdated map[string]time.Time // service account tokens that were told to have expired: when, by their paths
+
+	resets     restartBackoff // of the pod's containers all together
+	resetUntil time.Time
+	resetting  bool
+	pod        *desiredPod       // the newest there was; nil for a pod that was never desired
+	status     *corev1.PodStatus // the last one, from this run or the run before
+	reported   []byte
+	endGrace   *int64 // s, of a pod that fail has ended; nil: its own
+	refused    bool   // the last report said that the pod cannot run here
+	deleted    bool   // {"deleted":true} was reported
+	initPoll   time.Duration
+	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 }
 
 // sharedState is what the manager tells a worker.
@@ -76,6 +80,7 @@ func newWorker(m *Manager, uid string) *worker {
 		status: loadStatus(m.podDir(uid)),
 	}
 	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
+	w.resets.most = m.o.MaxRestartDelay
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
 	return w
 }
@@ -343,7 +348,7 @@ func (w *worker) withoutRuntime(d *desiredPod, err error) {
 // report makes the pod's status, and reports and keeps it if it changed.
 func (w *worker) report(d *desiredPod, obs *observation) {
 	w.status = makeStatus(&statusInput{
-		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, alloc: &w.alloc, refused: d.refused, before: w.status,
+		pod: &d.pod, obs: obs, waiting: w.waiting, probes: w.probes.state, alloc: &w.alloc, resetting: w.resetting, refused: d.refused, before: w.status,
 		hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	})
 	w.publish(d)

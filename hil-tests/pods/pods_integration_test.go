@@ -27,7 +27,9 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"adoption", testAdoption}, {"exit codes", testExitCodes}, {"memory limit", testMemoryLimit}, {"missing configMap", testMissingConfigMap},
 		{"volumes", testVolumes}, {"graceful deletion", testGracefulDeletion}, {"hostPath missing", testHostPathMissing}, {"image not found", testImageNotFound},
 		{"init container and message", testInit}, {"host network and probe", testHostNetwork}, {"memory limit too small", testTooSmall},
-		{"logs rotate", testLogRotation}, {"sidecar and hooks", testSidecarAndHooks}, {"hook fails", testHookFails}, {"gRPC probe", testGRPCProbe}, {"ephemeral container", testDebug}, {"resize", testResize}, {"images are collected", testImageCollection},
+		{"logs rotate", testLogRotation}, {"sidecar and hooks", testSidecarAndHooks}, {"hook fails", testHookFails}, {"gRPC probe", testGRPCProbe},
+		{"ephemeral container", testDebug}, {"resize", testResize}, {"restart all", testRestartAll},
+		{"images are collected", testImageCollection},
 		{"images are imported", testImport},
 		{"orphan", testOrphan}, {"containerd killed", testRuntimeKilled},
 	} {

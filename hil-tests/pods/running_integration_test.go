@@ -93,3 +93,30 @@ func testResize(t *testing.T, w *world) {
 	w.put(key, deleting(spec("150m", "8Mi"), "1"))
 	w.gone(key, 15*time.Second)
 }
+
+// testRestartAll ends a container whose rule restarts its whole pod: all its containers are new, its sandbox and its address are not.
+func testRestartAll(t *testing.T, w *world) {
+	const key = wire.Key("pods/default/again/ra-1")
+	spec := `{"restartPolicy":"Never","initContainers":[{"name":"first","image":"IMAGE","args":["exit","0"]}],"containers":[
+		{"name":"worker","image":"IMAGE","args":["exit","88","2000"],"restartPolicy":"Never","restartPolicyRules":[{"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[88]}}]},
+		{"name":"helper","image":"IMAGE","args":["sleep"]}]}`
+	w.put(key, pod(spec))
+	before := w.await(key, "running", running)
+	s := w.await(key, "started anew", func(s *corev1.PodStatus) bool {
+		return running(s) && s.ContainerStatuses[0].RestartCount == 1 && s.ContainerStatuses[1].State.Running != nil
+	})
+	if s.PodIP != before.PodIP || s.PodIP == "" {
+		t.Errorf("address %s, before %s", s.PodIP, before.PodIP)
+	}
+	if c := s.ContainerStatuses[1]; c.RestartCount != 1 || c.ContainerID == before.ContainerStatuses[1].ContainerID || c.LastState.Terminated == nil || c.LastState.Terminated.Reason != "RestartingAllContainers" {
+		t.Errorf("helper %+v", c)
+	}
+	if c := s.InitContainerStatuses[0]; c.RestartCount != 1 || c.State.Terminated == nil {
+		t.Errorf("init container %+v", c)
+	}
+	if c := s.ContainerStatuses[0]; c.LastState.Terminated == nil || c.LastState.Terminated.ExitCode != 88 {
+		t.Errorf("worker %+v", c)
+	}
+	w.put(key, deleting(spec, "1"))
+	w.gone(key, 15*time.Second)
+}
