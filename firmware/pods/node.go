@@ -102,7 +102,11 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	setDefault(&info.OperatingSystem, "linux")
 	setDefault(&info.KubeletVersion, m.o.Version)
 	doc := &corev1.NodeReport{
-		Labels: corev1.StringMap{"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture},
+		Labels: corev1.StringMap{
+			"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture,
+			// As a kubelet's: where they are missing, the node controller reads and patches every Node to add them.
+			"beta.kubernetes.io/os": info.OperatingSystem, "beta.kubernetes.io/arch": info.Architecture,
+		},
 	}
 	maps.Copy(doc.Labels, m.o.Labels)
 	if m.o.Annotations != nil {

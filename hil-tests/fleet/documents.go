@@ -31,7 +31,9 @@ func condition(kind, status, reason, message string) map[string]any {
 func nodeReport() []byte {
 	resources := map[string]any{"cpu": "2", "memory": "524288Ki", "ephemeral-storage": "8388608Ki", "pods": "110"}
 	return encode(map[string]any{
-		"labels": map[string]any{"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm"},
+		"labels": map[string]any{
+			"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm", "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "arm",
+		},
 		"status": map[string]any{
 			"capacity": resources, "allocatable": resources,
 			"addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.1"}},

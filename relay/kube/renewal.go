@@ -20,6 +20,7 @@ const (
 	adoptEvery    = 2 * time.Second
 	giveWayFor    = 2 * time.Second
 	giveWayEvery  = 50 * time.Millisecond
+	giveWayAfter  = 300 * time.Millisecond // agents commit and answer what they were told last
 	overloadEvery = 10 * time.Minute // how often a budget that is too small is logged
 )
 
@@ -201,8 +202,11 @@ func (s *Sink) giveWay(ctx context.Context) {
 	if !w.gaveWay.IsZero() {
 		w.waited = max(0, w.waited-begun.Sub(w.gaveWay)/4)
 	}
-	for end := begun.Add(min(giveWayFor, s.opts.LeaseInterval/4-w.waited)); ctx.Err() == nil && time.Now().Before(end) && s.opts.Busy(); {
-		pause(ctx, giveWayEvery)
+	end := begun.Add(min(giveWayFor, s.opts.LeaseInterval/4-w.waited))
+	for last := begun; ctx.Err() == nil && time.Now().Before(end) && time.Since(last) < giveWayAfter; pause(ctx, giveWayEvery) {
+		if s.opts.Busy() {
+			last = time.Now()
+		}
 	}
 	w.gaveWay = time.Now()
 	w.waited += w.gaveWay.Sub(begun)

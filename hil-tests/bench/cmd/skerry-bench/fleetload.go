@@ -308,6 +308,7 @@ func (r *fleetRun) fanOut(ctx context.Context) error {
 	r.add("fanout_p99_ms", bench.Quantile(all, 0.99), "ms")
 	r.add("fanout_max_ms", bench.Quantile(all, 1), "ms")
 	r.add("fanout_relay_cpu_ms", c.cpu()*1e3/float64(r.f.rounds), "ms") // of one change to all
+	r.tell(fmt.Sprintf("the relay's requests in these %.0f seconds", c.took.Seconds()), c.relay.RelayRequests())
 	return nil
 }
 
