@@ -143,7 +143,7 @@ func (w *worker) removeTraces(d *desiredPod, c *containerState) {
 // volumesOf returns the pod's volumes. ips are the pod's addresses, for downwardAPI files.
 func (w *worker) volumesOf(ctx context.Context, d *desiredPod, ips []string) *volumes {
 	return &volumes{
-		dir: w.m.podDir(w.uid), mount: w.m.o.Mount,
+		dir: w.m.podDir(w.uid), mount: w.m.o.Mount, csi: w.m.o.CSI,
 		refs:  references{desired: w.m.o.Desired, namespace: d.pod.Metadata.Namespace},
 		facts: w.facts(d, ips),
 		token: func(s *corev1.TokenProjection) (string, error) { return w.token(ctx, d, s) },

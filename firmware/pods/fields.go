@@ -92,9 +92,8 @@ func (t *fieldTable) volumeFields() {
 	t.any(v+"projected.sources[].serviceAccountToken.", "audience", "expirationSeconds", "path")
 	t.refuse(v+"projected.sources[].clusterTrustBundle", "cluster trust bundles are not supported yet: use a configMap")
 	t.refuse(v+"projected.sources[].podCertificate", "pod certificates are not supported yet: use a secret")
-	t.refuse(v+"persistentVolumeClaim", "persistent volumes are not supported at the edge: use a hostPath of type DirectoryOrCreate")
-	t.refuse(v+"ephemeral", "persistent volumes are not supported at the edge: use emptyDir")
-	t.refuse(v+"csi", "CSI volumes are not supported at the edge: use hostPath, emptyDir, configMap or secret")
+	t.any(v, "persistentVolumeClaim.claimName", "persistentVolumeClaim.readOnly", "ephemeral.volumeClaimTemplate")
+	t.refuse(v+"csi", "CSI volumes are not supported at the edge: use a local persistentVolume, hostPath, emptyDir, configMap or secret")
 	t.refuse(v+"nfs", "NFS volumes are not supported: mount it on the gateway and use hostPath")
 	t.refuse(v+"image", "image volumes are not supported yet: copy the files with an init container")
 }
@@ -118,7 +117,7 @@ func (t *fieldTable) containerFields(c string) {
 	t.refuse(c+"resources.limits.ephemeral-storage", "limits of ephemeral-storage cannot be enforced yet: remove it")
 	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation", "subPath", "subPathExpr")
 	t.only(c+"volumeMounts[].recursiveReadOnly", "recursive read-only mounts are not supported yet", "Disabled", "IfPossible")
-	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice")
+	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice, or a claim with volumeMode Filesystem")
 	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
 		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")
 		t.only(c+hook+"httpGet.scheme", "HTTPS hooks are not supported yet: use HTTP or exec", "HTTP")

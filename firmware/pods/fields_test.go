@@ -47,7 +47,7 @@ func TestRefusedFields(t *testing.T) {
 		"spec.containers[0].livenessProbe.httpGet.scheme: HTTPS": `{` + c + `,"livenessProbe":{"httpGet":{"port":1,"scheme":"HTTPS"}}}]}`,
 		"spec.initContainers[0].restartPolicy: ":                 `{"initContainers":[{"name":"i","image":"a","restartPolicy":"Sometimes"}],` + c + `}]}`,
 		"spec.containers[0].restartPolicyRules[0].action: ":      `{` + c + `,"restartPolicy":"Never","restartPolicyRules":[{"action":"Pray","exitCodes":{"operator":"In","values":[1]}}]}]}`,
-		"spec.volumes[0].persistentVolumeClaim: ":                `{"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"x"}}],` + c + `}]}`,
+		"spec.volumes[0].csi: CSI volumes":                       `{"volumes":[{"name":"v","csi":{"driver":"x"}}],` + c + `}]}`,
 		"spec.volumes[0].iscsi: this field is not supported":     `{"volumes":[{"name":"v","iscsi":{"lun":1}}],` + c + `}]}`,
 		"spec.hostUsers: ": `{"hostUsers":false,` + c + `}]}`,
 		"spec.aFieldOfTomorrow: this field is not supported":              `{"aFieldOfTomorrow":{"deep":[1]},` + c + `}]}`,

@@ -140,6 +140,7 @@ type Options struct {
 	NodePeriod   time.Duration // default 10 s: how often the node's state is sampled
 	NodeRefresh  time.Duration // default 5 min: unchanged node status is reported again after this time
 
+	CSI        CSI     // default: volumes of CSI drivers are refused
 	Mount      Mounter // default: tmpfs mounts of the kernel (root only)
 	Machine    Machine // default: /proc and statfs
 	ResolvConf string  // default /etc/resolv.conf
@@ -194,6 +195,9 @@ func (o *Options) fill() error {
 	setDefault(&o.NodeRefresh, 5*time.Minute)
 	if o.Mount == nil {
 		o.Mount = kernelMounter{}
+	}
+	if o.CSI == nil {
+		o.CSI = noCSI{}
 	}
 	if o.Machine == nil {
 		o.Machine = LocalMachine{Dir: o.Dir}

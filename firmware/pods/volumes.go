@@ -14,11 +14,13 @@ import (
 
 // volumes prepares one pod's volumes below its folder, and takes them away again.
 type volumes struct {
-	dir   string // the pod's folder
-	refs  references
-	facts *facts
-	mount Mounter
-	token func(s *corev1.TokenProjection) (string, error) // a service account token of the pod
+	dir            string // the pod's folder
+	refs           references
+	facts          *facts
+	mount          Mounter
+	csi            CSI
+	onRootMismatch bool                                            // fsGroupChangePolicy
+	token          func(s *corev1.TokenProjection) (string, error) // a service account token of the pod
 }
 
 // Folder names are the kubelet's, because tools look for them.
@@ -40,6 +42,7 @@ func (v *volumes) prepare(spec *corev1.PodSpec) (map[string]string, error) {
 	group := -1
 	if sc := spec.SecurityContext; sc != nil && sc.FSGroup != nil {
 		group = int(*sc.FSGroup)
+		v.onRootMismatch = sc.FSGroupChangePolicy != nil && *sc.FSGroupChangePolicy == "OnRootMismatch"
 	}
 	paths := make(map[string]string, len(spec.Volumes))
 	for i := range spec.Volumes {
@@ -60,6 +63,8 @@ func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
 	switch {
 	case vol.HostPath != nil:
 		return vol.HostPath.Path, checkHostPath(vol.HostPath)
+	case vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
+		return v.claimed(vol, group)
 	case vol.ConfigMap != nil:
 		s := vol.ConfigMap
 		p, mode := payload{}, modeOf(s.DefaultMode)
@@ -284,10 +289,10 @@ func checkHostPath(h *corev1.HostPathVolume) error {
 // container that could put symbolic links into one could lead the agent's next write anywhere on the gateway.
 // parts are where parts of volumes are mounted, by the index of the volumeMount.
 func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string, parts map[int]string) []cri.Mount {
-	filled := filledVolumes(spec)
+	filled, readOnly := filledVolumes(spec), readOnlyClaims(spec)
 	var out []cri.Mount
 	for i, m := range c.VolumeMounts {
-		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || filled[m.Name]}
+		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || filled[m.Name] || readOnly[m.Name]}
 		if part, ok := parts[i]; ok {
 			mount.HostPath = part
 		}

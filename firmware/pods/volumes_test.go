@@ -10,7 +10,7 @@ import (
 func testVolumes(t *testing.T, d *desiredPod) (*volumes, *fakeMounter) {
 	t.Helper()
 	m := &fakeMounter{dirs: map[string]int64{}}
-	return &volumes{dir: t.TempDir(), refs: testRefs(t), facts: &facts{pod: &d.pod, node: "gw-1"}, mount: m}, m
+	return &volumes{dir: t.TempDir(), refs: testRefs(t), facts: &facts{pod: &d.pod, node: "gw-1"}, mount: m, csi: noCSI{}}, m
 }
 
 func TestVolumes(t *testing.T) {
