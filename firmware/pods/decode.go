@@ -24,6 +24,7 @@ type desiredPod struct {
 	barred   map[string]string // ephemeral containers that cannot run here, by name, and why
 	unread   bool              // the store could not read it: nothing is known but that it is wanted
 	refs     bool              // whether it uses configMaps, secrets, claims or a runtime class
+	file     bool              // a static pod: it comes from a file on the gateway
 }
 
 // decodePod decodes a desired object and fills in what the API server would have. A body that cannot be decoded gives a pod

@@ -30,8 +30,8 @@ const (
 	messageDeadlineOver = "Pod was active on the node longer than the specified deadline"
 )
 
-// eviction is the failure of a pod that the node cannot afford any longer. grace as in failure.
-func eviction(message string, grace *int64) failure {
+// evicted is the failure of a pod that the node cannot afford any longer. grace as in failure.
+func evicted(message string, grace *int64) failure {
 	return failure{
 		reason: reasonEvicted, message: message, eventType: eventWarning, grace: grace,
 		condition: &corev1.Condition{Type: condDisruption, Status: "True", Reason: reasonByNode, Message: message},

@@ -17,7 +17,7 @@ func TestFailPod(t *testing.T) {
 		w.rt.programs["c"] = func(uint32) run { return run{dies: time.Hour} }
 		w.apply(simplePod)
 		w.settle(5 * time.Second)
-		if !w.m.failPod("u1", eviction("The node was low on resource: memory.", seconds(5))) {
+		if !w.m.failPod("u1", evicted("The node was low on resource: memory.", seconds(5))) {
 			t.Fatal("a running pod was not ended")
 		}
 		if w.m.failPod("nobody", failure{}) {
@@ -71,7 +71,7 @@ func TestFailedPodStaysFailed(t *testing.T) {
 		w.rt.programs["c"] = func(uint32) run { return run{dies: 10 * time.Second} }
 		w.apply(simplePod)
 		w.settle(5 * time.Second)
-		w.m.failPod("u1", eviction("The node was low on resource: memory.", nil))
+		w.m.failPod("u1", evicted("The node was low on resource: memory.", nil))
 		w.settle(time.Second)
 		w.stop()
 		w.start()
@@ -96,7 +96,7 @@ func TestFailCutsShort(t *testing.T) {
 		w.rt.mu.Lock()
 		w.rt.latency = nil
 		w.rt.mu.Unlock()
-		w.m.failPod("u1", eviction("no room", nil))
+		w.m.failPod("u1", evicted("no room", nil))
 		w.settle(5 * time.Second)
 		if s := w.status(); s.Phase != phaseFailed || s.Reason != reasonEvicted {
 			t.Errorf("status %+v", s)
@@ -122,7 +122,7 @@ func TestFailUnwritable(t *testing.T) {
 		if err := os.WriteFile(w.o.Dir+"/u1", nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.m.failPod("u1", eviction("no room", nil))
+		w.m.failPod("u1", evicted("no room", nil))
 		w.settle(5 * time.Second)
 		if s := w.status(); s.Phase != phaseFailed {
 			t.Errorf("status %+v", s)

@@ -60,7 +60,9 @@ type fakeRuntime struct {
 	latency    func() time.Duration // of calls that change something; a call that is cut short has done its work all the same
 	exec       func(id string, cmd []string) (int32, error)
 	execTakes  time.Duration
-	stops      []time.Duration // grace periods that were asked for
+	stops      []time.Duration   // grace periods that were asked for
+	uses       map[string]uint64 // working set of running containers, by name
+	layer      map[string]uint64 // what they have written to their writable layers
 	updates    []*cri.LinuxContainerResources
 	failUpdate error
 	memory     uint64 // what each container uses
@@ -516,4 +518,23 @@ func (f *fakeRuntime) ContainerStats(_ context.Context, id string) (*cri.Contain
 	}
 	used := f.memory
 	return &cri.ContainerStats{Memory: &cri.MemoryUsage{WorkingSetBytes: &used}}, nil
+}
+
+// ListContainerStats tells of the running containers whose use a test has set.
+func (f *fakeRuntime) ListContainerStats(_ context.Context, filter *cri.ContainerStatsFilter) ([]cri.ContainerStats, error) {
+	unlock, err := f.enter("ListContainerStats")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []cri.ContainerStats
+	for _, c := range f.containers {
+		memory, known := f.uses[c.config.Metadata.Name]
+		layer := f.layer[c.config.Metadata.Name]
+		if known && c.state == cri.ContainerRunning && matches(c.config.Labels, filter.LabelSelector) {
+			out = append(out, cri.ContainerStats{Attributes: &cri.ContainerAttributes{ID: c.id, Labels: c.config.Labels},
+				Memory: &cri.MemoryUsage{WorkingSetBytes: &memory}, WritableLayer: &cri.FilesystemUsage{UsedBytes: &layer}})
+		}
+	}
+	return out, nil
 }

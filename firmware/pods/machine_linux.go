@@ -98,3 +98,18 @@ func diskUsage(path string) (total, free int64, err error) {
 	total, free = sizes(st)
 	return total, free, nil
 }
+
+// fileSystem measures the file system that holds path.
+func fileSystem(path string) (FileSystem, error) {
+	st, err := statfs(path)
+	if err != nil {
+		return FileSystem{}, err
+	}
+	var at unix.Stat_t
+	if err := unix.Stat(path, &at); err != nil {
+		return FileSystem{}, fmt.Errorf("measure the disk at %s: %w", path, err)
+	}
+	f := FileSystem{Device: uint64(at.Dev), Inodes: int64(st.Files), InodesFree: int64(st.Ffree)} //nolint:gosec,unconvert // counts fit; Dev is narrower elsewhere
+	f.Size, f.Available = sizes(st)
+	return f, nil
+}

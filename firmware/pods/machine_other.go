@@ -14,3 +14,5 @@ type LocalMachine struct {
 func (LocalMachine) Measure() (Measurement, error) { return Measurement{}, errors.ErrUnsupported }
 
 func diskUsage(string) (total, free int64, err error) { return 0, 0, errors.ErrUnsupported }
+
+func fileSystem(string) (FileSystem, error) { return FileSystem{}, errors.ErrUnsupported }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/eviction"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -31,10 +32,11 @@ type Manager struct {
 	resource corev1.ResourceList // the node's allocatable
 	memory   int64               // the node's capacity in bytes
 	ips      []string
-	ports    map[hostPort]*worker // who publishes what
-	adopted  map[string]bool      // UIDs of pods that were found running
-	logs     []containerLog       // of the containers that run
-	images   *imageKeeper         // set by Run before there are workers
+	ports    map[hostPort]*worker          // who publishes what
+	adopted  map[string]bool               // UIDs of pods that were found running
+	logs     []containerLog                // of the containers that run
+	images   *imageKeeper                  // set by Run before there are workers
+	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
 }
 
 // runtimeState is what is known about the runtime.
@@ -102,11 +104,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer refs.Close()
 
 	m.images = newImageKeeper(m)
+	evict := newEvictor(m)
+	evict.decide(evict.observe(ctx))
 	node := newNodeReporter(m)
 	node.sample(ctx) // workers want to know the node's memory and addresses
 	m.census(ctx)
 	m.wg.Go(func() { node.run(ctx) })
 	m.wg.Go(func() { m.rotateLogs(ctx) })
+	m.wg.Go(func() { evict.run(ctx) })
 	m.wg.Go(func() { m.collectImages(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)

@@ -13,22 +13,10 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/eviction"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
-
-// Thresholds of pressure, in parts of a hundred that are left. The kubelet's 100 MiB of memory would be all that a small
-// gateway has.
-const (
-	memoryPressureBelow = 5
-	diskPressureBelow   = 10
-	inodePressureBelow  = 5
-	pidPressureBelow    = 10
-)
-
-// pressureMargin is how much more than the threshold has to be left, in parts of a hundred, before a pressure is over: each change
-// of the condition taints the node or clears it.
-const pressureMargin = 2
 
 // Machine measures the gateway. Zero figures are unknown, and cause no pressure.
 type Machine interface {
@@ -117,7 +105,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	for _, ip := range ips {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
 	}
-	s.Conditions = append(pressure(&measured, m.o.Dir, n.before), n.ready(ctx))
+	s.Conditions = append(pressure(m.pressures(), m.o.Dir), n.ready(ctx))
 	m.mu.Lock()
 	if m.rt.version != "" {
 		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
@@ -162,32 +150,42 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 	return c
 }
 
-// pressure makes the pressure conditions. dir is on the disk that was measured, before are the conditions so far by type.
-func pressure(v *Measurement, dir string, before map[string]corev1.Condition) []corev1.Condition {
-	low := func(kind string, left, all, percent int64) bool {
-		if before[kind].Status == "True" {
-			percent += pressureMargin
+// pressure makes the pressure conditions. dir is where the pods' folders are.
+func pressure(on map[string]eviction.Threshold, dir string) []corev1.Condition {
+	var list []corev1.Condition
+	for _, kind := range eviction.Conditions() {
+		c := corev1.Condition{Type: kind, Status: "False"}
+		t, is := on[kind]
+		if is {
+			c.Status = "True"
 		}
-		return all > 0 && left < all*percent/100
-	}
-	list := []corev1.Condition{
-		condition("MemoryPressure", low("MemoryPressure", v.MemoryAvailable, v.Memory, memoryPressureBelow), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
-			fmt.Sprintf("less than %d %% of memory is available", memoryPressureBelow), "kubelet has sufficient memory available"),
-		condition("DiskPressure", low("DiskPressure", v.DiskAvailable, v.Disk, diskPressureBelow) || low("DiskPressure", v.InodesFree, v.Inodes, inodePressureBelow),
-			"KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
-			fmt.Sprintf("less than %d %% of the disk that holds %s, or %d %% of its inodes, are free: remove what is not needed there, images and logs first",
-				diskPressureBelow, dir, inodePressureBelow), "kubelet has no disk pressure"),
-		condition("PIDPressure", low("PIDPressure", v.PIDsMax-v.PIDs, v.PIDsMax, pidPressureBelow), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
-			fmt.Sprintf("less than %d %% of process ids are free", pidPressureBelow), "kubelet has sufficient PID available"),
+		switch {
+		case kind == eviction.MemoryPressure && is:
+			c.Reason = "KubeletHasInsufficientMemory"
+			c.Message = fmt.Sprintf("%s is or was just now below %s: lower the limits of pods, or move some", t.Signal, t.Least)
+		case kind == eviction.MemoryPressure:
+			c.Reason, c.Message = "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
+		case kind == eviction.DiskPressure && is:
+			c.Reason = "KubeletHasDiskPressure"
+			c.Message = fmt.Sprintf("%s is or was just now below %s (pods are in %s): remove what is not needed there, images and logs first", t.Signal, t.Least, dir)
+		case kind == eviction.DiskPressure:
+			c.Reason, c.Message = "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
+		case is:
+			c.Reason = "KubeletHasInsufficientPID"
+			c.Message = fmt.Sprintf("%s is or was just now below %s: find the pod that forks", t.Signal, t.Least)
+		default:
+			c.Reason, c.Message = "KubeletHasSufficientPID", "kubelet has sufficient PID available"
+		}
+		list = append(list, c)
 	}
 	return list
 }
 
-func condition(kind string, on bool, reasonOn, reasonOff, messageOn, messageOff string) corev1.Condition {
-	if on {
-		return corev1.Condition{Type: kind, Status: "True", Reason: reasonOn, Message: messageOn}
-	}
-	return corev1.Condition{Type: kind, Status: "False", Reason: reasonOff, Message: messageOff}
+// pressures returns the pressure conditions that are true. The map is not changed afterwards.
+func (m *Manager) pressures() map[string]eviction.Threshold {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pressure
 }
 
 // transitions keeps the times at which conditions changed.

@@ -3,8 +3,6 @@ package pods
 import (
 	"testing"
 	"time"
-
-	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 func TestNodeStatus(t *testing.T) {
@@ -28,19 +26,4 @@ func TestNodeStatus(t *testing.T) {
 			t.Errorf("reported %d times in 11 minutes without a change", got)
 		}
 	})
-}
-
-// TestPressureDoesNotFlap: memory around the threshold is one change of the condition, not one every ten seconds.
-func TestPressureDoesNotFlap(t *testing.T) {
-	before := map[string]corev1.Condition{}
-	for _, c := range []struct {
-		left int64
-		want string
-	}{{60, "False"}, {49, "True"}, {51, "True"}, {69, "True"}, {49, "True"}, {70, "False"}, {51, "False"}, {49, "True"}} {
-		got := cond(pressure(&Measurement{Memory: 1000, MemoryAvailable: c.left}, "/x", before), "MemoryPressure")
-		if got.Status != c.want || (got.Reason == "KubeletHasInsufficientMemory") != (c.want == "True") {
-			t.Errorf("%d of 1000 left: %+v", c.left, got)
-		}
-		before[got.Type] = got
-	}
 }

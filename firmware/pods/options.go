@@ -61,6 +61,7 @@ type Runtime interface {
 	ImageRuntime
 	RuntimeInfo
 	LogReopener
+	StatsRuntime
 	ResourceUpdater
 }
 
@@ -144,6 +145,9 @@ type Options struct {
 	Mount      Mounter // default: tmpfs mounts of the kernel (root only)
 	Machine    Machine // default: /proc and statfs
 	ResolvConf string  // default /etc/resolv.conf
+	Eviction   Eviction
+	// FileSystem measures the file system that holds path. Default: statfs.
+	FileSystem func(path string) (FileSystem, error)
 }
 
 // Mounter mounts the tmpfs of secrets and of emptyDir volumes with medium Memory, and parts of volumes. Tmpfs and Unmount are idempotent.
@@ -201,6 +205,12 @@ func (o *Options) fill() error {
 	}
 	if o.Machine == nil {
 		o.Machine = LocalMachine{Dir: o.Dir}
+	}
+	if o.FileSystem == nil {
+		o.FileSystem = fileSystem
+	}
+	if err := o.Eviction.fill(); err != nil {
+		return err
 	}
 	if o.Complete == nil {
 		o.Complete = func() bool { return true }

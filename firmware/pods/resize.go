@@ -32,9 +32,6 @@ const (
 // resizeRetry is how often a resize that waits for room is looked at, beside when another pod leaves.
 const resizeRetry = 10 * time.Second
 
-// annoConfigSource tells static pods, whose source is not the API.
-const annoConfigSource = "kubernetes.io/config.source"
-
 // allocation is what a pod was granted, by container, and how a change of it stands. It belongs to the pod's worker.
 type allocation struct {
 	granted map[string]corev1.ResourceRequirements
@@ -201,7 +198,7 @@ func (m *Manager) defers(w *worker, waits bool) {
 
 // admitResize grants what a pod wants if the node has it, or says why not.
 func (m *Manager) admitResize(w *worker, want, have *desiredPod) *waiting {
-	if source := want.pod.Metadata.Annotations[annoConfigSource]; source != "" && source != "api" {
+	if want.file {
 		return &waiting{reason: resizeInfeasible, message: "In-place resize of static pods is not supported: change the pod's file instead"}
 	}
 	need, before := podRequests(&want.pod.Spec), podRequests(&have.pod.Spec)

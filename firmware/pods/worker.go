@@ -69,6 +69,8 @@ type sharedState struct {
 	failure  *failure           // how the pod is to end, until the worker has taken it
 	ended    bool               // the pod has a final phase, and nothing of it runs
 	status   *corev1.PodStatus  // the newest; not changed any more. nil until one was made
+	strip    bool               // its containers are to go, because the disk is nearly full
+	stripped bool               // they are gone
 }
 
 func newWorker(m *Manager, uid string) *worker {
@@ -253,6 +255,9 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 	w.report(d, obs)
 	if terminalPhase(w.status) {
 		w.ended()
+		if err := w.strip(ctx, obs); err != nil {
+			return err
+		}
 	}
 	w.settled.Store(true)
 	return nil

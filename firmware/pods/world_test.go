@@ -139,10 +139,26 @@ func (w *world) event(reason string) *fakeEvent {
 	return nil
 }
 
-type fakeMachine struct{}
+// fakeMachine is a gateway with 2 CPUs, 1 GiB of memory and 8 GiB of disk.
+type fakeMachine struct {
+	mu     sync.Mutex
+	adjust func(*Measurement)
+}
 
-func (fakeMachine) Measure() (Measurement, error) {
-	return Measurement{CPUs: 2, Memory: 1 << 30, MemoryAvailable: 1 << 29, Disk: 1 << 33, DiskAvailable: 1 << 32}, nil
+func (f *fakeMachine) Measure() (Measurement, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := Measurement{CPUs: 2, Memory: 1 << 30, MemoryAvailable: 1 << 29, Disk: 1 << 33, DiskAvailable: 1 << 32, Inodes: 1000, InodesFree: 900, PIDs: 100, PIDsMax: 32768}
+	if f.adjust != nil {
+		f.adjust(&v)
+	}
+	return v, nil
+}
+
+func (f *fakeMachine) set(adjust func(*Measurement)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.adjust = adjust
 }
 
 type fakeMounter struct {
@@ -195,9 +211,12 @@ func simulate(t *testing.T, test func(w *world)) {
 			reports: map[wire.Key][]byte{}, counts: map[wire.Key]int{}}
 		w.o = Options{
 			Node: "gw-1", Runtime: w.rt, Socket: "/run/fake.sock", Desired: w.desired, Watch: w.desired.watch, Reports: w, Events: w,
-			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: fakeMachine{},
+			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine),
 			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
 			Log: slog.New(slog.NewTextHandler(w, nil)), DiskUsage: func(string) (int64, int64, error) { return 1000, 500, nil },
+			FileSystem: func(string) (FileSystem, error) {
+				return FileSystem{Device: 1, Size: 1000, Available: 500, Inodes: 100, InodesFree: 50}, nil
+			},
 		}
 		w.start()
 		defer func() { w.stop() }()

@@ -1,0 +1,205 @@
+package pods
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/eviction"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// critical reports whether a pod is spared when the node runs short: static pods, and those of the two system priorities.
+func (d *desiredPod) critical() bool {
+	p := d.pod.Spec.Priority
+	return d.file || p != nil && *p >= eviction.CriticalPriority
+}
+
+// candidates measures the pods that run. What is measured depends on what is short: to walk through volumes is dear.
+func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.Pod {
+	stats, err := e.stats(ctx)
+	if err != nil && !e.blind {
+		e.m.o.Log.Warn("what containers use is not known: pods are evicted by their priority", "error", err)
+	}
+	e.blind = err != nil
+	sameDisk := true
+	if own, err := e.m.o.FileSystem(e.m.o.Dir); err == nil {
+		if other, err := e.m.o.FileSystem(e.imageDir(ctx)); err == nil {
+			sameDisk = own.Device == other.Device
+		}
+	}
+	var out []eviction.Pod
+	for _, d := range e.m.activePods() {
+		p := eviction.Pod{ID: d.pod.Metadata.UID, Critical: d.critical()}
+		if d.pod.Spec.Priority != nil {
+			p.Priority = *d.pod.Spec.Priority
+		}
+		containers := stats[p.ID]
+		p.Measured = len(containers) > 0
+		p.Memory.Request, p.Disk.Request = podRequests(&d.pod.Spec).memory, storageRequest(&d.pod.Spec)
+		layers := sameDisk || s == eviction.ImageDisk || s == eviction.ImageInodes
+		for _, c := range containers {
+			e.count(&p, d, c, layers)
+		}
+		if used := e.m.groupMemory(p.ID); p.Memory.Used == 0 && used > 0 {
+			p.Memory.Used, p.Measured = used, true
+		}
+		if s == eviction.PIDs {
+			p.Processes = e.m.groupValue(p.ID, "pids", "pids.current")
+			p.Measured = p.Measured || p.Processes > 0
+		}
+		if s.Disk() && (sameDisk || s == eviction.NodeDisk || s == eviction.NodeInodes) {
+			for _, dir := range []string{filepath.Join(e.m.podDir(p.ID), volumesFolder), podLogDir(e.m.o.LogDir, &d.pod.Metadata)} {
+				used, inodes := treeUsage(ctx, dir)
+				p.Disk.Used += used
+				p.Inodes += inodes
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// count adds what one container uses.
+func (e *evictor) count(p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, layers bool) {
+	one := eviction.Container{Name: c.Attributes.Labels[labelContainer]}
+	if c.Memory != nil && c.Memory.WorkingSetBytes != nil {
+		one.Memory.Used = int64(min(*c.Memory.WorkingSetBytes, 1<<62)) //nolint:gosec // bounded
+	}
+	if l := c.WritableLayer; l != nil && layers {
+		if l.UsedBytes != nil {
+			one.Disk.Used = int64(min(*l.UsedBytes, 1<<62)) //nolint:gosec // bounded
+		}
+		if l.InodesUsed != nil {
+			p.Inodes += int64(min(*l.InodesUsed, 1<<62)) //nolint:gosec // bounded
+		}
+	}
+	p.Memory.Used += one.Memory.Used
+	p.Disk.Used += one.Disk.Used
+	for _, spec := range allContainers(&d.pod.Spec) {
+		if spec.Name == one.Name {
+			one.Memory.Request = whole(request(&spec.Resources, "memory"))
+			one.Disk.Request = whole(request(&spec.Resources, "ephemeral-storage"))
+			logs, _ := treeUsage(context.Background(), filepath.Join(podLogDir(e.m.o.LogDir, &d.pod.Metadata), one.Name))
+			one.Disk.Used += logs
+			p.Containers = append(p.Containers, one)
+			return
+		}
+	}
+}
+
+// stats returns what the node's containers use, by pod UID.
+func (e *evictor) stats(ctx context.Context) (map[string][]*cri.ContainerStats, error) {
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	list, err := e.m.o.Runtime.ListContainerStats(ask, &cri.ContainerStatsFilter{LabelSelector: map[string]string{labelNode: e.m.o.Node}})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]*cri.ContainerStats{}
+	for i := range list {
+		if a := list[i].Attributes; a != nil {
+			uid := a.Labels[labelPodUID]
+			out[uid] = append(out[uid], &list[i])
+		}
+	}
+	return out, nil
+}
+
+// storageRequest is how much of the disk a pod's containers have asked for.
+func storageRequest(s *corev1.PodSpec) (sum int64) {
+	for i := range s.Containers {
+		sum += whole(request(&s.Containers[i].Resources, "ephemeral-storage"))
+	}
+	return sum
+}
+
+// groupValue reads a number from a pod's cgroup of either version, 0 if there is none. controller is version 1's.
+func (m *Manager) groupValue(uid, controller, file string) int64 {
+	for _, dir := range m.groupDirs(uid, controller) {
+		b, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// groupDirs returns where a pod's cgroup may be: version 2, version 1.
+func (m *Manager) groupDirs(uid, controller string) []string {
+	if !safeName(uid) {
+		return nil
+	}
+	h := m.host()
+	group := filepath.FromSlash(podCgroup(m.o.CgroupParent, uid, h.systemd))
+	if h.systemd { // a slice is below the slices that its name tells: skerry-podX.slice is in skerry.slice
+		group = filepath.Join(strings.SplitN(group, "-pod", 2)[0]+".slice", group)
+	}
+	return []string{filepath.Join(m.o.CgroupRoot, group), filepath.Join(m.o.CgroupRoot, controller, group)}
+}
+
+// groupMemory is the working set of a pod's cgroup, for runtimes that do not tell: what is used, less what the kernel can take back
+// at once. It is 0 if there is no such cgroup.
+func (m *Manager) groupMemory(uid string) int64 {
+	used := m.groupValue(uid, "memory", "memory.current")
+	inactive := "inactive_file "
+	if used == 0 {
+		used, inactive = m.groupValue(uid, "memory", "memory.usage_in_bytes"), "total_inactive_file "
+	}
+	if used == 0 {
+		return 0
+	}
+	for _, dir := range m.groupDirs(uid, "memory") {
+		b, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			if text, ok := strings.CutPrefix(line, inactive); ok {
+				n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+				return max(0, used-n)
+			}
+		}
+	}
+	return used
+}
+
+// treeUsage adds up what is below dir on dir's own file system: bytes on the disk, and inodes. What cannot be read counts nothing.
+func treeUsage(ctx context.Context, dir string) (bytes, inodes int64) {
+	root, err := os.Lstat(dir)
+	if err != nil {
+		return 0, 0
+	}
+	own, ok := root.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0
+	}
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil //nolint:nilerr // it was removed meanwhile
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		switch {
+		case !ok:
+		case st.Dev != own.Dev && e.IsDir():
+			return fs.SkipDir // a tmpfs, or another disk
+		case st.Dev == own.Dev:
+			bytes += st.Blocks * 512 // stat(2): always units of 512
+			inodes++
+		}
+		return nil
+	})
+	return bytes, inodes
+}
