@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -41,4 +43,25 @@ func nodeInfo(f board.Facts) corev1.NodeSystemInfo {
 		MachineID: f.MachineID, SystemUUID: f.SystemUUID, BootID: f.BootID,
 		KernelVersion: f.KernelVersion, OSImage: f.OSImage, OperatingSystem: "linux", Architecture: f.Architecture,
 	}
+}
+
+// registerTaints returns the taints that the node registers with.
+func (a *Agent) registerTaints() ([]corev1.Taint, error) {
+	var out []corev1.Taint
+	for i, text := range a.cfg.Node.Taints {
+		t, err := config.ParseTaint(text)
+		if err != nil {
+			return nil, fmt.Errorf("node.taints[%d]: %w", i, err)
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+func reserved(amounts map[string]string) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	for name, text := range amounts {
+		out[name] = corev1.Quantity(text)
+	}
+	return out
 }

@@ -190,6 +190,14 @@ func (a *Agent) nodeAnnotations() map[string]string {
 
 func (a *Agent) newPods() (*pods.Manager, error) {
 	facts := board.Describe()
+	rules, err := a.cfg.Node.Eviction.Rules().Parse()
+	if err != nil {
+		return nil, fmt.Errorf("node.eviction: %w", err)
+	}
+	taints, err := a.registerTaints()
+	if err != nil {
+		return nil, err
+	}
 	return pods.New(pods.Options{
 		Node: a.cfg.Node.Name, Runtime: a.runtime, Socket: a.runtime.Socket(),
 		Desired: a.desired,
@@ -205,7 +213,12 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		NodeInfo:     nodeInfo(facts),
 		Annotations:  a.nodeAnnotations,
 		MaxPods:      int64(a.cfg.Pods.Max),
-		Complete:     a.whole.Complete,
+		Labels:       a.cfg.Node.Labels, Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
+		Eviction: pods.Eviction{
+			Thresholds: rules, Transition: max(a.cfg.Node.Eviction.TransitionPeriod, time.Nanosecond), MaxGrace: int64(a.cfg.Node.Eviction.MaxPodGracePeriod / time.Second),
+		},
+		StaticDir: a.cfg.Pods.StaticDir,
+		Complete:  a.whole.Complete,
 	})
 }
 

@@ -86,13 +86,15 @@ func (c Config) check() error {
 			bad(key, d, fmt.Sprintf("allowed are %v to %v, as 15s or 1m30s", least, most))
 		}
 	}
+	c.Node.check(bad, between)
 	between("relay.heartbeat", c.Relay.Heartbeat, time.Second, 10*time.Minute)
 	between("relay.maxBackoff", c.Relay.MaxBackoff, time.Second, time.Hour)
 	between("store.window", c.Store.Window, 10*time.Millisecond, time.Minute)
 	for _, p := range []struct{ key, path string }{
 		{"dataDir", c.DataDir}, {"identityDir", c.IdentityDir}, {"pods.rootDir", c.Pods.RootDir}, {"pods.logDir", c.Pods.LogDir}, {"socket", c.Socket},
+		{"pods.staticDir", c.Pods.StaticDir},
 	} {
-		if !filepath.IsAbs(p.path) && !(p.key == "socket" && p.path == "") {
+		if !filepath.IsAbs(p.path) && !((p.key == "socket" || p.key == "pods.staticDir") && p.path == "") {
 			bad(p.key, p.path, "an absolute path is needed")
 		}
 	}

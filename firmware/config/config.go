@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/skerry/skerry/firmware/eviction"
 )
 
 // DefaultPath is where the configuration file is if nobody says otherwise.
@@ -31,9 +33,35 @@ type Config struct {
 	Socket      string  `yaml:"socket"`
 }
 
-// Node names this gateway.
+// Node names this gateway, and says how it looks after itself.
 type Node struct {
-	Name string `yaml:"name"`
+	Name     string            `yaml:"name"`
+	Labels   map[string]string `yaml:"labels,omitempty"`
+	Taints   []string          `yaml:"taints,omitempty"` // KEY=VALUE:EFFECT or KEY:EFFECT, when the node is made
+	Reserved map[string]string `yaml:"reserved,omitempty"`
+	Eviction Eviction          `yaml:"eviction"`
+	Shutdown Shutdown          `yaml:"shutdown"`
+}
+
+// Eviction says when the node runs short. The maps are by signal, see package eviction.
+type Eviction struct {
+	Hard              map[string]string        `yaml:"hard"`
+	Soft              map[string]string        `yaml:"soft,omitempty"`
+	SoftGracePeriod   map[string]time.Duration `yaml:"softGracePeriod,omitempty"`
+	MinimumReclaim    map[string]string        `yaml:"minimumReclaim,omitempty"`
+	TransitionPeriod  time.Duration            `yaml:"pressureTransitionPeriod"`
+	MaxPodGracePeriod time.Duration            `yaml:"maxPodGracePeriod"`
+}
+
+// Rules returns the thresholds as they are configured.
+func (e Eviction) Rules() eviction.Rules {
+	return eviction.Rules{Hard: e.Hard, Soft: e.Soft, Grace: e.SoftGracePeriod, Reclaim: e.MinimumReclaim}
+}
+
+// Shutdown says how long pods have to end when the gateway is shut down.
+type Shutdown struct {
+	GracePeriod             time.Duration `yaml:"gracePeriod"`
+	GracePeriodCriticalPods time.Duration `yaml:"gracePeriodCriticalPods"`
 }
 
 // Relay says where the relays are and how patient the link is.
@@ -52,12 +80,13 @@ type Runtime struct {
 
 // Pods is about pods on this gateway.
 type Pods struct {
-	Enabled bool   `yaml:"enabled"`
-	RootDir string `yaml:"rootDir"`
-	LogDir  string `yaml:"logDir"`
-	Max     int    `yaml:"max"`
-	Logs    Logs   `yaml:"logs"`
-	Images  Images `yaml:"images"`
+	Enabled   bool   `yaml:"enabled"`
+	RootDir   string `yaml:"rootDir"`
+	LogDir    string `yaml:"logDir"`
+	StaticDir string `yaml:"staticDir"`
+	Max       int    `yaml:"max"`
+	Logs      Logs   `yaml:"logs"`
+	Images    Images `yaml:"images"`
 
 	MaxRestartDelay time.Duration `yaml:"maxRestartDelay"` // of containers that end again and again
 }
@@ -103,10 +132,14 @@ type Metrics struct {
 // Defaults returns the configuration of an empty file, before node.name and the paths that follow from dataDir are derived.
 func Defaults() Config {
 	return Config{
+		Node: Node{
+			Eviction: Eviction{Hard: eviction.DefaultHard(), TransitionPeriod: 5 * time.Minute, MaxPodGracePeriod: 30 * time.Second},
+			Shutdown: Shutdown{GracePeriod: 30 * time.Second, GracePeriodCriticalPods: 10 * time.Second},
+		},
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}, MaxRestartDelay: 5 * time.Minute},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}, MaxRestartDelay: 5 * time.Minute},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

@@ -62,6 +62,12 @@ func TestWrongConfiguration(t *testing.T) {
 		{least + "socket: /" + strings.Repeat("x", 120) + "\n", []string{"socket", "107"}},
 		{least + "pods: {max: 0}\n", []string{"pods.max", "1 to 1000"}},
 		{least + "---\nnode: {name: b}\n", []string{"more than one"}},
+		{"node: {name: a, labels: {'x y': 'z', ok: 'no way'}, taints: ['a=b', 'a:Never', '/:NoSchedule']}\nrelay: {addresses: ['r:1']}\n",
+			[]string{"node.labels", `"x y"`, "node.labels.ok", `"no way"`, "node.taints[0]", "KEY:EFFECT", "node.taints[1]", `"Never"`, "node.taints[2]"}},
+		{"node: {name: a, reserved: {gpu: '1', memory: lots}, eviction: {hard: {disk: 5%}, soft: {memory.available: 10%}}}\nrelay: {addresses: ['r:1']}\n",
+			[]string{"node.reserved", `"gpu"`, "node.reserved.memory", "hard.disk", "memory.available", "soft.memory.available", "softGracePeriod"}},
+		{"node: {name: a, shutdown: {gracePeriod: 5s, gracePeriodCriticalPods: 10s}}\nrelay: {addresses: ['r:1']}\n", []string{"node.shutdown.gracePeriodCriticalPods", "0s to 5s"}},
+		{"pods: {staticDir: pods}\nrelay: {addresses: ['r:1']}\n", []string{"pods.staticDir", "absolute"}},
 	} {
 		_, err := Parse([]byte(tc.text))
 		if err == nil {
@@ -123,7 +129,10 @@ func TestReference(t *testing.T) {
 			documented[strings.Trim(strings.TrimSpace(cells[1]), "`")] = strings.Trim(strings.TrimSpace(cells[2]), "`")
 		}
 	}
-	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none"}
+	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
+		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
+		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",
+		"node.eviction.pressureTransitionPeriod": "5m"}
 	seen := 0
 	walk(reflect.ValueOf(Defaults()), "", func(key, value string) {
 		seen++
@@ -148,7 +157,7 @@ func TestReference(t *testing.T) {
 
 func walk(v reflect.Value, prefix string, visit func(key, value string)) {
 	for i := range v.NumField() {
-		key := prefix + v.Type().Field(i).Tag.Get("yaml")
+		key := prefix + strings.TrimSuffix(v.Type().Field(i).Tag.Get("yaml"), ",omitempty")
 		f := v.Field(i)
 		switch x := f.Interface().(type) {
 		case time.Duration:
@@ -167,4 +176,36 @@ func walk(v reflect.Value, prefix string, visit func(key, value string)) {
 			visit(key, fmt.Sprint(f.Interface()))
 		}
 	}
+}
+
+// TestNodeKeys: what is set of the thresholds changes those alone.
+func TestNodeKeys(t *testing.T) {
+	c, err := Parse([]byte("node: {name: a, taints: ['site=north:NoExecute'], eviction: {hard: {memory.available: 10Mi}, soft: {memory.available: 10%}, softGracePeriod: {memory.available: 90s}}}\nrelay: {addresses: ['r:1']}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := c.Node.Eviction.Hard; h["memory.available"] != "10Mi" || h["nodefs.available"] != "10%" || len(h) != 6 {
+		t.Errorf("hard %v", h)
+	}
+	rules, err := c.Node.Eviction.Rules().Parse()
+	if err != nil || len(rules) != 7 {
+		t.Errorf("rules %v: %v", rules, err)
+	}
+	if taint, err := ParseTaint(c.Node.Taints[0]); err != nil || taint.Key != "site" || taint.Value != "north" || taint.Effect != "NoExecute" {
+		t.Errorf("taint %+v: %v", taint, err)
+	}
+	if taint, err := ParseTaint("example.org/x:NoSchedule"); err != nil || taint.Key != "example.org/x" || taint.Value != "" {
+		t.Errorf("taint %+v: %v", taint, err)
+	}
+}
+
+func FuzzParseTaint(f *testing.F) {
+	for _, s := range []string{"a=b:NoSchedule", "a:NoExecute", "", ":", "=:", "x/y=:NoSchedule"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if taint, err := ParseTaint(s); err == nil && (taint.Key == "" || taint.Effect == "") {
+			t.Errorf("%q: %+v", s, taint)
+		}
+	})
 }

@@ -97,6 +97,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		},
 	}
 	maps.Copy(doc.Labels, m.o.Labels)
+	doc.Taints = m.o.Taints
 	if m.o.Annotations != nil {
 		doc.Annotations = m.o.Annotations()
 	}

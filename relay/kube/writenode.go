@@ -90,6 +90,9 @@ func (s *Sink) createNode(ctx context.Context, w *work, doc, reported map[string
 	node := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status,
 	}}
+	if taints, ok := doc["taints"].([]any); ok && len(taints) > 0 {
+		node.Object["spec"] = map[string]any{"taints": taints} // the API server checks them; a node may set them here and nowhere else
+	}
 	if err := s.spend(ctx, w); err != nil {
 		return written, err
 	}
