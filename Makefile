@@ -67,7 +67,7 @@ rig: deps build-host kube ## everything that the demo, the benchmarks and the in
 
 # --- the two commands -----------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-unit test-contract test-integration test-arm
+.PHONY: demo test test-unit test-contract test-integration test-arm conformance
 demo: rig ## the whole system on loopback, step by step (ONCE=1: no terminal, exits 0 only if every step held)
 	@$(BIN)/demo -bin $(BIN) $(if $(ONCE),-once)
 
@@ -90,6 +90,10 @@ test-integration: rig
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
 	@SKERRY_BIN=$(BIN) go -C hil-tests/history test -tags integration -count=1 .
+
+conformance: rig ## the table of what Kubernetes promises about pods (docs/conformance.md), on containerd
+	$(call say,conformance of pods)
+	@SKERRY_BIN=$(BIN) go test -tags integration -count=1 -timeout 20m ./hil-tests/conformance
 
 test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for GOARM=7 and arm64
 	@scripts/test-arm.sh

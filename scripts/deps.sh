@@ -4,7 +4,7 @@
 set -euo pipefail
 
 case "${1:-}" in
-rig) want="containerd runc containernetworking-plugins iptables iproute2 python3 python3-pymodbus git" ;;
+rig) want="containerd runc containernetworking-plugins busybox-static iptables iproute2 python3 python3-pymodbus git" ;;
 arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
 *) echo "usage: $0 rig|arm|qemu" >&2; exit 2 ;;

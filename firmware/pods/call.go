@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -44,7 +45,9 @@ func (a *caller) hook(ctx context.Context, do *corev1.LifecycleHandler) error {
 // exec runs a command; timeout 0 is none but that of ctx.
 func (a *caller) exec(ctx context.Context, do *corev1.ExecAction, timeout time.Duration) error {
 	out, err := a.rt.ExecSync(ctx, a.id, do.Command, timeout)
-	if err != nil {
+	if timeout > 0 && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("command timed out: %q timed out after %v", strings.Join(do.Command, " "), timeout)
+	} else if err != nil {
 		return err
 	}
 	if out.ExitCode != 0 {

@@ -380,6 +380,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.refusedBy(c, "CreateContainerError", err)
 	}
+	w.eventFor(c.Name, eventNormal, "Created", "Created container "+c.Name)
 	if err := rt.StartContainer(ctx, id); err != nil {
 		if !runtimeGone(err) && prior != nil {
 			w.restarts[c.Name].next()

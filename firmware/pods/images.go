@@ -106,7 +106,8 @@ func (a *dockerAuth) config(server, image string) *cri.AuthConfig {
 		!strings.HasPrefix(image, host+"/"+folder) {
 		return nil
 	}
-	out := &cri.AuthConfig{Username: a.Username, Password: a.Password, ServerAddress: server, IdentityToken: a.IdentityToken}
+	// No ServerAddress, as from the kubelet: containerd takes it for a URL, and passes over credentials whose URL has not the image's host.
+	out := &cri.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken}
 	if out.Username == "" && a.Auth != "" {
 		if b, err := base64.StdEncoding.DecodeString(a.Auth); err == nil {
 			out.Username, out.Password, _ = strings.Cut(string(b), ":")
@@ -137,7 +138,9 @@ type imagePuller struct {
 // there will do, in spite of policy Always: a gateway that is cut off must be able to restart what it was running.
 func (p *imagePuller) ensure(ctx context.Context, c *corev1.Container, ranBefore bool, auths func() ([]*cri.AuthConfig, error), sandbox *cri.PodSandboxConfig) (*cri.Image, string, error) {
 	if c.Image == "" || strings.ContainsAny(c.Image, " \t\n") {
-		return nil, "", waitFor("InvalidImageName", "Failed to apply default image tag %q: couldn't parse image name", c.Image)
+		msg := fmt.Sprintf("Failed to apply default image tag %q: couldn't parse image name: write it as REGISTRY/NAME:TAG, in lower case and without spaces", c.Image)
+		p.event(eventWarning, "InspectFailed", msg)
+		return nil, "", waitFor("InvalidImageName", "%s", msg)
 	}
 	spec := &cri.ImageSpec{Image: c.Image, UserSpecifiedImage: c.Image}
 	have, err := p.rt.ImageStatus(ctx, spec, false)
@@ -146,6 +149,7 @@ func (p *imagePuller) ensure(ctx context.Context, c *corev1.Container, ranBefore
 	}
 	switch {
 	case have.Image != nil && c.ImagePullPolicy != pullAlways:
+		p.event(eventNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
 		return have.Image, have.Image.ID, nil
 	case c.ImagePullPolicy == pullNever:
 		msg := fmt.Sprintf("Container image %q is not present with pull policy of Never: load it into the container runtime, or change imagePullPolicy", c.Image)

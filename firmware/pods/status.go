@@ -68,9 +68,10 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	for _, ip := range ips {
 		s.PodIPs = append(s.PodIPs, corev1.IP{IP: ip})
 	}
-	s.InitContainerStatuses = in.containers(in.pod.Spec.InitContainers, true, true)
+	plain := len(in.pod.Spec.InitContainers) == 0 // or else all that waits for its turn waits for the pod's initialization, as in the kubelet
+	s.InitContainerStatuses = in.containers(in.pod.Spec.InitContainers, true, plain)
 	initialized := in.initialized(s)
-	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, initialized)
+	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, plain)
 	s.EphemeralStatuses = in.ephemeralStatuses(initialized)
 	s.Phase = phaseOf(in.pod, s, initialized)
 	if in.refused != "" {
@@ -157,7 +158,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 		}
 		st.Started, st.Ready = &started, ready
 	case cri.ContainerExited:
-		if w, ok := in.waiting[spec.Name]; ok {
+		if w, ok := in.waiting[spec.Name]; ok && restartable(&in.pod.Spec, spec) {
 			st.State.Waiting = &corev1.StateWaiting{Reason: w.reason, Message: w.message}
 			st.LastState.Terminated = in.terminated(c)
 			break

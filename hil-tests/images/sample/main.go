@@ -8,6 +8,7 @@
 //	sample cat FILE…     print files
 //	sample env           print the environment
 //	sample chat N M      print M numbered lines, N a second
+//	sample grpc          serve gRPC's health service on $PORT: everything serves, but the service "ill"
 //
 // serve answers /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
 // below $CONFIG_DIR, default /config) and / (host name, version, start time, uptime).
@@ -65,8 +66,10 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	case "chat":
 		return chat(ctx, args)
+	case "grpc":
+		return serveHealth(ctx)
 	default:
-		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env or chat", verb)
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat or grpc", verb)
 	}
 }
 

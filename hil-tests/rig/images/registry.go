@@ -38,6 +38,7 @@ type Registry struct {
 	listener net.Listener
 	server   *http.Server
 	served   chan error
+	content  http.Handler // answers without asking who it is
 
 	mu       sync.Mutex
 	requests map[string]int
@@ -87,15 +88,36 @@ func Listen(addr string) (*Registry, error) {
 	}
 	r := &Registry{listener: l, served: make(chan error, 1), requests: map[string]int{}}
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	r.server = &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			r.count(req)
-			handler.ServeHTTP(w, req)
-		}),
-	}
-	go func() { r.served <- r.server.Serve(l) }()
+	r.content = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.count(req)
+		handler.ServeHTTP(w, req)
+	})
+	r.serve(r.content)
 	return r, nil
+}
+
+func (r *Registry) serve(handler http.Handler) {
+	r.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: handler}
+	go func() { r.served <- r.server.Serve(r.listener) }()
+}
+
+// Private serves the same images at another address, to those only who give the user's name and password. Close it, too.
+func (r *Registry) Private(user, password string) (*Registry, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for the private image registry: %w", err)
+	}
+	p := &Registry{listener: l, served: make(chan error, 1), requests: map[string]int{}, content: r.content}
+	p.serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if u, pw, ok := req.BasicAuth(); !ok || u != user || pw != password {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
+			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, http.StatusUnauthorized)
+			return
+		}
+		p.count(req)
+		p.content.ServeHTTP(w, req)
+	}))
+	return p, nil
 }
 
 // Addr returns the registry's host:port.

@@ -1,0 +1,67 @@
+package pods
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// TestLastStateStays holds that the end of the run before stays in the status when the newest run has ended, too.
+func TestLastStateStays(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.programs["c"] = func(attempt uint32) run {
+			return run{lasts: 3 * time.Second, code: int32(1-min(attempt, 1)) * 5}
+		}
+		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"restartPolicy":"OnFailure",`, 1))
+		w.settle(time.Minute)
+		s := w.status()
+		if c := s.ContainerStatuses[0]; s.Phase != phaseSucceeded || c.RestartCount != 1 || c.State.Terminated == nil || c.LastState.Terminated == nil || c.LastState.Terminated.ExitCode != 5 {
+			t.Fatalf("phase %s, container %+v", s.Phase, c)
+		}
+		w.stop()
+		w.start()
+		w.settle(time.Minute)
+		if c := w.status().ContainerStatuses[0]; c.LastState.Terminated == nil || c.LastState.Terminated.ExitCode != 5 {
+			t.Errorf("after a restart of the agent: %+v", c)
+		}
+	})
+}
+
+// TestNeverStarted holds that a pod whose container could not be started, and is not started again, has failed.
+func TestNeverStarted(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{RestartPolicy: restartNever, Containers: []corev1.Container{{Name: "c", Image: "app:1"}}}}
+	for _, c := range []struct{ policy, phase string }{{restartNever, phaseFailed}, {restartAlways, phaseRunning}} {
+		pod.Spec.RestartPolicy = c.policy
+		s := makeStatus(&statusInput{
+			pod: pod, runtime: "containerd", now: time.Unix(1e9, 0), waiting: map[string]waiting{"c": {"RunContainerError", "no such program"}},
+			obs: &observation{sandboxes: []sandboxState{{id: "s", ready: true}}, containers: []containerState{{id: "1", name: "c", sandbox: "s", state: cri.ContainerExited, exitCode: 128, reason: "StartError"}}},
+		})
+		if state := s.ContainerStatuses[0].State; s.Phase != c.phase || (state.Terminated != nil) != (c.policy == restartNever) || (state.Waiting != nil) != (c.policy == restartAlways) {
+			t.Errorf("restartPolicy %s: phase %s, %+v", c.policy, s.Phase, state)
+		}
+	}
+}
+
+// TestInitializingIsSaid holds that all that waits in a pod with init containers waits for its initialization.
+func TestInitializingIsSaid(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "i"}}, Containers: []corev1.Container{{Name: "c"}}}}
+	s := makeStatus(&statusInput{pod: pod, now: time.Unix(1e9, 0), obs: &observation{}})
+	for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+		if c.State.Waiting == nil || c.State.Waiting.Reason != "PodInitializing" {
+			t.Errorf("%s: %+v", c.Name, c.State)
+		}
+	}
+}
+
+// TestCredentialsNameNoServer: containerd passes over credentials with a server address that is no URL of the image's host.
+func TestCredentialsNameNoServer(t *testing.T) {
+	a := dockerAuth{Username: "u", Password: "p"}
+	for _, server := range []string{"registry.example.org", "https://registry.example.org/v1/", "registry.example.org/team"} {
+		if got := a.config(server, "registry.example.org/team/app:1"); got == nil || *got != (cri.AuthConfig{Username: "u", Password: "p"}) {
+			t.Errorf("%s: %+v", server, got)
+		}
+	}
+}
