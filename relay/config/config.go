@@ -36,6 +36,7 @@ type Config struct {
 	Devices        Devices  `yaml:"devices"`
 	Lease          Lease    `yaml:"lease"`
 	Enroll         Enroll   `yaml:"enroll"`
+	Autonomy       Autonomy `yaml:"autonomy"`
 	Limits         Limits   `yaml:"limits"`
 	Drain          Drain    `yaml:"drain"`
 	Memory         Memory   `yaml:"memory"`
@@ -65,6 +66,18 @@ type Lease struct {
 	Interval time.Duration `yaml:"interval"` // between renewals
 }
 
+// Autonomy is about the pods of gateways that are cut off (docs/autonomy.md).
+type Autonomy struct {
+	Enabled  bool          `yaml:"enabled"`
+	Duration time.Duration `yaml:"duration"` // how long they stay, and Services keep them; 0: for ever
+}
+
+func (a Autonomy) check(bad func(key, format string, args ...any)) {
+	if a.Duration != 0 && a.Duration < time.Second {
+		bad("autonomy.duration", "%v is neither 0 (for ever) nor a second or more", a.Duration)
+	}
+}
+
 // maxLifetime is enroll.MaxLifetime, without that package's dependencies; a test holds them together.
 const maxLifetime = 365 * 24 * time.Hour
 
@@ -88,6 +101,7 @@ func Default() Config {
 		Devices:        Devices{WriteInterval: 100 * time.Millisecond},
 		Lease:          Lease{Duration: 40 * time.Second, Interval: 10 * time.Second},
 		Enroll:         Enroll{CertificateLifetime: 90 * 24 * time.Hour},
+		Autonomy:       Autonomy{Enabled: true},
 		Limits:         DefaultLimits(),
 		Drain:          Drain{Period: 5 * time.Second},
 		Memory:         Memory{GCPercent: 50},
@@ -234,6 +248,7 @@ func (c *Config) check() error {
 	if c.Enroll.CertificateLifetime < 10*time.Second || c.Enroll.CertificateLifetime > maxLifetime {
 		bad("enroll.certificateLifetime", "%v is not between 10s and %dh: gateways renew by themselves, also after the end, so a longer life is of no use", c.Enroll.CertificateLifetime, maxLifetime/time.Hour)
 	}
+	c.Autonomy.check(bad)
 	c.Limits.check(bad)
 	c.Drain.check(bad)
 	c.Memory.check(bad)

@@ -21,6 +21,7 @@ type observation struct {
 	now  *record // nil: it is gone, from this node at least
 	node string
 	told bool // what reports are compared with has changed
+	body bool // more than its status has changed
 }
 
 // put adds or replaces one object. An older state than the one held is ignored: answers to our own writes overtake the
@@ -185,7 +186,9 @@ func (c *changes) observe(old, now *record) {
 	case either.key.Kind() == wire.KindNode: // its labels, too
 		told = old.version != now.version
 	}
-	c.observed = append(c.observed, observation{key: either.key, now: now, node: either.node, told: told})
+	c.observed = append(c.observed, observation{
+		key: either.key, now: now, node: either.node, told: told, body: old == nil || now == nil || old.version != now.version || old.node != now.node,
+	})
 }
 
 func (x *Index) linkLocked(r *record) {
@@ -279,6 +282,11 @@ func (x *Index) tellEverybodyLocked(c *changes) {
 func (x *Index) tell(c changes) {
 	for _, n := range c.calls {
 		n.sub.notify(n.key)
+	}
+	if x.notice != nil {
+		for _, o := range c.observed {
+			x.notice(o.key, o.now, o.body)
+		}
 	}
 	if x.observe == nil {
 		return

@@ -35,6 +35,8 @@ type Index struct {
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
 	observe func(key wire.Key, now *record, node string, told bool)
+	// notice hears of them, too. Set by NewAutonomy, before Run.
+	notice func(key wire.Key, now *record, body bool)
 	// observeRestore hears, before observe does, that a kind is as it was some time ago. Set by NewSink, too.
 	observeRestore func(kind wire.Kind)
 }
@@ -195,6 +197,20 @@ func (x *Index) rootsOf(node string, kind wire.Kind) []wire.Key {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// nodesWith returns the nodes whose Node object has one of the traits, sorted.
+func (x *Index) nodesWith(t traits) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var names []string
+	for _, r := range x.kinds[wire.KindNode].records {
+		if r.traits.has(t) {
+			names = append(names, r.node)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // watched returns how far the caches of nodes, pods and devices are, in kindIndex's order.

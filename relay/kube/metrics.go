@@ -40,6 +40,9 @@ func (m *Metrics) conflict(kind string) {
 func (m *Metrics) failure(kind string) {
 	m.count(`skerry_relay_write_failures_total{resource="` + kind + `"}`)
 }
+func (m *Metrics) kept(what string) {
+	m.count(`skerry_relay_autonomy_writes_total{what="` + what + `"}`)
+}
 func (m *Metrics) fenced()            { m.count("skerry_relay_sessions_fenced_total") }
 func (m *Metrics) claim(how string)   { m.count(`skerry_relay_lease_claims_total{how="` + how + `"}`) }
 func (m *Metrics) late()              { m.count("skerry_relay_lease_renewals_late_total") }

@@ -25,7 +25,9 @@ type record struct {
 	node     string   // the node that may see it and report on it; empty for what is seen by reference only
 	claim    wire.Key // of a persistentVolume: whose it is; only that may lead a node to it
 	deleting bool     // metadata.deletionTimestamp is set
-	links    bool     // a pod whose containers get variables for the Services of its namespace, a Service that gives some
+	traits   traits
+	patience int32 // of a pod: for how many seconds it tolerates that its node is away
+	links    bool  // a pod whose containers get variables for the Services of its namespace, a Service that gives some
 }
 
 // newRecord trims and encodes an object, which it owns and changes.
@@ -56,6 +58,7 @@ func newRecord(res resource, u *unstructured.Unstructured) (*record, error) {
 		}
 	}
 	r.refs = references(res.kind, namespace, u.Object)
+	r.traits, r.patience = traitsOf(res.kind, u.Object)
 
 	body, status := trim(res, u.Object)
 	if r.body, err = canon.FromValue(body); err != nil {

@@ -24,8 +24,8 @@ var kubernetesLabels = map[string]bool{
 	"failure-domain.beta.kubernetes.io/zone": true, "failure-domain.beta.kubernetes.io/region": true,
 }
 
-// nodeMayLabel applies NodeRestriction's rules to a label that a node reports about itself, and keeps the label by which
-// Skerry's nodes are found out of its reach.
+// nodeMayLabel applies NodeRestriction's rules to a label that a node reports about itself, and keeps the labels by which
+// Skerry's nodes are found, and their pods kept, out of its reach.
 func nodeMayLabel(name string) bool {
 	prefix, _, found := strings.Cut(name, "/")
 	if !found {
@@ -33,7 +33,7 @@ func nodeMayLabel(name string) bool {
 	}
 	in := func(domain string) bool { return prefix == domain || strings.HasSuffix(prefix, "."+domain) }
 	switch {
-	case name == agentLabel:
+	case name == agentLabel, name == autonomyLabel:
 		return false
 	case !in("kubernetes.io") && !in("k8s.io"):
 		return true

@@ -39,6 +39,7 @@ type relay struct {
 	members *members.Members
 	client  kubernetes.Interface
 	cloud   *cloud.Server
+	keeper  *kube.Autonomy          // nil: switched off
 	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
 	waiting atomic.Pointer[string]  // why there is no hub yet
 }
@@ -68,6 +69,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, background := errgroup.WithContext(background)
+	if r.keeper != nil {
+		g.Go(func() error { return r.keeper.Run(background) })
+	}
 	g.Go(func() error { return r.index.Run(background) })
 	g.Go(func() error { return r.sink.Run(background) })
 	g.Go(func() error { return r.revoked.Run(background) })
@@ -157,6 +161,12 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 			return h != nil && h.Busy()
 		},
 	})
+	if cfg.Autonomy.Enabled {
+		r.keeper = kube.NewAutonomy(kube.AutonomyOptions{
+			Index: r.index, Client: clients.API, Relay: cfg.Name, Log: log, Metrics: meter,
+			Alive: r.aliveRelays, Duration: cfg.Autonomy.Duration, QPS: cfg.API.QPS / 4, Burst: max(cfg.API.Burst/4, 1),
+		})
+	}
 	accounts, err := kubernetes.NewForConfig(clients.Config) // with limits of its own: a fleet that asks for tokens must not keep gateways from joining
 	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client for tokens: %w", err)
