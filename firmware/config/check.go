@@ -117,6 +117,9 @@ func (c Config) check() error {
 	if n := c.Pods.Logs.MaxFiles; n < 1 || n > 20 {
 		bad("pods.logs.maxFiles", n, "allowed are 1 to 20")
 	}
+	if n := c.Pods.Pids; n != 0 && (n < 16 || n > 4<<20) {
+		bad("pods.pidsLimit", n, "allowed are 0 (no limit) and 16 to 4194304 processes and threads for each pod")
+	}
 	if h := c.Pods.Images.High; h < 10 || h > 100 {
 		bad("pods.images.highThreshold", h, "allowed are 10 to 100 percent; 100 removes images only from a disk that is full")
 	}

@@ -65,7 +65,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 		StdinOnce: c.StdinOnce,
 		TTY:       c.TTY,
 		Linux: &cri.LinuxContainerConfig{
-			Resources:       containerResources(&l.pod.Spec, c, l.host.memory),
+			Resources:       containerResources(&l.pod.Spec, c, l.host),
 			SecurityContext: security,
 		},
 	}

@@ -33,9 +33,13 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	if err := w.clean(ctx, d, obs, &p, unhealthy); err != nil {
 		return 0, obs, err
 	}
+	w.limitsAgain(d, obs, true)
 	retry, err := w.resize(ctx, d, obs, update)
 	if err != nil {
 		return 0, obs, err
+	}
+	if !retry {
+		w.limitsAgain(d, obs, false)
 	}
 	if len(p.kills) > 0 { // what was killed is started again by the next plan, which sees how it ended
 		w.poke()
@@ -215,6 +219,9 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	box := obs.sandbox()
 	ips := obs.ips
 	if p.newSandbox {
+		if err := w.limits(d, true, false); err != nil {
+			return hold("sandbox", fmt.Errorf("unable to ensure pod container exists: %w", err), "FailedCreatePodContainer")
+		}
 		if box, ips, err = w.makeSandbox(ctx, config, handler); runtimeGone(err) || ctx.Err() != nil {
 			return 0, errors.Join(err, ctx.Err())
 		} else if err != nil {

@@ -108,7 +108,7 @@ func TestResources(t *testing.T) {
 		{`{"limits":{"cpu":"1m"}}`, qosBurstable, 2, 1000, 0, 999, 999},
 	} {
 		d := decode(t, `{"containers":[{"name":"c","image":"app:1","resources":`+c.resources+`}]}`)
-		r := containerResources(&d.pod.Spec, &d.pod.Spec.Containers[0], 1<<30)
+		r := containerResources(&d.pod.Spec, &d.pod.Spec.Containers[0], &host{memory: 1 << 30, oomFloor: -1000})
 		if qosClass(&d.pod.Spec) != c.qos || r.CPUShares != c.shares || r.CPUQuota != c.quota || r.MemoryLimitInBytes != c.mem || r.OOMScoreAdj < c.oomLow || r.OOMScoreAdj > c.oomHigh {
 			t.Errorf("%s: %s %+v", c.resources, qosClass(&d.pod.Spec), r)
 		}

@@ -69,7 +69,7 @@ func (t *fieldTable) podFields() {
 	t.only("spec.hostUsers", "user namespaces are not supported yet: remove the field", true)
 	t.any("spec.", "runtimeClassName", "overhead")
 	t.any("spec.", "readinessGates[].conditionType")
-	t.refuse("spec.resources", "resources of whole pods are not supported yet: set them on the containers")
+	t.resourceFields("spec.resources.")
 	t.refuse("spec.resourceClaims", "dynamic resource allocation is not supported: remove the field")
 	const sc = "spec.securityContext."
 	t.any(sc, "fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser", "supplementalGroups", "fsGroupChangePolicy")
@@ -113,7 +113,7 @@ func (t *fieldTable) containerFields(c string) {
 	t.any(c+"env[].", "name", "value", "valueFrom.configMapKeyRef", "valueFrom.secretKeyRef", "valueFrom.fieldRef", "valueFrom.resourceFieldRef")
 	t.any(c+"envFrom[].", "prefix", "configMapRef", "secretRef")
 	t.any(c+"ports[].", "name", "containerPort", "hostPort", "hostIP", "protocol")
-	t.any(c+"resources.", "requests", "limits.cpu", "limits.memory")
+	t.resourceFields(c + "resources.")
 	t.refuse(c+"resources.limits.ephemeral-storage", "limits of ephemeral-storage cannot be enforced yet: remove it")
 	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation", "subPath", "subPathExpr")
 	t.only(c+"volumeMounts[].recursiveReadOnly", "recursive read-only mounts are not supported yet", "Disabled", "IfPossible")
@@ -130,6 +130,14 @@ func (t *fieldTable) containerFields(c string) {
 	t.only(sc+"procMount", "only Default is supported yet", "Default")
 	t.only(sc+"appArmorProfile.type", "AppArmor profiles other than the runtime's default are not supported yet", "RuntimeDefault")
 	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
+}
+
+// resourceFields are those of a container or of a pod as a whole. Names of other resources are refused one by one.
+func (t *fieldTable) resourceFields(r string) {
+	t.any(r, "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory")
+	for _, size := range []string{"64Ki", "1Mi", "2Mi", "16Mi", "32Mi", "512Mi", "1Gi", "16Gi"} { // those that kernels know
+		t.any(r, "requests."+hugepagesPrefix+size, "limits."+hugepagesPrefix+size)
+	}
 }
 
 func (t *fieldTable) probeFields(p string) {
@@ -200,6 +208,14 @@ func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 	default:
 		out.refuse(path, "must be an object or a list")
 	}
+}
+
+// unknownRemedy says what to do about a field that is not in the table.
+func unknownRemedy(pattern string) string {
+	if strings.Contains(pattern, ".resources.") && strings.Contains(pattern, "/") {
+		return "extended resources come from device plugins, which are not supported yet: give the device to the container with a hostPath volume, and the rights that it needs"
+	}
+	return "this field is not supported: remove it"
 }
 
 // noEffect reports whether a value is the same as no value at all.

@@ -121,6 +121,7 @@ type Options struct {
 	Labels      map[string]string   // additional labels of the node
 	Taints      []corev1.Taint      // that the node registers with
 	MaxPods     int64               // default 110
+	PodPids     int64               // processes and threads that one pod may have; 0: no limit
 	Reserved    corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
 	StaticDir   string              // folder of static pods; empty: none
 
@@ -147,6 +148,8 @@ type Options struct {
 	Mount      Mounter // default: tmpfs mounts of the kernel (root only)
 	Machine    Machine // default: /proc and statfs
 	ResolvConf string  // default /etc/resolv.conf
+	Proc       string  // default /proc
+	Sys        string  // default /sys
 	Eviction   Eviction
 	// FileSystem measures the file system that holds path. Default: statfs.
 	FileSystem func(path string) (FileSystem, error)
@@ -181,6 +184,8 @@ func (o *Options) fill() error {
 	setDefault(&o.CgroupParent, "/skerry")
 	setDefault(&o.CgroupRoot, "/sys/fs/cgroup")
 	setDefault(&o.ResolvConf, "/etc/resolv.conf")
+	setDefault(&o.Proc, "/proc")
+	setDefault(&o.Sys, "/sys")
 	setDefault(&o.MaxPods, 110)
 	setDefault(&o.LogSize, 5<<20)
 	setDefault(&o.LogFiles, 3)

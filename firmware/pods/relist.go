@@ -100,10 +100,7 @@ func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
 		m.runtimeLost(err)
 		return false
 	}
-	systemd := false
-	if c, err := m.o.Runtime.RuntimeConfig(ctx); err == nil && c.Linux != nil { // older runtimes do not implement it
-		systemd = c.Linux.CgroupDriver == cri.CgroupDriverSystemd
-	}
+	systemd := cgroupDriver(ctx, m.o.Runtime, v.RuntimeName, systemdRuns)
 	m.mu.Lock()
 	m.rt = runtimeState{up: true, name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd}
 	m.mu.Unlock()
@@ -144,9 +141,12 @@ func (m *Manager) runtimeName() string {
 
 // host returns what a pod's configuration needs to know about the node.
 func (m *Manager) host() *host {
+	groups := openCgroups(m.o.CgroupRoot)
+	floor, sizes := oomFloor(m.o.Proc), groups.hugepageSizes(m.o.Sys)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &host{
+		oomFloor: floor, hugepages: sizes, cgroup2: groups.v2,
 		node: m.o.Node, ips: m.ips, memory: m.memory, cgroup: m.o.CgroupParent, systemd: m.rt.systemd,
 		resolvConf: m.o.ResolvConf, logDir: m.o.LogDir,
 	}
@@ -161,7 +161,7 @@ func (m *Manager) removeCgroups(uid string) {
 	if systemd || !safeName(uid) {
 		return // systemd removes its slices itself
 	}
-	group := podCgroup(m.o.CgroupParent, uid, false)
+	group := groupPath(m.o.CgroupParent, uid, false)
 	places := []string{filepath.Join(m.o.CgroupRoot, filepath.FromSlash(group))} // version 2
 	hierarchies, err := os.ReadDir(m.o.CgroupRoot)
 	if err != nil {

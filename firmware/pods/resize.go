@@ -69,7 +69,17 @@ func podRequests(s *corev1.PodSpec) amounts {
 		sum = sum.plus(requestsOf(&s.Containers[i].Resources))
 	}
 	sum = sum.plus(sidecars)
-	return amounts{max(most.cpu, sum.cpu), max(most.memory, sum.memory)}
+	sum = amounts{max(most.cpu, sum.cpu), max(most.memory, sum.memory)}
+	if own := podLevel(s); own != nil { // what the pod says of itself goes before its containers' sum
+		r := requestsOf(own)
+		if r.cpu > 0 {
+			sum.cpu = r.cpu
+		}
+		if r.memory > 0 {
+			sum.memory = r.memory
+		}
+	}
+	return sum.plus(amounts{cpu: milli(s.Overhead["cpu"]), memory: whole(s.Overhead["memory"])})
 }
 
 // compute is what of a container's resources can be resized.

@@ -142,7 +142,7 @@ func (w *worker) resizeOne(ctx context.Context, d *desiredPod, c *corev1.Contain
 			return fmt.Errorf("attempting to set container memory limit (%d) below current usage (%d): it is tried again, or raise resources.limits.memory", want.memoryLimit, used)
 		}
 	}
-	r := containerResources(&d.pod.Spec, c, w.m.host().memory)
+	r := containerResources(&d.pod.Spec, c, w.m.host())
 	r.OOMScoreAdj = 0 // stays as it was made
 	if is.cpuLimit > 0 && want.cpuLimit == 0 {
 		r.CPUQuota, r.CPUPeriod = -1, quotaPeriod

@@ -1,7 +1,9 @@
 package pods
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -21,20 +23,30 @@ const (
 // qosClass classifies a pod by its cpu and memory resources, as k8s.io/kubernetes/pkg/apis/core/v1/helper/qos does.
 func qosClass(spec *corev1.PodSpec) string {
 	any, guaranteed := false, true
-	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range list {
-			r := &list[i].Resources
-			for _, name := range []string{"cpu", "memory"} {
-				limit, request := milli(r.Limits[name]), milli(request(r, name))
-				if limit > 0 || request > 0 {
-					any = true
-				}
-				if limit == 0 || request != limit {
-					guaranteed = false
-				}
+	count := func(r *corev1.ResourceRequirements) {
+		for _, name := range []string{"cpu", "memory"} {
+			limit, request := milli(r.Limits[name]), milli(request(r, name))
+			if limit > 0 || request > 0 {
+				any = true
+			}
+			if limit == 0 || request != limit {
+				guaranteed = false
 			}
 		}
 	}
+	if own := podLevel(spec); own != nil {
+		count(own)
+		return classOf(any, guaranteed)
+	}
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			count(&list[i].Resources)
+		}
+	}
+	return classOf(any, guaranteed)
+}
+
+func classOf(any, guaranteed bool) string {
 	switch {
 	case !any:
 		return qosBestEffort
@@ -97,12 +109,18 @@ func cpuQuota(milliCPU int64) int64 {
 	return max(milliCPU*quotaPeriod/1000, minQuota)
 }
 
-// containerResources turns a container's requests and limits into cgroup settings. memory is the node's capacity in bytes.
-func containerResources(spec *corev1.PodSpec, c *corev1.Container, memory int64) *cri.LinuxContainerResources {
+// containerResources turns a container's requests and limits into cgroup settings.
+func containerResources(spec *corev1.PodSpec, c *corev1.Container, h *host) *cri.LinuxContainerResources {
 	out := &cri.LinuxContainerResources{
 		CPUShares:          cpuShares(milli(request(&c.Resources, "cpu"))),
 		MemoryLimitInBytes: whole(c.Resources.Limits["memory"]),
-		OOMScoreAdj:        oomScore(spec, c, memory),
+		OOMScoreAdj:        max(oomScore(spec, c, h.memory), h.oomFloor),
+	}
+	for _, size := range slices.Sorted(maps.Keys(hugepageLimits(&c.Resources, h.hugepages))) {
+		out.HugepageLimits = append(out.HugepageLimits, cri.HugepageLimit{PageSize: size, Limit: uint64(hugepageLimits(&c.Resources, h.hugepages)[size])}) //nolint:gosec // not negative
+	}
+	if h.cgroup2 {
+		out.Unified = map[string]string{"memory.oom.group": "1"} // a container that is over its limit is killed as a whole, not left without one of its processes
 	}
 	if quota := cpuQuota(milli(c.Resources.Limits["cpu"])); quota > 0 {
 		out.CPUQuota, out.CPUPeriod = quota, quotaPeriod
@@ -112,6 +130,9 @@ func containerResources(spec *corev1.PodSpec, c *corev1.Container, memory int64)
 
 // oomScore makes the kernel kill best-effort containers first, then those that use most beyond their request.
 func oomScore(spec *corev1.PodSpec, c *corev1.Container, memory int64) int64 {
+	if spec.Priority != nil && *spec.Priority >= nodeCritical {
+		return oomGuaranteed
+	}
 	switch qosClass(spec) {
 	case qosGuaranteed:
 		return oomGuaranteed
@@ -121,7 +142,15 @@ func oomScore(spec *corev1.PodSpec, c *corev1.Container, memory int64) int64 {
 	if memory <= 0 {
 		return oomBestEffort - 1
 	}
-	want := min(whole(request(&c.Resources, "memory")), memory)
+	want := whole(request(&c.Resources, "memory"))
+	if sidecar(c) && len(spec.Containers) > 0 { // no sidecar is killed before what it serves
+		least := whole(request(&spec.Containers[0].Resources, "memory"))
+		for i := range spec.Containers {
+			least = min(least, whole(request(&spec.Containers[i].Resources, "memory")))
+		}
+		want = max(want, least)
+	}
+	want = min(want+shareOfPod(spec), memory)
 	score := 1000 - 1000*want/memory
 	// Between the classes: never as safe as a guaranteed container, never as exposed as a best-effort one.
 	return min(max(score, 1000+oomGuaranteed), oomBestEffort-1)

@@ -18,7 +18,10 @@ import (
 type host struct {
 	node       string
 	ips        []string
-	memory     int64 // capacity in bytes
+	memory     int64    // capacity in bytes
+	oomFloor   int64    // the lowest OOM score adjustment that can be set
+	hugepages  []string // sizes that can be limited
+	cgroup2    bool     // cgroups are version 2
 	cgroup     string
 	systemd    bool // whether the runtime's cgroup driver is systemd
 	resolvConf string

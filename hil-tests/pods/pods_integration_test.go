@@ -31,6 +31,8 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"ephemeral container", testDebug}, {"resize", testResize}, {"restart all", testRestartAll},
 		{"images are collected", testImageCollection},
 		{"images are imported", testImport},
+		{"limits of the pod", testPodLimits},
+		{"limit of processes", testPidsLimit},
 		{"orphan", testOrphan}, {"containerd killed", testRuntimeKilled},
 	} {
 		t.Run(c.name, func(t *testing.T) {

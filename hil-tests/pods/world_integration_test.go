@@ -76,6 +76,9 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// podPids is how many processes and threads a pod of the tests may have.
+const podPids = 150
+
 func (w *world) start() {
 	m, err := pods.New(pods.Options{
 		Node: "gw-1", Runtime: w.rt.Client(), Socket: w.rt.Socket(), Desired: w, Watch: w.watch, Reports: w, Events: w,
@@ -85,7 +88,7 @@ func (w *world) start() {
 				return 100, 1, nil
 			}
 			return 100, 50, nil
-		}, CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1",
+		}, CgroupParent: w.rt.CgroupParent(), NodeIP: "127.0.0.1", PodPids: podPids,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

@@ -7,6 +7,8 @@
 //	sample memhog MB     touch MB mebibytes, then wait for a signal
 //	sample cat FILE…     print files
 //	sample env           print the environment
+//	sample procs N       start N processes that sleep, and say how many came up
+//	sample id            print user, groups, capabilities and other facts of the process
 //	sample chat N M      print M numbered lines, N a second
 //	sample grpc          serve gRPC's health service on $PORT: everything serves, but the service "ill"
 //
@@ -20,6 +22,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -68,8 +71,12 @@ func run(ctx context.Context, args []string) error {
 		return chat(ctx, args)
 	case "grpc":
 		return serveHealth(ctx)
+	case "procs":
+		return procs(ctx, args)
+	case "id":
+		return identity()
 	default:
-		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat or grpc", verb)
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat, grpc, procs or id", verb)
 	}
 }
 
@@ -112,6 +119,37 @@ func chat(ctx context.Context, args []string) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+	return nil
+}
+
+// procs starts as many processes as it may.
+func procs(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("procs: give the number of processes")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("procs: %w", err)
+	}
+	n := 0
+	for ; n < want; n++ {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "sleep")
+		if err = cmd.Start(); err != nil {
+			break
+		}
+		defer cmd.Wait() //nolint:errcheck // ends with ctx
+	}
+	fmt.Printf("sample: %d of %d processes, %v\n", n, want, err)
+	<-ctx.Done()
+	return nil
+}
+
+// identity prints what the kernel says of this process.
+func identity() error {
+	for _, path := range []string{"/proc/self/status", "/proc/self/uid_map", "/proc/self/oom_score_adj", "/proc/sys/net/ipv4/ip_unprivileged_port_start"} {
+		b, err := os.ReadFile(path)
+		fmt.Printf("%s: %v\n%s\n", path, err, b)
 	}
 	return nil
 }
