@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
 // backup is a state of the API server.
@@ -95,6 +96,43 @@ func TestReportsAfterARestore(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestConditionsThatARestoreUndid: of a device's report the conditions have been written, the values wait for their turn. What a
+// restore undid of the one half is written again with the other.
+func TestConditionsThatARestoreUndid(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindDevice, pumpOnGW1)
+		s, _, stop := b.relayOn("relay-b", func(o *SinkOptions) { o.DeviceInterval = time.Minute })
+		defer stop()
+		if err := s.SessionStarted(b.t.Context(), "gw-1", 1); err != nil {
+			t.Fatal(err)
+		}
+		report := func(key wire.Key, doc string) {
+			body, err := canon.FromJSON([]byte(doc))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Report("gw-1", 1, key, body)
+			time.Sleep(5 * time.Second)
+		}
+		shown := func() (condition, value any) {
+			return field(b.api.get(devicesGVR, "default/pump"), "status", "conditions", 0, "status"),
+				field(b.api.get(deviceStatusesGVR, "default/pump"), "status", "twins", 0, "reported", "value")
+		}
+		report(nodeKey, readyNode)
+		report(pumpKey, strings.Replace(deviceReport(1), `"True"`, `"False"`, 1))
+		saved := b.api.backup()
+		report(pumpKey, deviceReport(2))
+		if condition, value := shown(); condition != "True" || value != "1" {
+			t.Fatalf("before the restore condition %v, value %v; the value should still wait", condition, value)
+		}
+		b.api.restore(saved, saved.rv)
+		time.Sleep(5 * time.Minute)
+		if condition, value := shown(); condition != "True" || value != "2" {
+			t.Errorf("after the restore condition %v, value %v", condition, value)
+		}
+	})
 }
 
 // TestDeletionThatARestoreUndid: a pod whose deletion was in the cache and is not in the API any more stays.

@@ -413,6 +413,8 @@ func (s *Sink) undone(n *nodeState, e *entry) {
 		s.askFor(n, e)
 	case e.busy:
 		e.work.seen = 1<<64 - 1 // whatever comes of it, it is written again
+	default:
+		e.work.stated = 0 // the half of it that was written may be undone
 	}
 }
 
