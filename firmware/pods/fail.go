@@ -49,7 +49,7 @@ func (m *Manager) failPod(uid string, f failure) bool {
 		return false
 	}
 	if w.shared.failure == nil {
-		w.shared.failure = &f
+		w.shared.failure, w.shared.ending = &f, true
 		if w.shared.cancel != nil {
 			w.shared.cancel()
 		}
@@ -87,6 +87,9 @@ func (w *worker) fail(d *desiredPod, f failure) {
 	if terminalPhase(w.status) {
 		return
 	}
+	w.m.mu.Lock()
+	w.shared.ending = true
+	w.m.mu.Unlock()
 	now := time.Now()
 	s := &corev1.PodStatus{StartTime: startOf(w.status, now)}
 	if w.status != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -178,8 +179,8 @@ func (m *Manager) reconcile(ctx context.Context) {
 	m.mu.Unlock()
 	objects := m.o.Desired.List(wire.KindPod)
 	m.mu.Lock()
-	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports
-		return cmp.Compare(btoi(m.adopted[b.Key.UID()]), btoi(m.adopted[a.Key.UID()]))
+	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports and its place
+		return cmp.Compare(btoi(m.here(b.Key.UID())), btoi(m.here(a.Key.UID())))
 	})
 	m.mu.Unlock()
 	for _, o := range objects {
@@ -200,6 +201,15 @@ func (m *Manager) reconcile(ctx context.Context) {
 			w.set(nil)
 		}
 	}
+}
+
+// here reports whether a pod runs, or has run here before. m.mu is held.
+func (m *Manager) here(uid string) bool {
+	if m.adopted[uid] || m.workers[uid] != nil {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(m.podDir(uid), statusFile))
+	return err == nil
 }
 
 // assign hands a desired pod to its worker, if it is not the version that the worker has.

@@ -89,15 +89,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	setDefault(&info.Architecture, runtime.GOARCH)
 	setDefault(&info.OperatingSystem, "linux")
 	setDefault(&info.KubeletVersion, m.o.Version)
-	doc := &corev1.NodeReport{
-		Labels: corev1.StringMap{
-			"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture,
-			// As a kubelet's: where they are missing, the node controller reads and patches every Node to add them.
-			"beta.kubernetes.io/os": info.OperatingSystem, "beta.kubernetes.io/arch": info.Architecture,
-		},
-	}
-	maps.Copy(doc.Labels, m.o.Labels)
-	doc.Taints = m.o.Taints
+	doc := &corev1.NodeReport{Labels: m.ownLabels(), Taints: m.o.Taints}
 	if m.o.Annotations != nil {
 		doc.Annotations = m.o.Annotations()
 	}
@@ -115,6 +107,20 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	s.NodeInfo = info
 	n.transitions(s.Conditions)
 	return doc
+}
+
+// ownLabels are the labels that the node gives itself.
+func (m *Manager) ownLabels() corev1.StringMap {
+	info := m.o.NodeInfo
+	setDefault(&info.Architecture, runtime.GOARCH)
+	setDefault(&info.OperatingSystem, "linux")
+	labels := corev1.StringMap{
+		"kubernetes.io/hostname": m.o.Node, "kubernetes.io/os": info.OperatingSystem, "kubernetes.io/arch": info.Architecture,
+		// As a kubelet's: where they are missing, the node controller reads and patches every Node to add them.
+		"beta.kubernetes.io/os": info.OperatingSystem, "beta.kubernetes.io/arch": info.Architecture,
+	}
+	maps.Copy(labels, m.o.Labels)
+	return labels
 }
 
 // ready asks the runtime how it is.

@@ -30,6 +30,11 @@ func hostPorts(pod *corev1.Pod) []hostPort {
 // anyAddress reports whether a host IP stands for all of them.
 func anyAddress(ip string) bool { return ip == "" || ip == "0.0.0.0" || ip == "::" }
 
+// clashes reports whether two pods cannot have these two.
+func (p hostPort) clashes(other hostPort) bool {
+	return p.port == other.port && p.protocol == other.protocol && (p.ip == other.ip || anyAddress(p.ip) || anyAddress(other.ip))
+}
+
 // claimPorts gives a pod its host ports, or says which pod has one of them.
 func (m *Manager) claimPorts(w *worker, pod *corev1.Pod) error {
 	m.mu.Lock()
@@ -37,7 +42,7 @@ func (m *Manager) claimPorts(w *worker, pod *corev1.Pod) error {
 	wanted := hostPorts(pod)
 	for _, want := range wanted {
 		for have, owner := range m.ports {
-			if owner != w && have.port == want.port && have.protocol == want.protocol && (have.ip == want.ip || anyAddress(have.ip) || anyAddress(want.ip)) {
+			if owner != w && want.clashes(have) {
 				name := "another pod"
 				if d := owner.shared.desired; d != nil {
 					name = "pod " + d.pod.Metadata.Namespace + "/" + d.pod.Metadata.Name

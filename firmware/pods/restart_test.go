@@ -61,25 +61,34 @@ func TestKilledAtAnyInstant(t *testing.T) {
 	}
 }
 
+// TestHostPortConflict: a port that another pod has keeps a new pod out. One of a pod that ends is waited for, across a restart of the
+// agent, too.
 func TestHostPortConflict(t *testing.T) {
 	simulate(t, func(w *world) {
+		w.rt.programs["c"] = func(uint32) run { return run{dies: 20 * time.Second} }
 		ports := strings.Replace(simplePod, `"image":"app:1"`, `"image":"app:1","ports":[{"containerPort":80,"hostPort":8080}]`, 1)
 		w.apply(ports)
 		w.settle(time.Second)
-		const other = wire.Key("pods/default/late/u2")
-		w.put(other, strings.ReplaceAll(ports, `"web"`, `"late"`))
+		const rejected, other = wire.Key("pods/default/early/u2"), wire.Key("pods/default/late/u3")
+		w.put(rejected, strings.ReplaceAll(ports, `"web"`, `"early"`))
 		w.settle(time.Minute)
+		if got := w.report(rejected).Status; got.Phase != phaseFailed || got.Reason != reasonPorts || len(got.ContainerStatuses) != 0 {
+			t.Fatalf("status %+v", got)
+		}
+		w.apply(strings.Replace(ports, `"generation":2`, `"deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":20`, 1))
+		w.settle(time.Second)
+		w.put(other, strings.ReplaceAll(ports, `"web"`, `"late"`))
+		w.settle(2 * time.Second)
 		if got := w.report(other).Status.ContainerStatuses[0].State.Waiting; got == nil || !strings.Contains(got.Message, "host port 8080/TCP is in use by pod default/web") {
 			t.Fatalf("waiting %+v", got)
 		}
 		w.stop()
 		w.start()
-		w.settle(time.Minute)
+		w.settle(5 * time.Second)
 		if w.report(other).Status.Phase != phasePending {
 			t.Fatal("the port was given to two pods after a restart of the agent")
 		}
-		w.desired.remove(podKey)
-		w.settle(3 * time.Second)
+		w.settle(time.Minute)
 		if w.report(other).Status.Phase != phaseRunning {
 			t.Fatalf("not started when the port was free: %+v", w.report(other).Status)
 		}

@@ -56,6 +56,8 @@ type worker struct {
 	refused    bool   // the last report said that the pod cannot run here
 	deleted    bool   // {"deleted":true} was reported
 	initPoll   time.Duration
+	known      bool                 // it was here before this run of the agent: it is not asked again whether it fits
+	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 }
 
@@ -69,6 +71,8 @@ type sharedState struct {
 	failure  *failure           // how the pod is to end, until the worker has taken it
 	ended    bool               // the pod has a final phase, and nothing of it runs
 	status   *corev1.PodStatus  // the newest; not changed any more. nil until one was made
+	ending   bool               // the node ends it
+	admitted bool               // it was let in, and has a part of the node
 	strip    bool               // its containers are to go, because the disk is nearly full
 	stripped bool               // they are gone
 }
@@ -81,6 +85,8 @@ func newWorker(m *Manager, uid string) *worker {
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: loadStatus(m.podDir(uid)),
 	}
+	w.known = w.status != nil
+	w.shared.admitted = (w.known || m.adopted[uid]) && !terminalPhase(w.status)
 	w.puller = &imagePuller{rt: m.o.Runtime, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
 	w.resets.most = m.o.MaxRestartDelay
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
@@ -193,6 +199,11 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	}
 	next = w.deadline(d)
 	w.obey(d)
+	if !terminalPhase(w.status) {
+		if admitted, wait := w.admit(d, obs); !admitted && !terminalPhase(w.status) {
+			return wait, false, nil
+		}
+	}
 	if terminalPhase(w.status) {
 		return 0, false, w.finish(ctx, d, obs)
 	}
@@ -281,6 +292,7 @@ func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation)
 		}
 		w.m.o.Reports.Report(d.key, body)
 		w.deleted = true
+		w.ended()
 		w.log.Info("pod is gone from this node")
 	}
 	w.settled.Store(true)
