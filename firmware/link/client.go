@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/stream"
 )
 
 // Client is the shell around a Machine: it dials, reads, writes, calls store and outbox, and keeps time. All methods are
@@ -20,6 +21,10 @@ type Client struct {
 	m     *Machine
 	queue []Action
 	armed time.Time // wake-up that Run waits for
+	// streams are those of the open session, nil if there is none, or if its relay has none.
+	streams *stream.Session
+
+	services stream.Services
 
 	// Owned by Run's goroutine.
 	conns   map[uint64]*connection
@@ -145,6 +150,15 @@ func (c *Client) execute(work context.Context) {
 		case Hangup:
 			if conn := c.conns[t.Conn]; conn != nil {
 				conn.hangup()
+				c.endStreams(conn, t.Why)
+			}
+		case StreamsUp:
+			if conn := c.conns[t.Conn]; conn != nil {
+				c.beginStreams(conn, t)
+			}
+		case Streamed:
+			if conn := c.conns[t.Conn]; conn != nil {
+				conn.received(t.Frame)
 			}
 		case Apply:
 			c.apply <- t
@@ -159,7 +173,7 @@ func (c *Client) execute(work context.Context) {
 		}
 	}
 	for n, conn := range c.conns {
-		if conn.ended() {
+		if conn.ended() && !conn.hasStreams() { // the hang-up that ends those is still to come
 			delete(c.conns, n)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/stream"
 )
 
 // connection is one socket and the goroutine that reads it; another one writes. send and hangup do not block: what the
@@ -22,9 +23,10 @@ type connection struct {
 	mu      sync.Mutex
 	out     []wire.Frame
 	closing bool
-	more    chan struct{} // holds a value when out or closing changed
-	flushed chan struct{} // closed when the writer has ended
-	done    chan struct{} // closed when run has returned
+	streams *stream.Session // from the relay's welcome on
+	more    chan struct{}   // holds a value when out or closing changed, or streams have something to send
+	flushed chan struct{}   // closed when the writer has ended
+	done    chan struct{}   // closed when run has returned
 	cancel  context.CancelFunc
 }
 
@@ -166,24 +168,30 @@ func (n *connection) readOne(ctx context.Context, ws *websocket.Conn, buf []byte
 	}
 }
 
-// write sends what is queued until a hang-up, or until a write fails.
+// write sends what is queued until a hang-up, or until a write fails. A frame of a stream goes only when nothing else waits.
 func (n *connection) write(ctx context.Context, ws *websocket.Conn) {
 	var buf []byte
 	for {
 		n.mu.Lock()
-		frames, closing := n.out, n.closing
+		frames, closing, streams := n.out, n.closing, n.streams
 		n.out = nil
 		n.mu.Unlock()
-		for _, f := range frames {
-			var err error
-			if buf, err = wire.Append(buf[:0], f); err != nil {
-				n.c.opts.Log.Error("a frame could not be encoded", "err", err)
-				return
+		if len(frames) == 0 && !closing && streams != nil {
+			if f := streams.Next(); f != nil {
+				size, err := n.writeFrame(ctx, ws, &buf, f)
+				if err != nil {
+					return
+				}
+				n.c.step(StreamSent{Conn: n.number, Size: size})
+				continue
 			}
-			if err := n.writeOne(ctx, ws, buf); err != nil {
+		}
+		for _, f := range frames {
+			size, err := n.writeFrame(ctx, ws, &buf, f)
+			if err != nil {
 				return // the reader learns it too, and reports the loss
 			}
-			n.c.countSent(len(buf))
+			n.c.countSent(size)
 		}
 		if cap(buf) > 128<<10 {
 			buf = nil
@@ -197,6 +205,15 @@ func (n *connection) write(ctx context.Context, ws *websocket.Conn) {
 		case <-n.more:
 		}
 	}
+}
+
+// writeFrame encodes a frame into buf and sends it.
+func (n *connection) writeFrame(ctx context.Context, ws *websocket.Conn, buf *[]byte, f wire.Frame) (size int, err error) {
+	if *buf, err = wire.Append((*buf)[:0], f); err != nil {
+		n.c.opts.Log.Error("a frame could not be encoded", "err", err)
+		return 0, err
+	}
+	return len(*buf), n.writeOne(ctx, ws, *buf)
 }
 
 // writeOne sends one message. The relay may take as long as it likes for all of it, but no longer than two heartbeats for a stride.

@@ -53,6 +53,16 @@ type (
 		Conn  uint64
 		Items []wire.OutboxItem
 	}
+	// StreamSent says that a frame of a stream was written; Size is its encoded length in bytes.
+	StreamSent struct {
+		Conn uint64
+		Size int
+	}
+	// StreamBroke says that a frame of a stream broke the rules.
+	StreamBroke struct {
+		Conn uint64
+		Err  error
+	}
 )
 
 // Action is what a Machine wants done, in the order in which Step returns them.
@@ -72,8 +82,22 @@ type (
 		Conn  uint64
 		Frame wire.Frame
 	}
-	// Hangup closes the connection, after what was sent before.
-	Hangup struct{ Conn uint64 }
+	// Hangup closes the connection, after what was sent before; streams end at once. Why is for those who use them.
+	Hangup struct {
+		Conn uint64
+		Why  error
+	}
+	// StreamsUp says that the session's streams can be used; Peer is what the relay announced in its welcome.
+	StreamsUp struct {
+		Conn  uint64
+		Peer  uint32
+		Relay string
+	}
+	// Streamed brings a frame of a stream. One that breaks the rules is answered with StreamBroke.
+	Streamed struct {
+		Conn  uint64
+		Frame wire.StreamFrame
+	}
 	// Apply makes a commit durable and answers with Applied. At most one is under way.
 	Apply struct {
 		Conn   uint64
@@ -105,10 +129,14 @@ func (Reported) event()      {}
 func (Withdrawn) event()     {}
 func (OutboxChanged) event() {}
 func (OutboxRead) event()    {}
+func (StreamSent) event()    {}
+func (StreamBroke) event()   {}
 
 func (Dial) action()         {}
 func (Send) action()         {}
 func (Hangup) action()       {}
+func (StreamsUp) action()    {}
+func (Streamed) action()     {}
 func (Apply) action()        {}
 func (ReadOutbox) action()   {}
 func (ForgetOutbox) action() {}

@@ -41,6 +41,7 @@ type Machine struct {
 	heartbeat time.Duration
 	peerFrame int    // largest frame the relay takes, bytes
 	peerKinds uint32 // how many kinds the relay knows
+	streams   bool   // the relay has streams
 	lastSent  time.Time
 	lastHeard time.Time
 	pinged    bool
@@ -104,6 +105,16 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		m.readOutbox()
 	case OutboxRead:
 		m.outboxRead(e, now)
+	case StreamSent:
+		if e.Conn == m.conn && m.phase == phaseUp {
+			m.lastSent = now
+		}
+		m.st.FramesSent++
+		m.st.BytesSent += uint64(e.Size)
+	case StreamBroke:
+		if e.Conn == m.conn && m.phase == phaseUp {
+			m.refuse(e.Err, now)
+		}
 	}
 	m.due(now)
 	return m.out
@@ -215,6 +226,7 @@ func (m *Machine) greet(now time.Time) {
 		Rules:     d.Rules, Digest: d.Outline(),
 		Revisions: wire.PackRevisions(m.opts.Desired.Revisions()),
 		Kinds:     wire.KindsKnown(),
+		Streams:   wire.StreamPipe,
 	}
 	m.send(h, now)
 }
@@ -259,6 +271,12 @@ func (m *Machine) received(f wire.Frame, now time.Time) {
 	case *wire.OutboxAck:
 		m.outboxAck(t)
 	case *wire.Pong:
+	case wire.StreamFrame:
+		if !m.streams {
+			m.refuse(fmt.Errorf("a %v frame came, and its welcome did not speak of streams", f.Type()), now)
+			return
+		}
+		m.do(Streamed{Conn: m.conn, Frame: t})
 	default:
 		m.refuse(fmt.Errorf("a relay does not send %v frames", f.Type()), now)
 	}
@@ -286,6 +304,9 @@ func (m *Machine) welcome(w *wire.Welcome, now time.Time) {
 			m.do(Note{Warn: true, Text: fmt.Sprintf("this gateway's clock says %s and the relay's %s: set the clock (NTP), or certificates and times in the status will be wrong",
 				now.UTC().Format(time.RFC3339), time.UnixMilli(w.Time).UTC().Format(time.RFC3339))})
 		}
+	}
+	if m.streams = w.Streams > 0; m.streams {
+		m.do(StreamsUp{Conn: m.conn, Peer: w.Streams, Relay: w.Relay})
 	}
 	m.beginOffer(now)
 	m.outboxUp = outboxState{reading: m.outboxUp.reading}
@@ -342,7 +363,7 @@ func (m *Machine) closedByRelay(c *wire.Close, now time.Time) {
 // fail ends the attempt or session and plans the next one.
 func (m *Machine) fail(err error, retryAfter time.Duration, now time.Time) {
 	wasUp, unreached := m.phase == phaseUp, m.phase == phaseDialing
-	m.endSession(now)
+	m.endSession(err)
 	// A session that ends at once is no success: without this, a relay that accepts and closes would be dialled in a loop.
 	if wasUp && now.Sub(m.st.Since) >= m.heartbeat {
 		m.failures, m.round = 0, 0
@@ -367,10 +388,11 @@ func (m *Machine) fail(err error, retryAfter time.Duration, now time.Time) {
 	}
 }
 
-func (m *Machine) endSession(now time.Time) {
+func (m *Machine) endSession(why error) {
 	if m.phase > phaseWaiting {
-		m.do(Hangup{Conn: m.conn})
+		m.do(Hangup{Conn: m.conn, Why: why})
 	}
+	m.streams = false
 	m.down.drop()
 	m.outboxUp.inFlight = false
 	m.pinged = false
@@ -380,7 +402,7 @@ func (m *Machine) stop(reason string, now time.Time) {
 	if m.phase >= phaseGreeting {
 		m.send(&wire.Close{Code: wire.CloseGoingAway, Reason: reason}, now)
 	}
-	m.endSession(now)
+	m.endSession(errors.New(reason))
 	if m.st.Connected {
 		m.st.Connected, m.st.InSync, m.st.Since = false, false, now
 	}

@@ -117,7 +117,7 @@ func (t FrameType) empty() Frame {
 	case TypeWant:
 		return new(Want)
 	}
-	return nil
+	return t.emptyStream()
 }
 
 // String returns the type's name.
@@ -125,7 +125,7 @@ func (t FrameType) String() string {
 	names := [...]string{"", "hello", "welcome", "compare", "entries", "commit", "ack", "synced", "report", "report-ack", "outbox",
 		"outbox-ack", "ping", "pong", "close", "offer", "want"}
 	if int(t) >= len(names) || t == 0 {
-		return fmt.Sprintf("type-%d", uint8(t))
+		return t.streamName()
 	}
 	return names[t]
 }
@@ -283,9 +283,9 @@ func validate(f Frame) error {
 		if _, err := ParseOutline(t.Digest); err != nil {
 			return err
 		}
-		return errors.Join(checkText("node", t.Node), checkText("agent", t.Agent))
+		return errors.Join(checkText("node", t.Node), checkText("agent", t.Agent), checkStreams(t.Streams))
 	case *Welcome:
-		return checkText("relay", t.Relay)
+		return errors.Join(checkText("relay", t.Relay), checkStreams(t.Streams))
 	case *Entries:
 		for i := range t.Entries {
 			if err := errors.Join(checkKey(t.Entries[i].Key), checkText("uid", t.Entries[i].Version.UID)); err != nil {
@@ -315,6 +315,8 @@ func validate(f Frame) error {
 		}
 	case *Close:
 		return errors.Join(checkText("reason", t.Reason), checkAddresses(t.Elsewhere))
+	case StreamFrame:
+		return validateStream(t)
 	}
 	return nil
 }

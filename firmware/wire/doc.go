@@ -16,9 +16,9 @@
 //
 //	 1 hello       agent   min u, max u protocol versions · node s · agent s software · hb u ms heartbeat wished for · mf u bytes, largest
 //	                       frame it takes · rules u · sum b outline of its digest · rev []u revisions
-//	                       · kn u how many kinds it knows
+//	                       · kn u how many kinds it knows · sw u bytes of all streams' data that may be on their way to it
 //	 2 welcome     relay   proto u chosen version · relay s name · ep u session epoch · hb u ms heartbeat · mf u bytes · t i ms since 1970
-//	                       · kn u how many kinds it knows
+//	                       · kn u how many kinds it knows · sw u bytes of all streams' data that may be on their way to it
 //	 3 compare     relay   b u bit i asks for the entries of bucket i
 //	 4 entries     agent   e []{k s, v version} · m t another entries frame follows
 //	 5 commit      relay   id u · p u part, from 0 · m t another part follows · rules u · put []object · del []s keys · rev []u revisions
@@ -33,9 +33,14 @@
 //	14 close       both    c u code · r s reason · ra u ms to wait before dialling again · e []s relays to dial first, host:port
 //	15 offer       agent   s u · h b 16 bytes, sum over all documents, or else i []{k s, h b 16 bytes}
 //	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
+////	32 stream-open   both  i u stream · s s service · w u bytes that may be sent to the opener
+//	33 stream-accept both  i u · w u bytes that may be sent to the acceptor
+//	34 stream-data   both  i u · b b
+//	35 stream-window both  i u, 0: of all streams · n u bytes given back
+//	36 stream-end    both  i u
+//	37 stream-reset  both  i u · c u code · r s reason
 //
-// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Types 32–63
-// are reserved for streams. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices,
+// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices,
 // services, runtimeclasses, persistentvolumeclaims, persistentvolumes, in this order, zeros at the end left out; in hello the highest that the agent was ever told, in a commit those that a cache must
 // have seen to know of what the commit changes. A receiver ignores types from 64 on that it does not know, and ends the
 // session on unknown ones below.
@@ -64,6 +69,19 @@
 //  7. The agent pings when either direction was silent for a heartbeat; the relay answers at once. Either side ends a session in which it
 //     heard nothing for two heartbeats. Of a message that takes longer, each 16 KiB count as having heard something (Pace). While one
 //     comes slowly from the agent, whose pings wait behind it, the relay sends pongs unasked, after its welcome.
+//
+// # Streams
+//
+// Streams carry bytes that belong to no state, between somebody at one side and a service of the other. A side whose hello or welcome has
+// no sw has no streams, and is sent none of their frames; a welcome has it only if the hello had. The agent's streams have odd numbers
+// and the relay's even ones, from 1 or 2 on, each greater than the one before of the same side. Open is answered by accept, or by
+// reset with the reason, and data flows after accept. A data frame of n bytes (1 to 16,128) takes n + 512 of the window that its
+// receiver announced for the stream (16 KiB to 16 MiB), and of the one for all streams. The first is given back when the bytes are
+// read, the second when they have arrived; neither grows beyond what was announced. End says that its sender sends no more data. Reset
+// ends both directions; with code 1 what came before it is still to be read. Frames of a stream that has ended are ignored, data
+// among them counts in the window of all. Codes: 1 closed, 2 cancelled, 3 failed, 4 no such service, 5 too many, 6 shutting down.
+//
+// A frame of a stream goes only when no other frame waits: state is never behind a stream, but for what is on its way already.
 //
 // # Digest
 //

@@ -14,8 +14,7 @@ package wire
 // FrameType is the first byte of a frame.
 type FrameType uint8
 
-// The frame types. 1–31 are control frames of this page; 32–63 are reserved for streams (logs, exec, port-forward). A receiver
-// ignores unknown types from 64 on, and ends the session on other unknown ones.
+// The frame types. 1–31 are control frames of this page; 32–63 are those of streams (streams.go). A receiver ignores unknown types from 64 on, and ends the session on other unknown ones.
 const (
 	TypeHello     FrameType = 1
 	TypeWelcome   FrameType = 2
@@ -49,6 +48,7 @@ type Hello struct {
 	Digest    []byte   `msg:"sum,omitempty"`   // Digest.Outline of what it holds
 	Revisions []uint64 `msg:"rev,omitempty"`   // PackRevisions of the highest resourceVersion it was told of, per kind
 	Kinds     uint32   `msg:"kn,omitempty"`    // KindsKnown; 0: KindsAtFirst
+	Streams   uint32   `msg:"sw,omitempty"`    // bytes of all streams' data that may be on their way to it; 0: it has no streams
 }
 
 // Welcome is the relay's answer to Hello.
@@ -60,6 +60,8 @@ type Welcome struct {
 	MaxFrame  uint32 `msg:"mf"`           // largest frame the relay takes, bytes
 	Time      int64  `msg:"t"`            // relay's clock, ms since 1970, for diagnosis
 	Kinds     uint32 `msg:"kn,omitempty"` // KindsKnown of the relay; 0: KindsAtFirst
+	// Streams is, as in Hello, what may be on its way to the relay.
+	Streams uint32 `msg:"sw,omitempty"`
 }
 
 // Compare asks for the entries of the given buckets.

@@ -756,8 +756,8 @@ func (z *EntryItem) Msgsize() (s int) {
 func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(10)
-	var zb0001Mask uint16 /* 10 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.Agent == "" {
 		zb0001Len--
@@ -774,6 +774,10 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Kinds == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x200
+	}
+	if z.Streams == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -820,6 +824,11 @@ func (z *Hello) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "kn"
 			o = append(o, 0xa2, 0x6b, 0x6e)
 			o = msgp.AppendUint32(o, z.Kinds)
+		}
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
+			// string "sw"
+			o = append(o, 0xa2, 0x73, 0x77)
+			o = msgp.AppendUint32(o, z.Streams)
 		}
 	}
 	return
@@ -944,6 +953,12 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Kinds")
 				return
 			}
+		case "sw":
+			z.Streams, bts, err = msgp.ReadUint32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Streams")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -958,7 +973,7 @@ func (z *Hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Hello) Msgsize() (s int) {
-	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size)) + 3 + msgp.Uint32Size
+	s = 1 + 4 + msgp.Uint16Size + 4 + msgp.Uint16Size + 5 + msgp.StringPrefixSize + len(z.Node) + 6 + msgp.StringPrefixSize + len(z.Agent) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 6 + msgp.Uint32Size + 4 + msgp.BytesPrefixSize + len(z.Digest) + 4 + msgp.ArrayHeaderSize + (len(z.Revisions) * (msgp.Uint64Size)) + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size
 	return
 }
 
@@ -1983,12 +1998,16 @@ func (z *Want) Msgsize() (s int) {
 func (z *Welcome) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(7)
-	var zb0001Mask uint8 /* 7 bits */
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
 	if z.Kinds == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x40
+	}
+	if z.Streams == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x80
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -2017,6 +2036,11 @@ func (z *Welcome) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "kn"
 			o = append(o, 0xa2, 0x6b, 0x6e)
 			o = msgp.AppendUint32(o, z.Kinds)
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "sw"
+			o = append(o, 0xa2, 0x73, 0x77)
+			o = msgp.AppendUint32(o, z.Streams)
 		}
 	}
 	return
@@ -2086,6 +2110,12 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Kinds")
 				return
 			}
+		case "sw":
+			z.Streams, bts, err = msgp.ReadUint32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Streams")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -2100,6 +2130,6 @@ func (z *Welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Welcome) Msgsize() (s int) {
-	s = 1 + 6 + msgp.Uint16Size + 6 + msgp.StringPrefixSize + len(z.Relay) + 3 + msgp.Uint64Size + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 2 + msgp.Int64Size + 3 + msgp.Uint32Size
+	s = 1 + 6 + msgp.Uint16Size + 6 + msgp.StringPrefixSize + len(z.Relay) + 3 + msgp.Uint64Size + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size + 2 + msgp.Int64Size + 3 + msgp.Uint32Size + 3 + msgp.Uint32Size
 	return
 }

@@ -61,6 +61,16 @@ func vectors() []struct {
 		{"want/list", &Want{Seq: 1, List: true}},
 		{"want/keys", &Want{Seq: 2, Keys: []Key{pod}}},
 		{"want/unasked", &Want{Keys: []Key{cfg}}},
+		{"hello/streams", &Hello{ProtoMin: 1, ProtoMax: 1, Node: "gw-1", Heartbeat: 15000, MaxFrame: 4 << 20, Streams: StreamPipe}},
+		{"welcome/streams", &Welcome{Proto: 1, Relay: "relay-a", Epoch: 7, Heartbeat: 15000, MaxFrame: 512 << 10, Streams: StreamPipe}},
+		{"stream-open", &StreamOpen{ID: 2, Service: ServiceKubelet, Window: 64 << 10}},
+		{"stream-accept", &StreamAccept{ID: 2, Window: 64 << 10}},
+		{"stream-data", &StreamData{ID: 2, Data: []byte("GET / HTTP/1.1")}},
+		{"stream-window", &StreamWindow{ID: 2, Bytes: 32 << 10}},
+		{"stream-window/all", &StreamWindow{Bytes: 64 << 10}},
+		{"stream-end", &StreamEnd{ID: 2}},
+		{"stream-reset", &StreamReset{ID: 2, Code: ResetFailed, Reason: "the container is gone"}},
+		{"stream-reset/closed", &StreamReset{ID: 1<<32 - 1, Code: ResetClosed}},
 	}
 }
 
@@ -119,7 +129,7 @@ func TestUnknownTypes(t *testing.T) {
 	if f, err := Decode([]byte{64, 0x80}); f != nil || err != nil {
 		t.Errorf("type 64 is optional: %v, %v", f, err)
 	}
-	for _, typ := range []byte{0, 17, 31, 32, 63} {
+	for _, typ := range []byte{0, 17, 31, 38, 63} {
 		if _, err := Decode([]byte{typ, 0x80}); !errors.Is(err, ErrUnknownFrame) {
 			t.Errorf("type %d: %v", typ, err)
 		}

@@ -181,6 +181,7 @@ func (a *agent) do(act link.Action) {
 			_ = a.store.Ack(t.Epoch, t.Seq)
 			a.flushSoon()
 		})
+	case link.StreamsUp:
 	case link.Note:
 		a.s.note(a.node, "note", t.Text)
 	default:

@@ -30,7 +30,9 @@ type agent struct {
 	mu      sync.Mutex // before q.mu
 	machine *session.Machine
 	counted session.Stats
-	started bool // Sink.SessionStarted has returned nil, and SessionEnded has not been called
+	streams *streams // nil before the first stream
+	leaving bool     // no streams are opened any more
+	started bool     // Sink.SessionStarted has returned nil, and SessionEnded has not been called
 
 	hungUp bool         // for the pump, which is one goroutine at a time
 	broken bool         // a write has failed, nothing more can be written; for the pump
@@ -112,6 +114,7 @@ func (a *agent) end() {
 	a.unsub()
 	a.q.finish()
 	_ = a.ws.CloseNow()
+	a.endStreams("the connection was lost")
 	a.mu.Lock()
 	started := a.started
 	a.started = false
@@ -205,6 +208,8 @@ func (a *agent) do(act session.Action, out *outgoing) {
 		a.h.log.Warn(t.Text, "node", a.node)
 	case session.Refused:
 		a.refuse(t.Reason, t.Detail, t.Routine)
+	case session.Streamed:
+		a.streamed(t.Frame)
 	case session.Hangup:
 		out.flush(a)
 		a.hangup(t)
@@ -239,6 +244,7 @@ func (a *agent) hangup(t session.Hangup) {
 		return
 	}
 	a.hungUp = true
+	a.endStreams(t.Reason)
 	a.h.meter.closed(t.Code)
 	level := slog.LevelInfo
 	switch t.Code {

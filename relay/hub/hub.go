@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
+	"github.com/skerry/skerry/firmware/wire/stream"
 	"github.com/skerry/skerry/relay/session"
 )
 
@@ -73,6 +74,7 @@ type Hub struct {
 	gate     *gate
 	visits   *visits
 	refusals *refusals
+	services stream.Services
 
 	mu       sync.Mutex
 	sessions map[string]*agent // by node
@@ -108,6 +110,7 @@ func New(opts Options) *Hub {
 		defer h.mu.Unlock()
 		return float64(len(h.alive))
 	}, func() float64 { return float64(h.turnstile.waiting()) })
+	opts.Metrics.GetOrCreateGauge("skerry_relay_streams", func() float64 { return float64(h.openStreams()) })
 	return h
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/stream"
 	"github.com/skerry/skerry/relay/session"
 )
 
@@ -18,6 +19,8 @@ type meter struct {
 	commits, outbox           *metrics.Counter
 	reports, reportsRefused   *metrics.Counter
 	offered, wanted           *metrics.Counter
+	dialled, accepted         *metrics.Counter // streams
+	streamIn, streamOut       *metrics.Counter // bytes of them
 }
 
 func newMeter(set *metrics.Set, sessions, handshakes func() float64) *meter {
@@ -32,6 +35,8 @@ func newMeter(set *metrics.Set, sessions, handshakes func() float64) *meter {
 		commits: c("commits_sent_total"), reports: c("reports_total"), outbox: c("outbox_items_total"),
 		reportsRefused: c("reports_refused_total"),
 		offered:        c("reports_offered_total"), wanted: c("reports_wanted_total"),
+		dialled: c(`streams_opened_total{by="relay"}`), accepted: c(`streams_opened_total{by="agent"}`),
+		streamIn: c("stream_bytes_received_total"), streamOut: c("stream_bytes_sent_total"),
 	}
 }
 
@@ -50,6 +55,14 @@ func (m *meter) stats(before, now session.Stats) {
 	add(m.offered, before.Offered, now.Offered)
 	add(m.wanted, before.Wanted, now.Wanted)
 	add(m.outbox, before.OutboxItems, now.OutboxItems)
+}
+
+// streamed counts what streams did.
+func (m *meter) streamed(before, now stream.Stats) {
+	m.dialled.Add(int(now.Opened - before.Opened))
+	m.accepted.Add(int(now.Accepted - before.Accepted))
+	m.streamIn.Add(int(now.BytesIn - before.BytesIn))
+	m.streamOut.Add(int(now.BytesOut - before.BytesOut))
 }
 
 // closed counts a session's end by reason; code 0 stands for a lost connection and for an agent that said goodbye.

@@ -16,6 +16,7 @@ type queue struct {
 	in      []*[]byte // messages that the machine has not seen
 	actions []session.Action
 	dirty   keySet    // each once, however often it changes while a slow agent is written to
+	streams bool      // streams may have something to send
 	owed    int       // weight of the messages that are not answered yet
 	room    sync.Cond // of mu: owed or borrowed has become less, or pumping false
 	pumping bool
@@ -130,7 +131,8 @@ func (a *agent) receive() {
 // sending must not keep it.
 const turn = 32
 
-// run is the pump: it does what there is to do, in order, and writes when there is nothing more. It runs on one goroutine at a time.
+// run is the pump: it does what there is to do, in order, and writes when there is nothing more. What streams have to send goes
+// only when nothing else does, a piece at a time. It runs on one goroutine at a time.
 func (a *agent) run() {
 	var out outgoing
 	defer out.end(a)
@@ -139,13 +141,20 @@ func (a *agent) run() {
 		a.q.mu.Lock()
 		dirty, actions := a.q.dirty.take(), a.q.actions
 		a.q.actions = nil
-		if len(dirty) == 0 && len(actions) == 0 && len(a.q.in) == 0 && len(out.frames) == 0 {
+		idle := len(dirty) == 0 && len(actions) == 0 && len(a.q.in) == 0 && len(out.frames) == 0
+		if idle && !a.q.streams {
 			a.q.pumping, a.q.owed = false, 0
 			a.q.room.Broadcast()
 			a.q.mu.Unlock()
 			return
 		}
+		if idle {
+			a.q.streams = false
+		}
 		a.q.mu.Unlock()
+		if idle {
+			a.sendStreams(&out)
+		}
 		for _, act := range actions {
 			a.do(act, &out)
 		}

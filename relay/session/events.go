@@ -70,6 +70,8 @@ type (
 	}
 	// StoreOutbox hands items to the Sink and answers with OutboxStored. At most one is under way.
 	StoreOutbox struct{ Items []wire.OutboxItem }
+	// Streamed brings a frame of a stream; no limit has been applied to it but that of its size.
+	Streamed struct{ Frame wire.StreamFrame }
 	// Hangup closes the connection after what was sent before. It is the last action of a session.
 	Hangup struct {
 		Code       wire.CloseCode // 0 if the connection was lost or the agent said goodbye
@@ -96,5 +98,6 @@ func (Report) action()      {}
 func (OfferAll) action()    {}
 func (Offer) action()       {}
 func (StoreOutbox) action() {}
+func (Streamed) action()    {}
 func (Hangup) action()      {}
 func (Note) action()        {}

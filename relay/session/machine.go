@@ -20,13 +20,17 @@ type Limits struct {
 	MaxCommitBytes int // one pod with its references; larger sets travel in several commits, references first; 8 MiB
 	PartBytes      int // a commit is split into frames of about this size; 64 KiB
 	MaxEntries     int // keys that an agent may claim to hold; 20,000
-	BytesPerSecond int // received, sustained; 4 MiB, with a burst of four times that
+	// BytesPerSecond are received, sustained; 4 MiB, with a burst of four times that. Data of streams have as much again, and wait
+	// for it.
+	BytesPerSecond int
 	// MessagesPerSecond are frames received, sustained; 1,000, with a burst of five times that. An agent that exceeds it, or
-	// BytesPerSecond, is disconnected.
+	// BytesPerSecond, is disconnected. Frames of streams that carry no data have as many again.
 	MessagesPerSecond int
 	// ReportsPerSecond are status documents received, sustained; 500, with a burst of ten times that. An agent with more to
 	// say waits for its acknowledgement, and sends the newest of each then.
 	ReportsPerSecond int
+	Streams          int           // that either side may have open at a time; 64
+	StreamsPerSecond int           // that an agent may open, sustained; 10, with a burst of ten times that. The others are refused
 	AckPatience      time.Duration // after so long without an acknowledgement the operator is told; 2 min
 	MinHeartbeat     time.Duration // 1 s
 	MaxHeartbeat     time.Duration // 5 min
@@ -44,6 +48,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.BytesPerSecond, 4<<20)
 	set(&l.MessagesPerSecond, 1000)
 	set(&l.ReportsPerSecond, 500)
+	set(&l.Streams, 64)
+	set(&l.StreamsPerSecond, 10)
 	set(&l.AckPatience, 2*time.Minute)
 	set(&l.MinHeartbeat, time.Second)
 	set(&l.MaxHeartbeat, 5*time.Minute)
@@ -121,6 +127,7 @@ type Machine struct {
 	heartbeat time.Duration
 	lastHeard moment
 	peerFrame uint32
+	streams   uint32 // what the agent announced of streams, 0 if it has none
 	proto     uint16
 	peerKinds uint8 // how many kinds the agent knows
 	phase     phase
@@ -190,6 +197,14 @@ func (m *Machine) Stats() Stats { return m.stats }
 // Closed reports whether the session has ended.
 func (m *Machine) Closed() bool { return m.phase == phaseClosed }
 
+// Streams reports whether the session is open, and what the agent announced of streams, 0 if it is of a release without.
+func (m *Machine) Streams() (window uint32, open bool) {
+	return m.streams, m.phase >= phaseCatching && m.phase < phaseClosed
+}
+
+// Limits returns the limits, defaults filled in.
+func (m *Machine) Limits() Limits { return m.limits }
+
 // Synced reports whether the agent has acknowledged everything that was known for it when the session began.
 func (m *Machine) Synced() bool { return m.synced }
 
@@ -206,8 +221,12 @@ func (m *Machine) Step(ev Event, at time.Time) []Action {
 	switch e := ev.(type) {
 	case Received:
 		m.lastHeard = now
+		if f, ok := e.Frame.(wire.StreamFrame); ok {
+			m.streamed(f)
+			break
+		}
 		if why := m.quota.received(e.Size, &m.limits, now); why != "" {
-			m.close(wire.CloseLimit, why, limitRetry)
+			m.close(wire.CloseLimit, why, LimitRetry)
 			return m.out
 		}
 		if e.Frame != nil {
@@ -361,6 +380,19 @@ func (m *Machine) received(f wire.Frame, now moment) {
 	}
 }
 
+// streamed lets a frame of a stream pass. It is charged to nothing here: what streams may cost is counted where they are, and
+// state must not wait because of them.
+func (m *Machine) streamed(f wire.StreamFrame) {
+	switch _, open := m.Streams(); {
+	case !open:
+		m.violation("a %v frame came before the session was open", f.Type())
+	case m.streams == 0:
+		m.violation("a %v frame came, and the agent's hello did not speak of streams", f.Type())
+	default:
+		m.do(Streamed{Frame: f})
+	}
+}
+
 func (m *Machine) hello(h *wire.Hello) {
 	if m.phase != phaseNew {
 		m.violation("a second hello")
@@ -387,6 +419,7 @@ func (m *Machine) hello(h *wire.Hello) {
 	m.proto = min(h.ProtoMax, wire.ProtoMax)
 	m.peerFrame = min(h.MaxFrame, wire.MaxFrame)
 	m.peerKinds = uint8(min(h.Kinds, 255))
+	m.streams = h.Streams
 	m.heartbeat = min(max(time.Duration(h.Heartbeat)*time.Millisecond, l.MinHeartbeat), l.MaxHeartbeat)
 	m.outline, m.agentRevs = outline, wire.UnpackRevisions(h.Revisions)
 	m.phase = phaseStarting
@@ -401,11 +434,15 @@ func (m *Machine) started(err error, now moment) {
 		m.close(wire.CloseUnavailable, err.Error(), 2*time.Second)
 		return
 	}
-	m.send(&wire.Welcome{
+	welcome := &wire.Welcome{
 		Proto: m.proto, Relay: m.relay, Epoch: m.epoch,
 		Heartbeat: uint32(m.heartbeat / time.Millisecond),
 		MaxFrame:  uint32(m.limits.MaxFrame), Time: m.time(now).UnixMilli(), Kinds: wire.KindsKnown(),
-	})
+	}
+	if m.streams > 0 {
+		welcome.Streams = wire.StreamPipe
+	}
+	m.send(welcome)
 	m.phase = phaseCatching
 	m.catchUp(now)
 }

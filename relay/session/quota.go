@@ -35,8 +35,8 @@ type Owners interface {
 	Owner(key wire.Key) (node string)
 }
 
-// limitRetry is how long an agent that exceeded a limit is told to stay away.
-const limitRetry = 30 * time.Second
+// LimitRetry is how long an agent that exceeded a limit is told to stay away.
+const LimitRetry = 30 * time.Second
 
 // quota is what is left to one session.
 type quota struct {
