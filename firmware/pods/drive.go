@@ -219,6 +219,9 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	box := obs.sandbox()
 	ips := obs.ips
 	if p.newSandbox {
+		if len(obs.sandboxes) > 0 {
+			w.event(eventNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+		}
 		if err := w.limits(d, true, false); err != nil {
 			return hold("sandbox", fmt.Errorf("unable to ensure pod container exists: %w", err), "FailedCreatePodContainer")
 		}
@@ -247,7 +250,7 @@ func (w *worker) makeSandbox(ctx context.Context, config *cri.PodSandboxConfig, 
 		if runtimeGone(err) {
 			return nil, nil, err
 		}
-		return nil, nil, fmt.Errorf("failed to create pod sandbox: %w", err)
+		return nil, nil, fmt.Errorf("Failed to create pod sandbox: %w", err) //nolint:staticcheck // the kubelet's event
 	}
 	if err := w.obs.address(ctx, id); err != nil {
 		return nil, nil, err
@@ -305,7 +308,7 @@ func (s *starter) start(ctx context.Context, c *corev1.Container) (time.Duration
 		b := w.restarts[c.Name]
 		m := &s.d.pod.Metadata
 		msg := fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", b.delay, c.Name, m.Name, m.Namespace, m.UID)
-		w.eventFor(c.Name, eventWarning, "BackOff", "Back-off restarting failed container "+c.Name)
+		w.eventFor(c.Name, eventWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, m.Name, m.Namespace, m.UID))
 		return wait, waitFor("CrashLoopBackOff", "%s", msg)
 	}
 	try := w.try("start " + c.Name)
@@ -387,7 +390,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.refusedBy(c, "CreateContainerError", err)
 	}
-	w.eventFor(c.Name, eventNormal, "Created", "Created container "+c.Name)
+	w.eventFor(c.Name, eventNormal, "Created", "Container created")
 	if err := rt.StartContainer(ctx, id); err != nil {
 		if !runtimeGone(err) && prior != nil {
 			w.restarts[c.Name].next()
@@ -397,7 +400,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if prior != nil {
 		w.restarts[c.Name].next()
 	}
-	w.eventFor(c.Name, eventNormal, "Started", "Started container "+c.Name)
+	w.eventFor(c.Name, eventNormal, "Started", "Container started")
 	w.log.Info("container runs", "container", c.Name, "id", id, "restarts", l.restarts)
 	return s.postStart(ctx, c, id)
 }

@@ -149,7 +149,7 @@ func (p *imagePuller) ensure(ctx context.Context, c *corev1.Container, ranBefore
 	}
 	switch {
 	case have.Image != nil && c.ImagePullPolicy != pullAlways:
-		p.event(eventNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+		p.event(eventNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 		return have.Image, have.Image.ID, nil
 	case c.ImagePullPolicy == pullNever:
 		msg := fmt.Sprintf("Container image %q is not present with pull policy of Never: load it into the container runtime, or change imagePullPolicy", c.Image)

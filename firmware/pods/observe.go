@@ -55,6 +55,7 @@ type containerState struct {
 	logPath            string
 	grace              int64 // s, from the pod that it was started for
 	termFile, termPlan string
+	user               *corev1.ContainerUser        // nil: the runtime does not tell
 	resources          *corev1.ResourceRequirements // that it was made with; nil: nobody knows
 }
 
@@ -235,6 +236,7 @@ func (v *observer) inspect(ctx context.Context, c cri.Container) (containerState
 		id: c.ID, name: c.Labels[labelContainer], sandbox: c.PodSandboxID, state: s.State, created: s.CreatedAt,
 		started: fromNano(s.StartedAt), finished: fromNano(s.FinishedAt), exitCode: s.ExitCode, reason: s.Reason, message: s.Message,
 		imageRef: cmp.Or(s.ImageRef, c.ImageRef), hash: s.Annotations[annoHash], logPath: s.LogPath,
+		user:      userOf(s.User),
 		resources: decodeResources(s.Annotations[annoResources]),
 		termFile:  s.Annotations[annoTermFile], termPlan: s.Annotations[annoTermPolicy],
 	}

@@ -28,6 +28,7 @@ type statusInput struct {
 	alloc   *allocation
 
 	resetting bool // all containers are being restarted
+	final     bool // the pod is gone from the node
 	probes    func(containerID string) (started, ready bool)
 	refused   string            // why the pod cannot run here; "" if it can
 	before    *corev1.PodStatus // the status before this one; nil: none
@@ -74,6 +75,9 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	s.ContainerStatuses = in.containers(in.pod.Spec.Containers, false, plain)
 	s.EphemeralStatuses = in.ephemeralStatuses(initialized)
 	s.Phase = phaseOf(in.pod, s, initialized)
+	if in.final {
+		in.conclude(s)
+	}
 	if in.refused != "" {
 		s.Phase, s.Reason, s.Message = phasePending, reasonUnsupported, in.refused
 	}
@@ -132,6 +136,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 	st := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image, Started: &no}
 	c := in.obs.newest(spec.Name)
 	in.resources(spec, c, &st)
+	st.VolumeMounts = mountStatuses(spec)
 	if c == nil {
 		st.State.Waiting = in.waitingFor(spec.Name, initialized)
 		if old := in.previous(spec.Name); old != nil && (terminalPhase(in.before) || once && old.State.Terminated != nil && in.begun()) {
@@ -141,6 +146,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 		return st
 	}
 	st.ContainerID, st.Image, st.ImageID, st.RestartCount = in.runtime+"://"+c.id, c.image, c.imageRef, c.restarts
+	st.User = c.user
 	if st.Image == "" {
 		st.Image = spec.Image
 	}
@@ -291,10 +297,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 	containersReady := ready
 	containersReady.Type = condContainersReady
 	ready = gated(in.pod, ready)
-	sandbox := corev1.Condition{Type: condReadyToStart, Status: "False"}
-	if in.obs.sandbox() != nil {
-		sandbox.Status = "True"
-	}
+	sandbox := in.sandboxCondition()
 	ini := corev1.Condition{Type: condInitialized, Status: "True"}
 	switch {
 	case s.Phase == phaseSucceeded:

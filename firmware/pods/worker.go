@@ -59,6 +59,7 @@ type worker struct {
 	known      bool                 // it was here before this run of the agent: it is not asked again whether it fits
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
+	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
 }
 
 // sharedState is what the manager tells a worker.
@@ -282,11 +283,17 @@ func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation)
 			w.eventFor(c.name, eventNormal, "Killing", "Stopping container "+c.name)
 		}
 	}
+	if w.final == nil {
+		var err error
+		if w.final, obs, err = w.lastWords(ctx, d, obs); err != nil {
+			return 0, false, err
+		}
+	}
 	if err := w.remove(ctx, obs, d.grace()); err != nil {
 		return 0, false, err
 	}
 	if !w.deleted {
-		body, err := corev1.Canonical(&corev1.PodReport{Deleted: true})
+		body, err := corev1.Canonical(&corev1.PodReport{Deleted: true, Status: w.final})
 		if err != nil {
 			return 0, false, err
 		}

@@ -3,6 +3,7 @@ package kube
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
@@ -42,4 +43,31 @@ func TestGateConditionsTravel(t *testing.T) {
 	if none := rec(`null`, lb); strings.Contains(string(none.body), "status") || none.version != rec(`null`, dns).version {
 		t.Errorf("a pod without gates carries a status: %x", none.body)
 	}
+}
+
+// TestLastStatusIsWrittenBeforeThePodGoes: a finalizer may keep the pod, and whoever set it wants to know how the pod ended.
+func TestLastStatusIsWrittenBeforeThePodGoes(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.api.put(t, wire.KindPod, strings.Replace(podOnGW1, `"uid"`, `"deletionTimestamp":"2026-01-01T00:00:00Z","uid"`, 1))
+		synctest.Wait()
+		b.start("gw-1", 7)
+		b.report("gw-1", 7, podKey, `{"deleted":true,"status":{"phase":"Failed","containerStatuses":[{"name":"c","image":"i","imageID":"","lastState":{},"ready":false,"restartCount":0,"state":{"terminated":{"exitCode":143}}}]}}`)
+		if b.api.get(podsGVR, "default/web") != nil {
+			t.Error("the terminating pod was not removed")
+		}
+		b.api.mu.Lock()
+		defer b.api.mu.Unlock()
+		patch, gone := -1, -1
+		for i, r := range b.api.requests {
+			switch {
+			case strings.HasPrefix(r, "patch/status pods"):
+				patch = i
+			case strings.HasPrefix(r, "delete pods"):
+				gone = i
+			}
+		}
+		if patch < 0 || gone < patch {
+			t.Errorf("requests %q", b.api.requests)
+		}
+	})
 }

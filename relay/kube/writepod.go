@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -32,6 +33,9 @@ func (s *Sink) writePod(ctx context.Context, w *work) (outcome, error) {
 		return dropReport, err
 	}
 	if doc["deleted"] == true {
+		if err := s.lastStatus(ctx, w, child(doc, "status")); err != nil {
+			return written, err
+		}
 		return s.deletePod(ctx, w)
 	}
 	if s.index.get(w.key) == nil {
@@ -44,6 +48,21 @@ func (s *Sink) writePod(ctx context.Context, w *work) (outcome, error) {
 	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
 		return podStatus(current, reported)
 	})
+}
+
+// lastStatus writes how a pod ended that is about to be removed, because whoever waits for it with a finalizer (the Job controller) asks. One
+// that cannot be written does not keep the pod from being removed.
+func (s *Sink) lastStatus(ctx context.Context, w *work, reported map[string]any) error {
+	if rec := s.index.get(w.key); reported == nil || rec == nil || !rec.deleting {
+		return nil
+	}
+	_, err := s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) { return podStatus(current, reported) })
+	var no refusal
+	if errors.As(err, &no) || permanent(err) {
+		s.log.Debug("the last status of a pod is not written", slog.String("key", string(w.key)), slog.Any("error", err))
+		return nil
+	}
+	return err
 }
 
 // unknownObject decides about a report on what the cache does not hold: it may be about to arrive (another relay was

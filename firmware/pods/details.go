@@ -1,0 +1,44 @@
+package pods
+
+import (
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
+)
+
+// mountStatuses says how a container's volumes are mounted.
+func mountStatuses(c *corev1.Container) []corev1.VolumeMountStatus {
+	var out []corev1.VolumeMountStatus
+	for i := range c.VolumeMounts {
+		m := &c.VolumeMounts[i]
+		st := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			mode := "Disabled"
+			st.RecursiveReadOnly = &mode
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// userOf returns who the runtime started a container as, nil if it does not tell (containerd before 2.0).
+func userOf(u *cri.ContainerUser) *corev1.ContainerUser {
+	if u == nil || u.Linux == nil {
+		return nil
+	}
+	return &corev1.ContainerUser{Linux: &corev1.LinuxUser{UID: u.Linux.UID, GID: u.Linux.GID, SupplementalGroups: u.Linux.SupplementalGroups}}
+}
+
+// sandboxCondition says whether a pod's sandbox is there, with its network.
+func (in *statusInput) sandboxCondition() corev1.Condition {
+	c := corev1.Condition{Type: condReadyToStart, Status: "True"}
+	switch {
+	case in.obs.sandbox() != nil:
+		return c
+	case len(in.obs.sandboxes) == 0:
+		c.Message = "no sandbox for the pod has been created yet"
+	default:
+		c.Message = "the pod's sandbox is not ready"
+	}
+	c.Status, c.Reason = "False", "PodSandboxNotReady"
+	return c
+}
