@@ -204,6 +204,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		Watch:   func(kinds ...wire.Kind) pods.Watch { return a.desired.Watch(kinds...) },
 		Reports: a.link, Events: a.events,
 		Dir: a.cfg.Pods.RootDir, LogDir: a.cfg.Pods.LogDir, LogSize: int64(a.cfg.Pods.Logs.MaxSize), LogFiles: a.cfg.Pods.Logs.MaxFiles,
+		ClusterDomain:   a.cfg.Pods.ClusterDomain,
 		MaxRestartDelay: a.cfg.Pods.MaxRestartDelay,
 		ImageHigh:       a.cfg.Pods.Images.High, ImageLow: a.cfg.Pods.Images.Low,
 		Log:          a.log.With("part", "pods"),

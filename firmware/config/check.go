@@ -110,6 +110,9 @@ func (c Config) check() error {
 	if c.Pods.Max < 1 || c.Pods.Max > 1000 {
 		bad("pods.max", c.Pods.Max, "allowed are 1 to 1000")
 	}
+	if d := c.Pods.ClusterDomain; d == "" || len(d) > 200 || strings.ContainsAny(d, " /:\t\n") || strings.HasPrefix(d, ".") || strings.HasSuffix(d, ".") {
+		bad("pods.clusterDomain", d, "a DNS name without dots at its ends is needed, as cluster.local")
+	}
 	between("pods.maxRestartDelay", c.Pods.MaxRestartDelay, time.Second, 5*time.Minute)
 	if s := c.Pods.Logs.MaxSize; s < 16<<10 || s > 1<<30 {
 		bad("pods.logs.maxSize", s, "allowed are 16Ki to 1Gi")

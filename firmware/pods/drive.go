@@ -214,7 +214,7 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	h := w.m.host()
 	config, err := sandboxConfig(&d.pod, attempt, h)
 	if err != nil {
-		return 0, err
+		return hold("sandbox", fmt.Errorf("Failed to create pod sandbox: %w", err), "FailedCreatePodSandBox") //nolint:staticcheck // the kubelet's event
 	}
 	box := obs.sandbox()
 	ips := obs.ips
@@ -464,13 +464,13 @@ func (s *starter) files(l *launch) error {
 	if s.d.pod.Spec.HostNetwork && len(s.d.pod.Spec.HostAliases) == 0 {
 		return nil
 	}
-	text := hostsFile(&s.d.pod, s.ips)
+	text := hostsFile(&s.d.pod, s.ips, s.host.domain)
 	if s.d.pod.Spec.HostNetwork {
 		own, err := os.ReadFile("/etc/hosts")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("read the node's hosts: %w", err)
 		}
-		text = append(own, hostsFile(&s.d.pod, nil)...)
+		text = append(own, hostsFile(&s.d.pod, nil, s.host.domain)...)
 	}
 	l.hosts = filepath.Join(w.m.podDir(w.uid), hostsName)
 	if err := os.WriteFile(l.hosts, text, 0o644); err != nil { //nolint:gosec // read by every container of the pod

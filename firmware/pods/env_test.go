@@ -156,7 +156,7 @@ func TestSandboxConfig(t *testing.T) {
 		c.DNSConfig.Servers[0] != "9.9.9.9" || c.DNSConfig.Options[0] != "ndots:2" || c.Linux.CgroupParent != "/skerry/podu1" || c.Labels["app"] != "web" || c.Metadata.Attempt != 2 {
 		t.Errorf("config %+v", c)
 	}
-	if text := string(hostsFile(&d.pod, []string{"10.0.0.5"})); !strings.Contains(text, "10.0.0.5\tweb\n") || !strings.Contains(text, "10.1.1.1\ta\tb\n") {
+	if text := string(hostsFile(&d.pod, []string{"10.0.0.5"}, "cluster.local")); !strings.Contains(text, "10.0.0.5\tweb\n") || !strings.Contains(text, "10.1.1.1\ta\tb\n") {
 		t.Errorf("hosts %s", text)
 	}
 	d.pod.Spec.HostNetwork = true

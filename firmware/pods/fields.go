@@ -61,7 +61,7 @@ func (t *fieldTable) refuse(path, remedy string) { t.rules[path] = rule{remedy: 
 
 func (t *fieldTable) podFields() {
 	t.any("spec.", "activeDeadlineSeconds", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "hostAliases", "hostIPC", "hostNetwork",
-		"hostPID", "hostname", "imagePullSecrets", "nodeName", "restartPolicy", "shareProcessNamespace", "subdomain", "terminationGracePeriodSeconds")
+		"hostPID", "hostname", "hostnameOverride", "setHostnameAsFQDN", "imagePullSecrets", "nodeName", "restartPolicy", "shareProcessNamespace", "subdomain", "terminationGracePeriodSeconds")
 	// What only matters before a pod is bound to its node, or only to the API server.
 	t.any("spec.", "affinity", "enableServiceLinks", "nodeSelector", "preemptionPolicy", "priority", "priorityClassName", "schedulerName", "schedulingGates",
 		"serviceAccount", "serviceAccountName", "tolerations", "topologySpreadConstraints")
@@ -120,7 +120,7 @@ func (t *fieldTable) containerFields(c string) {
 	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice, or a claim with volumeMode Filesystem")
 	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
 		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")
-		t.only(c+hook+"httpGet.scheme", "HTTPS hooks are not supported yet: use HTTP or exec", "HTTP")
+		t.only(c+hook+"httpGet.scheme", "HTTPS hooks are not supported, because nothing says which certificate to expect: use HTTP or exec", "HTTP")
 		t.refuse(c+hook+"tcpSocket", "hooks of this kind do nothing in Kubernetes either: use exec, httpGet or sleep")
 	}
 	t.refuse(c+"lifecycle.stopSignal", "stop signals are not supported yet: set STOPSIGNAL in the image")
@@ -144,7 +144,7 @@ func (t *fieldTable) probeFields(p string) {
 	t.any(p, "failureThreshold", "initialDelaySeconds", "periodSeconds", "successThreshold", "timeoutSeconds", "terminationGracePeriodSeconds",
 		"exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value",
 		"tcpSocket.port", "tcpSocket.host")
-	t.only(p+"httpGet.scheme", "HTTPS probes are not supported yet: use HTTP or tcpSocket", "HTTP")
+	t.only(p+"httpGet.scheme", "HTTPS probes are not supported, because nothing says which certificate to expect: use HTTP, tcpSocket, or exec with a client in the image", "HTTP")
 	t.any(p+"grpc.", "port", "service")
 }
 

@@ -135,6 +135,8 @@ type Options struct {
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
 	DiskUsage func(path string) (total, free int64, err error)
 
+	ClusterDomain string // default "cluster.local": of the cluster's DNS, for the full names of pods with a subdomain
+
 	// MaxRestartDelay is the longest time that a container which ends again and again waits for its next start. Default 5 min, from 1 s.
 	MaxRestartDelay time.Duration
 
@@ -195,6 +197,7 @@ func (o *Options) fill() error {
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
 	}
+	setDefault(&o.ClusterDomain, "cluster.local")
 	setDefault(&o.MaxRestartDelay, backoffMax)
 	if o.MaxRestartDelay < time.Second || o.MaxRestartDelay > backoffMax {
 		return fmt.Errorf("pods: MaxRestartDelay %v is not between 1s and %v", o.MaxRestartDelay, backoffMax)

@@ -26,6 +26,7 @@ type host struct {
 	systemd    bool // whether the runtime's cgroup driver is systemd
 	resolvConf string
 	logDir     string
+	domain     string // of the cluster's DNS
 }
 
 // podLogDir is where the runtime writes a pod's logs: NAMESPACE_NAME_UID, as log collectors expect it.
@@ -69,7 +70,9 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 		},
 	}
 	if !s.HostNetwork {
-		c.Hostname = hostname(pod)
+		if c.Hostname, err = kernelHostname(pod, h.domain); err != nil {
+			return nil, err
+		}
 		c.PortMappings = portMappings(s)
 	}
 	if sc := s.SecurityContext; sc != nil {
@@ -86,19 +89,6 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 		c.Linux.SecurityContext.SupplementalGroups = supplementalGroups(sc)
 	}
 	return c, nil
-}
-
-// hostname is the pod's own, without what a host name may not have.
-func hostname(pod *corev1.Pod) string {
-	name := pod.Spec.Hostname
-	if name == "" {
-		name = pod.Metadata.Name
-	}
-	const longest = 63 // RFC 1123, and the kernel's limit
-	if len(name) > longest {
-		name = strings.TrimRight(name[:longest], "-.")
-	}
-	return name
 }
 
 func namespaces(s *corev1.PodSpec) *cri.NamespaceOption {
@@ -204,11 +194,11 @@ func parseResolvConf(text []byte) *cri.DNSConfig {
 }
 
 // hostsFile makes a pod's /etc/hosts.
-func hostsFile(pod *corev1.Pod, ips []string) []byte {
+func hostsFile(pod *corev1.Pod, ips []string, domain string) []byte {
 	var b strings.Builder
 	b.WriteString("# Managed by skerryd.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
 	for _, ip := range ips {
-		fmt.Fprintf(&b, "%s\t%s\n", ip, hostname(pod))
+		fmt.Fprintf(&b, "%s\t%s\n", ip, hostsNames(pod, domain))
 	}
 	for _, a := range pod.Spec.HostAliases {
 		if _, err := netip.ParseAddr(a.IP); err == nil && len(a.Hostnames) > 0 {
