@@ -23,6 +23,7 @@ import (
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
+	"github.com/skerry/skerry/firmware/tokens"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/mappers/all"
@@ -43,6 +44,7 @@ type Agent struct {
 	renewer *identity.Renewer
 	runtime *cri.Client
 	pods    *pods.Manager
+	tokens  *tokens.Keeper // nil without pods
 	devices *devices.Host
 	metrics *meters
 	whole   *completeness
@@ -146,6 +148,9 @@ func (a *Agent) build(ctx context.Context) error {
 	a.runtime = cri.New(cri.Options{Socket: cfg.Runtime.Endpoint})
 	var err error
 	if cfg.Pods.Enabled {
+		if a.tokens, err = a.openTokens(ctx); err != nil {
+			return err
+		}
 		if a.pods, err = a.newPods(); err != nil {
 			return err
 		}
@@ -221,6 +226,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		},
 		StaticDir: a.cfg.Pods.StaticDir,
 		Complete:  a.whole.Complete,
+		Tokens:    a.tokens,
 	})
 }
 
@@ -245,7 +251,7 @@ func (a *Agent) tasks() []task {
 		{"complete", a.whole.run},
 	}
 	if a.pods != nil {
-		list = append(list, task{"pods", a.pods.Run})
+		list = append(list, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run})
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
 			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeAnnotations, a.link)

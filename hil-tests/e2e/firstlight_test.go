@@ -104,7 +104,6 @@ kind: Pod
 metadata: {name: $NAME, namespace: default, labels: {app: $NAME}}
 spec:
   nodeName: $NODE
-  automountServiceAccountToken: false
   terminationGracePeriodSeconds: 10
   containers:
     - {name: c, image: $IMAGE}
@@ -198,7 +197,6 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
-      automountServiceAccountToken: false
       terminationGracePeriodSeconds: 5
       containers:
         - {name: web, image: $IMAGE, readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}}

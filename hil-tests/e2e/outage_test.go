@@ -29,9 +29,7 @@ kind: Pod
 metadata: {name: steady, namespace: default}
 spec:
   nodeName: $NODE
-  automountServiceAccountToken: false
   terminationGracePeriodSeconds: 2
-  tolerations: [{operator: Exists}]
   containers: [{name: c, image: $IMAGE, volumeMounts: [{name: config, mountPath: /config}]}]
   volumes: [{name: config, configMap: {name: steady}}]
 `)

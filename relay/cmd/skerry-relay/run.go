@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/wire"
+	contract "github.com/skerry/skerry/firmware/wire/cloud"
 	"github.com/skerry/skerry/relay/cloud"
 	"github.com/skerry/skerry/relay/config"
 	"github.com/skerry/skerry/relay/enroll"
@@ -216,6 +217,19 @@ func (r *relay) serveAgents(ctx context.Context, l net.Listener) error {
 	if keys := r.tickets.Current(); len(keys) > 0 {
 		h.SetTicketKeys(keys)
 	}
+	streams, err := h.Listen(contract.Service)
+	if err != nil {
+		return fmt.Errorf("serve what agents ask: %w", err)
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // for as long as there are sessions
+	answered := make(chan error, 1)
+	go func() { answered <- r.cloud.Serve(serving, streams) }()
+	defer func() {
+		stop()
+		if err := <-answered; err != nil {
+			r.log.Error("agents get no tokens from this relay", slog.Any("error", err))
+		}
+	}()
 	r.log.Info("relay serves agents", slog.String("listen", l.Addr().String()))
 	return h.Serve(ctx, l)
 }
