@@ -426,6 +426,8 @@ func (s *Sink) changedMeanwhile(n *nodeState, e *entry, now *record, told bool) 
 	switch {
 	case e.busy && told:
 		e.work.seen = max(e.work.seen, now.revision)
+	case told && now.revision > e.base: // its first step was compared with what stood there before
+		e.work.low, e.work.stated = false, 0
 	case !e.busy && !told && e.base != 0 && e.doubt <= e.base:
 		e.base = max(e.base, now.revision)
 	}
