@@ -129,8 +129,8 @@ func TestClaimsOwnership(t *testing.T) {
 		if got := info.Mode().Perm() == 0o660; got != c.changed || int(info.Sys().(*syscall.Stat_t).Gid) != group {
 			t.Errorf("%s: the file has mode %v", name, info.Mode())
 		}
-		m := mounts(&d.pod.Spec, &d.pod.Spec.Containers[0], paths, nil)
-		if len(m) != 1 || m[0].Readonly != (c.volume != "") || m[0].HostPath != dir {
+		m, err := (&launch{pod: &d.pod, container: &d.pod.Spec.Containers[0], volumes: paths}).mounts()
+		if err != nil || len(m) != 1 || m[0].Readonly != (c.volume != "") || m[0].HostPath != dir {
 			t.Errorf("%s: mounts %+v", name, m)
 		}
 	}

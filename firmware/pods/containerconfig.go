@@ -19,10 +19,13 @@ type launch struct {
 	image     *cri.Image // as the runtime has it
 	imageRef  string     // what to give to the runtime
 	env       []cri.KeyValue
-	volumes   map[string]string // volume name → path on the host
-	parts     map[int]string    // index of a volumeMount with a subPath → path on the host
-	hosts     string            // path of the pod's /etc/hosts on the host; empty: none
-	termFile  string            // path of the termination message file on the host; empty: none
+	volumes   map[string]string         // volume name → path on the host
+	parts     map[int]string            // index of a volumeMount with a subPath → path on the host
+	images    map[string]*cri.ImageSpec // volume name → image that is mounted
+	handler   string                    // of the runtime; "" is the default one
+	can       abilities                 // of the runtime
+	hosts     string                    // path of the pod's /etc/hosts on the host; empty: none
+	termFile  string                    // path of the termination message file on the host; empty: none
 	host      *host
 	target    string // id of the container whose processes it sees; "": its own
 }
@@ -42,6 +45,10 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 	aim(security.NamespaceOptions, l.target)
 	labels := podLabels(l.host.node, &l.pod.Metadata)
 	labels[labelContainer] = c.Name
+	mounts, err := l.mounts()
+	if err != nil {
+		return nil, err
+	}
 	cfg := &cri.ContainerConfig{
 		Metadata:   &cri.ContainerMetadata{Name: c.Name, Attempt: uint32(max(l.restarts, 0))},
 		Image:      &cri.ImageSpec{Image: l.imageRef, UserSpecifiedImage: c.Image},
@@ -49,7 +56,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 		Args:       expandAll(c.Args, l.env),
 		WorkingDir: c.WorkingDir,
 		Envs:       l.env,
-		Mounts:     mounts(&l.pod.Spec, c, l.volumes, l.parts),
+		Mounts:     mounts,
 		Labels:     labels,
 		Annotations: map[string]string{
 			annoHash:       containerHash(c),

@@ -128,11 +128,6 @@ func checkMeaning(p *corev1.Pod) (refused []string) {
 			refused = append(refused, fmt.Sprintf("%s.name: %q is used twice or is no name", where, v.Name))
 		}
 		volumes[v.Name] = true
-		if e := v.EmptyDir; e != nil && e.SizeLimit != nil && e.Medium != "Memory" {
-			if n, _ := e.SizeLimit.Value(); n != 0 {
-				refused = append(refused, where+".emptyDir.sizeLimit: the size of an emptyDir on disk cannot be limited yet: remove sizeLimit or use medium Memory")
-			}
-		}
 		if h := v.HostPath; h != nil && !path.IsAbs(h.Path) {
 			refused = append(refused, where+".hostPath.path: must be absolute")
 		}

@@ -370,7 +370,13 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.failed(c, err)
 	}
-	l := &launch{pod: &s.d.pod, container: c, image: image, imageRef: ref, env: env, volumes: s.volumes, host: s.host, target: target}
+	l := &launch{pod: &s.d.pod, container: c, image: image, imageRef: ref, env: env, volumes: s.volumes, host: s.host, target: target, can: w.m.can()}
+	if l.handler, err = runtimeHandler(w.m.o.Desired, &s.d.pod.Spec); err != nil {
+		l.handler = "" // the sandbox has one
+	}
+	if err := s.imageVolumes(ctx, l, prior != nil); err != nil {
+		return err
+	}
 	if prior != nil {
 		l.restarts = prior.restarts + 1
 	} else if old := ranBefore(w.status, c.Name); old != nil {

@@ -84,7 +84,7 @@ func (t *fieldTable) volumeFields() {
 	const v = "spec.volumes[]."
 	t.any(v, "name", "configMap", "secret", "hostPath")
 	t.only(v+"emptyDir.medium", "supported media are \"\" and Memory", "", "Memory")
-	t.any(v, "emptyDir.sizeLimit") // with medium Memory only: see checkMeaning
+	t.any(v, "emptyDir.sizeLimit")
 	t.any(v+"projected.", "defaultMode", "sources[].configMap", "sources[].secret")
 	t.downwardFields(v + "projected.sources[].downwardAPI.")
 	t.downwardFields(v + "downwardAPI.")
@@ -95,7 +95,7 @@ func (t *fieldTable) volumeFields() {
 	t.any(v, "persistentVolumeClaim.claimName", "persistentVolumeClaim.readOnly", "ephemeral.volumeClaimTemplate")
 	t.refuse(v+"csi", "CSI volumes are not supported at the edge: use a local persistentVolume, hostPath, emptyDir, configMap or secret")
 	t.refuse(v+"nfs", "NFS volumes are not supported: mount it on the gateway and use hostPath")
-	t.refuse(v+"image", "image volumes are not supported yet: copy the files with an init container")
+	t.any(v, "image.reference", "image.pullPolicy")
 }
 
 func (t *fieldTable) downwardFields(prefix string) {
@@ -114,9 +114,9 @@ func (t *fieldTable) containerFields(c string) {
 	t.any(c+"envFrom[].", "prefix", "configMapRef", "secretRef")
 	t.any(c+"ports[].", "name", "containerPort", "hostPort", "hostIP", "protocol")
 	t.resourceFields(c + "resources.")
-	t.refuse(c+"resources.limits.ephemeral-storage", "limits of ephemeral-storage cannot be enforced yet: remove it")
+	t.any(c, "resources.limits.ephemeral-storage")
 	t.any(c+"volumeMounts[].", "name", "mountPath", "readOnly", "mountPropagation", "subPath", "subPathExpr")
-	t.only(c+"volumeMounts[].recursiveReadOnly", "recursive read-only mounts are not supported yet", "Disabled", "IfPossible")
+	t.only(c+"volumeMounts[].recursiveReadOnly", "the modes are these", rroDisabled, rroIfPossible, rroEnabled)
 	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice, or a claim with volumeMode Filesystem")
 	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
 		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")

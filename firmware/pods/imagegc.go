@@ -286,6 +286,11 @@ func (m *Manager) wantedImages() (refs []string) {
 		for i := range d.pod.Spec.Containers {
 			refs = append(refs, d.pod.Spec.Containers[i].Image)
 		}
+		for i := range d.pod.Spec.Volumes {
+			if v := d.pod.Spec.Volumes[i].Image; v != nil {
+				refs = append(refs, v.Reference)
+			}
+		}
 	}
 	slices.Sort(refs)
 	return slices.Compact(refs)

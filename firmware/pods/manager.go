@@ -48,6 +48,7 @@ type runtimeState struct {
 	name    string
 	version string
 	systemd bool // its cgroup driver
+	can     abilities
 }
 
 // Status says how the manager is doing.
@@ -113,6 +114,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.wg.Go(func() { node.run(ctx) })
 	m.wg.Go(func() { m.rotateLogs(ctx) })
 	m.wg.Go(func() { evict.run(ctx) })
+	m.wg.Go(func() { m.limitStorage(ctx) })
 	m.wg.Go(func() { m.collectImages(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)

@@ -101,8 +101,12 @@ func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
 		return false
 	}
 	systemd := cgroupDriver(ctx, m.o.Runtime, v.RuntimeName, systemdRuns)
+	status, err := m.o.Runtime.Status(ctx, false)
+	if err != nil {
+		status = nil // what it cannot say it cannot do
+	}
 	m.mu.Lock()
-	m.rt = runtimeState{up: true, name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd}
+	m.rt = runtimeState{up: true, can: abilitiesOf(v.RuntimeName, v.RuntimeVersion, status), name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd}
 	m.mu.Unlock()
 	m.pokeNode()
 	m.o.Log.Info("the container runtime answers", "socket", m.o.Socket, "runtime", v.RuntimeName, "version", v.RuntimeVersion, "systemd_cgroups", systemd)

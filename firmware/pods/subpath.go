@@ -134,7 +134,7 @@ func (s *starter) subPaths(l *launch) error {
 		if err != nil {
 			return err
 		}
-		if sub == "" {
+		if sub == "" || l.images[m.Name] != nil {
 			continue
 		}
 		target := filepath.Join(dir, strconv.Itoa(i))

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -63,6 +62,8 @@ func (v *volumes) prepareOne(vol *corev1.Volume, group int) (string, error) {
 	switch {
 	case vol.HostPath != nil:
 		return vol.HostPath.Path, checkHostPath(vol.HostPath)
+	case vol.Image != nil:
+		return "", nil // the runtime mounts it itself
 	case vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
 		return v.claimed(vol, group)
 	case vol.ConfigMap != nil:
@@ -283,30 +284,6 @@ func checkHostPath(h *corev1.HostPathVolume) error {
 		return fmt.Errorf("hostPath %s: is not of type %s, but %s", h.Path, kind, mode)
 	}
 	return nil
-}
-
-// mounts turns a container's volumeMounts into the runtime's. Volumes that the agent writes are read-only, as by the kubelet: a
-// container that could put symbolic links into one could lead the agent's next write anywhere on the gateway.
-// parts are where parts of volumes are mounted, by the index of the volumeMount.
-func mounts(spec *corev1.PodSpec, c *corev1.Container, paths map[string]string, parts map[int]string) []cri.Mount {
-	filled, readOnly := filledVolumes(spec), readOnlyClaims(spec)
-	var out []cri.Mount
-	for i, m := range c.VolumeMounts {
-		mount := cri.Mount{ContainerPath: m.MountPath, HostPath: paths[m.Name], Readonly: m.ReadOnly || filled[m.Name] || readOnly[m.Name]}
-		if part, ok := parts[i]; ok {
-			mount.HostPath = part
-		}
-		if m.MountPropagation != nil {
-			switch *m.MountPropagation {
-			case "HostToContainer":
-				mount.Propagation = cri.PropagationHostToContainer
-			case "Bidirectional":
-				mount.Propagation = cri.PropagationBidirectional
-			}
-		}
-		out = append(out, mount)
-	}
-	return out
 }
 
 // filledVolumes tells which volumes of a pod the agent fills.

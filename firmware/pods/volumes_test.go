@@ -86,7 +86,11 @@ func TestMounts(t *testing.T) {
 	if d.refused != "" {
 		t.Fatal(d.refused)
 	}
-	for i, m := range mounts(&d.pod.Spec, &d.pod.Spec.Containers[0], nil, nil) {
+	list, err := (&launch{pod: &d.pod, container: &d.pod.Spec.Containers[0]}).mounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range list {
 		if want := i < 4 || i == 6; m.Readonly != want {
 			t.Errorf("%s: read-only %t", m.ContainerPath, m.Readonly)
 		}
