@@ -18,6 +18,8 @@ import (
 // maxProbeBody is what a probe or hook reads of an answer at most, in bytes, of its headers as of its body.
 const maxProbeBody = 10 << 10
 
+const maxRedirects = 10
+
 // caller carries out what probes and hooks ask of one running container.
 type caller struct {
 	rt     ContainerLister
@@ -110,6 +112,7 @@ func (a *caller) httpGet(ctx context.Context, get *corev1.HTTPGetAction) error {
 		return err
 	}
 	req.Header.Set("User-Agent", "kube-probe/skerry")
+	req.Header.Set("Accept", "*/*")
 	for _, h := range get.HTTPHeaders {
 		if http.CanonicalHeaderKey(h.Name) == "Host" {
 			req.Host = h.Value
@@ -119,7 +122,7 @@ func (a *caller) httpGet(ctx context.Context, get *corev1.HTTPGetAction) error {
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxProbeBody}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: transport, CheckRedirect: follow}
 	resp, err := client.Do(req)
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok {
@@ -131,6 +134,17 @@ func (a *caller) httpGet(ctx context.Context, get *corev1.HTTPGetAction) error {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxProbeBody))
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// follow is what the kubelet does with redirects: those to the same host are followed, ten at most; any other is a success by itself.
+func follow(req *http.Request, via []*http.Request) error {
+	if req.URL.Hostname() != via[0].URL.Hostname() || req.URL.Scheme != "http" {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
 	}
 	return nil
 }

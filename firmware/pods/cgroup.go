@@ -74,14 +74,10 @@ func (c cgroups) settings(l podLimits) []setting {
 			limitSetting("pids", "pids.max", "max", "", l.pids),
 		}
 	} else {
-		quota := int64(-1)
-		if l.cpuQuota > 0 {
-			quota = l.cpuQuota
-		}
 		out = []setting{
 			{controller: "cpu", file: "cpu.shares", value: itoa(l.cpuShares)},
 			{controller: "cpu", file: "cpu.cfs_period_us", value: itoa(quotaPeriod)},
-			{controller: "cpu", file: "cpu.cfs_quota_us", value: itoa(quota)},
+			limitSetting("cpu", "cpu.cfs_quota_us", "-1", "", l.cpuQuota), // the kernel refuses one below those of the containers
 			limitSetting("memory", "memory.limit_in_bytes", "-1", "memory.usage_in_bytes", pages(l.memory)),
 			limitSetting("pids", "pids.max", "max", "", l.pids),
 		}

@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"strings"
+
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -41,4 +43,27 @@ func (in *statusInput) sandboxCondition() corev1.Condition {
 	}
 	c.Status, c.Reason = "False", "PodSandboxNotReady"
 	return c
+}
+
+// maxPodMessages is how long the termination messages of a pod may be together, in bytes, as in Kubernetes.
+const maxPodMessages = 12 << 10
+
+// shortenMessages gives each container of a pod the same share of that.
+func shortenMessages(s *corev1.PodStatus) {
+	n := len(s.InitContainerStatuses) + len(s.ContainerStatuses) + len(s.EphemeralStatuses)
+	if n == 0 {
+		return
+	}
+	share := maxPodMessages / n
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralStatuses} {
+		for i := range list {
+			for _, t := range []**corev1.StateTerminated{&list[i].State.Terminated, &list[i].LastState.Terminated} {
+				if *t != nil && len((*t).Message) > share {
+					short := **t // the long one may belong to the last status
+					short.Message = strings.ToValidUTF8(short.Message[:share], "")
+					*t = &short
+				}
+			}
+		}
+	}
 }

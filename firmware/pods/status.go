@@ -87,6 +87,7 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 			s.ContainerStatuses, s.InitContainerStatuses = nil, nil
 		}
 	}
+	shortenMessages(s)
 	s.Conditions = conditions(in, s, initialized)
 	return s
 }
@@ -183,7 +184,7 @@ func (in *statusInput) waitingFor(name string, initialized bool) *corev1.StateWa
 	if w, ok := in.waiting[name]; ok {
 		return &corev1.StateWaiting{Reason: w.reason, Message: w.message}
 	}
-	if !initialized {
+	if !initialized || len(in.pod.Spec.InitContainers) > 0 {
 		return &corev1.StateWaiting{Reason: "PodInitializing"}
 	}
 	return &corev1.StateWaiting{Reason: "ContainerCreating"}
