@@ -15,6 +15,7 @@ import (
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/board"
 	"github.com/skerry/skerry/firmware/config"
+	"github.com/skerry/skerry/firmware/containerd"
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/health"
@@ -212,6 +213,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		ClusterDomain:   a.cfg.Pods.ClusterDomain,
 		MaxRestartDelay: a.cfg.Pods.MaxRestartDelay,
 		ImageHigh:       a.cfg.Pods.Images.High, ImageLow: a.cfg.Pods.Images.Low,
+		ParallelPulls: a.cfg.Pods.Images.Parallel, PullProgress: pullProgress(containerd.New(a.runtime)), PrePull: a.cfg.Pods.Images.PrePull,
 		Log:          a.log.With("part", "pods"),
 		CgroupParent: a.cfg.Runtime.CgroupParent,
 		Version:      kubeletVersion(),

@@ -123,6 +123,14 @@ func (c Config) check() error {
 	if n := c.Pods.Pids; n != 0 && (n < 16 || n > 4<<20) {
 		bad("pods.pidsLimit", n, "allowed are 0 (no limit) and 16 to 4194304 processes and threads for each pod")
 	}
+	if n := c.Pods.Images.Parallel; n < 1 || n > 16 {
+		bad("pods.images.parallelPulls", n, "allowed are 1 (one after the other) to 16")
+	}
+	for i, ref := range c.Pods.Images.PrePull {
+		if ref == "" || strings.ContainsAny(ref, " \t\n") {
+			bad(fmt.Sprintf("pods.images.prePull[%d]", i), ref, "the name of an image is needed, as registry.example.org/app:1.4")
+		}
+	}
 	if h := c.Pods.Images.High; h < 10 || h > 100 {
 		bad("pods.images.highThreshold", h, "allowed are 10 to 100 percent; 100 removes images only from a disk that is full")
 	}

@@ -97,6 +97,9 @@ type Pods struct {
 type Images struct {
 	High int `yaml:"highThreshold"`
 	Low  int `yaml:"lowThreshold"`
+	// Parallel is how many images are pulled at a time, PrePull which ones ahead of their pods.
+	Parallel int      `yaml:"parallelPulls"`
+	PrePull  []string `yaml:"prePull"`
 }
 
 // Logs bounds the logs of each container.
@@ -141,7 +144,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

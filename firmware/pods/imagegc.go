@@ -270,6 +270,7 @@ func newImageKeeper(m *Manager) *imageKeeper {
 
 // wantedImages lists the images that desired pods name.
 func (m *Manager) wantedImages() (refs []string) {
+	refs = slices.Clone(m.o.PrePull)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, w := range m.workers {

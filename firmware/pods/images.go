@@ -1,11 +1,15 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +82,10 @@ func credentials(spec *corev1.PodSpec, image string, refs references) ([]*cri.Au
 				return nil, waitFor("ErrImagePull", "imagePullSecret %q: .dockercfg: %v", ref.Name, err)
 			}
 		}
-		for server, a := range auths {
+		for _, server := range slices.SortedFunc(maps.Keys(auths), func(a, b string) int { // who names a folder of the registry goes first
+			return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+		}) {
+			a := auths[server]
 			if auth := a.config(server, image); auth != nil {
 				out = append(out, auth)
 			}
@@ -92,13 +99,15 @@ func (a *dockerAuth) config(server, image string) *cri.AuthConfig {
 	host := strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://")
 	host, folder, _ := strings.Cut(host, "/")
 	registry := registryOf(image)
-	switch host {
-	case registry:
-	case "index.docker.io", "registry-1.docker.io":
+	switch {
+	case host == registry:
+	case host == "index.docker.io" || host == "registry-1.docker.io":
 		if registry != "docker.io" {
 			return nil
 		}
 		folder = ""
+	case matchesHost(host, registry): // *.example.org
+		host = registry
 	default:
 		return nil
 	}
@@ -116,6 +125,25 @@ func (a *dockerAuth) config(server, image string) *cri.AuthConfig {
 	return out
 }
 
+// matchesHost compares a host with "*" in some of its labels, as the kubelet does: label by label, port by port.
+func matchesHost(pattern, registry string) bool {
+	if !strings.Contains(pattern, "*") {
+		return false
+	}
+	want, wantPort, _ := strings.Cut(pattern, ":")
+	have, havePort, _ := strings.Cut(registry, ":")
+	labels, others := strings.Split(want, "."), strings.Split(have, ".")
+	if wantPort != havePort || len(labels) != len(others) {
+		return false
+	}
+	for i := range labels {
+		if ok, err := path.Match(labels[i], others[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // pullTry is the back-off of one container's image, and why it last failed.
 type pullTry struct {
 	backoff
@@ -125,6 +153,7 @@ type pullTry struct {
 // imagePuller gets one container's image, with the kubelet's back-off. It belongs to one worker.
 type imagePuller struct {
 	rt    ImageRuntime
+	pulls *pulls
 	tries map[string]*pullTry // by container name and image
 	event func(eventType, reason, message string)
 	note  func(id, ref string) // an image was pulled
@@ -190,25 +219,20 @@ func (p *imagePuller) pull(ctx context.Context, c *corev1.Container, spec *cri.I
 	if err != nil {
 		return nil, "", err
 	}
-	if len(creds) == 0 {
-		creds = []*cri.AuthConfig{nil}
-	}
 	p.event(eventNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	begin := p.now()
-	var ref string
-	for _, auth := range creds {
-		if ref, err = p.rt.PullImage(ctx, spec, auth, sandbox); err == nil {
-			break
-		}
-	}
+	ref, took, err := p.pulls.get(ctx, spec, creds, sandbox, func(text string) {
+		p.event(eventNormal, "Pulling", fmt.Sprintf("Pulling image %q since %s: %s", c.Image, p.now().Sub(begin).Round(time.Second), text))
+	})
 	if err != nil {
 		return nil, "", p.failure(err, "ErrImagePull", fmt.Sprintf("Failed to pull image %q", c.Image))
 	}
-	p.event(eventNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %s", c.Image, p.now().Sub(begin).Round(time.Millisecond)))
 	have, err := p.rt.ImageStatus(ctx, &cri.ImageSpec{Image: ref, UserSpecifiedImage: c.Image}, false)
 	if err != nil || have.Image == nil {
 		return nil, "", p.failure(fmt.Errorf("it was pulled, but the runtime does not have it: %w", orNotFound(err)), "ErrImagePull", fmt.Sprintf("Failed to pull image %q", c.Image))
 	}
+	p.event(eventNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes.",
+		c.Image, took.Round(time.Millisecond), p.now().Sub(begin).Round(time.Millisecond), have.Image.Size))
 	p.note(have.Image.ID, c.Image)
 	return have.Image, ref, nil
 }

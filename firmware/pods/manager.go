@@ -37,6 +37,7 @@ type Manager struct {
 	adopted  map[string]bool               // UIDs of pods that were found running
 	logs     []containerLog                // of the containers that run
 	images   *imageKeeper                  // set by Run before there are workers
+	pulls    *pulls                        // likewise
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
 }
 
@@ -106,6 +107,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer refs.Close()
 
 	m.images = newImageKeeper(m)
+	m.pulls = newPulls(ctx, m.o.Runtime, m.o.ParallelPulls, m.o.PullProgress, m.wg.Go, m.o.Log)
 	evict := newEvictor(m)
 	evict.decide(evict.observe(ctx))
 	node := newNodeReporter(m)
@@ -116,6 +118,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.wg.Go(func() { evict.run(ctx) })
 	m.wg.Go(func() { m.limitStorage(ctx) })
 	m.wg.Go(func() { m.collectImages(ctx) })
+	m.wg.Go(func() { m.prePull(ctx) })
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)
 

@@ -130,6 +130,10 @@ type Options struct {
 
 	ImageHigh int // default 85: percent of the disk in use from which on unused images are removed
 	ImageLow  int // default 80: percent at which that ends
+	// ParallelPulls is how many images are pulled at a time. Default 2.
+	ParallelPulls int
+	PullProgress  PullProgress // nil: nobody can tell
+	PrePull       []string     // images to fetch ahead of the pods that need them, and to keep
 	// ImagePeriod is how often the disk that holds the images is looked at. Default 5 min.
 	ImagePeriod time.Duration
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
@@ -193,6 +197,7 @@ func (o *Options) fill() error {
 	setDefault(&o.LogFiles, 3)
 	setDefault(&o.ImageHigh, 85)
 	setDefault(&o.ImageLow, 80)
+	setDefault(&o.ParallelPulls, 2)
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage

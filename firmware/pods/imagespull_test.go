@@ -1,0 +1,196 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+// slowRegistry pulls in a minute, and knows who may.
+type slowRegistry struct {
+	ImageRuntime
+	mu        sync.Mutex
+	now, most int
+	calls     []string
+	password  string // that works; empty: no credentials are needed
+	ended     int
+}
+
+func (s *slowRegistry) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, _ *cri.PodSandboxConfig) (string, error) {
+	who := ""
+	if auth != nil {
+		who = auth.Password
+	}
+	s.mu.Lock()
+	s.now++
+	s.most = max(s.most, s.now)
+	s.calls = append(s.calls, image.Image+" "+who)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.now--
+		s.mu.Unlock()
+	}()
+	if who != s.password {
+		return "", &cri.Error{Method: "PullImage", Code: cri.ErrUnknown, Message: "401 for " + who}
+	}
+	select {
+	case <-ctx.Done():
+		s.mu.Lock()
+		s.ended++
+		s.mu.Unlock()
+		return "", ctx.Err()
+	case <-time.After(time.Minute):
+		return "id-" + image.Image, nil
+	}
+}
+
+func pullRig(t *testing.T, s *slowRegistry, most int, progress PullProgress) (*pulls, *sync.WaitGroup) {
+	var wg sync.WaitGroup
+	return newPulls(t.Context(), s, most, progress, wg.Go, slog.Default()), &wg
+}
+
+func spec(name string) *cri.ImageSpec { return &cri.ImageSpec{Image: name} }
+
+// TestPullsAreLimitedAndJoined: five pods want three images, two at a time.
+func TestPullsAreLimitedAndJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{}
+		p, wg := pullRig(t, s, 2, nil)
+		begin := time.Now()
+		var pods sync.WaitGroup
+		for _, name := range []string{"a", "a", "a", "b", "c"} {
+			pods.Go(func() {
+				ref, took, err := p.get(t.Context(), spec(name), nil, nil, func(string) {})
+				if err != nil || ref != "id-"+name || took != time.Minute {
+					t.Errorf("%s: %s, %v, %v", name, ref, took, err)
+				}
+			})
+		}
+		pods.Wait()
+		wg.Wait()
+		if s.most != 2 || len(s.calls) != 3 || time.Since(begin) != 2*time.Minute || len(p.now) != 0 {
+			t.Errorf("%d at a time, calls %v, %v, %d left", s.most, s.calls, time.Since(begin), len(p.now))
+		}
+	})
+}
+
+// TestPullGoesOnForWhoStays: a pull is not cut short while a pod waits for it, and ends with the last one. Other credentials are another pull.
+func TestPullGoesOnForWhoStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{}
+		p, wg := pullRig(t, s, 2, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var pods sync.WaitGroup
+		pods.Go(func() {
+			if _, _, err := p.get(ctx, spec("a"), nil, nil, func(string) {}); !errors.Is(err, context.Canceled) {
+				t.Errorf("the pod that left: %v", err)
+			}
+		})
+		pods.Go(func() {
+			if ref, _, err := p.get(t.Context(), spec("a"), nil, nil, func(string) {}); err != nil || ref != "id-a" {
+				t.Errorf("the pod that stayed: %s, %v", ref, err)
+			}
+		})
+		time.Sleep(10 * time.Second)
+		cancel()
+		pods.Wait()
+		if len(s.calls) != 1 || s.ended != 0 {
+			t.Errorf("calls %v, %d ended", s.calls, s.ended)
+		}
+		alone, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		if _, _, err := p.get(alone, spec("b"), nil, nil, func(string) {}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("alone: %v", err)
+		}
+		wg.Wait()
+		if s.ended != 1 || len(p.now) != 0 {
+			t.Errorf("%d pulls ended with their pod, %d left", s.ended, len(p.now))
+		}
+		if pullKey(spec("a"), nil) == pullKey(spec("a"), []*cri.AuthConfig{{Username: "u"}}) {
+			t.Error("a pull with credentials is joined with one without")
+		}
+	})
+}
+
+func TestPullCredentialsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{password: "right"}
+		p, wg := pullRig(t, s, 1, nil)
+		auths := []*cri.AuthConfig{{Password: "wrong"}, {Password: "right"}, {Password: "never"}}
+		if ref, _, err := p.get(t.Context(), spec("a"), auths, nil, func(string) {}); err != nil || ref != "id-a" || strings.Join(s.calls, ",") != "a wrong,a right" {
+			t.Errorf("%s, %v, calls %v", ref, err, s.calls)
+		}
+		_, _, err := p.get(t.Context(), spec("a"), []*cri.AuthConfig{{Password: "x"}, {Password: "y"}, {Password: "x"}}, nil, func(string) {})
+		if err == nil || strings.Count(err.Error(), "401 for x") != 1 || !strings.Contains(err.Error(), "401 for y") {
+			t.Errorf("all refused: %v", err)
+		}
+		wg.Wait()
+	})
+}
+
+func TestPullTellsHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{}
+		begin := time.Now()
+		p, wg := pullRig(t, s, 1, func(context.Context) (map[string]PullPart, error) {
+			if time.Since(begin) > 20*time.Second { // the first layer is done and no longer there
+				return map[string]PullPart{"layer-b": {Have: 1 << 20, Total: 4 << 20}}, nil
+			}
+			return map[string]PullPart{"layer-a": {Have: 1 << 20, Total: 2 << 20}}, nil
+		})
+		var said []string
+		if _, _, err := p.get(t.Context(), spec("a"), nil, nil, func(text string) { said = append(said, text) }); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if strings.Join(said, ",") != "3.0 MiB of 6.0 MiB so far" {
+			t.Errorf("said %q", said)
+		}
+	})
+}
+
+// TestPullAhead: the images of the configuration are fetched without a pod, and never collected.
+func TestPullAhead(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.stop()
+		w.o.PrePull = []string{"app:9", "app:2"} // the first one comes to the registry later
+		w.start()
+		w.settle(2 * time.Second)
+		if got := strings.Join(w.imageNames(), ","); got != "app:1" {
+			t.Fatalf("images %s", got)
+		}
+		w.rt.mu.Lock()
+		w.rt.remote["app:9"] = true
+		w.rt.mu.Unlock()
+		w.settle(time.Minute)
+		if got := strings.Join(w.imageNames(), ","); got != "app:1,app:2,app:9" {
+			t.Errorf("images %s", got)
+		}
+		if wanted := w.m.wantedImages(); strings.Join(wanted, ",") != "app:2,app:9" {
+			t.Errorf("wanted %v", wanted)
+		}
+	})
+}
+
+func TestHostsOfCredentials(t *testing.T) {
+	for _, c := range []struct {
+		server, image string
+		fits          bool
+	}{
+		{"*.example.org", "eu.example.org/app:1", true}, {"*.example.org", "a.eu.example.org/app:1", false}, {"*.example.org:5000", "eu.example.org/app:1", false},
+		{"https://*.example.org:5000", "eu.example.org:5000/app:1", true}, {"*.example.org/team", "eu.example.org/team/app:1", true}, {"*.example.org/team", "eu.example.org/other/app:1", false},
+		{"example.org", "eu.example.org/app:1", false},
+	} {
+		if got := (&dockerAuth{Username: "u"}).config(c.server, c.image) != nil; got != c.fits {
+			t.Errorf("%s for %s: %v", c.server, c.image, got)
+		}
+	}
+}
