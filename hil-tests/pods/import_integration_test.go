@@ -64,7 +64,9 @@ func testImport(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damaged[len(damaged)/2] ^= 1
+	for i := range 64 { // a single bit may change nothing: deflate knows several ways to say the same
+		damaged[len(damaged)/2+i] ^= 0x55
+	}
 	bad := filepath.Join(t.TempDir(), "bad.tar")
 	if err := os.WriteFile(bad, damaged, 0o600); err != nil {
 		t.Fatal(err)
