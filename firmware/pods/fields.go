@@ -132,11 +132,11 @@ func (t *fieldTable) containerFields(c string) {
 	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
 }
 
-// resourceFields are those of a container or of a pod as a whole. Names of other resources are refused one by one.
+// resourceFields are those of a container or of a pod as a whole. Limits of other resources are refused one by one.
 func (t *fieldTable) resourceFields(r string) {
-	t.any(r, "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory")
+	t.any(r, "requests", "limits.cpu", "limits.memory") // what the node has not is admission's business
 	for _, size := range []string{"64Ki", "1Mi", "2Mi", "16Mi", "32Mi", "512Mi", "1Gi", "16Gi"} { // those that kernels know
-		t.any(r, "requests."+hugepagesPrefix+size, "limits."+hugepagesPrefix+size)
+		t.any(r, "limits."+hugepagesPrefix+size)
 	}
 }
 
