@@ -28,7 +28,7 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"volumes", testVolumes}, {"graceful deletion", testGracefulDeletion}, {"hostPath missing", testHostPathMissing}, {"image not found", testImageNotFound},
 		{"init container and message", testInit}, {"host network and probe", testHostNetwork}, {"memory limit too small", testTooSmall},
 		{"logs rotate", testLogRotation}, {"sidecar and hooks", testSidecarAndHooks}, {"hook fails", testHookFails}, {"gRPC probe", testGRPCProbe},
-		{"claim", testClaim}, {"unknown runtime handler", testUnknownHandler},
+		{"claim", testClaim}, {"unknown runtime handler", testUnknownHandler}, {"limit of the disk", testStorageLimit}, {"what the runtime cannot", testVolumeAbilities},
 		{"ephemeral container", testDebug}, {"resize", testResize}, {"restart all", testRestartAll},
 		{"images are collected", testImageCollection},
 		{"images are imported", testImport},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 // testClaim: a pod of a runtime class waits for its claim, runs with the handler, owns the volume by its fsGroup, knows its Services, and
@@ -72,4 +73,43 @@ func testUnknownHandler(t *testing.T, w *world) {
 	w.put(key, deleting(spec, "5"))
 	w.gone(key, 15*time.Second)
 	w.set("runtimeclasses//odd", nil)
+}
+
+// testStorageLimit: a pod whose emptyDir has grown over its limit is evicted, and its containers end.
+func testStorageLimit(t *testing.T, w *world) {
+	const key = wire.Key("pods/default/full/full-1")
+	spec := `{"containers":[{"name":"c","image":"IMAGE","resources":{"limits":{"ephemeral-storage":"64Mi"}},"volumeMounts":[{"name":"v","mountPath":"/v"}]}],"volumes":[{"name":"v","emptyDir":{"sizeLimit":"1Mi"}}]}`
+	w.put(key, pod(spec))
+	w.await(key, "running", running)
+	file := filepath.Join(w.dir, "pods", key.UID(), "volumes", "kubernetes.io~empty-dir", "v", "file")
+	if err := os.WriteFile(file, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.await(key, "evicted", func(s *corev1.PodStatus) bool {
+		return s.Phase == "Failed" && s.Reason == "Evicted" && s.Message == `Usage of EmptyDir volume "v" exceeds the limit "1Mi".` && s.ContainerStatuses[0].State.Terminated != nil
+	})
+	w.put(key, deleting(spec, "5"))
+	w.gone(key, 15*time.Second)
+}
+
+// testVolumeAbilities: containerd 1.6 can neither mount images nor mount read-only with all that is below, and the pod says so.
+func testVolumeAbilities(t *testing.T, w *world) {
+	v, err := w.rt.Client().Version(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(v.RuntimeVersion, "1.") {
+		t.Fatalf("containerd is %s: this test is about what 1.6 cannot do", v.RuntimeVersion)
+	}
+	for name, c := range map[string]struct{ mount, volume, want string }{
+		"image":     {`"mountPath":"/v"`, `"image":{"reference":"IMAGE"}`, `volume "v": the container runtime cannot mount images`},
+		"recursive": {`"mountPath":"/v","readOnly":true,"recursiveReadOnly":"Enabled"`, `"hostPath":{"path":"/tmp"}`, "requested recursive read-only mode, but it is not supported by the runtime"},
+	} {
+		key := wire.Key("pods/default/" + name + "/" + name + "-1")
+		spec := `{"containers":[{"name":"c","image":"IMAGE","volumeMounts":[{"name":"v",` + c.mount + `}]}],"volumes":[{"name":"v",` + c.volume + `}]}`
+		w.put(key, pod(spec))
+		w.await(key, "refused", waits("CreateContainerConfigError", c.want))
+		w.put(key, deleting(spec, "5"))
+		w.gone(key, 15*time.Second)
+	}
 }

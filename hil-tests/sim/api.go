@@ -255,7 +255,7 @@ func (a *api) missingSince(key wire.Key, rv uint64) bool {
 }
 
 func referenced(k wire.Kind) bool {
-	return k == wire.KindConfigMap || k == wire.KindSecret || k == wire.KindDeviceModel
+	return slices.Contains(referencedKinds[:], k) && k != wire.KindService
 }
 
 // restore puts the API server back to an older state, as a backup of etcd does: resourceVersions start again from there.

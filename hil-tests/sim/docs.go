@@ -52,11 +52,14 @@ func (a *agent) view(k wire.Key) *view {
 
 // payloadOf reads the counter that the load writes into every object.
 func payloadOf(data any) string {
+	if p, _ := first(dig(data, "spec", "ports"), "name").(string); p != "" {
+		return p // of a Service nothing else travels
+	}
 	p, _ := dig(data, "metadata", "annotations", "payload").(string)
 	return p
 }
 
-// referencesOf reads the references that the load writes: volumes of pods, the model of a device.
+// referencesOf reads the references that the load writes: volumes of pods, the volume of a claim, the model of a device.
 func referencesOf(kind wire.Kind, data any) []reference {
 	ns, _ := dig(data, "metadata", "namespace").(string)
 	var refs []reference
@@ -72,7 +75,11 @@ func referencesOf(kind wire.Kind, data any) []reference {
 		for _, v := range volumes {
 			add(wire.KindConfigMap, dig(v, "configMap", "name"), dig(v, "configMap", "optional"))
 			add(wire.KindSecret, dig(v, "secret", "secretName"), dig(v, "secret", "optional"))
+			add(wire.KindPersistentVolumeClaim, dig(v, "persistentVolumeClaim", "claimName"), false)
 		}
+	case wire.KindPersistentVolumeClaim:
+		ns = ""
+		add(wire.KindPersistentVolume, dig(data, "spec", "volumeName"), false)
 	case wire.KindDevice:
 		add(wire.KindDeviceModel, dig(data, "spec", "deviceModelRef", "name"), true)
 	}

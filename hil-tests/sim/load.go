@@ -64,18 +64,46 @@ func (s *Sim) referencedName() (kind wire.Kind, name string) {
 
 func (s *Sim) putReferenced() {
 	kind, name := s.referencedName()
-	if o := s.api.get(string(kind), "default/"+name); o != nil {
+	if o := s.api.get(string(kind), namespaceOf(kind)+"/"+name); o != nil {
 		s.api.modify(o, user, func(data map[string]any) {
 			data["metadata"].(map[string]any)["annotations"] = map[string]any{"payload": s.payload()}
+			if kind == wire.KindService {
+				data["spec"] = s.serviceSpec()
+			}
 		})
 		return
 	}
-	s.api.create(string(kind), map[string]any{"metadata": s.meta("default", name)}, user)
+	data := map[string]any{"metadata": s.meta(namespaceOf(kind), name)}
+	switch kind {
+	case wire.KindService:
+		data["spec"] = s.serviceSpec()
+	case wire.KindPersistentVolumeClaim: // of a name, claim and volume belong together
+		data["spec"] = map[string]any{"volumeName": name}
+	case wire.KindPersistentVolume:
+		data["spec"] = map[string]any{"claimRef": map[string]any{"namespace": "default", "name": name}}
+	}
+	s.api.create(string(kind), data, user)
+}
+
+func namespaceOf(kind wire.Kind) string {
+	if kind.Clustered() {
+		return ""
+	}
+	return "default"
+}
+
+// serviceSpec has an address most of the time: a Service without one concerns nobody.
+func (s *Sim) serviceSpec() map[string]any {
+	ip := "10.0.0.1"
+	if s.r.IntN(4) == 0 {
+		ip = "None"
+	}
+	return map[string]any{"clusterIP": ip, "ports": []any{map[string]any{"name": s.payload(), "port": int64(80)}}}
 }
 
 func (s *Sim) dropReferenced() {
 	kind, name := s.referencedName()
-	if o := s.api.get(string(kind), "default/"+name); o != nil {
+	if o := s.api.get(string(kind), namespaceOf(kind)+"/"+name); o != nil {
 		s.api.delete(o, true, user)
 	}
 }
@@ -97,6 +125,12 @@ func (s *Sim) putPod() {
 			map[string]any{"name": "b", "secret": map[string]any{"secretName": ref(), "optional": s.r.IntN(3) > 0}},
 		},
 		"containers": []any{map[string]any{"name": "c", "image": "i"}},
+	}
+	if s.r.IntN(3) == 0 {
+		spec["volumes"] = append(spec["volumes"].([]any), map[string]any{"name": "c", "persistentVolumeClaim": map[string]any{"claimName": ref()}})
+	}
+	if s.r.IntN(3) == 0 {
+		spec["enableServiceLinks"] = false
 	}
 	node := s.anyNode()
 	if s.r.IntN(2) == 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/skerry/skerry/relay/kube"
 
 	"log/slog"
+	"maps"
 )
 
 // settleTime is how long everything may take to come right once the faults have ended: back-offs, expired Leases, reports
@@ -103,6 +104,7 @@ func (s *Sim) expected(a *agent) (map[wire.Key]wire.Version, error) {
 			return nil, err
 		}
 	}
+	s.expectIndirect(a, simple)
 	keys, ready := x.Keys(a.node)
 	if !ready || len(keys) != len(simple) {
 		return nil, fmt.Errorf("the index has %d keys for %s, there are %d", len(keys), a.node, len(simple))
@@ -113,6 +115,27 @@ func (s *Sim) expected(a *agent) (map[wire.Key]wire.Version, error) {
 		}
 	}
 	return keys, nil
+}
+
+// expectIndirect adds what concerns an agent without being named by what is bound to it: the volumes of claims, and Services.
+func (s *Sim) expectIndirect(a *agent, simple map[wire.Key]bool) {
+	for k := range maps.Clone(simple) {
+		if o := s.api.get(string(k.Kind()), k.Namespace()+"/"+k.Name()); o != nil && k.Kind() == wire.KindPersistentVolumeClaim {
+			for _, r := range referencesOf(k.Kind(), o.data) {
+				simple[r.key] = true
+			}
+		}
+	}
+	links := false
+	for _, name := range s.api.names(pods) {
+		o := s.api.get(pods, name)
+		links = links || o.node() == a.node && dig(o.data, "spec", "enableServiceLinks") != false
+	}
+	for _, name := range s.api.names(string(wire.KindService)) {
+		if o := s.api.get(string(wire.KindService), name); links && dig(o.data, "spec", "clusterIP") != "None" {
+			simple[o.key()] = true
+		}
+	}
 }
 
 func (s *Sim) downward(a *agent) string {

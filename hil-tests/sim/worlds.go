@@ -159,4 +159,5 @@ func (m Mutation) String() string {
 }
 
 // kinds that the load refers to.
-var referencedKinds = [...]wire.Kind{wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel}
+var referencedKinds = [...]wire.Kind{wire.KindConfigMap, wire.KindSecret, wire.KindDeviceModel,
+	wire.KindPersistentVolumeClaim, wire.KindPersistentVolume, wire.KindService}
