@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -51,13 +52,9 @@ func TestEphemeralContainer(t *testing.T) {
 		}
 		w.rt.mu.Unlock()
 		w.settle(time.Minute)
-		for id, c := range w.rt.containers { // the runtime forgets it
-			if c.config.Metadata.Name == "debugger" {
-				w.rt.mu.Lock()
-				delete(w.rt.containers, id)
-				w.rt.mu.Unlock()
-			}
-		}
+		w.rt.mu.Lock()
+		maps.DeleteFunc(w.rt.containers, func(_ string, c *fakeContainer) bool { return c.config.Metadata.Name == "debugger" }) // the runtime forgets it
+		w.rt.mu.Unlock()
 		w.settle(time.Minute)
 		if n := len(w.rt.byName("debugger")); n != 0 {
 			t.Errorf("started again: %d containers", n)

@@ -48,8 +48,8 @@ func TestLastStatus(t *testing.T) {
 // TestEventsOfAStart holds the events of a pod's start, and of a sandbox that dies, to the kubelet's.
 func TestEventsOfAStart(t *testing.T) {
 	simulate(t, func(w *world) {
-		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"initContainers":[{"name":"first","image":"app:2"}],`, 1))
 		w.rt.programs["first"] = func(uint32) run { return run{lasts: time.Second} }
+		w.apply(strings.Replace(simplePod, `"spec":{`, `"spec":{"initContainers":[{"name":"first","image":"app:2"}],`, 1))
 		w.settle(5 * time.Second)
 		w.mu.Lock()
 		var got []string

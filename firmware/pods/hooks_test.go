@@ -54,7 +54,7 @@ func TestHooks(t *testing.T) {
 		w.rt.programs["c"] = nil
 		w.apply(deletingPod(hooked, "30"))
 		w.settle(9 * time.Second)
-		if w.report(podKey).Deleted || len(w.rt.stops) != 0 {
+		if w.report(podKey).Deleted || w.rt.called("StopContainer") != 0 {
 			t.Error("stopped before the preStop hook was done")
 		}
 		w.settle(30 * time.Second)
