@@ -19,6 +19,8 @@ WORLD    ?=
 FLEET    ?=
 IMAGE_TAG ?= 0.1.0
 VULNS    ?=
+PODS     ?=
+CHAOS    ?= 10m
 
 .PHONY: help
 help: ## list the targets
@@ -36,7 +38,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig
+.PHONY: build build-host kube rig containerd2
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -61,13 +63,16 @@ image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/d
 kube: ## build the embedded Kubernetes control plane (once: about 10 CPU minutes)
 	@scripts/build-kube.sh $(BIN)/skerry-kube
 
+containerd2: ## build containerd 2 and its shim (once: about 3 CPU minutes)
+	@scripts/build-containerd2.sh $(BIN)/containerd2
+
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
 	$(call say,building the sample images and the rig)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
 
 # --- the two commands -----------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-unit test-contract test-integration test-arm conformance
+.PHONY: demo test test-unit test-contract test-integration test-arm conformance chaos
 demo: rig ## the whole system on loopback, step by step (ONCE=1: no terminal, exits 0 only if every step held)
 	@$(BIN)/demo -bin $(BIN) $(if $(ONCE),-once)
 
@@ -91,9 +96,13 @@ test-integration: rig
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
 	@SKERRY_BIN=$(BIN) go -C hil-tests/history test -tags integration -count=1 .
 
-conformance: rig ## the table of what Kubernetes promises about pods (docs/conformance.md), on containerd
+conformance: rig containerd2 ## the table of what Kubernetes promises about pods (docs/conformance.md), on Debian's containerd and on containerd 2
 	$(call say,conformance of pods)
-	@SKERRY_BIN=$(BIN) go test -tags integration -count=1 -timeout 20m ./hil-tests/conformance
+	@SKERRY_BIN=$(BIN) SKERRY_CONTAINERD2=$(BIN)/containerd2/containerd go test -tags integration -count=1 -timeout 20m ./hil-tests/conformance
+
+chaos: rig ## kill agent, containerd and both, and fill the disk, for CHAOS=10m each while pods come and go; then 200 pods that leave nothing behind
+	$(call say,chaos)
+	@SKERRY_BIN=$(BIN) CHAOS=$(CHAOS) CHAOS_CYCLES=200 go test -tags integration -count=1 -timeout 3h -v ./hil-tests/chaos
 
 test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for GOARM=7 and arm64
 	@scripts/test-arm.sh
@@ -162,7 +171,7 @@ else
 	@SIM_SEED=$(SEED) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeed$$'
 endif
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
 
@@ -172,6 +181,9 @@ bench-memory-arm: rig deps-qemu ## memory of skerryd read inside an ARMv7 machin
 
 bench-first-light: rig ## start, offline start, pod and device latencies, idle traffic
 	@$(BIN)/skerry-bench first-light -bin $(BIN)
+
+bench-pods: rig ## create → Running against the runtime's own time, the agent with 20 idle pods, memory over an hour of churn (PODS=-short: 5 minutes)
+	@$(BIN)/skerry-bench pods -bin $(BIN) $(PODS)
 
 bench-attack: rig ## what attacks with one gateway's key do to the latency of honest agents
 	@$(BIN)/skerry-bench attack -bin $(BIN)

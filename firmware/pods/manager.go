@@ -115,6 +115,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.census(ctx)
 	m.wg.Go(func() { node.run(ctx) })
 	m.wg.Go(func() { m.rotateLogs(ctx) })
+	m.wg.Go(func() { m.sweepCgroups(ctx) })
 	m.wg.Go(func() { evict.run(ctx) })
 	m.wg.Go(func() { m.limitStorage(ctx) })
 	m.wg.Go(func() { m.collectImages(ctx) })

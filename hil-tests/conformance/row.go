@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -93,10 +94,17 @@ func area(name string, rows ...Row) []Row {
 func Rows() []Row {
 	var all []Row
 	for _, rows := range [][]Row{
-		lifecycleRows(), probeRows(), volumeRows(), envRows(), securityRows(), resourceRows(), imageRows(), networkRows(), terminationRows(), statusRows(),
+		lifecycleRows(), probeRows(), volumeRows(), envRows(), securityRows(), resourceRows(), imageRows(), networkRows(), terminationRows(), statusRows(), newerRows(),
 	} {
 		all = append(all, rows...)
 	}
+	order := map[string]int{}
+	for i := range all {
+		if _, ok := order[all[i].Area]; !ok {
+			order[all[i].Area] = i
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Row) int { return order[a.Area] - order[b.Area] })
 	return all
 }
 

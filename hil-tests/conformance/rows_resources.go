@@ -122,7 +122,7 @@ containers:
 			Promise: "hostAliases are in /etc/hosts, beside the pod's own name",
 			Spec:    tell("cat /etc/hosts", "", "hostAliases: [{ip: 192.0.2.7, hostnames: [foo.local, bar.local]}]"),
 			Steps:   []Step{{Want: []string{"main says 192.0.2.7\tfoo.local\tbar.local", "main says <name>", "main says localhost"}}}},
-		Row{Name: "hostname", Cite: "concepts/workloads/pods/pod-hostname/", Class: Soon, Gap: "the full name is not in /etc/hosts",
+		Row{Name: "hostname", Cite: "concepts/workloads/pods/pod-hostname/", Class: Soon,
 			Promise: "hostname and subdomain are the pod's name, and its full name in /etc/hosts",
 			Spec:    tell("hostname; cat /etc/hosts", "", "hostname: busy\nsubdomain: sub"),
 			Steps:   []Step{{Want: []string{"main says busy", "main says busy.sub.<ns>.svc.cluster.local"}}}},

@@ -31,6 +31,7 @@ type Sentence struct {
 // Compile reads a sentence:
 //
 //	phase P · reason R · message has TEXT · qos Q · gone
+//	observed                                the status is about the newest generation of the pod
 //	condition TYPE STATUS [REASON]
 //	event [Normal|Warning] REASON [TEXT]    one that has TEXT in its message; no event REASON
 //	field {JSONPATH} is VALUE | has TEXT | set | unset
@@ -60,6 +61,10 @@ func Compile(text string) (Sentence, error) {
 	switch {
 	case text == "gone":
 		s.Is = func(v *View) (bool, string) { return v.Gone, fmt.Sprintf("gone is %v", v.Gone) }
+	case text == "observed":
+		s.Is = func(v *View) (bool, string) {
+			return v.Pod.Status.ObservedGeneration == v.Pod.Generation, fmt.Sprintf("generation %d, observed %d", v.Pod.Generation, v.Pod.Status.ObservedGeneration)
+		}
 	case w[0] == "phase" && len(w) == 2:
 		s.Is = equal(func(v *View) string { return string(v.Pod.Status.Phase) }, w[1])
 	case w[0] == "reason" && len(w) == 2:

@@ -154,16 +154,16 @@ func processUses(pid int, container string) bool {
 	return err == nil && bytes.Contains(data, []byte(container))
 }
 
-// unmountAll unmounts what is mounted below our folders, the last mount first.
-func (r *Runtime) unmountAll() error {
+// mounts returns the mount points below our folders, in the order in which they were made.
+func (r *Runtime) mounts() (points []string, err error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return fmt.Errorf("look for mounts: %w", err)
+		return nil, fmt.Errorf("look for mounts: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	var points []string
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
 		if len(fields) < 5 {
 			continue
 		}
@@ -171,7 +171,13 @@ func (r *Runtime) unmountAll() error {
 			points = append(points, p)
 		}
 	}
-	var errs []error
+	return points, lines.Err()
+}
+
+// unmountAll unmounts what is mounted below our folders, the last mount first.
+func (r *Runtime) unmountAll() error {
+	points, err := r.mounts()
+	errs := []error{err}
 	for _, p := range slices.Backward(points) {
 		if err := unix.Unmount(p, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))

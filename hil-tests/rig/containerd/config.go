@@ -54,6 +54,48 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     endpoint = ["http://{{.Registry}}"]
 {{end}}`
 
+// configTemplate3 is the same for containerd 2, whose CRI plugin is several. A registry on loopback needs no entry: containerd speaks HTTP to it.
+const configTemplate3 = `version = 3
+root = "{{.Root}}"
+state = "{{.State}}"
+oom_score = 0
+disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs", "io.containerd.differ.v1.erofs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing", "io.containerd.nri.v1.nri"]
+
+[grpc]
+  address = "{{.Socket}}"
+
+[ttrpc]
+  address = "{{.Socket}}.ttrpc"
+
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{{.SandboxImage}}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{{.CNIBin}}"]
+    conf_dir = "{{.CNIConf}}"
+
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        Root = "{{.RuncRoot}}"
+        SystemdCgroup = false
+
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+`
+
 const conflistTemplate = `{
   "cniVersion": "0.4.0",
   "name": "{{.Bridge}}",
@@ -82,6 +124,7 @@ type layout struct {
 	ConfigFile, LogFile, BridgeFile                      string
 	Bridge, Subnet                                       string
 	Registry, SandboxImage                               string
+	config                                               string // template of the configuration
 }
 
 func newLayout(o Options, stateDir string) layout {
@@ -91,7 +134,7 @@ func newLayout(o Options, stateDir string) layout {
 		ConfigFile: in("config.toml"), LogFile: in("containerd.log"), BridgeFile: in("bridge"),
 		State: filepath.Join(stateDir, "state"), RuncRoot: filepath.Join(stateDir, "runc"),
 		Socket:   filepath.Join(stateDir, "containerd.sock"),
-		Registry: o.Registry, SandboxImage: o.SandboxImage,
+		Registry: o.Registry, SandboxImage: o.SandboxImage, config: map[bool]string{false: configTemplate, true: configTemplate3}[o.Version2],
 	}
 }
 
@@ -103,7 +146,7 @@ func (l *layout) write() error {
 		}
 	}
 	for path, text := range map[string]string{
-		l.ConfigFile: configTemplate,
+		l.ConfigFile: l.config,
 		filepath.Join(l.CNIConf, "10-rig.conflist"): conflistTemplate,
 	} {
 		var b bytes.Buffer

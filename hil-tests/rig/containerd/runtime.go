@@ -35,6 +35,8 @@ type Options struct {
 	SandboxImage string
 	// Binary is the containerd to run. Default "containerd".
 	Binary string
+	// Version2 says that Binary is containerd 2, with its shim beside it.
+	Version2 bool
 }
 
 // Runtime is one containerd. Its owner calls Cleanup.
@@ -44,6 +46,7 @@ type Runtime struct {
 	stateDir string
 	id       string // 8 hexadecimal digits, derived from Dir
 	layout   layout
+	env      []string // of containerd, beside our own
 	client   *cri.Client
 
 	process *process.Process // nil before the first start
@@ -74,6 +77,9 @@ func prepare(o Options) (*Runtime, error) {
 	r := &Runtime{dir: dir, id: fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:8]}
 	r.stateDir = cmp.Or(o.StateDir, "/run/skerry-rig-"+r.id)
 	r.layout = newLayout(o, r.stateDir)
+	if o.Version2 { // or the shim that is found first on the PATH is that of the installed containerd
+		r.env = []string{"PATH=" + filepath.Dir(o.Binary) + ":" + os.Getenv("PATH")}
+	}
 	if len(r.layout.Socket)+len(".ttrpc") > maxSocket {
 		return nil, fmt.Errorf("containerd's socket path %s is too long for a unix socket: give a shorter StateDir", r.layout.Socket)
 	}
@@ -167,7 +173,7 @@ func (r *Runtime) start(ctx context.Context) error {
 		return err
 	}
 	p, err := process.Start(process.Spec{
-		Name: "containerd", Path: r.binary, Args: []string{"--config", r.layout.ConfigFile}, Log: r.layout.LogFile, Grace: stopGrace,
+		Name: "containerd", Path: r.binary, Args: []string{"--config", r.layout.ConfigFile}, Env: r.env, Log: r.layout.LogFile, Grace: stopGrace,
 	})
 	if err != nil {
 		return err
@@ -190,3 +196,24 @@ func (r *Runtime) ready(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Version is what the runtime answers when it is asked for its version, "" if it does not answer.
+func (r *Runtime) Version(ctx context.Context) string {
+	v, err := r.client.Version(ctx)
+	if err != nil {
+		return ""
+	}
+	return v.RuntimeVersion
+}
+
+// Shims returns the process ids of the shims that were started for this runtime's containers.
+func (r *Runtime) Shims() []int { return r.shims() }
+
+// Addresses returns the addresses that CNI's host-local plugin has given away.
+func (r *Runtime) Addresses() []string {
+	files, _ := filepath.Glob(filepath.Join(r.layout.IPAM, "*", "*.*.*.*")) //nolint:errcheck // a constant pattern
+	return files
+}
+
+// Mounts returns what is mounted below the runtime's folders: root file systems, shared memory and network namespaces of pods.
+func (r *Runtime) Mounts() ([]string, error) { return r.mounts() }

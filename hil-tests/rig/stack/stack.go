@@ -41,6 +41,7 @@ type Options struct {
 	Node      string                           // default gw-1
 	Keep      bool                             // leave Dir in place
 	NoPods    bool                             // no containerd and no registry; the agent runs devices only
+	Runtime2  string                           // path of a containerd 2 to run instead of Debian's containerd
 	Advertise []string                         // further names and addresses that the relay's certificate is for
 	Say       func(format string, args ...any) // progress; may be nil
 }
@@ -110,7 +111,9 @@ func (s *Stack) startContainerd(ctx context.Context) (err error) {
 		return fmt.Errorf("start the image registry: %w", err)
 	}
 	s.Say("starting containerd")
-	s.Runtime, err = containerd.Start(ctx, containerd.Options{Dir: s.path("containerd"), Registry: s.Images.Addr(), SandboxImage: s.Images.PauseImage()})
+	s.Runtime, err = containerd.Start(ctx, containerd.Options{
+		Dir: s.path("containerd"), Registry: s.Images.Addr(), SandboxImage: s.Images.PauseImage(), Binary: s.Runtime2, Version2: s.Runtime2 != "",
+	})
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}

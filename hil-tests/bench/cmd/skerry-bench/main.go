@@ -5,6 +5,7 @@
 //	skerry-bench memory-arm -bin DIR -skerryd FILE   memory of the agent inside an ARMv7 machine
 //	skerry-bench first-light -bin DIR    start, pod and device latencies, idle traffic
 //	skerry-bench fleet -bin DIR -agents N   N simulated agents on one relay: memory, fan-out, storms, silence
+//	skerry-bench pods -bin DIR           create → Running against the runtime's own time; the agent with 20 pods; an hour of churn (-short: 5 min)
 //	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
@@ -36,6 +37,7 @@ type options struct {
 	out     io.Writer     // progress
 	fleet   fleetOptions
 	attack  attackOptions
+	pods    podOptions
 }
 
 func main() {
@@ -50,10 +52,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
-		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench,
+		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench, "pods": podBench,
 	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
@@ -68,6 +70,8 @@ func run(ctx context.Context, args []string) error {
 		o.fleet.register(fs)
 	case "attack":
 		o.attack.register(fs)
+	case "pods":
+		o.pods.register(fs)
 	}
 	if err := fs.Parse(args[1:]); err != nil {
 		return err

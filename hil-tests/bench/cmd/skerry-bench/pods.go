@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/hil-tests/bench"
+	"github.com/skerry/skerry/hil-tests/rig/process"
+	"github.com/skerry/skerry/hil-tests/rig/stack"
+)
+
+// podOptions are the flags of the benchmark of pods.
+type podOptions struct {
+	rounds int
+	atOnce int
+	churn  time.Duration
+	watch  time.Duration
+	short  bool
+}
+
+func (o *podOptions) register(fs *flag.FlagSet) {
+	fs.IntVar(&o.rounds, "rounds", 20, "pods one after the other")
+	fs.IntVar(&o.atOnce, "at-once", 20, "pods at the same time, and idle pods")
+	fs.DurationVar(&o.watch, "watch", 2*time.Minute, "how long the agent's processor time with idle pods is counted")
+	fs.DurationVar(&o.churn, "churn", time.Hour, "how long pods come and go while the agent's memory is followed")
+	fs.BoolVar(&o.short, "short", false, "5 minutes of churn, extrapolated to an hour")
+}
+
+// podBench measures what the agent adds to the runtime's own time for a pod, and what pods cost the agent.
+func podBench(ctx context.Context, r *bench.Report, o options) (err error) {
+	if o.pods.short {
+		o.pods.churn = 5 * time.Minute
+	}
+	s, err := stack.Start(ctx, stack.Options{Bin: o.bin, Module: o.module, Say: o.say})
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinStop(err, s) }()
+	for _, start := range []func(context.Context) error{s.StartRelay, s.Join, s.StartAgent} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	cluster, err := s.Cluster()
+	if err != nil {
+		return err
+	}
+	w := &workload{stack: s, cluster: cluster, opt: o}
+	if err := w.nodeReady(ctx); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context, *bench.Report) error{w.oneByOne, w.allAtOnce, w.idlePods, w.churn} {
+		if err := part(ctx, r); err != nil {
+			return err
+		}
+		if err := r.Write(filepath.Join(o.module, "build", "bench")); err != nil { // what has been found is kept if a later part fails
+			return err
+		}
+	}
+	return nil
+}
+
+// oneByOne compares single pods: through the API, and the same sandbox and container asked of the runtime directly, in turn.
+func (w *workload) oneByOne(ctx context.Context, r *bench.Report) error {
+	w.opt.say("%d pods, one after the other, and as many sandboxes with a container asked of the runtime directly", w.opt.pods.rounds)
+	var api, direct []float64
+	for i := range w.opt.pods.rounds + 1 {
+		took, err := w.onePod(ctx, "one-"+strconv.Itoa(i))
+		if err != nil {
+			return err
+		}
+		alone, err := w.direct(ctx, "one-direct-"+strconv.Itoa(i))
+		if err != nil {
+			return err
+		}
+		if i > 0 { // the first pulls the image
+			api, direct = append(api, took.Seconds()*1e3), append(direct, alone.Seconds()*1e3)
+		}
+	}
+	addSpread(r, "pod_running", "p99", 0.99, api)
+	addSpread(r, "crictl", "p99", 0.99, direct)
+	r.Add("pod_vs_crictl_ratio", bench.Median(api)/bench.Median(direct), "")
+	return nil
+}
+
+// allAtOnce is the same with all of them at the same time: once through the API, once directly.
+func (w *workload) allAtOnce(ctx context.Context, r *bench.Report) error {
+	n := w.opt.pods.atOnce
+	w.opt.say("%d at the same time", n)
+	direct := make([]float64, n)
+	var g errgroup.Group
+	for i := range n {
+		g.Go(func() error {
+			took, err := w.direct(ctx, "many-direct-"+strconv.Itoa(i))
+			direct[i] = took.Seconds() * 1e3
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	api, err := w.createAndWatch(ctx, "many", n)
+	if err != nil {
+		return err
+	}
+	addSpread(r, "pod_running_at_once", "p99", 0.99, api)
+	addSpread(r, "crictl_at_once", "p99", 0.99, direct)
+	r.Add("pod_vs_crictl_at_once_ratio", bench.Median(api)/bench.Median(direct), "")
+	return w.deleteSet(ctx, "many")
+}
+
+// createAndWatch creates n pods and returns when each became Running, in ms after its creation, as a watcher of the API sees it.
+func (w *workload) createAndWatch(ctx context.Context, set string, n int) ([]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	pods := w.cluster.Core.CoreV1().Pods(namespace)
+	watch, err := pods.Watch(ctx, metav1.ListOptions{LabelSelector: "set=" + set})
+	if err != nil {
+		return nil, err
+	}
+	defer watch.Stop()
+	began := map[string]time.Time{}
+	for i := range n {
+		name := set + "-" + strconv.Itoa(i)
+		began[name] = time.Now()
+		if _, err := pods.Create(ctx, w.pod(set, name), metav1.CreateOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	var ms []float64
+	for len(began) > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%d of %d pods did not become Running: %w", len(began), n, ctx.Err())
+		case e, ok := <-watch.ResultChan():
+			if !ok {
+				return nil, errors.New("the watch of pods ended")
+			}
+			p, isPod := e.Object.(*corev1.Pod)
+			if !isPod || p.Status.Phase != corev1.PodRunning || began[p.Name].IsZero() {
+				continue
+			}
+			ms = append(ms, time.Since(began[p.Name]).Seconds()*1e3)
+			delete(began, p.Name)
+		}
+	}
+	return ms, nil
+}
+
+// direct makes a sandbox and a container of the same kind as the pods' through the runtime's own interface, as crictl does, and removes
+// them. It returns the time until the container was started.
+func (w *workload) direct(ctx context.Context, name string) (took time.Duration, err error) {
+	rt := w.stack.Runtime.Client()
+	logs := filepath.Join(w.stack.Dir, "direct", name)
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return 0, err
+	}
+	box := &cri.PodSandboxConfig{
+		Metadata: &cri.PodSandboxMetadata{Name: name, UID: "uid-" + name, Namespace: namespace}, Hostname: name, LogDirectory: logs,
+		Labels: map[string]string{"app": name}, Linux: &cri.LinuxPodSandboxConfig{CgroupParent: w.stack.Runtime.CgroupParent() + "/" + name},
+	}
+	container := &cri.ContainerConfig{
+		Metadata: &cri.ContainerMetadata{Name: "main"}, Image: &cri.ImageSpec{Image: w.stack.Images.Ref("sample:1")}, Args: []string{"sleep"}, LogPath: "main.log",
+	}
+	began := time.Now()
+	id, err := rt.RunPodSandbox(ctx, box, "")
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		err = errors.Join(err, rt.StopPodSandbox(ctx, id), rt.RemovePodSandbox(ctx, id))
+	}()
+	c, err := rt.CreateContainer(ctx, id, container, box)
+	if err == nil {
+		err = rt.StartContainer(ctx, c)
+	}
+	return time.Since(began), err
+}
+
+// deleteSet deletes a set of pods and waits until they are gone.
+func (w *workload) deleteSet(ctx context.Context, set string) error {
+	pods, grace := w.cluster.Core.CoreV1().Pods(namespace), int64(1)
+	selector := metav1.ListOptions{LabelSelector: "set=" + set}
+	if err := pods.DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &grace}, selector); err != nil {
+		return err
+	}
+	return until(ctx, "the pods of set "+set+" are gone", func(ctx context.Context) error {
+		list, err := pods.List(ctx, selector)
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d are left", len(list.Items))
+		}
+		return err
+	})
+}
+
+// idlePods measures the agent with pods that only have probes, every 10 s.
+func (w *workload) idlePods(ctx context.Context, r *bench.Report) error {
+	n := w.opt.pods.atOnce
+	pods := w.cluster.Core.CoreV1().Pods(namespace)
+	for i := range n {
+		p := w.pod("idle", "idle-"+strconv.Itoa(i))
+		p.Spec.Containers[0].Args = []string{"serve"}
+		probe := &corev1.Probe{PeriodSeconds: 10, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080)}}}
+		p.Spec.Containers[0].ReadinessProbe, p.Spec.Containers[0].LivenessProbe = probe, probe.DeepCopy()
+		if _, err := pods.Create(ctx, p, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	if err := w.allReady(ctx, "idle", n); err != nil {
+		return err
+	}
+	w.opt.say("%d idle pods with an HTTP liveness and readiness probe every 10 s: %v of settling, then %v", n, w.opt.settle, w.opt.pods.watch)
+	if err := sleep(ctx, w.opt.settle); err != nil {
+		return err
+	}
+	before, err := process.ReadCPU(w.stack.Agent.PID())
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := sleep(ctx, w.opt.pods.watch); err != nil {
+		return err
+	}
+	after, err := process.ReadCPU(w.stack.Agent.PID())
+	if err != nil {
+		return err
+	}
+	r.Add("agent_cpu_pct_20_pods", 100*(after-before).Seconds()/time.Since(began).Seconds(), "% of a core")
+	m, err := w.stack.Agent.Memory()
+	if err != nil {
+		return err
+	}
+	r.Add("agent_pss_mb_20_pods", float64(m.PSS)/mb, "MB")
+	return w.deleteSet(ctx, "idle")
+}
+
+func (w *workload) allReady(ctx context.Context, set string, n int) error {
+	return until(ctx, fmt.Sprintf("%d pods are ready", n), func(ctx context.Context) error {
+		list, err := w.cluster.Core.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "set=" + set})
+		if err != nil {
+			return err
+		}
+		ready := 0
+		for i := range list.Items {
+			for _, c := range list.Items[i].Status.Conditions {
+				if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+					ready++
+				}
+			}
+		}
+		if ready < n {
+			return fmt.Errorf("%d of %d", ready, n)
+		}
+		return nil
+	})
+}
+
+// churn lets pods come and go, four at a time, and fits a line through the agent's memory: what it was when no pod was there.
+func (w *workload) churn(ctx context.Context, r *bench.Report) error {
+	w.opt.say("pods come and go for %v", w.opt.pods.churn)
+	var hours, megabytes []float64
+	began, cycles := time.Now(), 0
+	for time.Since(began) < w.opt.pods.churn {
+		set := "churn-" + strconv.Itoa(cycles)
+		if _, err := w.createAndWatch(ctx, set, 4); err != nil {
+			return err
+		}
+		if err := w.deleteSet(ctx, set); err != nil {
+			return err
+		}
+		m, err := w.stack.Agent.Memory()
+		if err != nil {
+			return err
+		}
+		cycles += 4
+		if at := time.Since(began); at > w.opt.pods.churn/5 { // the first fifth fills caches and pools
+			hours, megabytes = append(hours, at.Hours()), append(megabytes, float64(m.PSS)/mb)
+		}
+	}
+	if len(hours) < 3 {
+		return fmt.Errorf("%d rounds of churn in %v say nothing: give it longer", len(hours), w.opt.pods.churn)
+	}
+	r.Add("churn_pods", float64(cycles), "pods")
+	r.Add("churn_seconds", time.Since(began).Seconds(), "s")
+	r.Add("churn_growth_mb_per_hour", slope(hours, megabytes), "MB/h")
+	r.Attach("churn", map[string]any{"extrapolated": w.opt.pods.churn < time.Hour, "pss_mb": megabytes})
+	return nil
+}
+
+// slope is that of the line through the points with the least squares.
+func slope(x, y []float64) float64 {
+	var mx, my, xy, xx float64
+	for i := range x {
+		mx, my = mx+x[i]/float64(len(x)), my+y[i]/float64(len(y))
+	}
+	for i := range x {
+		xy, xx = xy+(x[i]-mx)*(y[i]-my), xx+(x[i]-mx)*(x[i]-mx)
+	}
+	return xy / xx
+}
