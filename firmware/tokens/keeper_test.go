@@ -424,6 +424,7 @@ func TestForget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		synctest.Wait() // until they are kept
 		if g.store.len() != 2 {
 			t.Fatalf("%d tokens are kept", g.store.len())
 		}

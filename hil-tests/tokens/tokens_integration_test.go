@@ -5,6 +5,7 @@ package tokens_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +22,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
-	"encoding/json"
 
 	"golang.org/x/sys/unix"
 
@@ -362,7 +361,9 @@ func (w *world) gateway(t *testing.T, node string) func(cloud.TokenRequest) (clo
 	go func() { done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the link: %v", err)
+		}
 	})
 	eventually(t, 20*time.Second, node+" is connected", func() (bool, string) { return c.Status().InSync, fmt.Sprintf("%+v", c.Status()) })
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx, cloud.Service) }}

@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/fnv"
 	"io"
 	"log/slog"
@@ -39,6 +40,8 @@ const (
 	restoreAgain = 5 * time.Minute
 	// lookPeriod is how often nodes that are away are looked at for what only time brings, and whether relays came or went.
 	lookPeriod = 10 * time.Second
+	// overtakenWait is what the watch has for showing what somebody else wrote.
+	overtakenWait = 200 * time.Millisecond
 )
 
 // Autonomy keeps what runs on nodes that are cut off from being replaced: docs/autonomy.md. Of a node that is one of Skerry's, and does
@@ -49,7 +52,7 @@ const (
 //   - each pod that the node controller marks as not Ready when it stops hearing from the node, is made Ready again, if its own node said last that it was.
 //
 // It works on what the API shows, and remembers nothing: which relay does it, and whether one was away for a while, makes no
-// difference. Every write carries the resourceVersion that it was based on.
+// difference.
 //
 // Run may be called once. There are no other methods; it hears of changes from the Index.
 type Autonomy struct {
@@ -153,7 +156,7 @@ func (a *Autonomy) relays() (names []string, known bool) {
 }
 
 // mine reports whether this relay looks after the node: each of the living has its share (rendezvous hashing), and only the
-// nodes of one that died change hands. While relays disagree on who lives, two may do the same, of which one meets a conflict.
+// nodes of one that died change hands. While relays disagree on who lives, two may do the same.
 func (a *Autonomy) mine(node string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -187,6 +190,8 @@ func (a *Autonomy) next(ctx context.Context) bool {
 	case ctx.Err() != nil:
 	case more:
 		a.queue.Add(node)
+	case errors.Is(err, errOvertaken):
+		a.queue.AddAfter(node, overtakenWait)
 	case err != nil:
 		a.opts.Metrics.failure("autonomy")
 		if a.quiet.allow() {

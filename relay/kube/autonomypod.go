@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -70,7 +71,9 @@ func (a *Autonomy) tolerate(ctx context.Context, pod *record, of terms) (did boo
 	if want == nil {
 		return false, nil
 	}
-	return a.patch(ctx, pod, map[string]any{"spec": map[string]any{"tolerations": want}}, "toleration")
+	// Without a resourceVersion: pods that have just been bound change all the time, and the API server lets no toleration be taken away that
+	// somebody else has added meanwhile.
+	return a.patch(ctx, pod, map[string]any{"spec": map[string]any{"tolerations": want}, "metadata": map[string]any{"uid": pod.version.UID}}, "toleration")
 }
 
 // tolerations returns the list in which both taints are tolerated for at least keep (0: for ever), nil if they are. Kubernetes lets a bound pod's
@@ -154,12 +157,14 @@ func (a *Autonomy) restore(ctx context.Context, pod *record, of terms, now time.
 		}
 		next[i] = changed
 	}
-	return a.patch(ctx, pod, map[string]any{"status": map[string]any{"conditions": next}}, "ready", "status")
+	return a.patch(ctx, pod, map[string]any{
+		"status":   map[string]any{"conditions": next},
+		"metadata": map[string]any{"uid": pod.version.UID, "resourceVersion": pod.rv},
+	}, "ready", "status")
 }
 
-// patch writes a change of a pod, based on the state in which the cache has it. A conflict means that the cache will show another.
+// patch writes a change of a pod. A conflict is errOvertaken: the cache will show another state.
 func (a *Autonomy) patch(ctx context.Context, pod *record, change map[string]any, what string, subresources ...string) (did bool, err error) {
-	change["metadata"] = map[string]any{"uid": pod.version.UID, "resourceVersion": pod.rv}
 	b, err := json.Marshal(change)
 	if err != nil {
 		return false, err
@@ -177,7 +182,7 @@ func (a *Autonomy) patch(ctx context.Context, pod *record, change map[string]any
 		return false, nil // the watch will tell
 	case apierrors.IsConflict(err):
 		a.opts.Metrics.conflict("autonomy")
-		return false, fmt.Errorf("%s has changed meanwhile", pod.key)
+		return false, errOvertaken
 	case err != nil:
 		return false, fmt.Errorf("patch %s: %w", pod.key, err)
 	}
@@ -189,6 +194,9 @@ func (a *Autonomy) patch(ctx context.Context, pod *record, change map[string]any
 	a.index.refresh(wire.KindPod, rec)
 	return true, nil
 }
+
+// errOvertaken says that a pod was changed by somebody else.
+var errOvertaken = errors.New("it has changed meanwhile")
 
 // decoded is a canonical body as a tree; empty if it is not one.
 func decoded(body []byte) map[string]any {
