@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/identity"
+	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
@@ -45,7 +46,8 @@ type Agent struct {
 	renewer *identity.Renewer
 	runtime *cri.Client
 	pods    *pods.Manager
-	tokens  *tokens.Keeper // nil without pods
+	tokens  *tokens.Keeper     // nil without pods
+	kubelet *kubeletapi.Server // nil without pods
 	devices *devices.Host
 	metrics *meters
 	whole   *completeness
@@ -155,6 +157,9 @@ func (a *Agent) build(ctx context.Context) error {
 		if a.pods, err = a.newPods(); err != nil {
 			return err
 		}
+		if a.kubelet, err = a.newKubelet(); err != nil {
+			return err
+		}
 	}
 	if cfg.Devices.Enabled {
 		if a.devices, err = a.newDevices(); err != nil {
@@ -253,7 +258,7 @@ func (a *Agent) tasks() []task {
 		{"complete", a.whole.run},
 	}
 	if a.pods != nil {
-		list = append(list, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run})
+		list = append(list, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
 			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeAnnotations, a.link)

@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"context"
 	"slices"
 
 	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/store"
+	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
@@ -53,4 +55,13 @@ func (a *Agent) newKubelet() (*kubeletapi.Server, error) {
 		Node: a.cfg.Node.Name, Pods: kubeletPods{a.pods, a.desired}, Runtime: a.runtime,
 		LogDir: a.cfg.Pods.LogDir, Dir: a.cfg.Pods.RootDir, Log: a.log.With("part", "kubelet"),
 	})
+}
+
+// serveKubelet answers what relays ask through the link.
+func (a *Agent) serveKubelet(ctx context.Context) error {
+	l, err := a.link.Listen(wire.ServiceKubelet)
+	if err != nil {
+		return err
+	}
+	return a.kubelet.Serve(ctx, l)
 }

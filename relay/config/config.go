@@ -38,6 +38,7 @@ type Config struct {
 	Enroll         Enroll   `yaml:"enroll"`
 	Autonomy       Autonomy `yaml:"autonomy"`
 	Limits         Limits   `yaml:"limits"`
+	Kubelet        Kubelet  `yaml:"kubelet"`
 	Drain          Drain    `yaml:"drain"`
 	Memory         Memory   `yaml:"memory"`
 }
@@ -103,6 +104,7 @@ func Default() Config {
 		Enroll:         Enroll{CertificateLifetime: 90 * 24 * time.Hour},
 		Autonomy:       Autonomy{Enabled: true},
 		Limits:         DefaultLimits(),
+		Kubelet:        DefaultKubelet(),
 		Drain:          Drain{Period: 5 * time.Second},
 		Memory:         Memory{GCPercent: 50},
 	}
@@ -131,6 +133,7 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 		return nil
 	})
 	fs.StringVar(&given.MetricsAddress, "metrics-address", "", "`HOST:PORT` of /metrics, /healthz, /readyz, /statusz (default 127.0.0.1:7480)")
+	fs.StringVar(&given.Kubelet.PeerAddress, "kubelet-peer-address", "", "`HOST:PORT` under which other relays reach this very replica's kubelet port")
 	fs.BoolVar(&given.Pprof, "pprof", false, "serve /debug/pprof/ on the metrics address, for finding out where memory and time go")
 	fs.StringVar(&given.Log.Level, "log-level", "", "debug, info, warn or error (default info)")
 	fs.StringVar(&given.Log.Format, "log-format", "", "text or json (default text)")
@@ -163,6 +166,8 @@ func Parse(args []string, usage io.Writer) (Config, error) {
 			c.Advertise = lists
 		case "metrics-address":
 			c.MetricsAddress = given.MetricsAddress
+		case "kubelet-peer-address":
+			c.Kubelet.PeerAddress = given.Kubelet.PeerAddress
 		case "pprof":
 			c.Pprof = given.Pprof
 		case "log-level":
@@ -250,6 +255,7 @@ func (c *Config) check() error {
 	}
 	c.Autonomy.check(bad)
 	c.Limits.check(bad)
+	c.Kubelet.check(bad)
 	c.Drain.check(bad)
 	c.Memory.check(bad)
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

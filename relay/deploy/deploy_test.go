@@ -106,7 +106,7 @@ func valuesSchema(t *testing.T) schema {
 
 // TestConfigKeys: the chart takes each key of the relay's configuration but those that it sets itself, and no other.
 func TestConfigKeys(t *testing.T) {
-	own := []string{"name", "kubeconfig", "listen", "address", "metricsAddress", "pprof", "drain"}
+	own := []string{"name", "kubeconfig", "listen", "address", "metricsAddress", "pprof", "drain", "kubelet"}
 	var walk func(prefix string, typ reflect.Type, s schema)
 	walk = func(prefix string, typ reflect.Type, s schema) {
 		if string(s.Closed) != "false" {

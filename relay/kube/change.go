@@ -200,6 +200,7 @@ func (x *Index) linkLocked(r *record) {
 		r.node = view.name // one copy of the string
 		view.roots[r.key] = struct{}{}
 	}
+	x.nameLocked(r)
 	for i, ref := range r.refs {
 		if target := x.lookup(ref); target != nil {
 			r.refs[i] = target.key // one copy of the string
@@ -221,6 +222,7 @@ func (x *Index) unlinkLocked(r *record) {
 		delete(view.roots, r.key)
 		x.dropViewLocked(r.node)
 	}
+	x.unnameLocked(r)
 	for _, ref := range r.refs {
 		if users := x.users[ref]; users != nil {
 			delete(users, r.key)

@@ -31,6 +31,9 @@ type Index struct {
 	services map[string]*serviceSet // by namespace, and everywhere
 	nodes    map[string]*nodeView
 	absent   *absences
+	// names finds pods by namespace and name, ports has those of nodes: see kubelet.go.
+	names podNames
+	ports nodePorts
 	// logged is when each problem of a watch was last logged.
 	logged map[string]time.Time
 	// observe hears of every change of a pod, node or device, its status included. Set by NewSink, before Run.
@@ -74,6 +77,8 @@ func NewIndex(opts IndexOptions) *Index {
 		services: make(map[string]*serviceSet),
 		nodes:    make(map[string]*nodeView),
 		absent:   newAbsences(),
+		names:    newPodNames(),
+		ports:    nodePorts{has: make(map[string]int)},
 		logged:   make(map[string]time.Time),
 	}
 	for _, r := range resources {

@@ -46,6 +46,8 @@ type SinkOptions struct {
 	// Alive returns the names of the living relays, nil while they are not known. A starting relay keeps the Leases of others'
 	// nodes fresh for a while if the relay that they record is not among them. Without it: only of nodes that were its own.
 	Alive func() map[string]bool
+	// Kubelet is where nodes say that their kubelet API is; nil: they say nothing of it, and their addresses are the gateways' own.
+	Kubelet *KubeletEndpoint
 	// Busy reports whether many agents wait to be told something: renewals of Leases then give way for a moment (see giveWay).
 	// May be nil.
 	Busy func() bool

@@ -46,6 +46,9 @@ func nodeMayLabel(name string) bool {
 // nodeMayAnnotate allows our own domain only: other annotations steer controllers.
 func nodeMayAnnotate(name string) bool {
 	prefix, _, _ := strings.Cut(name, "/")
+	if name == KubeletPortAnnotation || name == gatewayAddresses { // the relays' own
+		return false
+	}
 	return prefix == "skerry.dev" || strings.HasSuffix(prefix, ".skerry.dev")
 }
 
@@ -71,12 +74,12 @@ func (s *Sink) writeNode(ctx context.Context, w *work) (outcome, error) {
 		return written, err
 	}
 	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
-		return nodeStatus(current, reported, time.Now())
+		return s.nodeStatus(w.node, current, reported)
 	})
 }
 
 func (s *Sink) createNode(ctx context.Context, w *work, doc, reported map[string]any) (outcome, error) {
-	_, status, err := nodeStatus(map[string]any{}, reported, time.Now())
+	_, status, err := s.nodeStatus(w.node, map[string]any{}, reported)
 	if err != nil {
 		return dropReport, err
 	}
@@ -123,7 +126,11 @@ func (s *Sink) nodeMetadata(w *work, doc map[string]any) (labels, annotations ma
 		}
 		return out
 	}
-	return pick("labels", nodeMayLabel), pick("annotations", nodeMayAnnotate)
+	labels, annotations = pick("labels", nodeMayLabel), pick("annotations", nodeMayAnnotate)
+	if s.opts.Kubelet != nil {
+		annotations[gatewayAddresses] = ownAddresses(child(doc, "status"))
+	}
+	return labels, annotations
 }
 
 // labelNode writes labels and annotations that differ. What is no longer reported stays: the relay cannot know whether
@@ -165,6 +172,15 @@ func (s *Sink) labelNode(ctx context.Context, w *work, rec *record, doc map[stri
 	}
 	_, err = s.answered(w, obj)
 	return err
+}
+
+// nodeStatus is the function of that name, and where the kubelet API is.
+func (s *Sink) nodeStatus(node string, current, reported map[string]any) (from, to map[string]any, err error) {
+	from, to, err = nodeStatus(current, reported, time.Now())
+	if err == nil && s.opts.Kubelet != nil {
+		s.opts.Kubelet.addressRelays(to, node, s.index.kubeletPortOf(node))
+	}
+	return from, to, err
 }
 
 // nodeStatus merges what the agent reports into the current status, and returns both in comparable form. Heartbeat times

@@ -16,10 +16,12 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry/firmware/wire"
 )
 
 // Service is the name of the streams that lead to an agent's kubelet API.
-const Service = "kubelet"
+const Service = wire.ServiceKubelet
 
 const (
 	defaultIdle   = 4 * time.Hour // the kubelet's streamingConnectionIdleTimeout

@@ -157,6 +157,9 @@ func (m *Members) memberOf(l *coordinationv1.Lease) Member {
 	if a := l.Annotations[AddressAnnotation]; validAddress(a) {
 		out.Address = a
 	}
+	if a := l.Annotations[KubeletAnnotation]; validAddress(a) {
+		out.Kubelet = a
+	}
 	if n, err := strconv.Atoi(l.Annotations[AgentsAnnotation]); err == nil {
 		out.Agents = max(0, n)
 	}

@@ -27,6 +27,7 @@ const (
 	AddressAnnotation  = "skerry.dev/address"  // HOST:PORT of this replica; missing if it has none of its own
 	AgentsAnnotation   = "skerry.dev/agents"   // number of connected agents
 	DrainingAnnotation = "skerry.dev/draining" // "true" while the relay sends its agents elsewhere
+	KubeletAnnotation  = "skerry.dev/kubelet"  // HOST:PORT under which other relays reach this replica's kubelet port; missing if it has none
 )
 
 const (
@@ -48,6 +49,7 @@ type Options struct {
 	Client  kubernetes.Interface
 	Name    string       // of this relay
 	Address string       // HOST:PORT under which gateways reach this replica and no other; empty: there is none
+	Kubelet string       // HOST:PORT under which other relays reach this replica's kubelet port; empty: there is none
 	Agents  func() int   // how many are connected; must neither block nor call Members; may be nil
 	Metrics *metrics.Set // may be nil
 	Log     *slog.Logger // may be nil
@@ -57,6 +59,7 @@ type Options struct {
 type Member struct {
 	Name     string
 	Address  string // HOST:PORT; empty if it has none of its own
+	Kubelet  string // HOST:PORT of its kubelet port, for relays; empty if it has none
 	Agents   int
 	Draining bool
 	Self     bool // it is this relay
@@ -174,7 +177,7 @@ func (m *Members) Alive() map[string]Member {
 			out[p.Name] = p.Member
 		}
 	}
-	out[m.opts.Name] = Member{Name: m.opts.Name, Address: m.opts.Address, Agents: m.opts.Agents(), Draining: m.draining, Self: true}
+	out[m.opts.Name] = Member{Name: m.opts.Name, Address: m.opts.Address, Kubelet: m.opts.Kubelet, Agents: m.opts.Agents(), Draining: m.draining, Self: true}
 	return out
 }
 

@@ -149,6 +149,7 @@ func (m *Members) describe(have *coordinationv1.Lease) *coordinationv1.Lease {
 	l.Annotations[NameAnnotation] = m.opts.Name
 	l.Annotations[AgentsAnnotation] = strconv.Itoa(m.opts.Agents())
 	set(l.Annotations, AddressAnnotation, m.opts.Address, m.opts.Address != "")
+	set(l.Annotations, KubeletAnnotation, m.opts.Kubelet, m.opts.Kubelet != "")
 	set(l.Annotations, DrainingAnnotation, "true", draining)
 	return l
 }

@@ -34,6 +34,9 @@ func clusterRules() []rbacv1.PolicyRule {
 		// DeviceStatus has no status subresource (KubeEdge's has none).
 		rule(devices, []string{"devicestatuses"}, "get", "list", "watch", "create", "patch"),
 		rule("", []string{"events"}, "create"),
+		// Who asks for logs, exec and the like, and whether they may: as every kubelet asks.
+		rule("authentication.k8s.io", []string{"tokenreviews"}, "create"),
+		rule("authorization.k8s.io", []string{"subjectaccessreviews"}, "create"),
 	}
 }
 

@@ -20,7 +20,7 @@ func (r *relay) newMembers(config *rest.Config) (*members.Members, error) {
 		return nil, fmt.Errorf("make a Kubernetes client for the relays' Leases: %w", err)
 	}
 	return members.New(members.Options{
-		Client: client, Name: r.cfg.Name, Address: r.cfg.Address, Metrics: r.set, Log: r.log,
+		Client: client, Name: r.cfg.Name, Address: r.cfg.Address, Kubelet: r.cfg.Kubelet.PeerAddress, Metrics: r.set, Log: r.log,
 		Agents: func() int {
 			if h := r.hub.Load(); h != nil {
 				return h.Count()

@@ -14,6 +14,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/wire"
@@ -39,6 +40,7 @@ type relay struct {
 	tickets *tickets.Keys
 	members *members.Members
 	client  kubernetes.Interface
+	config  *rest.Config // how to make further clients
 	cloud   *cloud.Server
 	keeper  *kube.Autonomy          // nil: switched off
 	hub     atomic.Pointer[hub.Hub] // nil until the CA has been read
@@ -63,6 +65,10 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer agents.Close()
+	kubelets, err := r.newKubelet(ctx, r.config)
+	if err != nil {
+		return err
+	}
 	log.Info("relay starts", slog.String("name", cfg.Name), slog.String("version", skerry.Version),
 		slog.String("listen", agents.Addr().String()), slog.String("metrics", web.Addr().String()))
 
@@ -80,6 +86,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return r.tickets.Run(background) })
 	g.Go(func() error { return r.runMembers(background, ctx) })
 	g.Go(func() error { return r.serveWeb(background, web) })
+	if kubelets != nil {
+		g.Go(func() error { return kubelets.Run(background) })
+	}
 
 	serving, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(background, cancel)()
@@ -134,7 +143,7 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{cfg: cfg, log: log, set: set}
+	r := &relay{cfg: cfg, log: log, set: set, config: clients.Config}
 	if r.client, err = kubernetes.NewForConfig(clients.Config); err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
@@ -156,7 +165,7 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 				h.Want(node, epoch, keys)
 			}
 		},
-		Alive: r.aliveRelays,
+		Alive: r.aliveRelays, Kubelet: kubeletEndpoint(cfg.Kubelet),
 		Busy: func() bool {
 			h := r.hub.Load()
 			return h != nil && h.Busy()

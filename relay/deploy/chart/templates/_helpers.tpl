@@ -43,5 +43,15 @@ take such an object over, and what it says is the same.
 {{- $_ := set $c "listen" ":7443" -}}
 {{- $_ := set $c "metricsAddress" ":7480" -}}
 {{- $_ := set $c "drain" (dict "period" (printf "%ds" (int .Values.drainSeconds))) -}}
+{{- with .Values.kubelet -}}
+{{- if .enabled -}}
+{{- $k := dict "listen" ":10250" "address" (required "kubelet.address: the IP address at which the API server reaches the relays (docs/kubelet.md)" .address) "port" (int .port) "idleTimeout" .idleTimeout -}}
+{{- if .domain }}{{ $_ := set $k "domain" .domain }}{{ end -}}
+{{- if .nodePorts }}{{ $_ := set $k "nodePorts" .nodePorts }}{{ end -}}
+{{- if .tlsSecret }}{{ $_ := set $k "certFile" "/etc/skerry-kubelet/tls.crt" }}{{ $_ := set $k "keyFile" "/etc/skerry-kubelet/tls.key" }}{{ end -}}
+{{- if .clientCASecret }}{{ $_ := set $k "clientCAFile" "/etc/skerry-kubelet-ca/ca.crt" }}{{ end -}}
+{{- $_ := set $c "kubelet" $k -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $c -}}
 {{- end -}}

@@ -1,0 +1,317 @@
+//go:build integration
+
+package kubelet_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skerry/skerry/hil-tests/rig/images"
+	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
+)
+
+const (
+	node     = "gw-1"
+	patience = 40 * time.Second
+)
+
+// world is the system: the agent is connected to relay holder; other is the one that has to hand on.
+type world struct {
+	*stack.Stack
+	cluster       *stack.Cluster
+	holder, other *stack.Replica
+	ports         map[*stack.Replica]string // where their kubelet ports are
+	balancer      *balancer
+	first, last   int // nodes' own ports
+}
+
+var w *world
+
+func TestMain(m *testing.M) {
+	ctx := context.Background()
+	var err error
+	w, err = start(ctx)
+	code := 1
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if w != nil {
+		if code != 0 {
+			for _, r := range []*stack.Replica{w.holder, w.other} {
+				if r != nil {
+					fmt.Fprintf(os.Stderr, "log of %s:\n%s\n", r.Name, r.Log(40))
+				}
+			}
+			if w.Agent != nil {
+				fmt.Fprintf(os.Stderr, "log of the agent:\n%s\n", w.Agent.LogTail(40))
+			}
+		}
+		if err := w.Stop(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		if w.balancer != nil {
+			w.balancer.close()
+		}
+	}
+	os.Exit(code)
+}
+
+func start(ctx context.Context) (*world, error) {
+	w := &world{ports: map[*stack.Replica]string{}}
+	module, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return nil, err
+	}
+	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: stacktest.Bin(), Module: module, Node: node}); err != nil {
+		return nil, err
+	}
+	if w.cluster, err = w.Cluster(); err != nil {
+		return w, err
+	}
+	box, err := images.Busybox(ctx, runtime.GOARCH, images.ImageConfig{})
+	if err == nil {
+		err = w.Images.Push(ctx, "busybox:1", box)
+	}
+	if err != nil {
+		return w, err
+	}
+	if w.balancer, err = newBalancer(); err != nil {
+		return w, err
+	}
+	if w.first, err = freeRange(4); err != nil {
+		return w, err
+	}
+	w.last = w.first + 3
+	for _, r := range []**stack.Replica{&w.holder, &w.other} {
+		name := map[bool]string{true: "relay-holder", false: "relay-other"}[r == &w.holder]
+		at, err := stack.FreeAddress()
+		if err != nil {
+			return w, err
+		}
+		kubelet := map[string]any{"listen": at, "address": "127.0.0.1", "port": w.balancer.port(), "peerAddress": at}
+		if r == &w.other { // one machine has each port once: the relay without the agent listens at the nodes' own
+			kubelet["nodePorts"] = fmt.Sprintf("%d-%d", w.first, w.last)
+		}
+		if *r, err = w.Replica(ctx, name, map[string]any{"kubelet": kubelet, "log": map[string]any{"level": "debug"}}); err != nil {
+			return w, err
+		}
+		w.ports[*r] = at
+		if err := (*r).Start(ctx); err != nil {
+			return w, err
+		}
+	}
+	w.balancer.to.Store(w.ports[w.holder])
+	w.RelayAt = w.holder.At
+	if err := w.Join(ctx); err != nil {
+		return w, err
+	}
+	return w, w.StartAgent(ctx)
+}
+
+// freeRange finds n consecutive free ports.
+func freeRange(n int) (first int, err error) {
+	for range 50 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		first := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		ok := first+n < 65000
+		for i := range n {
+			if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i)); err != nil {
+				ok = false
+			} else {
+				_ = l.Close()
+			}
+		}
+		if ok {
+			return first, nil
+		}
+	}
+	return 0, errors.New("no free range of ports")
+}
+
+// balancer is the relays' stable address.
+type balancer struct {
+	l     net.Listener
+	to    atomic.Value // string
+	conns sync.WaitGroup
+	mu    sync.Mutex
+	open  map[net.Conn]bool
+}
+
+func newBalancer() (*balancer, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	b := &balancer{l: l, open: map[net.Conn]bool{}}
+	b.conns.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b.conns.Go(func() { b.serve(c) })
+		}
+	})
+	return b, nil
+}
+
+func (b *balancer) port() int { return b.l.Addr().(*net.TCPAddr).Port }
+
+func (b *balancer) serve(c net.Conn) {
+	defer c.Close()
+	d, err := net.Dial("tcp", b.to.Load().(string))
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	b.mu.Lock()
+	b.open[c], b.open[d] = true, true
+	b.mu.Unlock()
+	done := make(chan struct{}, 2)
+	for _, p := range [][2]net.Conn{{c, d}, {d, c}} {
+		go func() { _, _ = io.Copy(p[0], p[1]); done <- struct{}{} }()
+	}
+	<-done
+	_, _ = c.Close(), d.Close()
+	<-done
+	b.mu.Lock()
+	delete(b.open, c)
+	delete(b.open, d)
+	b.mu.Unlock()
+}
+
+// through sends what comes from now on to a relay, connections that are kept included.
+func (b *balancer) through(at string) {
+	b.to.Store(at)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.open {
+		_ = c.Close()
+	}
+}
+
+func (b *balancer) close() {
+	_ = b.l.Close()
+	b.through("127.0.0.1:1")
+	b.conns.Wait()
+}
+
+// kubectl is one call.
+type kubectl struct {
+	*exec.Cmd
+	out, errs lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func call(t *testing.T, stdin io.Reader, args ...string) *kubectl {
+	t.Helper()
+	return callEnv(t, nil, stdin, args...)
+}
+
+func callEnv(t *testing.T, env []string, stdin io.Reader, args ...string) *kubectl {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	k := &kubectl{Cmd: exec.CommandContext(ctx, filepath.Join(stacktest.Bin(), "skerry-kube"), append([]string{"kubectl", "--kubeconfig", w.Kube.Kubeconfig()}, args...)...)}
+	k.Env = append(append(os.Environ(), "KUBERC=off", "KUBECACHEDIR="+filepath.Join(w.Dir, "kubectl-cache")), env...)
+	k.Stdin, k.Stdout, k.Stderr = stdin, &k.out, &k.errs
+	k.WaitDelay = 2 * time.Second
+	return k
+}
+
+// run returns what kubectl printed and its exit code.
+func run(t *testing.T, stdin io.Reader, args ...string) (out string, code int) {
+	t.Helper()
+	k := call(t, stdin, args...)
+	err := k.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("kubectl %s: %v", strings.Join(args, " "), err)
+	}
+	return k.out.String() + k.errs.String(), k.ProcessState.ExitCode()
+}
+
+// must fails the test unless kubectl ends with 0.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, code := run(t, nil, args...)
+	if code != 0 {
+		t.Fatalf("kubectl %s: exit code %d: %s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		is, last := ok()
+		if is {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("not %s: %s", what, last)
+		}
+	}
+}
+
+// pod makes a pod and waits until its phase is one of those given.
+func pod(t *testing.T, name, spec string, phases ...string) {
+	t.Helper()
+	if len(phases) == 0 {
+		phases = []string{"Running"}
+	}
+	doc := strings.NewReplacer("$NAME", name, "$NODE", node, "$BUSYBOX", w.Images.Ref("busybox:1"), "$SAMPLE", w.Images.Ref("sample:1")).Replace(
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: $NAME, namespace: default}\nspec:\n  nodeName: $NODE\n  automountServiceAccountToken: false\n  terminationGracePeriodSeconds: 1\n" + spec)
+	if _, err := w.Kube.Apply(t.Context(), doc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = w.Kube.Kubectl(context.Background(), "delete", "pod", name, "--now", "--wait=false", "--ignore-not-found")
+	})
+	eventually(t, name+" is "+strings.Join(phases, " or "), func() (bool, string) {
+		out, _ := run(t, nil, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+		for _, p := range phases {
+			if out == p {
+				return true, out
+			}
+		}
+		return false, out
+	})
+}
