@@ -67,3 +67,9 @@ func shortenMessages(s *corev1.PodStatus) {
 		}
 	}
 }
+
+// declaredFeatures tells schedulers and the API server, from Kubernetes 1.36 on, what a node can that others may not: without the first, no pod
+// with such a rule is scheduled here, without the second, resizes of init containers are refused. Sorted.
+func declaredFeatures() []string {
+	return []string{"InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"}
+}

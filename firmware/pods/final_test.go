@@ -141,3 +141,13 @@ func TestRedirects(t *testing.T) {
 		}
 	}
 }
+
+// TestDeclaredFeatures: without them the cluster sends no pods that need them.
+func TestDeclaredFeatures(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.settle(2 * time.Second)
+		if got := w.node().Status.DeclaredFeatures; !slices.Equal(got, declaredFeatures()) || !slices.IsSorted(got) || len(got) == 0 {
+			t.Errorf("declared %v", got)
+		}
+	})
+}

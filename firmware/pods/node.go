@@ -90,6 +90,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	setDefault(&info.OperatingSystem, "linux")
 	setDefault(&info.KubeletVersion, m.o.Version)
 	doc := &corev1.NodeReport{Labels: m.ownLabels(), Taints: m.o.Taints}
+	doc.Status.DeclaredFeatures = declaredFeatures()
 	if m.o.Annotations != nil {
 		doc.Annotations = m.o.Annotations()
 	}

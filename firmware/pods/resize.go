@@ -140,9 +140,6 @@ func (w *worker) grantedBefore(d *desiredPod, obs *observation) map[string]corev
 	for _, c := range resizable(&d.pod.Spec) {
 		out[c.Name] = c.Resources
 		made := obs.newest(c.Name)
-		if made == nil {
-			continue
-		}
 		before := statusOf(w.status, c.Name)
 		switch {
 		case before != nil && before.Resources != nil:
@@ -151,7 +148,7 @@ func (w *worker) grantedBefore(d *desiredPod, obs *observation) map[string]corev
 				r.Requests = before.AllocatedResources
 			}
 			out[c.Name] = onlyCompute(&c.Resources, &r)
-		case made.resources != nil:
+		case made != nil && made.resources != nil:
 			out[c.Name] = onlyCompute(&c.Resources, made.resources)
 		}
 	}

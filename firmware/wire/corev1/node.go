@@ -29,10 +29,13 @@ type NodeReport struct {
 
 // NodeStatus is the node's status as the kubelet would write it.
 type NodeStatus struct {
-	Addresses       []NodeAddress    `msg:"addresses,omitempty"`
-	Allocatable     ResourceList     `msg:"allocatable,omitzero"`
-	Capacity        ResourceList     `msg:"capacity,omitzero"`
-	Conditions      []Condition      `msg:"conditions,omitempty"`
+	Addresses   []NodeAddress `msg:"addresses,omitempty"`
+	Allocatable ResourceList  `msg:"allocatable,omitzero"`
+	Capacity    ResourceList  `msg:"capacity,omitzero"`
+	Conditions  []Condition   `msg:"conditions,omitempty"`
+
+	DeclaredFeatures []string `msg:"declaredFeatures,omitempty"` // what pods of newer kinds need of a node
+
 	Features        *NodeFeatures    `msg:"features,omitempty"`
 	Images          []ContainerImage `msg:"images,omitempty"`
 	NodeInfo        NodeSystemInfo   `msg:"nodeInfo"`

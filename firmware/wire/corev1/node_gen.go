@@ -668,8 +668,8 @@ func (z *NodeSpec) Msgsize() (s int) {
 func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
 	_ = zb0001Mask
 	if z.Addresses == nil {
 		zb0001Len--
@@ -687,17 +687,21 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.Features == nil {
+	if z.DeclaredFeatures == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.Images == nil {
+	if z.Features == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
+	if z.Images == nil {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
 	if z.RuntimeHandlers == nil {
 		zb0001Len--
-		zb0001Mask |= 0x80
+		zb0001Mask |= 0x100
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -749,6 +753,14 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "declaredFeatures"
+			o = append(o, 0xb0, 0x64, 0x65, 0x63, 0x6c, 0x61, 0x72, 0x65, 0x64, 0x46, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.DeclaredFeatures)))
+			for za0003 := range z.DeclaredFeatures {
+				o = msgp.AppendString(o, z.DeclaredFeatures[za0003])
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "features"
 			o = append(o, 0xa8, 0x66, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
 			if z.Features == nil {
@@ -775,20 +787,20 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "images"
 			o = append(o, 0xa6, 0x69, 0x6d, 0x61, 0x67, 0x65, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Images)))
-			for za0003 := range z.Images {
+			for za0004 := range z.Images {
 				// check for omitted fields
 				zb0004Len := uint32(2)
 				var zb0004Mask uint8 /* 2 bits */
 				_ = zb0004Mask
-				if z.Images[za0003].Names == nil {
+				if z.Images[za0004].Names == nil {
 					zb0004Len--
 					zb0004Mask |= 0x1
 				}
-				if z.Images[za0003].SizeBytes == 0 {
+				if z.Images[za0004].SizeBytes == 0 {
 					zb0004Len--
 					zb0004Mask |= 0x2
 				}
@@ -800,15 +812,15 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 					if (zb0004Mask & 0x1) == 0 { // if not omitted
 						// string "names"
 						o = append(o, 0xa5, 0x6e, 0x61, 0x6d, 0x65, 0x73)
-						o = msgp.AppendArrayHeader(o, uint32(len(z.Images[za0003].Names)))
-						for za0004 := range z.Images[za0003].Names {
-							o = msgp.AppendString(o, z.Images[za0003].Names[za0004])
+						o = msgp.AppendArrayHeader(o, uint32(len(z.Images[za0004].Names)))
+						for za0005 := range z.Images[za0004].Names {
+							o = msgp.AppendString(o, z.Images[za0004].Names[za0005])
 						}
 					}
 					if (zb0004Mask & 0x2) == 0 { // if not omitted
 						// string "sizeBytes"
 						o = append(o, 0xa9, 0x73, 0x69, 0x7a, 0x65, 0x42, 0x79, 0x74, 0x65, 0x73)
-						o = msgp.AppendInt64(o, z.Images[za0003].SizeBytes)
+						o = msgp.AppendInt64(o, z.Images[za0004].SizeBytes)
 					}
 				}
 			}
@@ -820,16 +832,16 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 			err = msgp.WrapError(err, "NodeInfo")
 			return
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "runtimeHandlers"
 			o = append(o, 0xaf, 0x72, 0x75, 0x6e, 0x74, 0x69, 0x6d, 0x65, 0x48, 0x61, 0x6e, 0x64, 0x6c, 0x65, 0x72, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.RuntimeHandlers)))
-			for za0005 := range z.RuntimeHandlers {
+			for za0006 := range z.RuntimeHandlers {
 				// check for omitted fields
 				zb0005Len := uint32(2)
 				var zb0005Mask uint8 /* 2 bits */
 				_ = zb0005Mask
-				if z.RuntimeHandlers[za0005].Features == nil {
+				if z.RuntimeHandlers[za0006].Features == nil {
 					zb0005Len--
 					zb0005Mask |= 0x1
 				}
@@ -841,19 +853,19 @@ func (z *NodeStatus) MarshalMsg(b []byte) (o []byte, err error) {
 					if (zb0005Mask & 0x1) == 0 { // if not omitted
 						// string "features"
 						o = append(o, 0xa8, 0x66, 0x65, 0x61, 0x74, 0x75, 0x72, 0x65, 0x73)
-						if z.RuntimeHandlers[za0005].Features == nil {
+						if z.RuntimeHandlers[za0006].Features == nil {
 							o = msgp.AppendNil(o)
 						} else {
-							o, err = z.RuntimeHandlers[za0005].Features.MarshalMsg(o)
+							o, err = z.RuntimeHandlers[za0006].Features.MarshalMsg(o)
 							if err != nil {
-								err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Features")
+								err = msgp.WrapError(err, "RuntimeHandlers", za0006, "Features")
 								return
 							}
 						}
 					}
 					// string "name"
 					o = append(o, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
-					o = msgp.AppendString(o, z.RuntimeHandlers[za0005].Name)
+					o = msgp.AppendString(o, z.RuntimeHandlers[za0006].Name)
 				}
 			}
 		}
@@ -974,6 +986,29 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "declaredFeatures":
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "DeclaredFeatures")
+				return
+			}
+			if zb0005 > z5f6819aalimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.DeclaredFeatures) >= int(zb0005) {
+				z.DeclaredFeatures = (z.DeclaredFeatures)[:zb0005]
+			} else {
+				z.DeclaredFeatures = make([]string, zb0005)
+			}
+			for za0003 := range z.DeclaredFeatures {
+				z.DeclaredFeatures[za0003], bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "DeclaredFeatures", za0003)
+					return
+				}
+			}
 		case "features":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -985,18 +1020,18 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Features == nil {
 					z.Features = new(NodeFeatures)
 				}
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0006 uint32
+				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Features")
 					return
 				}
-				if zb0005 > z5f6819aalimitMaps {
+				if zb0006 > z5f6819aalimitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0005 > 0 {
-					zb0005--
+				for zb0006 > 0 {
+					zb0006--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Features")
@@ -1030,73 +1065,73 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "images":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0007 uint32
+			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Images")
 				return
 			}
-			if zb0006 > z5f6819aalimitArrays {
+			if zb0007 > z5f6819aalimitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Images) >= int(zb0006) {
-				z.Images = (z.Images)[:zb0006]
+			if cap(z.Images) >= int(zb0007) {
+				z.Images = (z.Images)[:zb0007]
 			} else {
-				z.Images = make([]ContainerImage, zb0006)
+				z.Images = make([]ContainerImage, zb0007)
 			}
-			for za0003 := range z.Images {
-				var zb0007 uint32
-				zb0007, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0004 := range z.Images {
+				var zb0008 uint32
+				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Images", za0003)
+					err = msgp.WrapError(err, "Images", za0004)
 					return
 				}
-				if zb0007 > z5f6819aalimitMaps {
+				if zb0008 > z5f6819aalimitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0007 > 0 {
-					zb0007--
+				for zb0008 > 0 {
+					zb0008--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "Images", za0003)
+						err = msgp.WrapError(err, "Images", za0004)
 						return
 					}
 					switch msgp.UnsafeString(field) {
 					case "names":
-						var zb0008 uint32
-						zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+						var zb0009 uint32
+						zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Images", za0003, "Names")
+							err = msgp.WrapError(err, "Images", za0004, "Names")
 							return
 						}
-						if zb0008 > z5f6819aalimitArrays {
+						if zb0009 > z5f6819aalimitArrays {
 							err = msgp.ErrLimitExceeded
 							return
 						}
-						if cap(z.Images[za0003].Names) >= int(zb0008) {
-							z.Images[za0003].Names = (z.Images[za0003].Names)[:zb0008]
+						if cap(z.Images[za0004].Names) >= int(zb0009) {
+							z.Images[za0004].Names = (z.Images[za0004].Names)[:zb0009]
 						} else {
-							z.Images[za0003].Names = make([]string, zb0008)
+							z.Images[za0004].Names = make([]string, zb0009)
 						}
-						for za0004 := range z.Images[za0003].Names {
-							z.Images[za0003].Names[za0004], bts, err = msgp.ReadStringBytes(bts)
+						for za0005 := range z.Images[za0004].Names {
+							z.Images[za0004].Names[za0005], bts, err = msgp.ReadStringBytes(bts)
 							if err != nil {
-								err = msgp.WrapError(err, "Images", za0003, "Names", za0004)
+								err = msgp.WrapError(err, "Images", za0004, "Names", za0005)
 								return
 							}
 						}
 					case "sizeBytes":
-						z.Images[za0003].SizeBytes, bts, err = msgp.ReadInt64Bytes(bts)
+						z.Images[za0004].SizeBytes, bts, err = msgp.ReadInt64Bytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Images", za0003, "SizeBytes")
+							err = msgp.WrapError(err, "Images", za0004, "SizeBytes")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Images", za0003)
+							err = msgp.WrapError(err, "Images", za0004)
 							return
 						}
 					}
@@ -1109,37 +1144,37 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "runtimeHandlers":
-			var zb0009 uint32
-			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0010 uint32
+			zb0010, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "RuntimeHandlers")
 				return
 			}
-			if zb0009 > z5f6819aalimitArrays {
+			if zb0010 > z5f6819aalimitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.RuntimeHandlers) >= int(zb0009) {
-				z.RuntimeHandlers = (z.RuntimeHandlers)[:zb0009]
+			if cap(z.RuntimeHandlers) >= int(zb0010) {
+				z.RuntimeHandlers = (z.RuntimeHandlers)[:zb0010]
 			} else {
-				z.RuntimeHandlers = make([]RuntimeHandler, zb0009)
+				z.RuntimeHandlers = make([]RuntimeHandler, zb0010)
 			}
-			for za0005 := range z.RuntimeHandlers {
-				var zb0010 uint32
-				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0006 := range z.RuntimeHandlers {
+				var zb0011 uint32
+				zb0011, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+					err = msgp.WrapError(err, "RuntimeHandlers", za0006)
 					return
 				}
-				if zb0010 > z5f6819aalimitMaps {
+				if zb0011 > z5f6819aalimitMaps {
 					err = msgp.ErrLimitExceeded
 					return
 				}
-				for zb0010 > 0 {
-					zb0010--
+				for zb0011 > 0 {
+					zb0011--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+						err = msgp.WrapError(err, "RuntimeHandlers", za0006)
 						return
 					}
 					switch msgp.UnsafeString(field) {
@@ -1149,27 +1184,27 @@ func (z *NodeStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 							if err != nil {
 								return
 							}
-							z.RuntimeHandlers[za0005].Features = nil
+							z.RuntimeHandlers[za0006].Features = nil
 						} else {
-							if z.RuntimeHandlers[za0005].Features == nil {
-								z.RuntimeHandlers[za0005].Features = new(RuntimeHandlerFeatures)
+							if z.RuntimeHandlers[za0006].Features == nil {
+								z.RuntimeHandlers[za0006].Features = new(RuntimeHandlerFeatures)
 							}
-							bts, err = z.RuntimeHandlers[za0005].Features.UnmarshalMsg(bts)
+							bts, err = z.RuntimeHandlers[za0006].Features.UnmarshalMsg(bts)
 							if err != nil {
-								err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Features")
+								err = msgp.WrapError(err, "RuntimeHandlers", za0006, "Features")
 								return
 							}
 						}
 					case "name":
-						z.RuntimeHandlers[za0005].Name, bts, err = msgp.ReadStringBytes(bts)
+						z.RuntimeHandlers[za0006].Name, bts, err = msgp.ReadStringBytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "RuntimeHandlers", za0005, "Name")
+							err = msgp.WrapError(err, "RuntimeHandlers", za0006, "Name")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "RuntimeHandlers", za0005)
+							err = msgp.WrapError(err, "RuntimeHandlers", za0006)
 							return
 						}
 					}
@@ -1197,6 +1232,10 @@ func (z *NodeStatus) Msgsize() (s int) {
 	for za0002 := range z.Conditions {
 		s += z.Conditions[za0002].Msgsize()
 	}
+	s += 17 + msgp.ArrayHeaderSize
+	for za0003 := range z.DeclaredFeatures {
+		s += msgp.StringPrefixSize + len(z.DeclaredFeatures[za0003])
+	}
 	s += 9
 	if z.Features == nil {
 		s += msgp.NilSize
@@ -1209,22 +1248,22 @@ func (z *NodeStatus) Msgsize() (s int) {
 		}
 	}
 	s += 7 + msgp.ArrayHeaderSize
-	for za0003 := range z.Images {
+	for za0004 := range z.Images {
 		s += 1 + 6 + msgp.ArrayHeaderSize
-		for za0004 := range z.Images[za0003].Names {
-			s += msgp.StringPrefixSize + len(z.Images[za0003].Names[za0004])
+		for za0005 := range z.Images[za0004].Names {
+			s += msgp.StringPrefixSize + len(z.Images[za0004].Names[za0005])
 		}
 		s += 10 + msgp.Int64Size
 	}
 	s += 9 + z.NodeInfo.Msgsize() + 16 + msgp.ArrayHeaderSize
-	for za0005 := range z.RuntimeHandlers {
+	for za0006 := range z.RuntimeHandlers {
 		s += 1 + 9
-		if z.RuntimeHandlers[za0005].Features == nil {
+		if z.RuntimeHandlers[za0006].Features == nil {
 			s += msgp.NilSize
 		} else {
-			s += z.RuntimeHandlers[za0005].Features.Msgsize()
+			s += z.RuntimeHandlers[za0006].Features.Msgsize()
 		}
-		s += 5 + msgp.StringPrefixSize + len(z.RuntimeHandlers[za0005].Name)
+		s += 5 + msgp.StringPrefixSize + len(z.RuntimeHandlers[za0006].Name)
 	}
 	return
 }
