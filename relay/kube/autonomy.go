@@ -40,6 +40,7 @@ const (
 	restoreAgain = 5 * time.Minute
 	// lookPeriod is how often nodes that are away are looked at for what only time brings, and whether relays came or went.
 	lookPeriod = 10 * time.Second
+	lookSoon   = 250 * time.Millisecond // while it is not known which relays live
 	// overtakenWait is what the watch has for showing what somebody else wrote.
 	overtakenWait = 200 * time.Millisecond
 )
@@ -89,14 +90,17 @@ func (a *Autonomy) Run(ctx context.Context) error {
 			}
 		})
 	}
-	tick := time.NewTicker(lookPeriod)
-	defer tick.Stop()
-	a.look()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
-			a.look()
+		case <-timer.C:
+			if a.look() {
+				timer.Reset(lookPeriod)
+			} else {
+				timer.Reset(lookSoon)
+			}
 		}
 	}
 	a.queue.ShutDown()
@@ -121,11 +125,11 @@ func (a *Autonomy) notice(key wire.Key, now *record, body bool) {
 	}
 }
 
-// look queues the nodes that are away, and all nodes if relays came or went.
-func (a *Autonomy) look() {
+// look queues the nodes that are away, and all nodes if relays came or went. It reports whether it is known which relays live.
+func (a *Autonomy) look() (known bool) {
 	alive, known := a.relays()
 	if !known {
-		return
+		return false
 	}
 	a.mu.Lock()
 	changed := !slices.Equal(alive, a.alive)
@@ -136,6 +140,7 @@ func (a *Autonomy) look() {
 			a.queue.Add(node)
 		}
 	}
+	return true
 }
 
 // relays returns the living relays, sorted.

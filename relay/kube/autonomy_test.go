@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -379,4 +380,29 @@ func TestNodeMayNotLabelItself(t *testing.T) {
 			t.Errorf("a node may set %s on itself", name)
 		}
 	}
+}
+
+// TestRelaysThatAreNotKnownYet: a relay that has just started waits until it knows the others, and not longer.
+func TestRelaysThatAreNotKnownYet(t *testing.T) {
+	var known atomic.Bool
+	withAutonomy(t, AutonomyOptions{Alive: func() map[string]bool {
+		if !known.Load() {
+			return nil
+		}
+		return map[string]bool{"relay-a": true}
+	}}, func(api *fakeAPI) {
+		theNode(t, api, "True", 0, "")
+		thePod(t, api, "", defaultTolerations, `{"phase":"Running"}`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := api.taken(); len(got) != 0 {
+			t.Errorf("requests %v before it is known who lives", got)
+		}
+		known.Store(true)
+		time.Sleep(lookSoon)
+		synctest.Wait()
+		if got := api.taken(); len(got) != 1 {
+			t.Errorf("requests %v then", got)
+		}
+	})
 }
