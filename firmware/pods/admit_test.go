@@ -44,7 +44,6 @@ func TestAdmission(t *testing.T) {
 		{"memory", "", requests(`"memory":"2Gi"`), "OutOfmemory", "Pod was rejected: Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: "},
 		{"storage", "", requests(`"ephemeral-storage":"100Gi"`), "OutOfephemeral-storage", ""},
 		{"hugepages", "", requests(`"hugepages-2Mi":"2Mi"`), "OutOfhugepages-2Mi", ""},
-		{"foreign", "", requests(`"example.org/gpu":"1"`), "", ""},
 		{"selector", `"nodeSelector":{"site":"south"}`, "", "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"},
 		{"arch", `"nodeSelector":{"kubernetes.io/arch":"s390x"}`, "", "NodeAffinity", ""},
 		{"fits", `"nodeSelector":{"site":"north","kubernetes.io/arch":"` + runtime.GOARCH + `"}`, requests(`"cpu":"1"`), "", ""},

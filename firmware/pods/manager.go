@@ -36,6 +36,7 @@ type Manager struct {
 	ports    map[hostPort]*worker          // who publishes what
 	adopted  map[string]bool               // UIDs of pods that were found running
 	logs     []containerLog                // of the containers that run
+	statics  *statics                      // set by Run before there are workers
 	images   *imageKeeper                  // set by Run before there are workers
 	pulls    *pulls                        // likewise
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
@@ -106,7 +107,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume)
 	defer refs.Close()
 
-	m.images = newImageKeeper(m)
+	m.statics, m.images = newStatics(m), newImageKeeper(m)
 	m.pulls = newPulls(ctx, m.o.Runtime, m.o.ParallelPulls, m.o.PullProgress, m.wg.Go, m.o.Log)
 	evict := newEvictor(m)
 	evict.decide(evict.observe(ctx))
@@ -120,6 +121,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.wg.Go(func() { m.limitStorage(ctx) })
 	m.wg.Go(func() { m.collectImages(ctx) })
 	m.wg.Go(func() { m.prePull(ctx) })
+	if m.o.StaticDir != "" {
+		m.statics.load()
+		m.wg.Go(func() { m.statics.run(ctx) })
+	}
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
 	m.adoptStrays(ctx)
 
@@ -157,6 +162,9 @@ func (m *Manager) await(ctx context.Context, next time.Duration, pods, refs Watc
 		case <-m.tokenNews():
 			m.tokensChanged()
 			soon()
+		case <-m.statics.changed:
+			m.reconcile(ctx)
+			soon()
 		case <-m.poked:
 			soon()
 		case <-due:
@@ -183,7 +191,8 @@ func (m *Manager) reconcile(ctx context.Context) {
 	}
 	m.changed = time.Now()
 	m.mu.Unlock()
-	objects := m.o.Desired.List(wire.KindPod)
+	objects := append(m.o.Desired.List(wire.KindPod), m.statics.objects()...)
+	mirrors := map[wire.Key]*desiredPod{}
 	m.mu.Lock()
 	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports and its place
 		return cmp.Compare(btoi(m.here(b.Key.UID())), btoi(m.here(a.Key.UID())))
@@ -198,8 +207,11 @@ func (m *Manager) reconcile(ctx context.Context) {
 		if len(o.Body) == 0 { // not to be able to read a pod is no reason to stop it
 			m.reread = time.Now().Add(retrySoon)
 		}
-		m.assign(ctx, uid, o)
+		if d := m.assign(ctx, uid, o); d != nil {
+			mirrors[o.Key] = d
+		}
 	}
+	m.statics.reconcile(mirrors)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for uid := range gone {
@@ -218,16 +230,20 @@ func (m *Manager) here(uid string) bool {
 	return err == nil
 }
 
-// assign hands a desired pod to its worker, if it is not the version that the worker has.
-func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) {
+// assign hands a desired pod to its worker, if it is not the version that the worker has. A pod that only mirrors a static one has no
+// worker, and is returned.
+func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) (mirror *desiredPod) {
 	m.mu.Lock()
 	w := m.workers[uid]
 	same := w != nil && w.shared.desired != nil && (len(o.Body) == 0 || w.shared.desired.version == o.Version && !w.shared.desired.unread)
 	m.mu.Unlock()
 	if same {
-		return
+		return nil
 	}
 	d := m.fields.decodePod(o)
+	if d.file = m.statics.has(o.Key); !d.file && mirrorOf(&d.pod) != "" {
+		return d
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w = m.workers[uid]
@@ -238,6 +254,7 @@ func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) {
 		}
 	}
 	w.set(d)
+	return nil
 }
 
 // start starts a worker. m.mu is held.

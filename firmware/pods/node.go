@@ -39,6 +39,7 @@ type nodeReporter struct {
 	blind    bool // it was said in the log that the machine cannot be measured
 	reported []byte
 	at       time.Time
+	has      inventory
 }
 
 func newNodeReporter(m *Manager) *nodeReporter {
@@ -73,7 +74,10 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		"cpu": corev1.NewQuantity(measured.CPUs), "memory": corev1.Quantity(strconv.FormatInt(measured.Memory>>10, 10) + "Ki"),
 		"ephemeral-storage": corev1.Quantity(strconv.FormatInt(measured.Disk>>10, 10) + "Ki"), "pods": corev1.NewQuantity(m.o.MaxPods),
 	}
+	n.has.look(ctx, m)
+	maps.Copy(capacity, n.has.pages)
 	alloc := allocatable(capacity, m.o.Reserved)
+	keepThresholds(alloc, m.o.Eviction.Thresholds, &measured)
 	ips := m.findIPs(ctx)
 	m.mu.Lock()
 	moved := !slices.Equal(m.ips, ips)
@@ -99,7 +103,10 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	for _, ip := range ips {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
 	}
-	s.Conditions = append(pressure(m.pressures(), m.o.Dir), n.ready(ctx))
+	ready, runtimeSays := n.ready(ctx)
+	s.Conditions = append(pressure(m.pressures(), m.o.Dir), ready)
+	s.Images = n.has.images
+	s.RuntimeHandlers, s.Features = runtimeHandlers(runtimeSays)
 	m.mu.Lock()
 	if m.rt.version != "" {
 		info.ContainerRuntimeVersion = m.rt.name + "://" + m.rt.version
@@ -124,8 +131,8 @@ func (m *Manager) ownLabels() corev1.StringMap {
 	return labels
 }
 
-// ready asks the runtime how it is.
-func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
+// ready asks the runtime how it is. It returns what the runtime said, nil if nothing.
+func (n *nodeReporter) ready(ctx context.Context) (corev1.Condition, *cri.StatusResponse) {
 	c := corev1.Condition{Type: "Ready", Status: "False", Reason: "RuntimeNotReady"}
 	m := n.m
 	ctx, cancel := context.WithTimeout(ctx, max(m.o.NodePeriod, time.Second))
@@ -138,7 +145,7 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 		}
 		c.Message = fmt.Sprintf("the container runtime at %s does not answer: %v. Start it (systemctl start containerd) or correct the agent's runtime socket; "+
 			"pods are looked after again as soon as it answers", m.o.Socket, err)
-		return c
+		return c, nil
 	}
 	status := resp.Status
 	if status == nil {
@@ -151,11 +158,11 @@ func (n *nodeReporter) ready(ctx context.Context) corev1.Condition {
 				c.Reason = "NetworkNotReady"
 				c.Message += ". Install a CNI configuration where the runtime looks for it; pods with hostNetwork run without one"
 			}
-			return c
+			return c, resp
 		}
 	}
 	c.Status, c.Reason, c.Message = "True", "KubeletReady", "skerryd is posting ready status"
-	return c
+	return c, resp
 }
 
 // pressure makes the pressure conditions. dir is where the pods' folders are.
@@ -247,6 +254,21 @@ func allocatable(capacity, reserved corev1.ResourceList) corev1.ResourceList {
 		}
 	}
 	return out
+}
+
+// keepThresholds takes off what pods cannot have because they would be evicted: the hard thresholds of memory and disk.
+func keepThresholds(alloc corev1.ResourceList, rules []eviction.Threshold, v *Measurement) {
+	for i := range rules {
+		name, all := "memory", v.Memory
+		if rules[i].Signal == eviction.NodeDisk {
+			name, all = "ephemeral-storage", v.Disk
+		} else if rules[i].Signal != eviction.Memory {
+			continue
+		}
+		if rules[i].Grace == 0 {
+			alloc[name] = corev1.NewQuantity(max(0, whole(alloc[name])-rules[i].Least.Of(all)))
+		}
+	}
 }
 
 func (m *Manager) allocatable() corev1.ResourceList {

@@ -1,8 +1,12 @@
 package pods
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 func TestNodeStatus(t *testing.T) {
@@ -26,4 +30,55 @@ func TestNodeStatus(t *testing.T) {
 			t.Errorf("reported %d times in 11 minutes without a change", got)
 		}
 	})
+}
+
+func TestNodeImages(t *testing.T) {
+	var many []cri.Image
+	for i := range 70 {
+		many = append(many, cri.Image{ID: fmt.Sprint(i), RepoTags: []string{fmt.Sprintf("r/i:%02d", i)}, RepoDigests: []string{fmt.Sprintf("r/i@sha256:%02d", i)}, Size: uint64(i)}) //nolint:gosec // small
+	}
+	many = append(many, cri.Image{ID: "nameless", Size: 1000})
+	got := nodeImages(many)
+	if len(got) != maxNodeImages || got[0].SizeBytes != 69 || len(got[0].Names) != 2 || got[0].Names[0] != "r/i@sha256:69" || got[49].SizeBytes != 20 {
+		t.Errorf("images %+v", got)
+	}
+}
+
+func TestRuntimeHandlers(t *testing.T) {
+	h, f := runtimeHandlers(&cri.StatusResponse{
+		RuntimeHandlers: []cri.RuntimeHandler{{Name: "runc", Features: &cri.RuntimeHandlerFeatures{UserNamespaces: true}}, {Name: ""}},
+		Features:        &cri.RuntimeFeatures{SupplementalGroupsPolicy: true},
+	})
+	if len(h) != 2 || h[0].Name != "" || h[0].Features != nil || !*h[1].Features.UserNamespaces || *h[1].Features.RecursiveReadOnlyMounts || !*f.SupplementalGroupsPolicy {
+		t.Errorf("handlers %+v, features %+v", h, f)
+	}
+	if h, f := runtimeHandlers(&cri.StatusResponse{}); h != nil || f != nil {
+		t.Errorf("an older runtime has handlers %+v, features %+v", h, f)
+	}
+}
+
+// TestAllocatable: what is reserved, and what a hard threshold would evict pods for, is not theirs.
+func TestAllocatable(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.stop()
+		w.o.Reserved = corev1.ResourceList{"memory": "24Mi", "cpu": "500m"}
+		w.o.Taints = []corev1.Taint{{Key: "site", Effect: "NoSchedule"}}
+		w.start()
+		w.settle(time.Second)
+		n := w.node()
+		if a := n.Status.Allocatable; a["cpu"] != "1500m" || a["memory"] != "994888909" || a["ephemeral-storage"] != "7730941133" {
+			t.Errorf("allocatable %v", a)
+		}
+		if len(n.Taints) != 1 || len(n.Status.Images) != 1 || n.Status.Images[0].Names[0] != "app:1" {
+			t.Errorf("node %+v", n)
+		}
+	})
+}
+
+func TestBinaryKiB(t *testing.T) {
+	for kib, want := range map[int64]string{0: "0", 64: "64Ki", 2048: "2Mi", 1 << 20: "1Gi", 3 << 20: "3Gi", 1 << 34: "16Ti"} {
+		if got := binaryKiB(kib); got != want {
+			t.Errorf("%d: %s", kib, got)
+		}
+	}
 }

@@ -182,7 +182,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 			return 0, false, err
 		}
 		if w.pod != nil {
-			w.m.o.Reports.Withdraw(w.pod.key)
+			w.m.statics.withdraw(w.pod.key)
 		}
 		return 0, true, nil
 	case d.terminating():
@@ -297,7 +297,7 @@ func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation)
 		if err != nil {
 			return 0, false, err
 		}
-		w.m.o.Reports.Report(d.key, body)
+		w.m.statics.say(d.key, body)
 		w.deleted = true
 		w.ended()
 		w.log.Info("pod is gone from this node")
@@ -387,7 +387,7 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 		return
 	}
 	w.reported = b
-	w.m.o.Reports.Report(d.key, body)
+	w.m.statics.say(d.key, body)
 	if err := saveStatus(w.m.podDir(w.uid), w.status); err != nil {
 		w.log.Warn("pod status is not kept: after a restart of the agent its times begin anew", "error", err)
 	}

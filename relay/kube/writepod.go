@@ -38,6 +38,9 @@ func (s *Sink) writePod(ctx context.Context, w *work) (outcome, error) {
 		}
 		return s.deletePod(ctx, w)
 	}
+	if manifest := child(doc, "mirror"); manifest != nil {
+		return s.createMirror(ctx, w, manifest)
+	}
 	if s.index.get(w.key) == nil {
 		return s.unknownObject(w), nil
 	}
@@ -137,7 +140,7 @@ func (s *Sink) deletePod(ctx context.Context, w *work) (outcome, error) {
 		if rec == nil {
 			return dropReport, nil
 		}
-		if !rec.deleting {
+		if !rec.deleting && !rec.mirrors() {
 			// Our cache may lag behind the relay that told the agent. The agent is asked again when the pod changes.
 			s.complain(w.node, slog.LevelWarn, "agent says that a pod is gone which nobody has deleted; not removed", slog.String("key", string(w.key)))
 			s.opts.Metrics.reports("not-deleting")

@@ -26,7 +26,7 @@ func clusterRules() []rbacv1.PolicyRule {
 		rule("", []string{"nodes"}, "get", "list", "watch", "create", "patch"),
 		rule("", []string{"nodes/status"}, "get", "patch"),
 		// Pods are reported on, and removed once their containers are gone. They are patched to tolerate that their node is away (docs/autonomy.md).
-		rule("", []string{"pods"}, "get", "list", "watch", "delete", "patch"),
+		rule("", []string{"pods"}, "get", "list", "watch", "create", "delete", "patch"), // create: the mirrors of static pods
 		rule("", []string{"pods/status"}, "get", "patch"),
 		// Tokens of the service accounts of pods, bound to the pod (docs/adr/0008-service-account-tokens.md says why not less).
 		rule("", []string{"serviceaccounts/token"}, "create"),
