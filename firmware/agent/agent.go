@@ -250,6 +250,11 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 
 func (a *Agent) tasks() []task {
 	srv := &health.Server{Address: a.cfg.Metrics.Address, Socket: a.cfg.Socket, Metrics: a.metrics.write, Status: a.status, Log: a.log.With("part", "health")}
+	if a.pods != nil {
+		srv.Shutdown = func(ctx context.Context) error {
+			return a.pods.Shutdown(ctx, a.cfg.Node.Shutdown.GracePeriod, a.cfg.Node.Shutdown.GracePeriodCriticalPods)
+		}
+	}
 	list := []task{
 		{"store", a.store.Run},
 		{"health", srv.Run},

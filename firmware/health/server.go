@@ -22,7 +22,9 @@ type Server struct {
 	Socket  string // path of the Unix socket for /status; empty: none
 	Metrics func(w io.Writer)
 	Status  func() any // encoded as JSON
-	Log     *slog.Logger
+	// Shutdown stops the pods because the machine goes down: POST /shutdown on the Unix socket. nil: there are none.
+	Shutdown func(ctx context.Context) error
+	Log      *slog.Logger
 }
 
 const rebindEvery = 15 * time.Second
@@ -47,11 +49,22 @@ func (s *Server) Run(ctx context.Context) error {
 				s.Log.Debug("a status answer was cut off", "error", err)
 			}
 		})
+		mux.HandleFunc("POST /shutdown", s.shutdown)
 		wg.Go(func() { s.keepServing(ctx, "socket "+s.Socket, s.listenUnix, mux) })
 	}
 	<-ctx.Done()
 	wg.Wait()
 	return nil
+}
+
+// shutdown stops the pods, and answers when they have stopped.
+func (s *Server) shutdown(w http.ResponseWriter, r *http.Request) {
+	if s.Shutdown == nil {
+		return
+	}
+	if err := s.Shutdown(context.WithoutCancel(r.Context())); err != nil { // who asked may be killed, the machine goes down all the same
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }
 
 func (s *Server) keepServing(ctx context.Context, what string, listen func(context.Context) (net.Listener, error), h http.Handler) {
@@ -121,15 +134,25 @@ func (s *Server) listenUnix(ctx context.Context) (net.Listener, error) {
 
 // Fetch asks the agent behind socket for its status document. An error says whether the agent is not running or not ours.
 func Fetch(ctx context.Context, socket string) ([]byte, error) {
+	return ask(ctx, socket, http.MethodGet, "/status")
+}
+
+// Shutdown has the agent behind socket stop its pods, and returns when they have stopped.
+func Shutdown(ctx context.Context, socket string) error {
+	_, err := ask(ctx, socket, http.MethodPost, "/shutdown")
+	return err
+}
+
+func ask(ctx context.Context, socket, method, path string) ([]byte, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://skerryd/status", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://skerryd"+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("build the status request: %w", err)
+		return nil, fmt.Errorf("build the request: %w", err)
 	}
 	resp, err := client.Do(req)
 	switch {

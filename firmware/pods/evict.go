@@ -156,7 +156,7 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 	eviction.Rank(t.Signal, candidates)
 	for i := range candidates {
 		p := &candidates[i]
-		if p.Critical {
+		if p.Critical || t.Signal.Disk() && !e.helps(t, o, p) {
 			continue
 		}
 		grace := int64(hardEvictionGrace)
@@ -174,6 +174,20 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 		e.m.o.Log.Error("the node runs short, and no pod is left that may be evicted: stop or limit what else runs on this gateway", "signal", t.Signal,
 			"threshold", t.Least.String(), "available", o[t.Signal].Available)
 	}
+}
+
+// helpShare is which part of what a disk lacks a pod must have on it, to be evicted for it.
+const helpShare = 16
+
+// helps reports whether a disk would be any better off without the pod. A kubelet evicts regardless; at the edge nobody takes a pod's
+// place, and a disk that something else fills must not cost the gateway all that it does.
+func (e *evictor) helps(t *eviction.Threshold, o eviction.Observations, p *eviction.Pod) bool {
+	v := o[t.Signal]
+	lacking := t.Goal(v.Capacity, true) - v.Available
+	if t.Signal == eviction.NodeInodes || t.Signal == eviction.ImageInodes {
+		return p.Inodes >= lacking/helpShare
+	}
+	return p.Disk.Used >= lacking/helpShare
 }
 
 // nodeRef names the node in events, as a kubelet does.

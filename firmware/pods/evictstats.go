@@ -28,7 +28,8 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 	}
 	e.blind = err != nil
 	sameDisk := true
-	if own, err := e.m.o.FileSystem(e.m.o.Dir); err == nil {
+	own, err := e.m.o.FileSystem(e.m.o.Dir)
+	if err == nil {
 		if other, err := e.m.o.FileSystem(e.imageDir(ctx)); err == nil {
 			sameDisk = own.Device == other.Device
 		}
@@ -55,6 +56,9 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 		}
 		if s.Disk() && (sameDisk || s == eviction.NodeDisk || s == eviction.NodeInodes) {
 			for _, dir := range []string{filepath.Join(e.m.podDir(p.ID), volumesFolder), podLogDir(e.m.o.LogDir, &d.pod.Metadata)} {
+				if there, err := e.m.o.FileSystem(dir); err != nil || there.Device != own.Device {
+					continue // nothing there, or on another disk
+				}
 				used, inodes := treeUsage(ctx, dir)
 				p.Disk.Used += used
 				p.Inodes += inodes

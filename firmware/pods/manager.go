@@ -36,6 +36,7 @@ type Manager struct {
 	ports    map[hostPort]*worker          // who publishes what
 	adopted  map[string]bool               // UIDs of pods that were found running
 	logs     []containerLog                // of the containers that run
+	closing  bool                          // the machine is about to go down
 	statics  *statics                      // set by Run before there are workers
 	images   *imageKeeper                  // set by Run before there are workers
 	pulls    *pulls                        // likewise

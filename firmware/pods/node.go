@@ -161,6 +161,10 @@ func (n *nodeReporter) ready(ctx context.Context) (corev1.Condition, *cri.Status
 			return c, resp
 		}
 	}
+	if m.shutsDown() {
+		c.Reason, c.Message = reasonNodeShutdown, messageNodeGoes
+		return c, resp
+	}
 	c.Status, c.Reason, c.Message = "True", "KubeletReady", "skerryd is posting ready status"
 	return c, resp
 }
@@ -182,7 +186,7 @@ func pressure(on map[string]eviction.Threshold, dir string) []corev1.Condition {
 			c.Reason, c.Message = "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
 		case kind == eviction.DiskPressure && is:
 			c.Reason = "KubeletHasDiskPressure"
-			c.Message = fmt.Sprintf("%s is or was just now below %s (pods are in %s): remove what is not needed there, images and logs first", t.Signal, t.Least, dir)
+			c.Message = fmt.Sprintf("%s is or was just now below %s of the disk that holds %s: remove what is not needed there, images and logs first", t.Signal, t.Least, dir)
 		case kind == eviction.DiskPressure:
 			c.Reason, c.Message = "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
 		case is:

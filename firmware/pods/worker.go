@@ -74,6 +74,8 @@ type sharedState struct {
 	status   *corev1.PodStatus  // the newest; not changed any more. nil until one was made
 	ending   bool               // the node ends it
 	admitted bool               // it was let in, and has a part of the node
+	halt     *int64             // s for it to stop, because the machine goes down; nil: not its turn
+	halted   bool               // it has
 	strip    bool               // its containers are to go, because the disk is nearly full
 	stripped bool               // they are gone
 }
@@ -201,6 +203,9 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	next = w.deadline(d)
 	w.obey(d)
 	if !terminalPhase(w.status) {
+		if atRest, err := w.rest(ctx, d, obs); atRest || err != nil {
+			return 0, false, err
+		}
 		if admitted, wait := w.admit(d, obs); !admitted && !terminalPhase(w.status) {
 			return wait, false, nil
 		}

@@ -257,7 +257,8 @@ func TestFullDisk(t *testing.T) {
 		_, err = f.Write(block[:1024])
 	}
 	_ = f.Close()
-	apply(t, simplePod, "NAME", "waits")
+	// Critical: a node under pressure takes no others.
+	apply(t, strings.Replace(simplePod, "nodeName: $NODE", "nodeName: $NODE\n  priorityClassName: system-node-critical", 1), "NAME", "waits")
 	eventually(t, 30*time.Second, "the agent says that the disk is full", func() (bool, string) {
 		text := statusText(t)
 		return strings.Contains(text, "CANNOT WRITE") && strings.Contains(text, "the disk is full, free some space"), text

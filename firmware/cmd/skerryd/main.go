@@ -5,6 +5,7 @@
 //	skerryd status  what the running agent does, and what is wrong
 //	skerryd config  check the configuration file and print it with all defaults
 //	skerryd image import FILE…   import container images from files, without a registry
+//	skerryd shutdown  stop the pods in order before the machine goes down (what skerry-shutdown.service calls)
 //	skerryd version
 //
 // Under the name skerryctl the same binary answers to the same verbs, so that a technician finds them on the gateway.
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig, "image": image,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, image, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -195,6 +196,25 @@ func status(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		return nil
 	}
 	return fmt.Errorf("-o %q: allowed are text and json: %w", *format, errUsage)
+}
+
+// shutdown waits for as long as the configuration gives the pods, and some more.
+func shutdown(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs, load := flags("shutdown", stderr)
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Node.Shutdown.GracePeriod+30*time.Second)
+	defer cancel()
+	if err := health.Shutdown(ctx, cfg.Socket); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "the pods of this gateway have stopped; they run again when the agent is started")
+	return nil
 }
 
 func printConfig(_ context.Context, args []string, stdout, stderr io.Writer) error {

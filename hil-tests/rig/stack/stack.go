@@ -197,13 +197,16 @@ func (s *Stack) Skerryd(ctx context.Context, args ...string) (string, error) {
 	return process.Output(ctx, process.Spec{Name: "skerryd " + args[0], Path: s.bin("skerryd"), Args: args})
 }
 
+// StaticPods is the folder of the agent's static pods. It does not exist at first.
+func (s *Stack) StaticPods() string { return s.path("static") }
+
 // WriteAgentConfig writes skerryd.yaml; edit may change the text of the document's keys (JSON is YAML).
 func (s *Stack) WriteAgentConfig(edit ...func(map[string]any)) error {
 	doc := map[string]any{
-		"node":    map[string]any{"name": s.Node},
+		"node":    map[string]any{"name": s.Node, "eviction": map[string]any{"pressureTransitionPeriod": "10s"}},
 		"relay":   map[string]any{"addresses": []string{s.RelayAt}},
 		"dataDir": s.AgentData(),
-		"pods":    map[string]any{"enabled": !s.NoPods, "logDir": s.PodLogs()},
+		"pods":    map[string]any{"enabled": !s.NoPods, "logDir": s.PodLogs(), "staticDir": s.StaticPods()},
 		"metrics": map[string]any{"address": s.AgentWeb},
 		"socket":  s.AgentSocket(),
 	}
