@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	if err := unix.Mount("tmpfs", w.AgentData(), "tmpfs", 0, "size=24m,mode=0700"); err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range []func(context.Context) error{w.StartRelay, w.Join, w.StartAgent} {
+	for _, step := range []func(context.Context) error{w.StartRelay, w.Join, w.soonOver, w.StartAgent} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -91,6 +91,15 @@ func newWorld(t *testing.T) *world {
 		return err
 	})
 	return w
+}
+
+// soonOver lets the node be without pressure soon after its disk has room again, not after five minutes: until then no pod is scheduled to it.
+func (w *world) soonOver(context.Context) error {
+	return w.WriteAgentConfig(func(doc map[string]any) {
+		if node, ok := doc["node"].(map[string]any); ok {
+			node["eviction"] = map[string]any{"pressureTransitionPeriod": "5s"}
+		}
+	})
 }
 
 // TestChaos runs the parts one after the other on one node.
