@@ -226,8 +226,8 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		NodeInfo:     nodeInfo(facts),
 		Annotations:  a.nodeAnnotations,
 		MaxPods:      int64(a.cfg.Pods.Max),
-		PodPids:      a.cfg.Pods.Pids,
-		Labels:       a.cfg.Node.Labels, Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
+		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls,
+		Labels: a.cfg.Node.Labels, Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
 		Eviction: pods.Eviction{
 			Thresholds: rules, Transition: max(a.cfg.Node.Eviction.TransitionPeriod, time.Nanosecond), MaxGrace: int64(a.cfg.Node.Eviction.MaxPodGracePeriod / time.Second),
 		},

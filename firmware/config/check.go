@@ -56,6 +56,9 @@ func (b Bytes) String() string {
 // Kubernetes takes a DNS subdomain (RFC 1123) as a node's name.
 var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
+// Only sysctls of the network and IPC namespaces are a pod's own (namespaces(7)).
+var sysctl = regexp.MustCompile(`^(kernel\.(shm|msg)[a-z0-9_]*|kernel\.sem|fs\.mqueue\.[a-z0-9_]*|net\.[-a-zA-Z0-9_./]*)\*?$`)
+
 func nodeNameOf(host string) string {
 	return strings.ToLower(strings.ReplaceAll(host, "_", "-"))
 }
@@ -122,6 +125,11 @@ func (c Config) check() error {
 	}
 	if n := c.Pods.Pids; n != 0 && (n < 16 || n > 4<<20) {
 		bad("pods.pidsLimit", n, "allowed are 0 (no limit) and 16 to 4194304 processes and threads for each pod")
+	}
+	for i, name := range c.Pods.Sysctls {
+		if !sysctl.MatchString(name) {
+			bad(fmt.Sprintf("pods.allowedUnsafeSysctls[%d]", i), name, "allowed are sysctls of the pod's own namespaces, as kernel.msgmax, or kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*, net.*")
+		}
 	}
 	if n := c.Pods.Images.Parallel; n < 1 || n > 16 {
 		bad("pods.images.parallelPulls", n, "allowed are 1 (one after the other) to 16")

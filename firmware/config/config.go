@@ -86,8 +86,10 @@ type Pods struct {
 	StaticDir string `yaml:"staticDir"`
 	Max       int    `yaml:"max"`
 	Pids      int64  `yaml:"pidsLimit"`
-	Logs      Logs   `yaml:"logs"`
-	Images    Images `yaml:"images"`
+	// Sysctls that pods may set beside the safe ones.
+	Sysctls []string `yaml:"allowedUnsafeSysctls"`
+	Logs    Logs     `yaml:"logs"`
+	Images  Images   `yaml:"images"`
 
 	ClusterDomain   string        `yaml:"clusterDomain"`
 	MaxRestartDelay time.Duration `yaml:"maxRestartDelay"` // of containers that end again and again
@@ -144,7 +146,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

@@ -110,6 +110,9 @@ func (m *Manager) self() (labels map[string]string, taints []corev1.Taint) {
 
 // place lets a pod in, or says all that speaks against it.
 func (m *Manager) place(w *worker, d *desiredPod) (why []rejection) {
+	if r := m.insecure(&d.pod.Spec); r != nil {
+		return []rejection{*r}
+	}
 	labels, taints := m.self()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -104,6 +104,8 @@ func (l *launch) security() (*cri.LinuxContainerSecurityContext, error) {
 		ReadonlyRootfs:     isTrue(sc.ReadOnlyRootFilesystem),
 		NoNewPrivs:         sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation,
 		SupplementalGroups: supplementalGroups(psc),
+
+		SupplementalGroupsPolicy: groupsPolicy(psc), SELinuxOptions: seLinuxOptions(either(sc.SELinuxOptions, psc.SELinuxOptions)),
 	}
 	if out.RunAsUser == nil && l.image != nil {
 		switch {
@@ -131,7 +133,11 @@ func (l *launch) security() (*cri.LinuxContainerSecurityContext, error) {
 		out.MaskedPaths, out.ReadonlyPaths = maskedPaths(), readonlyPaths()
 	}
 	seccomp, err := seccompProfile(either(sc.SeccompProfile, psc.SeccompProfile))
+	if err != nil {
+		return nil, err
+	}
 	out.Seccomp = seccomp
+	out.Apparmor, err = appArmorProfile(either(sc.AppArmorProfile, psc.AppArmorProfile))
 	return out, err
 }
 

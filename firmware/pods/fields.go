@@ -73,11 +73,10 @@ func (t *fieldTable) podFields() {
 	t.refuse("spec.resourceClaims", "dynamic resource allocation is not supported: remove the field")
 	const sc = "spec.securityContext."
 	t.any(sc, "fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser", "supplementalGroups", "fsGroupChangePolicy")
-	t.only(sc+"supplementalGroupsPolicy", "only Merge is supported yet", "Merge")
+	t.only(sc+"supplementalGroupsPolicy", "allowed are Merge and Strict", "Merge", "Strict")
 	t.any(sc+"seccompProfile.", "type", "localhostProfile")
 	t.any(sc+"sysctls[].", "name", "value")
-	t.only(sc+"appArmorProfile.type", "AppArmor profiles other than the runtime's default are not supported yet", "RuntimeDefault")
-	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
+	t.securityFields(sc)
 }
 
 func (t *fieldTable) volumeFields() {
@@ -127,14 +126,20 @@ func (t *fieldTable) containerFields(c string) {
 	sc := c + "securityContext."
 	t.any(sc, "allowPrivilegeEscalation", "capabilities.add", "capabilities.drop", "privileged", "readOnlyRootFilesystem", "runAsGroup",
 		"runAsNonRoot", "runAsUser", "seccompProfile.type", "seccompProfile.localhostProfile")
-	t.only(sc+"procMount", "only Default is supported yet", "Default")
-	t.only(sc+"appArmorProfile.type", "AppArmor profiles other than the runtime's default are not supported yet", "RuntimeDefault")
-	t.refuse(sc+"seLinuxOptions", "SELinux options are not supported yet: remove the field")
+	t.only(sc+"procMount", "only Default is supported yet: Unmasked needs a user namespace of the pod's own (hostUsers: false)", "Default")
+	t.securityFields(sc)
+}
+
+// securityFields are those of a pod's and of a container's security context.
+func (t *fieldTable) securityFields(sc string) {
+	t.any(sc, "appArmorProfile.localhostProfile", "seLinuxOptions.level", "seLinuxOptions.role", "seLinuxOptions.type", "seLinuxOptions.user")
+	t.only(sc+"appArmorProfile.type", "allowed are RuntimeDefault, Localhost and Unconfined", "RuntimeDefault", "Localhost", "Unconfined")
+	t.refuse(sc+"windowsOptions", "this gateway runs Linux containers only: remove the field")
 }
 
 // resourceFields are those of a container or of a pod as a whole. Limits of other resources are refused one by one.
 func (t *fieldTable) resourceFields(r string) {
-	t.any(r, "requests", "limits.cpu", "limits.memory") // what the node has not is admission's business
+	t.any(r, "requests", "limits.cpu", "limits.memory")                                           // what the node has not is admission's business
 	for _, size := range []string{"64Ki", "1Mi", "2Mi", "16Mi", "32Mi", "512Mi", "1Gi", "16Gi"} { // those that kernels know
 		t.any(r, "limits."+hugepagesPrefix+size)
 	}

@@ -58,8 +58,8 @@ func TestRefusedFields(t *testing.T) {
 		"spec.containers: a pod needs at least one container":  `{}`,
 		`spec.restartPolicy: "Sometimes" is unknown`:           `{"restartPolicy":"Sometimes",` + c + `}]}`,
 		"cannot be decoded": `{` + c + `,"resources":{"limits":{"memory":"much"}}}]}`,
-		"spec.containers[0].securityContext.seLinuxOptions: SELinux": `{` + c + `,"securityContext":{"seLinuxOptions":{"level":"s0"}}}]}`,
-		"spec.containers[0].securityContext.procMount: only Default": `{` + c + `,"securityContext":{"procMount":"Unmasked"}}]}`,
+		"spec.containers[0].securityContext.windowsOptions: this gateway": `{` + c + `,"securityContext":{"windowsOptions":{"hostProcess":true}}}]}`,
+		"spec.containers[0].securityContext.procMount: only Default":      `{` + c + `,"securityContext":{"procMount":"Unmasked"}}]}`,
 	} {
 		if d := decode(t, spec); !strings.Contains(d.refused, want) {
 			t.Errorf("%s: refused %q", want, d.refused)

@@ -51,7 +51,9 @@ type runtimeState struct {
 	name    string
 	version string
 	systemd bool // its cgroup driver
-	can     abilities
+
+	strictGroups bool // it knows supplementalGroupsPolicy
+	can          abilities
 }
 
 // Status says how the manager is doing.

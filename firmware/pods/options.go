@@ -118,12 +118,14 @@ type Options struct {
 	NodeInfo corev1.NodeSystemInfo // what the board says of itself
 	// Annotations are reported with the node; asked at each look at it, and must not block. May be nil.
 	Annotations func() map[string]string
-	Labels      map[string]string   // additional labels of the node
-	Taints      []corev1.Taint      // that the node registers with
-	MaxPods     int64               // default 110
-	PodPids     int64               // processes and threads that one pod may have; 0: no limit
-	Reserved    corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
-	StaticDir   string              // folder of static pods; empty: none
+	Labels      map[string]string // additional labels of the node
+	Taints      []corev1.Taint    // that the node registers with
+	MaxPods     int64             // default 110
+	// UnsafeSysctls may be set by pods beside the safe ones: names, or prefixes that end in "*".
+	UnsafeSysctls []string
+	PodPids       int64               // processes and threads that one pod may have; 0: no limit
+	Reserved      corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
+	StaticDir     string              // folder of static pods; empty: none
 
 	LogSize  int64 // default 5 MiB: bytes after which a container's log is rotated
 	LogFiles int   // default 3: files of a container's log, the one that is written to included

@@ -106,7 +106,7 @@ func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
 		status = nil // what it cannot say it cannot do
 	}
 	m.mu.Lock()
-	m.rt = runtimeState{up: true, can: abilitiesOf(v.RuntimeName, v.RuntimeVersion, status), name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd}
+	m.rt = runtimeState{up: true, can: abilitiesOf(v.RuntimeName, v.RuntimeVersion, status), name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd, strictGroups: status != nil && status.Features != nil && status.Features.SupplementalGroupsPolicy}
 	m.mu.Unlock()
 	m.pokeNode()
 	m.o.Log.Info("the container runtime answers", "socket", m.o.Socket, "runtime", v.RuntimeName, "version", v.RuntimeVersion, "systemd_cgroups", systemd)

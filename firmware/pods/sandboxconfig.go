@@ -79,14 +79,15 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 		if len(sc.Sysctls) > 0 {
 			c.Linux.Sysctls = map[string]string{}
 			for _, ctl := range sc.Sysctls {
-				c.Linux.Sysctls[ctl.Name] = ctl.Value
+				c.Linux.Sysctls[sysctlName(ctl.Name)] = ctl.Value
 			}
 		}
 		c.Linux.SecurityContext.RunAsUser = sc.RunAsUser
 		if sc.RunAsUser != nil {
 			c.Linux.SecurityContext.RunAsGroup = sc.RunAsGroup
 		}
-		c.Linux.SecurityContext.SupplementalGroups = supplementalGroups(sc)
+		c.Linux.SecurityContext.SupplementalGroups, c.Linux.SecurityContext.SupplementalGroupsPolicy = supplementalGroups(sc), groupsPolicy(sc)
+		c.Linux.SecurityContext.SELinuxOptions = seLinuxOptions(sc.SELinuxOptions)
 	}
 	return c, nil
 }

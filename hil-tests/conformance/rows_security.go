@@ -77,7 +77,7 @@ containers:
 			Promise: "safe sysctls are set in the pod's namespaces",
 			Spec:    tell("cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/ipv4/ip_unprivileged_port_start", "", "securityContext: {sysctls: [{name: net.ipv4.ip_local_port_range, value: 30000 30100}, {name: net.ipv4.ip_unprivileged_port_start, value: '80'}]}"),
 			Steps:   []Step{{Want: []string{"main says 30000\t30100", "main says 80"}}}},
-		Row{Name: "sysctl-forbidden", Cite: "tasks/administer-cluster/sysctl-cluster/#enabling-unsafe-sysctls", Class: Soon, Gap: "unsafe sysctls are set",
+		Row{Name: "sysctl-forbidden", Cite: "tasks/administer-cluster/sysctl-cluster/#enabling-unsafe-sysctls", Class: Soon,
 			Promise: "a pod with an unsafe sysctl that the node does not allow fails to start there",
 			Spec:    "containers: [{name: main, image: <box>, command: [sleep, '3600']}]\nsecurityContext: {sysctls: [{name: kernel.msgmax, value: '65536'}]}",
 			Steps:   []Step{{Want: []string{"phase Failed", "reason SysctlForbidden", "event Warning SysctlForbidden"}}},

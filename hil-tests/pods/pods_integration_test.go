@@ -33,6 +33,7 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"images are collected", testImageCollection},
 		{"images are imported", testImport},
 		{"limits of the pod", testPodLimits},
+		{"security", testSecurity},
 		{"limit of processes", testPidsLimit},
 		{"orphan", testOrphan}, {"containerd killed", testRuntimeKilled},
 	} {
