@@ -69,8 +69,10 @@ func (f *fakeRuntime) ask(req any) (string, error) {
 	return f.url, f.err
 }
 
-func (f *fakeRuntime) Exec(_ context.Context, r *cri.ExecRequest) (string, error)     { return f.ask(*r) }
-func (f *fakeRuntime) Attach(_ context.Context, r *cri.AttachRequest) (string, error) { return f.ask(*r) }
+func (f *fakeRuntime) Exec(_ context.Context, r *cri.ExecRequest) (string, error) { return f.ask(*r) }
+func (f *fakeRuntime) Attach(_ context.Context, r *cri.AttachRequest) (string, error) {
+	return f.ask(*r)
+}
 func (f *fakeRuntime) PortForward(_ context.Context, r *cri.PortForwardRequest) (string, error) {
 	return f.ask(*r)
 }

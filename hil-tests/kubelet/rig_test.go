@@ -35,6 +35,7 @@ type world struct {
 	cluster       *stack.Cluster
 	holder, other *stack.Replica
 	ports         map[*stack.Replica]string // where their kubelet ports are
+	address       string                    // of the relays, for the API server
 	balancer      *balancer
 	first, last   int // nodes' own ports
 }
@@ -92,7 +93,10 @@ func start(ctx context.Context) (*world, error) {
 	if err != nil {
 		return w, err
 	}
-	if w.balancer, err = newBalancer(); err != nil {
+	if w.address, err = machineAddress(); err != nil {
+		return w, err
+	}
+	if w.balancer, err = newBalancer(w.address); err != nil {
 		return w, err
 	}
 	if w.first, err = freeRange(4); err != nil {
@@ -105,7 +109,11 @@ func start(ctx context.Context) (*world, error) {
 		if err != nil {
 			return w, err
 		}
-		kubelet := map[string]any{"listen": at, "address": "127.0.0.1", "port": w.balancer.port(), "peerAddress": at}
+		if r == &w.other { // the nodes' own ports are at the relays' address, too
+			_, port, _ := net.SplitHostPort(at)
+			at = net.JoinHostPort(w.address, port)
+		}
+		kubelet := map[string]any{"listen": at, "address": w.address, "port": w.balancer.port(), "peerAddress": at}
 		if r == &w.other { // one machine has each port once: the relay without the agent listens at the nodes' own
 			kubelet["nodePorts"] = fmt.Sprintf("%d-%d", w.first, w.last)
 		}
@@ -158,8 +166,22 @@ type balancer struct {
 	open  map[net.Conn]bool
 }
 
-func newBalancer() (*balancer, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// machineAddress returns an address of this machine that is not loopback: API servers refuse to proxy to loopback.
+func machineAddress() (string, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", err
+	}
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String(), nil
+		}
+	}
+	return "", errors.New("this machine has no IPv4 address but loopback")
+}
+
+func newBalancer(address string) (*balancer, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return nil, err
 	}

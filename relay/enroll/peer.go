@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"net"
 	"net/url"
 	"sync"
 )
@@ -18,14 +19,18 @@ import (
 type Peer struct {
 	authority *Authority
 	dns, uri  string
+	names     []string
 
 	mu   sync.Mutex
 	of   *present // what cert follows from
 	cert *tls.Certificate
 }
 
-// NewPeer returns the identity of a relay: dns is the server name by which others verify it, uri the name in its certificate.
-func NewPeer(a *Authority, dns, uri string) *Peer { return &Peer{authority: a, dns: dns, uri: uri} }
+// NewPeer returns the identity of a relay: dns is the server name by which others verify it, uri the name in its certificate; names are
+// further IP addresses and DNS names that the certificate is for.
+func NewPeer(a *Authority, dns, uri string, names ...string) *Peer {
+	return &Peer{authority: a, dns: dns, uri: uri, names: names}
+}
 
 // Identity returns the certificate, and the CAs that sign those of other relays. It fails with ErrNoCA before the CA is known.
 func (p *Peer) Identity() (*tls.Certificate, *x509.CertPool, error) {
@@ -36,7 +41,7 @@ func (p *Peer) Identity() (*tls.Certificate, *x509.CertPool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.of != now {
-		cert, err := now.ca.issuePeer(p.dns, p.uri)
+		cert, err := now.ca.issuePeer(p.dns, p.uri, p.names)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -45,7 +50,7 @@ func (p *Peer) Identity() (*tls.Certificate, *x509.CertPool, error) {
 	return p.cert, now.pool, nil
 }
 
-func (ca *CA) issuePeer(dns, uri string) (tls.Certificate, error) {
+func (ca *CA) issuePeer(dns, uri string, names []string) (tls.Certificate, error) {
 	name, err := url.Parse(uri)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("name of this relay: %w", err)
@@ -54,13 +59,21 @@ func (ca *CA) issuePeer(dns, uri string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	leaf, err := ca.sign(&x509.Certificate{
+	tmpl := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: "skerry-relay"},
 		NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames:    []string{dns}, URIs: []*url.URL{name},
-	}, key.Public())
+	}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, n)
+		}
+	}
+	leaf, err := ca.sign(tmpl, key.Public())
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("issue this relay's certificate for other relays: %w", err)
 	}

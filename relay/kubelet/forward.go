@@ -107,6 +107,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 	defer watch.stop()
 	s.meter.open.Add(1)
 	defer s.meter.open.Add(-1)
+	out := &watchedWriter{ResponseWriter: w, ctx: ctx, watch: watch}
 	p := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL, pr.Out.Host = to, ""
@@ -118,6 +119,12 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 				mark(pr.Out.Header)
 			}
 		},
+		ModifyResponse: func(answer *http.Response) error {
+			if tracks(r.URL.Path, answer) {
+				out.tracker = &spdyTracker{message: lostText(s.o.Name, node)}
+			}
+			return nil
+		},
 		Transport: by, BufferPool: &s.buffers,
 		ErrorLog: log.New(debugLog{s.log}, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -127,7 +134,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 			s.refuse(w, r, http.StatusServiceUnavailable, "unreachable", fmt.Sprintf("relay %s cannot reach node %s: %v", s.o.Name, node, err))
 		},
 	}
-	p.ServeHTTP(&watchedWriter{ResponseWriter: w, ctx: ctx, watch: watch}, r.WithContext(ctx))
+	p.ServeHTTP(out, r.WithContext(ctx))
 }
 
 // agentTransport opens a stream for each request: it costs a frame or two, and an agent has no connections to keep.

@@ -52,8 +52,9 @@ func (w *idleWatch) stop() {
 // watchedWriter hands out a connection that is closed with ctx, and tells of what moves on it.
 type watchedWriter struct {
 	http.ResponseWriter
-	ctx   context.Context //nolint:containedctx // of the one request that it lives for
-	watch *idleWatch
+	ctx     context.Context //nolint:containedctx // of the one request that it lives for
+	watch   *idleWatch
+	tracker *spdyTracker // nil: the session's end is not told
 }
 
 // Unwrap is for http.ResponseController.
@@ -67,7 +68,11 @@ func (h *watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	// net/http does not watch a connection any more that it has given away: a write to a peer that reads nothing would last for ever.
 	stop := context.AfterFunc(h.ctx, func() { _ = c.Close() })
-	return &watchedConn{Conn: c, watch: h.watch, stop: stop}, rw, nil
+	watched := &watchedConn{Conn: c, watch: h.watch, stop: stop}
+	if h.tracker != nil {
+		return &trackedConn{watched, h.tracker}, rw, nil
+	}
+	return watched, rw, nil
 }
 
 // watchedConn has no CloseWrite, deliberately: neither SPDY nor WebSocket knows half-closed connections, and a session whose one side has

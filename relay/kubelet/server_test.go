@@ -252,7 +252,7 @@ func (w *world) serveAgent(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.sessions = append(w.sessions, c)
 	w.mu.Unlock()
-	_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"))
+	_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: " + r.Header.Get("Want-Protocol") + "\r\n\r\n"))
 	_, _ = io.Copy(c, brw)
 }
 
@@ -460,7 +460,7 @@ func (w *world) upgrade(a ask) (net.Conn, *bufio.Reader) {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = c.Close() })
-	fmt.Fprintf(c, "POST /exec/default/web/main?command=sh HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n")
+	fmt.Fprint(c, "POST /exec/default/web/main?command=sh HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nWant-Protocol: "+a.header["Want-Protocol"]+"\r\nContent-Length: 0\r\n\r\n")
 	in := bufio.NewReader(c)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
@@ -607,4 +607,40 @@ func (r *remembered[K, V]) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.has)
+}
+
+// TestBrokenSessionIsTold: kubectl takes a session that ends without a word for one that ended well.
+func TestBrokenSessionIsTold(t *testing.T) {
+	w := newWorld(t)
+	api := w.cluster.named("apiserver")
+	whole := string([]byte{0, 0, 0, 3, 0, 0, 0, 5}) + "hello" // a data frame of stdout
+	told := string([]byte{0, 0, 0, 1, 1, 0, 0, 2}) + "{}"     // the runtime's own status
+	for _, relay := range []string{"a", "b"} {
+		for what, c := range map[string]struct {
+			protocol, sent string
+			want           bool
+		}{
+			"in the middle":                        {"v4.channel.k8s.io", whole, true},
+			"before anything":                      {"v5.channel.k8s.io", "", true},
+			"after the end":                        {"v4.channel.k8s.io", whole + told, false},
+			"within a frame":                       {"v4.channel.k8s.io", whole[:10], false},
+			"within a frame's head":                {"v4.channel.k8s.io", whole + "\x00", false},
+			"of a protocol that tells errors only": {"v2.channel.k8s.io", whole, false},
+		} {
+			conn, in := w.upgrade(ask{relay: relay, cert: api, header: map[string]string{"Want-Protocol": c.protocol}})
+			if err := echo(conn, in, c.sent); err != nil {
+				t.Fatal(relay, what, err)
+			}
+			w.mu.Lock()
+			_ = w.sessions[len(w.sessions)-1].Close()
+			w.mu.Unlock()
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			rest, _ := io.ReadAll(in)
+			_ = conn.Close()
+			if got := len(rest) > 8 && rest[3] == errorStream && rest[4] == spdyFin && int(rest[7]) == (len(rest)-8)%256 && strings.Contains(string(rest), `"status":"Failure"`) &&
+				strings.Count(string(rest), "has lost the connection to node gw-1") == 1; got != c.want || !c.want && len(rest) > 0 {
+				t.Errorf("through %s, %s: %q", relay, what, rest)
+			}
+		}
+	}
 }

@@ -45,7 +45,11 @@ func (r *relay) newKubelet(ctx context.Context, config *rest.Config) (*kubelet.S
 		r.log.Warn("kubelet.peerAddress is not set: with several relays, requests for nodes that are connected here fail if they arrive at another")
 	}
 	dns, uri := kubelet.PeerNames(r.cfg.Name)
-	peer := enroll.NewPeer(r.ca, dns, uri)
+	names := []string{k.Address}
+	if k.Domain != "" {
+		names = append(names, "*."+k.Domain)
+	}
+	peer := enroll.NewPeer(r.ca, dns, uri, names...)
 	return kubelet.New(ctx, kubelet.Options{
 		Name: r.cfg.Name, Listen: k.Listen, Client: client, Pods: r.index,
 		Sessions: func() kubelet.Sessions {
