@@ -54,7 +54,7 @@ func TestEviction(t *testing.T) {
 		if s.Phase != phaseFailed || s.Reason != reasonEvicted || s.Message != want || cond(s.Conditions, condDisruption).Reason != reasonByNode {
 			t.Errorf("status %+v", s)
 		}
-		if got := w.rt.stops; len(got) != 1 || got[0] != minGrace*time.Second {
+		if got := w.rt.stopped(); len(got) != 1 || got[0] != minGrace*time.Second {
 			t.Errorf("stopped with %v", got)
 		}
 		c := cond(w.node().Status.Conditions, "MemoryPressure")
@@ -117,8 +117,8 @@ func TestSoftEviction(t *testing.T) {
 			t.Error("evicted before the grace period is over")
 		}
 		w.settle(30 * time.Second)
-		if w.phase("hog") != phaseFailed || w.rt.stops[0] != 7*time.Second {
-			t.Errorf("hog is %s, stopped with %v", w.phase("hog"), w.rt.stops)
+		if w.phase("hog") != phaseFailed || w.rt.stopped()[0] != 7*time.Second {
+			t.Errorf("hog is %s, stopped with %v", w.phase("hog"), w.rt.stopped())
 		}
 	})
 }

@@ -51,7 +51,7 @@ func TestFailPod(t *testing.T) {
 		if !w.m.podEnded("u1") || w.m.failPod("u1", failure{reason: "Other"}) {
 			t.Error("it has ended")
 		}
-		if got := w.rt.stops; len(got) != 1 || got[0] != 5*time.Second {
+		if got := w.rt.stopped(); len(got) != 1 || got[0] != 5*time.Second {
 			t.Errorf("stopped with %v", got)
 		}
 		if e := w.event(reasonEvicted); e == nil || !strings.HasPrefix(e.ref, "Pod/web") {

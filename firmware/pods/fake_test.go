@@ -538,3 +538,10 @@ func (f *fakeRuntime) ListContainerStats(_ context.Context, filter *cri.Containe
 	}
 	return out, nil
 }
+
+// stopped returns the grace periods that were asked for.
+func (f *fakeRuntime) stopped() []time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.stops)
+}

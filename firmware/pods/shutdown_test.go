@@ -36,7 +36,7 @@ func TestShutdown(t *testing.T) {
 		if len(order) != 3 || order[0] != "web" || order[2] != "vital" {
 			t.Errorf("order %v", order)
 		}
-		if got := w.rt.stops; len(got) != 3 || max(got[0], got[1]) != 10*time.Second || min(got[0], got[1]) != 4*time.Second || got[2] != 5*time.Second {
+		if got := w.rt.stopped(); len(got) != 3 || max(got[0], got[1]) != 10*time.Second || min(got[0], got[1]) != 4*time.Second || got[2] != 5*time.Second {
 			t.Errorf("grace periods %v", got)
 		}
 		if err := <-done; err != nil {

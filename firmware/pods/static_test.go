@@ -113,13 +113,13 @@ func TestStaticPod(t *testing.T) {
 		if r := w.report(second); r.Status == nil || r.Status.Phase != phaseRunning {
 			t.Errorf("the new mirror's status is %+v", r)
 		}
-		if list := w.rt.byName("dns"); len(list) != 1 || len(w.rt.stops) != 0 {
+		if list := w.rt.byName("dns"); len(list) != 1 || len(w.rt.stopped()) != 0 {
 			t.Errorf("the pod was disturbed: %+v", list)
 		}
 		w.stop()
 		w.start()
 		w.settle(5 * time.Second)
-		if list := w.rt.byName("dns"); len(list) != 1 || len(w.rt.stops) != 0 {
+		if list := w.rt.byName("dns"); len(list) != 1 || len(w.rt.stopped()) != 0 {
 			t.Errorf("the pod was disturbed by a restart of the agent: %+v", list)
 		}
 		if err := os.Remove(filepath.Join(dir, "dns.yaml")); err != nil {
