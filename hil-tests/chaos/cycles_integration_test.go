@@ -76,7 +76,8 @@ func TestCycles(t *testing.T) {
 	w.eventually(time.Minute, "the agent holds what it held", func() error {
 		_, now, n := rest()
 		t.Logf("after %d pods: %d files (%d before), %d goroutines (%d), %.1f MB PSS (%.1f)", cycles, now.Files, process.Files, n, goroutines, float64(now.PSS)/1e6, float64(process.PSS)/1e6)
-		if now.Files > process.Files || n > goroutines {
+		// A connection more or less is none of a pod: what every pod left behind would be many.
+		if now.Files > process.Files+3 || n > goroutines {
 			return fmt.Errorf("%d files, before %d; %d goroutines, before %d", now.Files, process.Files, n, goroutines)
 		}
 		return nil
