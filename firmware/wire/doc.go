@@ -33,7 +33,9 @@
 //	14 close       both    c u code · r s reason · ra u ms to wait before dialling again · e []s relays to dial first, host:port
 //	15 offer       agent   s u · h b 16 bytes, sum over all documents, or else i []{k s, h b 16 bytes}
 //	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
-////	32 stream-open   both  i u stream · s s service · w u bytes that may be sent to the opener
+//
+// //	32 stream-open   both  i u stream · s s service · w u bytes that may be sent to the opener
+//
 //	33 stream-accept both  i u · w u bytes that may be sent to the acceptor
 //	34 stream-data   both  i u · b b
 //	35 stream-window both  i u, 0: of all streams · n u bytes given back

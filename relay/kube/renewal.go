@@ -21,7 +21,7 @@ const (
 	giveWayFor    = 2 * time.Second
 	giveWayEvery  = 50 * time.Millisecond
 	giveWayAfter  = 300 * time.Millisecond // agents commit and answer what they were told last
-	overloadEvery = 10 * time.Minute // how often a budget that is too small is logged
+	overloadEvery = 10 * time.Minute       // how often a budget that is too small is logged
 )
 
 // wheel spreads renewals: each node has its slot of the interval, found by its name, so that they come evenly however many
