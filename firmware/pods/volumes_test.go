@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,7 +122,17 @@ func TestVolumeFails(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	for kind, path := range map[string]string{"": dir + "/no", "File": file, "FileOrCreate": dir + "/made", "CharDevice": "/dev/null", "Directory": dir} {
+	short, err := os.MkdirTemp("", "s") // a socket's path has to be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(short) //nolint:errcheck // a test's folder
+	l, err := net.Listen("unix", short+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // a test's socket
+	for kind, path := range map[string]string{"": dir + "/no", "File": file, "FileOrCreate": dir + "/made", "CharDevice": "/dev/null", "Directory": dir, "Socket": short + "/s"} {
 		d := decode(t, `{"containers":[{"name":"c","image":"app:1"}],"volumes":[{"name":"v","hostPath":{"path":"`+path+`","type":"`+kind+`"}}]}`)
 		v, _ := testVolumes(t, d)
 		if _, err := v.prepare(&d.pod.Spec); err != nil {

@@ -33,19 +33,18 @@
 //	14 close       both    c u code · r s reason · ra u ms to wait before dialling again · e []s relays to dial first, host:port
 //	15 offer       agent   s u · h b 16 bytes, sum over all documents, or else i []{k s, h b 16 bytes}
 //	16 want        relay   s u offer that this answers, 0 for none · l t offer the list · k []s keys
-//
-// //	32 stream-open   both  i u stream · s s service · w u bytes that may be sent to the opener
-//
+//	32 stream-open   both  i u stream · s s service · w u bytes that may be sent to the opener
 //	33 stream-accept both  i u · w u bytes that may be sent to the acceptor
 //	34 stream-data   both  i u · b b
 //	35 stream-window both  i u, 0: of all streams · n u bytes given back
 //	36 stream-end    both  i u
 //	37 stream-reset  both  i u · c u code · r s reason
 //
-// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Revisions are one resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices,
-// services, runtimeclasses, persistentvolumeclaims, persistentvolumes, in this order, zeros at the end left out; in hello the highest that the agent was ever told, in a commit those that a cache must
-// have seen to know of what the commit changes. A receiver ignores types from 64 on that it does not know, and ends the
-// session on unknown ones below.
+// object is {k s key, v version, r u resourceVersion, a t absent, b b body}, version is {u s UID, h b 16 bytes}. Revisions are one
+// resourceVersion for each of nodes, configmaps, secrets, devicemodels, pods, devices, services, runtimeclasses,
+// persistentvolumeclaims, persistentvolumes, in this order, zeros at the end left out; in hello the highest that the agent was ever
+// told, in a commit those that a cache must have seen to know of what the commit changes. A receiver ignores types from 64 on that
+// it does not know, and ends the session on unknown ones below.
 //
 // Keys are described at Key; bodies are canonical MessagePack (package canon). An object's hash is the first 16 bytes of the
 // SHA-256 of its body. An absent object (a reference that does not exist) has no body, an empty UID and the hash of no bytes.

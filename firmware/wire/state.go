@@ -43,16 +43,18 @@ type Commit struct {
 
 // revisionKinds is the order of packed revisions, and in which kinds are counted (KindsKnown). It is part of the protocol: new kinds
 // go at the end.
-func revisionKinds() [10]Kind {
+func revisionKinds() [knownKinds]Kind {
 	return [...]Kind{KindNode, KindConfigMap, KindSecret, KindDeviceModel, KindPod, KindDevice,
 		KindService, KindRuntimeClass, KindPersistentVolumeClaim, KindPersistentVolume}
 }
+
+const knownKinds = 10
 
 // KindsAtFirst is how many kinds a peer knows that does not say.
 const KindsAtFirst = 6
 
 // KindsKnown is how many kinds this release knows, in the order of packed revisions: what Hello and Welcome say.
-func KindsKnown() uint32 { return uint32(len(revisionKinds())) }
+func KindsKnown() uint32 { return knownKinds }
 
 // KnownTo reports whether a peer that knows so many kinds knows this one. Keys of kinds that it does not know must not be sent to it:
 // it would take the frame for a malformed one.
