@@ -11,6 +11,8 @@ type Limits struct {
 	MessagesPerSecond int           `yaml:"messagesPerSecond"` // frames received from one gateway, sustained
 	ReportsPerSecond  int           `yaml:"reportsPerSecond"`  // status documents taken from one gateway, sustained
 	SessionsPerMinute int           `yaml:"sessionsPerMinute"` // that one gateway may open
+	Streams           int           `yaml:"streams"`           // that each side may have open in one gateway's session
+	StreamsPerSecond  int           `yaml:"streamsPerSecond"`  // that one gateway may open, sustained
 	Objects           int           `yaml:"objects"`           // that one gateway may claim to hold
 	Connecting        int           `yaml:"connecting"`        // connections that are no sessions (yet), of all addresses
 	AckPatience       time.Duration `yaml:"ackPatience"`       // commits may be unacknowledged so long before it is logged
@@ -20,7 +22,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		BytesPerSecond: 4 << 20, MessagesPerSecond: 1000, ReportsPerSecond: 500, SessionsPerMinute: 60, Objects: 20_000,
-		Connecting: 16_384, AckPatience: 2 * time.Minute,
+		Streams: 64, StreamsPerSecond: 10, Connecting: 16_384, AckPatience: 2 * time.Minute,
 	}
 }
 
@@ -37,6 +39,8 @@ func (l Limits) check(bad func(key, format string, args ...any)) {
 		{"messagesPerSecond", l.MessagesPerSecond, 10, 1e6},
 		{"reportsPerSecond", l.ReportsPerSecond, leastReports, 1e6},
 		{"sessionsPerMinute", l.SessionsPerMinute, 2, 6000},
+		{"streams", l.Streams, 1, 10_000},
+		{"streamsPerSecond", l.StreamsPerSecond, 1, 10_000},
 		{"objects", l.Objects, 10, 1e6},
 		{"connecting", l.Connecting, 16, 1e6},
 	} {

@@ -12,7 +12,7 @@ import (
 
 // A relay that ends tells its agents so, and where to go. Ten thousand that come to another relay in the same second would be an
 // attack; so they are told one after the other, over Options.Drain, and each comes when it likes within a time that grows
-// with their number.
+// with their number. Those whose streams are in use come last, when the streams have ended or Options.Drain is over.
 const (
 	drainStep      = 50 * time.Millisecond
 	farewell       = 3 * time.Second // after the last was told, for agents that do not close the connection
@@ -36,11 +36,26 @@ func (h *Hub) drain() {
 	h.log.Info("sessions are ended", "sessions", len(agents), "over", h.opts.Drain, "elsewhere", elsewhere)
 	begun := time.Now()
 	spread := max(leastSpread, time.Duration(len(agents))*time.Second/arrivals-h.opts.Drain)
-	for i, a := range agents {
+	idle, busy := leave(agents)
+	for i, a := range idle {
 		if due := h.opts.Drain * time.Duration(i) / time.Duration(len(agents)); due-time.Since(begun) > drainStep {
 			time.Sleep(drainStep)
 		}
 		a.step(farewellTo(elsewhere, i, spread))
+	}
+	told := len(idle)
+	for len(busy) > 0 {
+		if time.Since(begun) < h.opts.Drain {
+			time.Sleep(drainStep)
+			idle, busy = leave(busy)
+		} else {
+			h.log.Warn("streams are cut, they have not ended in time", "sessions", len(busy), "after", h.opts.Drain)
+			idle, busy = busy, nil
+		}
+		for _, a := range idle {
+			a.step(farewellTo(elsewhere, told, spread))
+			told++
+		}
 	}
 	hard := time.AfterFunc(farewell, func() {
 		for _, a := range h.snapshot() {
@@ -49,6 +64,18 @@ func (h *Hub) drain() {
 	})
 	defer hard.Stop()
 	h.all.Wait()
+}
+
+// leave lets no streams begin any more, and tells sessions without streams from those whose streams may still end by themselves.
+func leave(agents []*agent) (idle, busy []*agent) {
+	for _, a := range agents {
+		if a.leave() > 0 {
+			busy = append(busy, a)
+		} else {
+			idle = append(idle, a)
+		}
+	}
+	return idle, busy
 }
 
 // farewellTo sends the i-th agent to a relay of its own choice of those that remain, at a moment of its own.

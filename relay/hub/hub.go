@@ -42,7 +42,8 @@ type Options struct {
 	// Elsewhere names other relays, HOST:PORT, that take agents over when this one ends. It is asked once, when Serve's context
 	// has ended, and does not block. May be nil.
 	Elsewhere func() []string
-	// Drain is the time over which agents are told then that the relay ends. Default 0: all at once.
+	// Drain is the time over which agents are told then that the relay ends, and in which streams may come to their end. Default 0: all
+	// at once.
 	Drain  time.Duration
 	Enroll http.Handler // for join.Path and join.RenewPath; may be nil
 	Source Source

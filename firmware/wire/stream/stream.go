@@ -117,6 +117,9 @@ func (s *Stream) Close(now time.Time) {
 		return
 	}
 	s.closed, s.fin = true, true
+	for _, b := range s.recv { // dropped is as good as read: the peer may be closing, too, and have bytes to send
+		s.owed += len(b) + wire.StreamCost
+	}
 	s.recv = nil
 	switch {
 	case s.gone:
@@ -209,7 +212,7 @@ func (s *Stream) wants() bool {
 }
 
 // owes reports whether enough was read for the peer to be told.
-func (s *Stream) owes() bool { return !s.eof && !s.closed && s.owed >= s.m.cfg.Limits.Window/2 }
+func (s *Stream) owes() bool { return !s.eof && s.owed >= s.m.cfg.Limits.Window/2 }
 
 // unread reports whether the peer must be told that nobody reads.
 func (s *Stream) unread() bool { return s.closed && !s.eof }
@@ -286,10 +289,13 @@ func (s *Stream) arrived(b []byte) error {
 		return exceeded("stream %d sends more than the %d bytes that it may", s.id, s.m.cfg.Limits.Window)
 	}
 	s.recvCredit -= cost
-	if !s.closed {
-		s.recv = append(s.recv, b)
-		s.changed()
+	if s.closed {
+		s.owed += cost
+		s.enqueue()
+		return nil
 	}
+	s.recv = append(s.recv, b)
+	s.changed()
 	return nil
 }
 

@@ -9,6 +9,6 @@ import (
 func sessionLimits(l config.Limits) session.Limits {
 	return session.Limits{
 		BytesPerSecond: l.BytesPerSecond, MessagesPerSecond: l.MessagesPerSecond, ReportsPerSecond: l.ReportsPerSecond,
-		MaxEntries: l.Objects, AckPatience: l.AckPatience,
+		Streams: l.Streams, StreamsPerSecond: l.StreamsPerSecond, MaxEntries: l.Objects, AckPatience: l.AckPatience,
 	}
 }
