@@ -115,7 +115,7 @@ func LinkOver(c net.Conn, headers ...string) (*Session, error) {
 
 // Hello is what an honest agent that holds nothing says first.
 func Hello(node string) *wire.Hello {
-	return &wire.Hello{ProtoMin: 1, ProtoMax: 1, Node: node, Agent: "attack", Heartbeat: 15_000, MaxFrame: wire.MaxFrame, Rules: 1}
+	return &wire.Hello{ProtoMin: 1, ProtoMax: 1, Node: node, Agent: "attack", Heartbeat: 15_000, MaxFrame: wire.MaxFrame, Rules: 1, Streams: wire.StreamPipe}
 }
 
 // Open opens a session. The relay's frames up to welcome are read.

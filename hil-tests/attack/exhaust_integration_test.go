@@ -24,7 +24,12 @@ func exhaustAttempts() []attempt {
 		{"empty-fragments", tryEmptyFragments, ended("protocol-error"), []string{"node=NODE", "WebSocket"}},
 		{"compression-bomb", tryCompression, ended("protocol-error"), []string{"node=NODE", "reserved bits"}},
 		{"claims-of-holdings", tryHoldings, ended("limit"), []string{"node=NODE", "holds more than"}},
-		{"stream-frames", tryStreams, ended("protocol-error"), []string{"node=NODE", "unknown frame type"}},
+		{"streams-without-end", tryStreams, refused("stream-rate"), []string{"node=NODE", "reason=stream-rate"}},
+		{"streams-to-nowhere", tryUnknownService, refused("stream-service"), []string{"node=NODE", "reason=stream-service"}},
+		{"stream-frame-flood", tryStreamFlood, ended("limit"), []string{"node=NODE", "frames of streams a second"}},
+		{"stream-data-unasked", tryStreamData, ended("protocol-error"), []string{"node=NODE", "never opened"}},
+		{"stream-data-beyond-the-window", tryStreamWindow, ended("limit"), []string{"node=NODE", "more data of streams"}},
+		{"stream-frames-unknown", tryUnknownStreams, ended("protocol-error"), []string{"node=NODE", "unknown frame type"}},
 		{"giant-keys", tryGiantKeys, ended("protocol-error"), []string{"node=NODE", "a key of 100000 bytes"}},
 		{"invalid-text", tryInvalidText, ended("protocol-error"), []string{"node=NODE", "UTF-8"}},
 		{"forged-log-lines", tryForgedLines, ended("protocol-error"), []string{"node=NODE", "FORGED"}},
@@ -155,11 +160,81 @@ func tryHoldings(t *testing.T, r *rig, node string) {
 	gone(t, s)
 }
 
-// tryStreams opens streams, which no session has been given.
+// tryStreams opens streams and resets them, and opens others: more than the relay lets one gateway open. Each is answered.
 func tryStreams(t *testing.T, r *rig, node string) {
 	s := open(t, r.attacker(t, node), node)
+	const many = 300
+	go func() {
+		for i := range uint32(many) {
+			if s.Send(&wire.StreamOpen{ID: 2*i + 1, Service: wire.ServiceCloud, Window: 64 << 10}) != nil ||
+				s.Send(&wire.StreamReset{ID: 2*i + 1, Code: wire.ResetCancelled}) != nil {
+				return
+			}
+		}
+	}()
+	refused := 0
+	seen := s.Drain(patience, true, func(f wire.Frame) bool {
+		if reset, ok := f.(*wire.StreamReset); ok && reset.Code == wire.ResetLimit {
+			refused++
+		}
+		return refused == many/2
+	})
+	if seen.Close != nil || seen.Err != nil {
+		t.Errorf("%d streams are refused, then %+v, %v", refused, seen.Close, seen.Err)
+	}
+}
+
+// tryUnknownService opens streams to what the relay does not serve to gateways.
+func tryUnknownService(t *testing.T, r *rig, node string) {
+	s := open(t, r.attacker(t, node), node)
+	for i, service := range []string{"kubelet", "admin", "localhost"} {
+		send(t, s, &wire.StreamOpen{ID: uint32(2*i + 1), Service: service, Window: 64 << 10})
+		seen := s.Drain(patience, true, func(f wire.Frame) bool {
+			reset, ok := f.(*wire.StreamReset)
+			return ok && reset.Code == wire.ResetService
+		})
+		if seen.Close != nil || seen.Err != nil {
+			t.Errorf("%s: %+v, %v", service, seen.Close, seen.Err)
+		}
+	}
+}
+
+// tryStreamFlood sends frames of streams that carry nothing.
+func tryStreamFlood(t *testing.T, r *rig, node string) {
+	s := open(t, r.attacker(t, node), node)
+	send(t, s, &wire.StreamOpen{ID: 1, Service: "nowhere", Window: 64 << 10})
+	for range 100_000 {
+		if s.Send(&wire.StreamReset{ID: 1, Code: wire.ResetCancelled}) != nil {
+			break
+		}
+	}
+	gone(t, s)
+}
+
+// tryStreamData sends data of a stream that nobody opened.
+func tryStreamData(t *testing.T, r *rig, node string) {
+	s := open(t, r.attacker(t, node), node)
+	send(t, s, &wire.StreamData{ID: 7, Data: []byte("x")})
+	gone(t, s)
+}
+
+// tryStreamWindow sends data of a stream that has ended, without end: more than may be under way.
+func tryStreamWindow(t *testing.T, r *rig, node string) {
+	s := open(t, r.attacker(t, node), node)
+	send(t, s, &wire.StreamOpen{ID: 1, Service: "nowhere", Window: 64 << 10})
+	for range 10_000 {
+		if s.Send(&wire.StreamData{ID: 1, Data: make([]byte, wire.MaxStreamData)}) != nil {
+			break
+		}
+	}
+	gone(t, s)
+}
+
+// tryUnknownStreams sends frames whose types are kept for streams and mean nothing.
+func tryUnknownStreams(t *testing.T, r *rig, node string) {
+	s := open(t, r.attacker(t, node), node)
 	for range 1000 {
-		if s.Raw(Frame(Fin|Binary, []byte{32, 0x80})) != nil {
+		if s.Raw(Frame(Fin|Binary, []byte{63, 0x80})) != nil {
 			break
 		}
 	}

@@ -17,7 +17,12 @@ import (
 // rawAgent is an agent's connection without the link.
 func (w *world) rawAgent(t *testing.T, name string) *websocket.Conn {
 	t.Helper()
-	cfg, err := w.pki.ClientTLS(w.pki.Node(name))()
+	return w.rawAgentWith(t, &wire.Hello{ProtoMin: 1, ProtoMax: 1, Node: name, Heartbeat: 60_000, MaxFrame: wire.MaxFrame, Rules: 1})
+}
+
+func (w *world) rawAgentWith(t *testing.T, hello *wire.Hello) *websocket.Conn {
+	t.Helper()
+	cfg, err := w.pki.ClientTLS(w.pki.Node(hello.Node))()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +34,7 @@ func (w *world) rawAgent(t *testing.T, name string) *websocket.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ws.CloseNow() })
-	b, err := wire.Encode(&wire.Hello{ProtoMin: 1, ProtoMax: 1, Node: name, Heartbeat: 60_000, MaxFrame: wire.MaxFrame, Rules: 1})
+	b, err := wire.Encode(hello)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,6 +101,7 @@ func (a *agent) streamed(f wire.StreamFrame) {
 	if errors.As(err, &v) && v.Quota {
 		shut.Code, shut.RetryAfter = wire.CloseLimit, session.LimitRetry
 	}
+	s.End(err) // what has come behind it is not taken any more
 	a.step(shut)
 }
 
