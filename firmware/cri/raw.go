@@ -66,7 +66,7 @@ func (c *Client) Open(ctx context.Context, method string, meta Metadata) *Stream
 	r, w := io.Pipe()
 	s := &Stream{c: c, ctx: ctx, name: path.Base(method), cancel: cancel, pipe: w, reply: make(chan reply, 1)}
 	go func() {
-		resp, err := c.request(ctx, method, meta, r)
+		resp, err := c.request(ctx, method, meta, r) //nolint:bodyclose // Recv and Close read it to its end
 		if err != nil {
 			_ = r.CloseWithError(err) // whoever sends must not wait
 		}

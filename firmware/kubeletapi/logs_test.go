@@ -3,6 +3,7 @@ package kubeletapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -490,7 +491,7 @@ func FuzzLogs(f *testing.F) {
 		var over atomic.Bool
 		over.Store(true)
 		l := &logReader{files: files, out: &logWriter{to: &out, o: o, left: o.limit}, flush: func() error { return nil }}
-		if err := l.run(t.Context()); err != nil && err != (errLimit{}) {
+		if err := l.run(t.Context()); err != nil && !errors.Is(err, errLimit{}) {
 			t.Fatal(err)
 		}
 		if o.limit >= 0 && int64(out.Len()) > o.limit {

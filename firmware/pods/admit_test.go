@@ -131,9 +131,9 @@ func TestPreemption(t *testing.T) {
 		w.small("guaranteed", `"priority":5`, `"resources":{"limits":{"cpu":"500m","memory":"10Mi"}}`)
 		w.small("low", `"priority":1`, requests(`"cpu":"600m"`))
 		w.small("high", `"priority":1000`, requests(`"cpu":"600m"`))
-		s := w.small("vital", `"priority":2000000000`, requests(`"cpu":"500m"`))
+		w.small("vital", `"priority":2000000000`, requests(`"cpu":"500m"`))
 		w.settle(10 * time.Second)
-		if s = w.report("pods/default/vital/u-vital").Status; s.Phase != phaseRunning {
+		if s := w.report("pods/default/vital/u-vital").Status; s.Phase != phaseRunning {
 			t.Fatalf("vital: %+v", s)
 		}
 		low := w.report("pods/default/low/u-low").Status

@@ -215,14 +215,6 @@ func (t *fieldTable) walk(path, pattern string, v any, out *verdict) {
 	}
 }
 
-// unknownRemedy says what to do about a field that is not in the table.
-func unknownRemedy(pattern string) string {
-	if strings.Contains(pattern, ".resources.") && strings.Contains(pattern, "/") {
-		return "extended resources come from device plugins, which are not supported yet: give the device to the container with a hostPath volume, and the rights that it needs"
-	}
-	return "this field is not supported: remove it"
-}
-
 // noEffect reports whether a value is the same as no value at all.
 func noEffect(v any) bool {
 	switch v := v.(type) {

@@ -67,8 +67,7 @@ type statics struct {
 
 // mirror is a mirror pod in the API.
 type mirror struct {
-	key    wire.Key
-	ending bool
+	key wire.Key
 }
 
 func newStatics(m *Manager) *statics {

@@ -277,7 +277,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 		}
 		switch i % 3 {
 		case 0: // in order
-			relay.(*stream.Conn).CloseWrite()
+			_ = relay.(*stream.Conn).CloseWrite()
 			if b, err := io.ReadAll(agent); err != nil || !bytes.Equal(b, payload) {
 				t.Fatalf("%d bytes, %v", len(b), err)
 			}

@@ -82,7 +82,7 @@ func (p *Ports) run(ctx context.Context, serve func(net.Listener) error) {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = serve(many) })
 	defer serving.Wait()
-	defer many.Close()
+	defer func() { _ = many.Close() }()
 	t := time.NewTicker(portsEvery)
 	defer t.Stop()
 	for {

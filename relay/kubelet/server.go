@@ -164,7 +164,7 @@ func (s *Server) Run(ctx context.Context) error {
 		_ = srv.Shutdown(ending) // answers that are being written are short; the rest has been told by its context
 		done()
 		_ = srv.Close()
-		<-served
+		<-served //nolint:errcheck // it is the error of a server that was closed on purpose
 	}
 	parts.Wait()
 	s.agents.CloseIdleConnections()

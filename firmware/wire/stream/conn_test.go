@@ -145,8 +145,8 @@ func TestNetConn(t *testing.T) {
 func TestBothDirections(t *testing.T) {
 	p := newPair(t, stream.Limits{})
 	a, b := p.conns("kubelet")
-	defer a.Close()
-	defer b.Close()
+	defer func() { _ = a.Close() }()
+	defer func() { _ = b.Close() }()
 	data := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{1}).Read(data) //nolint:errcheck // never fails
 	var wg sync.WaitGroup
@@ -191,7 +191,7 @@ func TestCloseKeepsWhatWasWritten(t *testing.T) {
 	if _, err := a.Write(data); err != nil {
 		t.Fatal(err)
 	}
-	a.Close()
+	_ = a.Close()
 	got, err := io.ReadAll(b)
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes came, %v", len(got), err)
@@ -205,15 +205,15 @@ func TestCloseKeepsWhatWasWritten(t *testing.T) {
 	if _, err := a.Write(data); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("writing after Close: %v", err)
 	}
-	b.Close()
+	_ = b.Close()
 	eventually(t, func() bool { return p.agent.Stats().Open == 0 && p.relay.Stats().Open == 0 })
 }
 
 func TestResetTellsWhy(t *testing.T) {
 	p := newPair(t, stream.Limits{})
 	a, b := p.conns("kubelet")
-	defer a.Close()
-	defer b.Close()
+	defer func() { _ = a.Close() }()
+	defer func() { _ = b.Close() }()
 	a.Reset("the container is gone")
 	_, err := b.Read(make([]byte, 1))
 	var reset *stream.ResetError
@@ -232,7 +232,7 @@ func TestSessionEnds(t *testing.T) {
 	a, b := p.conns("one")
 	c, d := p.conns("two")
 	for _, x := range []*stream.Conn{a, b, c, d} {
-		defer x.Close()
+		defer func() { _ = x.Close() }()
 	}
 	if _, err := c.Write([]byte("all of it")); err != nil {
 		t.Fatal(err)
@@ -295,12 +295,12 @@ func TestRefusals(t *testing.T) {
 	if _, err := dial(); !errors.As(err, &refused) || refused.Code != wire.ResetLimit {
 		t.Errorf("a third: %v", err)
 	}
-	a.Close()
+	_ = a.Close()
 	l.Close()
 	if _, err := b.Read(make([]byte, 1)); err == nil {
 		t.Error("a stream that nobody accepted lives on")
 	}
-	b.Close()
+	_ = b.Close()
 	p.agent.Leave()
 	p.relay.Leave()
 	if _, err := dial(); !errors.As(err, &refused) || refused.Code != wire.ResetLeaving {
