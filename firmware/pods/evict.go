@@ -57,15 +57,16 @@ type evictor struct {
 	m     *Manager
 	state eviction.State
 
-	victim string    // UID of the pod that was evicted last
-	until  time.Time // when the next one is looked for even if that one has not ended
-	images string    // where the images are; "" until the runtime has said it
-	alone  bool      // it was said that nothing is left to evict
-	blind  bool      // it was said that what pods use cannot be measured
+	victim string               // UID of the pod that was evicted last
+	until  time.Time            // when the next one is looked for even if that one has not ended
+	images string               // where the images are; "" until the runtime has said it
+	told   map[string]time.Time // when the node's event was recorded last, by resource
+	alone  bool                 // it was said that nothing is left to evict
+	blind  bool                 // it was said that what pods use cannot be measured
 }
 
 func newEvictor(m *Manager) *evictor {
-	return &evictor{m: m, state: eviction.State{Transition: m.o.Eviction.Transition}}
+	return &evictor{m: m, told: map[string]time.Time{}, state: eviction.State{Transition: m.o.Eviction.Transition}}
 }
 
 // run looks until ctx ends.
@@ -140,7 +141,10 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 	if e.victim != "" && time.Now().Before(e.until) && !e.m.podEnded(e.victim) {
 		return
 	}
-	e.m.o.Events.Event(e.m.nodeRef(), eventWarning, "EvictionThresholdMet", "Attempting to reclaim "+resource)
+	if now := time.Now(); e.told[resource].IsZero() || now.Sub(e.told[resource]) >= eventRepeat || now.Before(e.told[resource]) { // each goes through the durable outbox
+		e.told[resource] = now
+		e.m.o.Events.Event(e.m.nodeRef(), eventWarning, "EvictionThresholdMet", "Attempting to reclaim "+resource)
+	}
 	if t.Signal.Disk() && e.reclaim(ctx, t, o) {
 		select {
 		case <-ctx.Done():

@@ -90,6 +90,15 @@ func TestEvictionSparesCritical(t *testing.T) {
 		if n := strings.Count(w.logText(), "no pod is left that may be evicted"); n != 1 {
 			t.Errorf("said %d times that nothing is left", n)
 		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		told := 0
+		for _, e := range w.events {
+			told += btoi(e.reason == "EvictionThresholdMet")
+		}
+		if told != 1 {
+			t.Errorf("%d events of the node in two minutes", told)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,7 +67,11 @@ func TestDrain(t *testing.T) {
 	remove(t, "pod/drained")
 	apply(t, simplePod, "NAME", "drained")
 	awaitPod(t, "drained", 30*time.Second, "is ready", ready)
-	t.Cleanup(func() { kubectl(t, "uncordon", node) })
+	t.Cleanup(func() {
+		if out, err := w.Kube.Kubectl(context.Background(), "uncordon", node); err != nil {
+			t.Errorf("uncordon: %v %s", err, out)
+		}
+	})
 	out := kubectl(t, "drain", node, "--force", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
 	contains(t, "kubectl drain", out, "drained")
 	gone(t, "drained", 40*time.Second)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/link/linktest"
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/canon"
 	"github.com/skerry/skerry/relay/session"
 )
 
@@ -183,5 +184,35 @@ func TestForeignHoldingsAreDeleted(t *testing.T) {
 	}
 	if refused.Reason != session.RefusedForeignHeld || !strings.Contains(refused.Detail, string(theirs)) {
 		t.Errorf("refused %+v", refused)
+	}
+}
+
+// TestMirrorRequests: a node may ask for mirrors of its own static pods though nobody knows them, and for those of nobody else.
+func TestMirrorRequests(t *testing.T) {
+	b := newBench(t, session.Limits{})
+	theirs := wire.NewKey(wire.KindPod, "d", "dns-"+node, "theirs")
+	b.cluster.Put("gw-2", theirs, linktest.Body(1))
+	b.open()
+	request, err := canon.FromJSON([]byte(`{"mirror":{"metadata":{"name":"x"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := func(seq uint64, k wire.Key, body []byte) session.Event {
+		return session.Received{Frame: &wire.Report{Seq: seq, Items: []wire.ReportItem{{Key: k, Body: body}}}, Size: 10}
+	}
+	own := wire.NewKey(wire.KindPod, "d", "dns-"+node, "h")
+	b.want(b.step(report(1, own, request)), "report "+string(own)+", send report-ack")
+	for i, c := range []struct {
+		key    wire.Key
+		body   []byte
+		reason string
+	}{
+		{own, linktest.Body(1), session.RefusedUnknown},
+		{wire.NewKey(wire.KindPod, "d", "dns-gw-2", "h"), request, session.RefusedUnknown},
+		{theirs, request, session.RefusedAnotherNode},
+	} {
+		if r := b.refused(report(uint64(i+2), c.key, c.body)); r.Reason != c.reason {
+			t.Errorf("%d: refused as %+v", i, r)
+		}
 	}
 }

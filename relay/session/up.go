@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -94,7 +95,7 @@ func (m *Machine) takeReport(now moment) {
 	defer func() { m.tell(refused) }()
 	ready := false
 	for i, it := range r.Items {
-		if m.mayReport(it.Key) {
+		if m.mayReport(it.Key) || m.mayMirror(it) {
 			m.accept(it)
 			continue
 		}
@@ -130,6 +131,19 @@ func (m *Machine) mayReport(k wire.Key) bool {
 		return ok && !obj.Absent
 	}
 	return false
+}
+
+// mirrorRequest is how the canonical form of a document begins that asks for the mirror of a static pod: {"mirror": …}.
+const mirrorRequest = "\x81\xa6mirror"
+
+// mayMirror lets through what asks for the mirror of a static pod of this node. The pod is unknown: it is to be made, and the Sink
+// decides whether it may be. Its name ends with the node's, and nobody's pod has its key.
+func (m *Machine) mayMirror(it wire.ReportItem) bool {
+	if it.Key.Kind() != wire.KindPod || !strings.HasSuffix(it.Key.Name(), "-"+strings.ToLower(m.node)) || !strings.HasPrefix(string(it.Body[:min(len(it.Body), len(mirrorRequest))]), mirrorRequest) {
+		return false
+	}
+	o, ok := m.source.(Owners)
+	return !ok || o.Owner(it.Key) == ""
 }
 
 // outboxState is one batch on its way to the Sink.
