@@ -120,7 +120,7 @@ func TestStreamsTakeTurns(t *testing.T) {
 // TestWindowIsGivenBackWhenRead: arriving gives back the window of all, reading that of the stream, in large pieces.
 func TestWindowIsGivenBackWhenRead(t *testing.T) {
 	m := newMux(false, stream.Limits{})
-	s := open(t, m, 64<<10)
+	open(t, m, 64<<10)
 	piece := make([]byte, 16_000)
 	for range 3 {
 		receive(t, m, &wire.StreamData{ID: 2, Data: piece})
@@ -132,7 +132,7 @@ func TestWindowIsGivenBackWhenRead(t *testing.T) {
 		t.Fatal("a fourth piece is more than the window")
 	}
 	m = newMux(false, stream.Limits{})
-	s = open(t, m, 64<<10)
+	s := open(t, m, 64<<10)
 	for range 3 {
 		receive(t, m, &wire.StreamData{ID: 2, Data: piece})
 	}
