@@ -48,7 +48,7 @@ func (s *Server) hand(w http.ResponseWriter, r *http.Request, node string) {
 func (s *Server) serveHere(w http.ResponseWriter, r *http.Request, node string) {
 	h := s.o.Sessions()
 	if h == nil || !h.Connected(node) {
-		http.Error(w, fmt.Sprintf("node %s was said to be connected to relay %s, and is not: it is changing relays; try again in a moment", node, s.o.Name), http.StatusServiceUnavailable)
+		s.refuse(w, r, http.StatusServiceUnavailable, "not-connected", fmt.Sprintf("node %s was said to be connected to relay %s, and is not: it is changing relays; try again in a moment", node, s.o.Name))
 		return
 	}
 	s.meter.handed("for-another-relay")

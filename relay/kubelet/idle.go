@@ -49,12 +49,21 @@ func (w *idleWatch) stop() {
 	w.timer.Stop()
 }
 
-// watchedWriter hands out a connection that is closed with ctx, and tells of what moves on it.
+// watchedWriter tells of what an answer writes: a log that is followed is one answer that goes on for days. It hands out a connection that is
+// closed with ctx, and tells of what moves on it, too.
 type watchedWriter struct {
 	http.ResponseWriter
 	ctx     context.Context //nolint:containedctx // of the one request that it lives for
 	watch   *idleWatch
 	tracker *spdyTracker // nil: the session's end is not told
+}
+
+func (h *watchedWriter) Write(b []byte) (int, error) {
+	n, err := h.ResponseWriter.Write(b)
+	if n > 0 {
+		h.watch.touch()
+	}
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.

@@ -19,6 +19,12 @@ type problem struct {
 // podPaths are the paths that name a pod: PREFIX/NAMESPACE/POD/…
 var podPaths = map[string]bool{"containerLogs": true, "exec": true, "attach": true, "portForward": true}
 
+// ofPod reports whether a path is one that the API server itself asks for, for a pod.
+func ofPod(at string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(at, "/"), "/")
+	return podPaths[first]
+}
+
 // explicit is the prefix by which people name a node: /nodes/NAME/stats/summary.
 const explicit = "/nodes/"
 

@@ -5,16 +5,19 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -220,7 +223,24 @@ func forbidden(u user, method, path, node string) string {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason, text string) {
 	s.meter.refused(reason)
 	s.log.Debug("kubelet API: refused", slog.String("remote", r.RemoteAddr), slog.String("path", r.URL.Path), slog.String("reason", reason), slog.String("detail", text))
-	http.Error(w, text, status)
+	if ofPod(r.URL.Path) {
+		http.Error(w, text, status) // the API server quotes it, as a kubelet's
+		return
+	}
+	// Clients of the API server see the answers of its node proxy themselves. They show a text only with some statuses, and a Status always.
+	body, err := json.Marshal(metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(status), //nolint:gosec // three digits
+		Reason: metav1.StatusReason(strings.ReplaceAll(http.StatusText(status), " ", "")), Message: text,
+	})
+	if err != nil {
+		http.Error(w, text, status)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
 }
 
 // debugLog takes net/http's complaints about connections.
