@@ -24,6 +24,7 @@ const (
 	evictionNear   = time.Second      // between looks when something is nearly short
 	victimPatience = 30 * time.Second // how long the next pod is spared while the last one ends
 	reclaimSettles = time.Second      // what is removed is free a moment later
+	aloneRest      = time.Minute      // between attempts to make room on a disk that no pod fills: to measure all pods is dear
 )
 
 func (e *Eviction) fill() error {
@@ -59,6 +60,7 @@ type evictor struct {
 
 	victim string               // UID of the pod that was evicted last
 	until  time.Time            // when the next one is looked for even if that one has not ended
+	rest   time.Time            // when a disk on which nothing was left to evict is looked at again
 	images string               // where the images are; "" until the runtime has said it
 	told   map[string]time.Time // when the node's event was recorded last, by resource
 	alone  bool                 // it was said that nothing is left to evict
@@ -74,7 +76,10 @@ func (e *evictor) run(ctx context.Context) {
 	for {
 		o := e.observe(ctx)
 		d := e.decide(o)
-		if d.Act != nil && e.m.runtimeUp() == nil {
+		switch {
+		case d.Act == nil:
+			e.alone, e.rest = false, time.Time{}
+		case e.m.runtimeUp() == nil:
 			e.act(ctx, d.Act, o)
 		}
 		wait := e.m.o.Eviction.Period
@@ -141,6 +146,9 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 	if e.victim != "" && time.Now().Before(e.until) && !e.m.podEnded(e.victim) {
 		return
 	}
+	if t.Signal.Disk() && time.Now().Before(e.rest) {
+		return
+	}
 	if now := time.Now(); e.told[resource].IsZero() || now.Sub(e.told[resource]) >= eventRepeat || now.Before(e.told[resource]) { // each goes through the durable outbox
 		e.told[resource] = now
 		e.m.o.Events.Event(e.m.nodeRef(), eventWarning, "EvictionThresholdMet", "Attempting to reclaim "+resource)
@@ -173,6 +181,9 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 			return
 		}
 	}
+	if t.Signal.Disk() {
+		e.rest = time.Now().Add(aloneRest)
+	}
 	if !e.alone {
 		e.alone = true
 		e.m.o.Log.Error("the node runs short, and no pod is left that may be evicted: stop or limit what else runs on this gateway", "signal", t.Signal,
@@ -180,18 +191,18 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 	}
 }
 
-// helpShare is which part of what a disk lacks a pod must have on it, to be evicted for it.
+// helpShare is which part of what a disk has to have free a pod must have on it, to be evicted for it.
 const helpShare = 16
 
 // helps reports whether a disk would be any better off without the pod. A kubelet evicts regardless; at the edge nobody takes a pod's
-// place, and a disk that something else fills must not cost the gateway all that it does.
+// place, and a disk that something else fills must not cost the gateway all that it does. What the disk lacks at the moment is no
+// measure: one that fills slowly lacks a few bytes at each look.
 func (e *evictor) helps(t *eviction.Threshold, o eviction.Observations, p *eviction.Pod) bool {
-	v := o[t.Signal]
-	lacking := t.Goal(v.Capacity, true) - v.Available
+	least := t.Goal(o[t.Signal].Capacity, true) / helpShare
 	if t.Signal == eviction.NodeInodes || t.Signal == eviction.ImageInodes {
-		return p.Inodes >= lacking/helpShare
+		return p.Inodes > 0 && p.Inodes >= least
 	}
-	return p.Disk.Used >= lacking/helpShare
+	return p.Disk.Used > 0 && p.Disk.Used >= least
 }
 
 // nodeRef names the node in events, as a kubelet does.
@@ -295,7 +306,7 @@ func (m *Manager) activePods() []*desiredPod {
 	var out []*desiredPod
 	for _, w := range m.workers {
 		d := w.shared.desired
-		if d != nil && !d.terminating() && !w.shared.ended && !d.unread && (w.shared.state == nil || !terminal(w.shared.state.Phase)) {
+		if d != nil && !d.terminating() && !w.shared.ending && !w.shared.ended && !d.unread && (w.shared.state == nil || !terminal(w.shared.state.Phase)) {
 			out = append(out, d)
 		}
 	}

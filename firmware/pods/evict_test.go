@@ -171,7 +171,7 @@ func TestDiskEviction(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "big"), make([]byte, 3<<20), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk/10 - 10<<20 })
+		w.machine().set(func(v *Measurement) { v.Disk, v.DiskAvailable = 256<<20, 15<<20 })
 		w.settle(13 * time.Second)
 		s := w.report("pods/default/good/u-good").Status
 		if s.Phase != phaseFailed || !strings.HasPrefix(s.Message, "The node was low on resource: ephemeral-storage. Threshold quantity: ") {
@@ -180,6 +180,57 @@ func TestDiskEviction(t *testing.T) {
 		w.settle(2 * time.Minute)
 		if w.phase("hog") != phaseRunning || w.phase("vital") != phaseRunning {
 			t.Error("a pod was evicted that has nothing on the disk")
+		}
+	})
+}
+
+// TestForeignDisk: a disk that something else fills, a little at each look, costs no pod, and is not measured all the time.
+func TestForeignDisk(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.threePods()
+		dir := filepath.Join(w.o.Dir, "u-good", volumesFolder, "data")
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "small"), make([]byte, 64<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk/10 - 4<<10 })
+		w.settle(5 * time.Minute)
+		if w.phase("good") != phaseRunning || w.phase("hog") != phaseRunning {
+			t.Error("a pod was evicted for 4 KiB that it does not have")
+		}
+		w.rt.mu.Lock()
+		n := w.rt.calls["ListContainerStats"]
+		w.rt.mu.Unlock()
+		if n == 0 || n > 6 {
+			t.Errorf("looked for what to evict %d times in 5 minutes", n)
+		}
+		w.machine().set(nil)
+		w.settle(15 * time.Second)
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk/10 - 4<<10 })
+		w.settle(15 * time.Second)
+		if n := strings.Count(w.logText(), "no pod is left that may be evicted"); n != 2 {
+			t.Errorf("said %d times that nothing is left, of two times that it was so", n)
+		}
+	})
+}
+
+// TestStuckVictim: a pod that cannot be stopped is asked once, and after a while the next one goes.
+func TestStuckVictim(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.threePods()
+		w.rt.mu.Lock()
+		w.rt.stuck = "hog"
+		w.rt.mu.Unlock()
+		w.memoryLeft(40)
+		w.settle(victimPatience + 15*time.Second)
+		if w.phase("good") != phaseFailed {
+			t.Error("the next pod was not evicted")
+		}
+		w.settle(2 * time.Minute)
+		if n := strings.Count(w.logText(), "a pod is evicted"); n != 2 {
+			t.Errorf("two pods were evicted %d times", n)
 		}
 	})
 }

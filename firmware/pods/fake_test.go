@@ -55,6 +55,7 @@ type fakeRuntime struct {
 	remote     map[string]bool // images that can be pulled
 	programs   map[string]func(attempt uint32) run
 	down       error
+	stuck      string // name of a container that cannot be stopped
 	failCreate error
 	calls      map[string]int
 	latency    func() time.Duration // of calls that change something; a call that is cut short has done its work all the same
@@ -268,12 +269,16 @@ func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace time.D
 		return err
 	}
 	f.stops = append(f.stops, grace)
-	c := f.containers[id]
+	c, stuck := f.containers[id], f.stuck
 	unlock()
 	if c == nil {
 		return nil
 	}
 	code, wait := int32(143), c.does.dies
+	if stuck != "" && c.config.Metadata.Name == stuck { // as in an uninterruptible sleep of the kernel
+		<-ctx.Done()
+		return &cri.Error{Method: "StopContainer", Code: cri.ErrCanceled, Err: ctx.Err()}
+	}
 	if wait > grace {
 		code, wait = 137, grace
 	}
