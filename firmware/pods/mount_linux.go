@@ -48,6 +48,23 @@ func (kernelMounter) Unmount(path string) error {
 	return fmt.Errorf("unmount %s: %w", path, err)
 }
 
+// Below lists what is mounted below a folder.
+func (kernelMounter) Below(dir string) ([]string, error) {
+	resolved, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for mounts below %s: %w", dir, err)
+	}
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("look for mounts below %s: %w", dir, err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	return mountsBelow(f, resolved)
+}
+
 // isMountPoint compares the devices of a folder and of its parent.
 func isMountPoint(dir string) (bool, error) {
 	var here, above unix.Stat_t

@@ -15,3 +15,6 @@ func (kernelMounter) Bind(string, string) error { return errors.ErrUnsupported }
 
 // Unmount has nothing to do.
 func (kernelMounter) Unmount(string) error { return nil }
+
+// Below has nothing to list.
+func (kernelMounter) Below(string) ([]string, error) { return nil, nil }

@@ -168,6 +168,8 @@ type Mounter interface {
 	Tmpfs(dir string, sizeBytes int64) (mounted bool, err error) // sizeBytes 0: the kernel's default; false: there was one
 	Bind(source, target string) error                            // shows a file or folder at another path
 	Unmount(dir string) error                                    // nil if nothing is mounted there
+	// Below lists the mount points below a folder, whoever mounted there, the newest last.
+	Below(dir string) ([]string, error)
 }
 
 func (o *Options) fill() error {

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -296,23 +298,26 @@ func filledVolumes(spec *corev1.PodSpec) map[string]bool {
 	return filled
 }
 
-// removePodDir unmounts what is mounted below a pod's folder and removes it. Only the folders of volumes and of parts of them can have mounts;
-// one that cannot be unmounted keeps the folder, so that nothing of the host is ever deleted through a mount.
+// removePodDir unmounts what is mounted below a pod's folder and removes it: parts of volumes, tmpfs, and what a container has mounted in a volume
+// with mountPropagation Bidirectional. What cannot be unmounted keeps the folder, so that nothing is ever deleted through a mount.
 func removePodDir(dir string, mount Mounter) error {
 	if err := unmountSubPaths(dir, mount); err != nil {
 		return fmt.Errorf("remove pod folder: %w", err)
 	}
-	for _, plugin := range []string{pluginEmptyDir, pluginSecret, pluginProjected} {
-		folder := filepath.Join(dir, volumesFolder, plugin)
-		entries, err := os.ReadDir(folder)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	mounts, err := mount.Below(dir)
+	if err != nil {
+		return fmt.Errorf("remove pod folder: %w", err)
+	}
+	for _, at := range slices.Backward(mounts) {
+		if err := mount.Unmount(at); err != nil {
+			return fmt.Errorf("remove pod folder: %w: nothing is deleted before it is gone; see who uses it (fuser -m), or unmount it by hand", err)
 		}
-		for _, e := range entries {
-			if err := mount.Unmount(filepath.Join(folder, e.Name())); err != nil {
-				return fmt.Errorf("remove pod folder: %w", err)
-			}
-		}
+	}
+	switch mounts, err := mount.Below(dir); { // one may have been hidden below another
+	case err != nil:
+		return fmt.Errorf("remove pod folder: %w", err)
+	case len(mounts) > 0:
+		return fmt.Errorf("remove pod folder: %s is still mounted; nothing is deleted before it is gone", strings.Join(mounts, ", "))
 	}
 	return os.RemoveAll(dir)
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -162,6 +164,7 @@ func (f *fakeMachine) set(adjust func(*Measurement)) {
 }
 
 type fakeMounter struct {
+	busy  string // what cannot be unmounted
 	dirs  map[string]int64
 	binds map[string]string // target → what it is, resolved
 }
@@ -184,7 +187,20 @@ func (f *fakeMounter) Tmpfs(dir string, size int64) (bool, error) {
 	return !there, nil
 }
 
+func (f *fakeMounter) Below(dir string) (out []string, err error) {
+	for _, at := range slices.Concat(slices.Collect(maps.Keys(f.dirs)), slices.Collect(maps.Keys(f.binds)), []string{f.busy}) {
+		if strings.HasPrefix(at, dir+"/") {
+			out = append(out, at)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 func (f *fakeMounter) Unmount(dir string) error {
+	if f.busy != "" && f.busy == dir {
+		return errors.New("unmount " + dir + ": device or resource busy")
+	}
 	delete(f.dirs, dir)
 	delete(f.binds, dir)
 	return nil
