@@ -284,6 +284,9 @@ func (w *worker) strip(ctx context.Context, obs *observation) error {
 	if !wanted {
 		return nil
 	}
+	if err := syncStatus(w.m.podDir(w.uid), w.status); err != nil { // from now on only this says that the pod has ended
+		return err
+	}
 	for _, s := range obs.sandboxes {
 		if err := ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, s.id)); err != nil {
 			return err

@@ -236,22 +236,31 @@ func (m *Manager) PullImage(ctx context.Context, ref string, auths []*cri.AuthCo
 	return nil
 }
 
-// prePull fetches the images that the configuration names, until they are all there.
+// prePull fetches the images that the configuration names, until they are all there. One that cannot be had does not keep the others.
 func (m *Manager) prePull(ctx context.Context) {
-	for _, ref := range m.o.PrePull {
-		var b backoff
-		for {
-			err := m.PullImage(ctx, ref, nil)
-			if err == nil || ctx.Err() != nil {
-				break
+	var b backoff
+	for left := slices.Clone(m.o.PrePull); len(left) > 0; {
+		var failed []string
+		errs := map[string]error{}
+		for _, ref := range left {
+			if err := m.PullImage(ctx, ref, nil); err != nil {
+				failed, errs[ref] = append(failed, ref), err
 			}
-			delay := b.fail(time.Now(), backoffFirst, backoffMax)
-			m.o.Log.Warn("an image of pods.images.prePull cannot be had yet", "image", ref, "error", err, "again_in", delay)
-			select {
-			case <-ctx.Done():
+			if ctx.Err() != nil {
 				return
-			case <-time.After(delay):
 			}
+		}
+		if left = failed; len(left) == 0 {
+			return
+		}
+		delay := b.fail(time.Now(), backoffFirst, backoffMax)
+		for _, ref := range left {
+			m.o.Log.Warn("an image of pods.images.prePull cannot be had yet", "image", ref, "error", errs[ref], "again_in", delay)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
 		}
 	}
 }

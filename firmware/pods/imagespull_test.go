@@ -164,8 +164,8 @@ func TestPullAhead(t *testing.T) {
 		w.o.PrePull = []string{"app:9", "app:2"} // the first one comes to the registry later
 		w.start()
 		w.settle(2 * time.Second)
-		if got := strings.Join(w.imageNames(), ","); got != "app:1" {
-			t.Fatalf("images %s", got)
+		if got := strings.Join(w.imageNames(), ","); got != "app:1,app:2" {
+			t.Fatalf("one that cannot be had keeps the others: images %s", got)
 		}
 		w.rt.mu.Lock()
 		w.rt.remote["app:9"] = true

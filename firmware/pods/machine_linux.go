@@ -25,6 +25,9 @@ func (l LocalMachine) Measure() (Measurement, error) {
 	v := Measurement{CPUs: int64(runtime.NumCPU())}
 	errs := []error{l.memory(&v), l.disk(&v)}
 	v.PIDsMax = l.number("sys/kernel/pid_max")
+	if n := l.number("sys/kernel/threads-max"); n > 0 && n < v.PIDsMax { // what a small gateway runs out of first
+		v.PIDsMax = n
+	}
 	if text, err := os.ReadFile(filepath.Join(l.Proc, "loadavg")); err == nil {
 		if f := strings.Fields(string(text)); len(f) > 3 { // "0.1 0.1 0.1 running/all last"
 			_, all, _ := strings.Cut(f[3], "/")

@@ -66,6 +66,20 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownUnsupported: a pod that never ran here is not waited for.
+func TestShutdownUnsupported(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.small("odd", `"aFieldOfTomorrow":{"deep":[1]}`, "")
+		begin := time.Now()
+		if err := w.m.Shutdown(context.Background(), 20*time.Second, 5*time.Second); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if took := time.Since(begin); took > 2*shutdownFlush { // of the bubble's time
+			t.Errorf("waited %v for a pod of which nothing runs", took)
+		}
+	})
+}
+
 func contains(list []string, s string) bool {
 	for _, v := range list {
 		if v == s {

@@ -116,6 +116,9 @@ func (s *statics) load() (changed bool) {
 		info, err := os.Stat(path) // follows links, as those of a mounted configMap
 		if err != nil || !info.Mode().IsRegular() {
 			s.complain(path, errors.Join(errors.New("not a regular file"), err))
+			if old[path] != nil && err != nil && !errors.Is(err, os.ErrNotExist) {
+				fresh[path] = old[path]
+			}
 			continue
 		}
 		stamp := fmt.Sprint(info.ModTime().UnixNano(), info.Size())

@@ -253,7 +253,13 @@ func (w *worker) refuse(ctx context.Context, d *desiredPod, obs *observation) er
 			w.waiting[list[i].Name] = waiting{reason: reasonUnsupported, message: d.refused}
 		}
 	}
-	return w.finish(ctx, d, obs)
+	if err := w.finish(ctx, d, obs); err != nil {
+		return err
+	}
+	w.m.mu.Lock()
+	w.shared.halted = true // nothing of it runs: a machine that goes down does not wait for it
+	w.m.mu.Unlock()
+	return nil
 }
 
 // finish stops what a pod that is not to run still has, and reports it. Its containers stay, stopped, for their logs.
