@@ -226,3 +226,19 @@ func TestMeets(t *testing.T) {
 		}
 	}
 }
+
+// TestAdmissionAfterUpgrade: a pod that an older agent could not run is asked whether it fits once a newer one could.
+func TestAdmissionAfterUpgrade(t *testing.T) {
+	simulate(t, func(w *world) {
+		if s := w.small("odd", `"aFieldOfTomorrow":{"deep":[1]}`, ""); s.Reason != reasonUnsupported {
+			t.Fatalf("status %+v", s)
+		}
+		w.stop()
+		w.put("pods/default/odd/u-odd", `{"metadata":{"name":"odd","namespace":"default","uid":"u-odd"},"spec":{"containers":[{"name":"odd","image":"app:1","resources":{"requests":{"cpu":"64"}}}]}}`)
+		w.start()
+		w.settle(2 * time.Second)
+		if s := w.report("pods/default/odd/u-odd").Status; s.Phase != phaseFailed || s.Reason != "OutOfcpu" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}

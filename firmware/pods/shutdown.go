@@ -60,7 +60,7 @@ func (m *Manager) halt(ctx context.Context, critical bool, grace time.Duration) 
 	var group []*worker
 	for _, w := range m.workers {
 		if d := w.shared.desired; d != nil && d.critical() == critical && !w.shared.ended {
-			w.shared.halt = &seconds
+			w.shared.halt, w.shared.halted = &seconds, false
 			if w.shared.cancel != nil {
 				w.shared.cancel()
 			}

@@ -88,7 +88,7 @@ func newWorker(m *Manager, uid string) *worker {
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: loadStatus(m.podDir(uid)),
 	}
-	w.known = w.status != nil
+	w.known = w.status != nil && w.status.Reason != reasonUnsupported // what could not run here was never asked whether it fits
 	w.shared.admitted = (w.known || m.adopted[uid]) && !terminalPhase(w.status)
 	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
 	w.resets.most = m.o.MaxRestartDelay
