@@ -5,6 +5,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,9 +16,11 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/skerry/skerry/relay/config"
 	"github.com/skerry/skerry/relay/setup"
 )
 
@@ -56,6 +59,31 @@ podDisruptionBudget: {maxUnavailable: 25%}
 apiPriority: {enabled: true, concurrencyShares: 60}
 serviceAccount: {name: mine}
 `, has: []string{"kind: PriorityLevelConfiguration", "nominalConcurrencyShares: 60", "name: skerry-relay-leases", "matchingPrecedence: 700", "namespaces: [kube-node-lease, skerry-system]"}},
+	{name: "the kubelet API at an address of the cluster", text: `
+kubelet: {enabled: true, address: 10.96.0.250}
+`, has: []string{
+		"name: skerry-relay-kubelet", "type: ClusterIP", `clusterIP: "10.96.0.250"`, "listen: :10250", "address: 10.96.0.250", "--kubelet-peer-address=[$(POD_IP)]:10250",
+		"{name: kubelet, port: 10250, targetPort: kubelet, protocol: TCP}", "{port: kubelet, protocol: TCP}",
+	}, lacks: []string{"nodePorts", "certFile", "clientCAFile", "kubelet-tls", "kubelet-client-ca"}},
+	{name: "the kubelet API behind a load balancer, with ports and names of nodes and certificates of others", text: `
+ownAddress: {from: hostIP, port: 17443}
+kubelet:
+  enabled: true
+  address: 192.0.2.10
+  port: 443
+  domain: edge.example.org
+  nodePorts: 20000-20099
+  tlsSecret: relay-kubelet
+  clientCASecret: api-server-ca
+  idleTimeout: 30m
+  service: {type: LoadBalancer, annotations: {example.org/internal: "true"}, loadBalancerClass: example.org/lb}
+networkPolicy:
+  kubeletFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]
+`, has: []string{
+		"name: skerry-relay-kubelet", "address: 192.0.2.10", "domain: edge.example.org", "nodePorts: 20000-20099", "idleTimeout: 30m",
+		"certFile: /etc/skerry-kubelet/tls.crt", "clientCAFile: /etc/skerry-kubelet-ca/ca.crt", "secretName: relay-kubelet", "secretName: api-server-ca",
+		"{name: kubelet, port: 443, targetPort: kubelet, protocol: TCP}", "endPort: 20099", `example.org/internal: "true"`, "cidr: 192.0.2.0/24",
+	}, lacks: []string{`clusterIP: "`}},
 	{name: "everything else", text: `
 image: {repository: registry.invalid/skerry/relay, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", pullPolicy: Always}
 imagePullSecrets: [{name: pull}]
@@ -162,10 +190,14 @@ func (r *rig) testValues() {
 					t.Errorf("%q is in what was rendered", no)
 				}
 			}
+			r.start(text)
 			r.apply(text, true)
 			r.apply(text, false)
 			r.remove(text)
 		})
+	}
+	if _, err := render(r.t, r.tool, "kubelet: {enabled: true}"); err == nil || !strings.Contains(err.Error(), "kubelet.address: the IP address at which the API server reaches the relays") {
+		r.t.Errorf("without an address: %v", err)
 	}
 	text, err := render(r.t, r.tool, "serviceMonitor: {enabled: true, labels: {release: prometheus}}", "-only", "servicemonitor.yaml")
 	if err != nil {
@@ -173,6 +205,45 @@ func (r *rig) testValues() {
 	}
 	if all := objects(r.t, text); len(all) != 1 || all[0].GetKind() != "ServiceMonitor" { // its kind is not the rig's to know
 		r.t.Errorf("rendered:\n%s", text)
+	}
+}
+
+// start reads the configuration and the flags as the relay of a pod does.
+func (r *rig) start(text string) {
+	r.t.Helper()
+	var settings string
+	var given []string
+	for _, u := range objects(r.t, text) {
+		switch u.GetKind() {
+		case "ConfigMap":
+			if s, ok, _ := unstructured.NestedString(u.Object, "data", "relay.yaml"); ok {
+				settings = s
+			}
+		case "Deployment":
+			list, _, err := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers")
+			if err != nil || len(list) != 1 {
+				r.t.Fatalf("containers: %v %v", list, err)
+			}
+			given, _, err = unstructured.NestedStringSlice(list[0].(map[string]any), "args")
+			if err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	file := filepath.Join(r.t.TempDir(), "relay.yaml")
+	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	pod := strings.NewReplacer("/etc/skerry/relay.yaml", file, "$(POD_NAME)", "skerry-relay-6d5f7-x2", "$(POD_IP)", "192.0.2.7", "$(HOST_IP)", "192.0.2.8")
+	for i := range given {
+		given[i] = pod.Replace(given[i])
+	}
+	c, err := config.Parse(given, io.Discard)
+	if err != nil {
+		r.t.Fatalf("the relay does not take what was rendered: %v\n%s", err, settings)
+	}
+	if serves := strings.Contains(settings, "kubelet:"); c.Name != "skerry-relay-6d5f7-x2" || serves != (c.Kubelet.Listen != "") || serves != (c.Kubelet.PeerAddress == "[192.0.2.7]:10250") {
+		r.t.Errorf("the relay takes it as %+v", c)
 	}
 }
 
