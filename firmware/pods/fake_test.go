@@ -204,7 +204,7 @@ func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *cri.PodSandboxFi
 			if b.ready {
 				state = cri.SandboxReady
 			}
-			out = append(out, cri.PodSandbox{ID: b.id, Metadata: b.config.Metadata, State: state, CreatedAt: b.made, Labels: b.config.Labels})
+			out = append(out, cri.PodSandbox{ID: b.id, Metadata: b.config.Metadata, State: state, CreatedAt: b.made, Labels: b.config.Labels, Annotations: b.config.Annotations})
 		}
 	}
 	return out, nil

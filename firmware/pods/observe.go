@@ -39,6 +39,7 @@ type sandboxState struct {
 	attempt uint32
 	ready   bool
 	created int64 // ns
+	file    bool  // of a static pod
 }
 
 // containerState is one container of a pod, running or not.
@@ -147,7 +148,7 @@ func (v *observer) observe(ctx context.Context) (*observation, error) {
 	}
 	obs := new(observation)
 	for _, s := range sandboxes {
-		st := sandboxState{id: s.ID, ready: s.State == cri.SandboxReady, created: s.CreatedAt}
+		st := sandboxState{id: s.ID, ready: s.State == cri.SandboxReady, created: s.CreatedAt, file: s.Annotations[annoConfigHash] == v.uid}
 		if s.Metadata != nil {
 			st.attempt = s.Metadata.Attempt
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -55,6 +56,7 @@ type staticPod struct {
 type statics struct {
 	m       *Manager
 	changed chan struct{} // the set of pods is another one
+	blind   atomic.Bool   // the folder cannot be read
 
 	mu      sync.Mutex
 	byFile  map[string]*staticPod // by path
@@ -96,7 +98,8 @@ func (s *statics) run(ctx context.Context) {
 // before: it may be about to be written.
 func (s *statics) load() (changed bool) {
 	entries, err := os.ReadDir(s.m.o.StaticDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	s.blind.Store(err != nil && !errors.Is(err, os.ErrNotExist))
+	if s.blind.Load() {
 		s.complain(s.m.o.StaticDir, err)
 		return false // to see nothing is no reason to stop anything
 	}

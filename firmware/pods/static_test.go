@@ -228,3 +228,46 @@ func FuzzParseStatic(f *testing.F) {
 		}
 	})
 }
+
+// TestStaticPodBeforeTheCluster: a gateway that has never heard of a cluster follows the changes of its files, those that were made while the agent
+// was down, too; and a folder that cannot be read ends nothing.
+func TestStaticPodBeforeTheCluster(t *testing.T) {
+	simulate(t, func(w *world) {
+		dir := staticWorld(w)
+		w.o.Complete = func() bool { return false }
+		w.file(dir, "dns.yaml", staticYAML)
+		w.start()
+		w.settle(2 * time.Second)
+		first := w.rt.byName("dns")
+		if len(first) != 1 {
+			t.Fatalf("containers %+v", first)
+		}
+		w.file(dir, "dns.yaml", staticYAML+"  terminationGracePeriodSeconds: 1\n")
+		w.settle(staticPeriod + 20*time.Second)
+		second := w.rt.byName("dns")
+		if len(second) != 1 || second[0].id == first[0].id {
+			t.Fatalf("after a change of the file: %+v", second)
+		}
+		w.stop()
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil { // no folder
+			t.Fatal(err)
+		}
+		w.start()
+		w.settle(30 * time.Second)
+		if list := w.rt.byName("dns"); len(list) != 1 || list[0].id != second[0].id {
+			t.Errorf("a folder that cannot be read: %+v", list)
+		}
+		w.stop()
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		w.settle(30 * time.Second)
+		if list := w.rt.byName("dns"); len(list) != 0 {
+			t.Errorf("without a file: %+v", list)
+		}
+	})
+}

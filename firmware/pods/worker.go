@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -177,7 +178,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		return 0, false, err
 	}
 	switch {
-	case d == nil && !w.m.o.Complete(), d != nil && d.unread:
+	case d == nil && !w.unwanted(obs), d != nil && d.unread:
 		return retrySoon, false, nil
 	case d == nil:
 		if err := w.remove(ctx, obs, w.graceOf(obs)); err != nil {
@@ -224,6 +225,15 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 		return 0, false, w.finish(ctx, d, obs)
 	}
 	return sooner(next, again), false, nil
+}
+
+// unwanted reports whether a pod that is not desired may be taken away: one of the cluster if the view is whole, a static one if the folder
+// of their files can be read, whatever is known of the cluster.
+func (w *worker) unwanted(obs *observation) bool {
+	if w.pod != nil && w.pod.file || slices.ContainsFunc(obs.sandboxes, func(s sandboxState) bool { return s.file }) {
+		return !w.m.statics.blind.Load()
+	}
+	return w.m.o.Complete()
 }
 
 // deadline fails the pod if it has been active for longer than it may, and returns how long it has left otherwise.
