@@ -24,6 +24,10 @@ const (
 // mirrorPatience is how long a mirror waits for another pod of its name to go.
 const mirrorPatience = 5 * time.Second
 
+// maxBound is how many pods may be bound to a node that has one more made: what an agent's configuration allows at most. Without it a
+// gateway that somebody else has taken over could fill the cluster's storage.
+const maxBound = 1000
+
 // createMirror makes the pod by which the API shows a static pod of the node. What it may be is what NodeRestriction lets a kubelet make:
 // bound to the node and owned by it, and without anything that would lead the node to objects of others.
 func (s *Sink) createMirror(ctx context.Context, w *work, manifest map[string]any) (outcome, error) {
@@ -34,6 +38,9 @@ func (s *Sink) createMirror(ctx context.Context, w *work, manifest map[string]an
 	pod, err := mirrorPod(w.key, w.node, node.version.UID, manifest)
 	if err != nil {
 		return dropReport, err
+	}
+	if n := len(s.index.rootsOf(w.node, wire.KindPod)); n >= maxBound {
+		return dropReport, refusal{fmt.Sprintf("%d pods are bound to the node already, the limit: delete some, or remove static pods", n)}
 	}
 	if err := s.ours(ctx, w.n, w.epoch); err != nil {
 		return written, err

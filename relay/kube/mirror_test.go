@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -99,6 +100,22 @@ func TestMirrorIsMadeAndGoes(t *testing.T) {
 		b.report("gw-1", 7, request, `{"mirror":{"metadata":{"name":"dns-gw-1","namespace":"kube-system","annotations":{"kubernetes.io/config.hash":"h1"}},"spec":{"serviceAccountName":"x"}}}`)
 		if b.api.get(podsGVR, "kube-system/dns-gw-1") != nil {
 			t.Error("a mirror with a service account was made")
+		}
+	})
+}
+
+// TestMirrorsAreLimited: a gateway cannot fill the cluster with pods.
+func TestMirrorsAreLimited(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.start("gw-1", 7)
+		b.report("gw-1", 7, nodeKey, readyNode)
+		for i := range maxBound {
+			b.api.put(b.t, wire.KindPod, fmt.Sprintf(`{"metadata":{"name":"p%d","namespace":"default","uid":"u%d"},"spec":{"nodeName":"gw-1"}}`, i, i))
+		}
+		b.report("gw-1", 7, "pods/kube-system/dns-gw-1/h1",
+			`{"mirror":{"metadata":{"name":"dns-gw-1","namespace":"kube-system","annotations":{"kubernetes.io/config.hash":"h1"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}`)
+		if b.api.get(podsGVR, "kube-system/dns-gw-1") != nil {
+			t.Error("a mirror was made for a node that has more pods than any may have")
 		}
 	})
 }
