@@ -22,6 +22,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -311,7 +312,7 @@ func removeAll(dir string) error {
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
-	for line := range strings.Lines(string(b)) {
+	for _, line := range slices.Backward(strings.Split(string(b), "\n")) { // what is mounted last lies in what was mounted before
 		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
 			if err := unmount(f[4]); err != nil {
 				return fmt.Errorf("unmount %s: %w", f[4], err)
