@@ -61,6 +61,8 @@ type evictor struct {
 	victim string               // UID of the pod that was evicted last
 	until  time.Time            // when the next one is looked for even if that one has not ended
 	rest   time.Time            // when a disk on which nothing was left to evict is looked at again
+	idle   eviction.Signal      // whose disk that is
+	left   int64                // and what was available there
 	images string               // where the images are; "" until the runtime has said it
 	told   map[string]time.Time // when the node's event was recorded last, by resource
 	alone  bool                 // it was said that nothing is left to evict
@@ -146,7 +148,8 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 	if e.victim != "" && time.Now().Before(e.until) && !e.m.podEnded(e.victim) {
 		return
 	}
-	if t.Signal.Disk() && time.Now().Before(e.rest) {
+	share := t.Goal(o[t.Signal].Capacity, true) / helpShare
+	if t.Signal == e.idle && time.Now().Before(e.rest) && o[t.Signal].Available > e.left-share { // nobody has begun to fill it meanwhile
 		return
 	}
 	if now := time.Now(); e.told[resource].IsZero() || now.Sub(e.told[resource]) >= eventRepeat || now.Before(e.told[resource]) { // each goes through the durable outbox
@@ -182,7 +185,7 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 		}
 	}
 	if t.Signal.Disk() {
-		e.rest = time.Now().Add(aloneRest)
+		e.rest, e.idle, e.left = time.Now().Add(aloneRest), t.Signal, o[t.Signal].Available
 	}
 	if !e.alone {
 		e.alone = true

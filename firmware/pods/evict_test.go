@@ -210,6 +210,17 @@ func TestForeignDisk(t *testing.T) {
 		w.settle(15 * time.Second)
 		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk/10 - 4<<10 })
 		w.settle(15 * time.Second)
+		calls := func() int {
+			w.rt.mu.Lock()
+			defer w.rt.mu.Unlock()
+			return w.rt.calls["ListContainerStats"]
+		}
+		before := calls()
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk / 20 })
+		w.settle(5 * time.Second)
+		if calls() == before {
+			t.Error("a disk that fills quickly is not looked at")
+		}
 		if n := strings.Count(w.logText(), "no pod is left that may be evicted"); n != 2 {
 			t.Errorf("said %d times that nothing is left, of two times that it was so", n)
 		}
