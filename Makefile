@@ -98,7 +98,7 @@ test-integration: rig
 
 conformance: rig containerd2 ## the table of what Kubernetes promises about pods (docs/conformance.md), on Debian's containerd and on containerd 2
 	$(call say,conformance of pods)
-	@SKERRY_BIN=$(BIN) SKERRY_CONTAINERD2=$(BIN)/containerd2/containerd go test -tags integration -count=1 -timeout 20m ./hil-tests/conformance
+	@SKERRY_BIN=$(BIN) SKERRY_CONTAINERD2=$(BIN)/containerd2/containerd go test -tags integration,containerd2 -count=1 -timeout 20m ./hil-tests/conformance
 
 chaos: rig ## kill agent, containerd and both, and fill the disk, for CHAOS=10m each while pods come and go; then 200 pods that leave nothing behind
 	$(call say,chaos)

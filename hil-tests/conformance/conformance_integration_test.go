@@ -39,15 +39,6 @@ func TestConformance(t *testing.T) {
 	conform(t, stack.Options{}, "")
 }
 
-// TestConformanceOnContainerd2 runs it on the containerd 2 that `make containerd2` builds; `make conformance` says where it is.
-func TestConformanceOnContainerd2(t *testing.T) {
-	path := os.Getenv("SKERRY_CONTAINERD2")
-	if path == "" {
-		t.Skip("SKERRY_CONTAINERD2 names no containerd 2: make conformance builds one, and runs this")
-	}
-	conform(t, stack.Options{Runtime2: path}, NeedContainerd2)
-}
-
 func conform(t *testing.T, o stack.Options, has string) {
 	began := time.Now()
 	w := newWorld(t, o)
