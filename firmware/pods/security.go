@@ -113,20 +113,25 @@ func (m *Manager) insecure(spec *corev1.PodSpec) *rejection {
 		return &rejection{reason: reasonGroups, message: "SupplementalGroupsPolicy=Strict is not supported in this node"}
 	}
 	appArmor, seLinux := psc.AppArmorProfile, psc.SELinuxOptions
-	localhost := appArmor != nil && appArmor.Type == "Localhost"
+	confined := confines(appArmor)
 	for _, c := range allContainers(spec) {
 		if sc := c.SecurityContext; sc != nil {
-			localhost = localhost || sc.AppArmorProfile != nil && sc.AppArmorProfile.Type == "Localhost"
+			confined = confined || confines(sc.AppArmorProfile)
 			seLinux = either(seLinux, sc.SELinuxOptions)
 		}
 	}
-	if localhost && !appArmorOn(m.o.Sys) {
+	if confined && !appArmorOn(m.o.Sys) {
 		return &rejection{reason: reasonAppArmor, message: "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
 	}
 	if seLinux != nil && !seLinuxOn(m.o.Sys) {
 		return &rejection{reason: reasonSELinux, message: "Cannot enforce seLinuxOptions: SELinux is not enabled on the host"}
 	}
 	return nil
+}
+
+// confines reports whether a profile asks for what only AppArmor in the kernel can give.
+func confines(p *corev1.AppArmorProfile) bool {
+	return p != nil && p.Type != "" && p.Type != "Unconfined"
 }
 
 // appArmorOn reports whether the kernel enforces AppArmor profiles.

@@ -57,7 +57,8 @@ func TestInsecurePodsAreRejected(t *testing.T) {
 		with(`"appArmorProfile":{"type":"Localhost","localhostProfile":"p"}`, ""): {reasonAppArmor, ""},
 		with("", `"seLinuxOptions":{"level":"s0:c1"}`):                            {reasonSELinux, ""},
 		with(`"supplementalGroupsPolicy":"Strict"`, ""):                           {reasonGroups, "Pod was rejected: SupplementalGroupsPolicy=Strict is not supported in this node"},
-		with(`"sysctls":[{"name":"net.ipv4.tcp_syncookies","value":"1"}],"appArmorProfile":{"type":"RuntimeDefault"}`, `"appArmorProfile":{"type":"Unconfined"}`): {"", ""},
+		with(`"sysctls":[{"name":"net.ipv4.tcp_syncookies","value":"1"}],"appArmorProfile":{"type":"Unconfined"}`, `"appArmorProfile":{"type":"Unconfined"}`): {"", ""},
+		with(`"appArmorProfile":{"type":"RuntimeDefault"}`, ""): {reasonAppArmor, "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host"},
 	} {
 		sys := t.TempDir()
 		simulate(t, func(w *world) {

@@ -83,8 +83,8 @@ containers:
 			Steps:   []Step{{Want: []string{"phase Failed", "reason SysctlForbidden", "event Warning SysctlForbidden"}}},
 			Never:   []string{"main running"}},
 		Row{Name: "apparmor", Cite: "tutorials/security/apparmor/", Class: Soon,
-			Promise: "appArmorProfile RuntimeDefault is accepted, with or without AppArmor in the kernel",
-			Spec:    tell("echo ran", "securityContext: {appArmorProfile: {type: RuntimeDefault}}", "securityContext: {appArmorProfile: {type: RuntimeDefault}}"),
+			Promise: "appArmorProfile Unconfined is accepted, with or without AppArmor in the kernel",
+			Spec:    tell("echo ran", "securityContext: {appArmorProfile: {type: Unconfined}}", "securityContext: {appArmorProfile: {type: Unconfined}}"),
 			Steps:   []Step{{Want: []string{"phase Succeeded", "main says ran"}}}},
 	)
 }
