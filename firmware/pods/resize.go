@@ -213,13 +213,12 @@ func (m *Manager) admitResize(w *worker, want, have *desiredPod) *waiting {
 	defer m.mu.Unlock()
 	var used amounts
 	for _, other := range m.workers {
-		d := other.shared.desired
 		switch {
-		case other == w || d == nil || other.shared.state != nil && terminal(other.shared.state.Phase):
+		case other == w || !other.tenant(): // as admission counts
 		case other.shared.granted != nil:
 			used = used.plus(*other.shared.granted)
 		default:
-			used = used.plus(podRequests(&d.pod.Spec))
+			used = used.plus(podRequests(&other.shared.desired.pod.Spec))
 		}
 	}
 	for _, r := range []struct {

@@ -158,3 +158,18 @@ func TestResizeIsUndone(t *testing.T) {
 		}
 	})
 }
+
+// TestResizeBesideUnsupported: a pod that cannot run here takes no room from a resize, as it takes none from other pods.
+func TestResizeBesideUnsupported(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.small("odd", `"aFieldOfTomorrow":{"deep":[1]}`, `"resources":{"requests":{"cpu":"1900m"}}`)
+		w.apply(sized("web", "100m", "64Mi", "", 1))
+		w.settle(2 * time.Second)
+		w.apply(sized("web", "500m", "64Mi", "", 2))
+		w.settle(5 * time.Second)
+		s := w.status()
+		if c := cond(s.Conditions, condResizePending); c.Type != "" || s.ContainerStatuses[0].AllocatedResources["cpu"] != "500m" {
+			t.Errorf("condition %+v, container %+v", c, s.ContainerStatuses[0])
+		}
+	})
+}
