@@ -361,7 +361,7 @@ func (w *world) gateway(t *testing.T, node string) func(cloud.TokenRequest) (clo
 	go func() { done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the link: %v", err)
 		}
 	})
