@@ -85,7 +85,8 @@ func TestStep(t *testing.T) {
 		{10 * time.Second, 90, true, nil},    // soft, its grace begins
 		{30 * time.Second, 90, true, nil},    //
 		{31 * time.Second, 90, true, &soft},  // its grace is over
-		{10 * time.Second, 40, true, &hard},  // hard
+		{10 * time.Second, 40, true, &soft},  // hard, seen once
+		{time.Second, 40, true, &hard},       // and again
 		{10 * time.Second, 60, true, &hard},  // above the threshold, but not reclaimed enough
 		{10 * time.Second, 110, true, nil},   // enough
 		{4 * time.Minute, 300, true, nil},    // the condition stays for a while
@@ -95,7 +96,10 @@ func TestStep(t *testing.T) {
 		{61 * time.Second, 90, true, &soft},  //
 		{10 * time.Second, 1000, true, nil},  //
 		{-time.Hour, 1000, false, nil},       // nor does the condition stay for an hour
-		{10 * time.Second, 49, true, &hard},  //
+		{10 * time.Second, 49, true, nil},    // one look is no reason
+		{10 * time.Second, 1000, true, nil},  //
+		{10 * time.Second, 49, true, nil},    //
+		{time.Second, 49, true, &hard},       //
 		{10 * time.Second, 50, true, &hard},  //
 		{10 * time.Second, 70, true, nil},    // soft: in its grace
 		{10 * time.Second, 1000, true, nil},  //
@@ -122,7 +126,8 @@ func TestStepUnmeasured(t *testing.T) {
 		t.Errorf("decided %+v about nothing", d)
 	}
 	o := Observations{NodeInodes: {Available: 1, Capacity: 100}, Memory: {Available: 1, Capacity: 100}}
-	if d := s.Step(rules, o, time.Unix(1, 0)); d.Act == nil || d.Act.Signal != Memory || len(d.Pressure) != 2 {
+	s.Step(rules, o, time.Unix(1, 0))
+	if d := s.Step(rules, o, time.Unix(2, 0)); d.Act == nil || d.Act.Signal != Memory || len(d.Pressure) != 2 {
 		t.Errorf("decided %+v", d)
 	}
 	if o.Near(rules) != true || look(900).Near(rules) || !look(99).Near(rules) {

@@ -78,7 +78,9 @@ func (s *State) Step(rules []Threshold, o Observations, now time.Time) Decision 
 		if old, ok := s.seen[t.Signal.Condition()]; !ok || !old.at.Equal(now) { // the first of several says why
 			s.seen[t.Signal.Condition()] = sighting{at: now, why: t}
 		}
-		if now.Sub(first) < t.Grace {
+		// A pod that is evicted is gone for good, on a gateway that is cut off until the link is back: one look alone, in the second in
+		// which an image is unpacked, say, is no reason. What is faster than two looks is the kernel's business.
+		if now.Sub(first) < t.Grace || first.Equal(now) {
 			continue
 		}
 		s.acting[t] = true

@@ -97,7 +97,7 @@ func TestPodFromBindingToDeletion(t *testing.T) {
 	pod := find(keysOf(b, "gw-pod"), "pods/")
 
 	obj, refs, ok := b.index.Object("gw-pod", pod)
-	if want := []wire.Key{"configmaps/pods-a/cfg", "secrets/pods-a/later"}; !ok || !slices.Equal(refs, want) {
+	if want := []wire.Key{"configmaps/pods-a/cfg", "secrets/pods-a/later", "services/default/kubernetes"}; !ok || !slices.Equal(refs, want) {
 		t.Fatalf("pod travels with %q (%v), want %q", refs, ok, want)
 	}
 	b.until("the configMap is in the cache", func() bool { o, _, ok := b.index.Object("gw-pod", refs[0]); return ok && !o.Absent })
