@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
@@ -112,6 +113,7 @@ func TestMirrorsAreLimited(t *testing.T) {
 		for i := range maxBound {
 			b.api.put(b.t, wire.KindPod, fmt.Sprintf(`{"metadata":{"name":"p%d","namespace":"default","uid":"u%d"},"spec":{"nodeName":"gw-1"}}`, i, i))
 		}
+		synctest.Wait() // the cache has them
 		b.report("gw-1", 7, "pods/kube-system/dns-gw-1/h1",
 			`{"mirror":{"metadata":{"name":"dns-gw-1","namespace":"kube-system","annotations":{"kubernetes.io/config.hash":"h1"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}`)
 		if b.api.get(podsGVR, "kube-system/dns-gw-1") != nil {
