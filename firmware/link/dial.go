@@ -120,7 +120,27 @@ func (d *dialer) dialTLS(ctx context.Context, network, addr string, cfg *tls.Con
 		_ = raw.Close()
 		return nil, &handshakeError{err}
 	}
-	return conn, nil
+	return &verdictConn{conn}, nil
+}
+
+// verdictConn tells why a write failed. In TLS 1.3 a client's handshake has ended before the relay has looked at its certificate: a relay
+// that refuses it sends an alert and closes, and a request that is being written then meets a broken pipe. What the relay said is
+// there to be read all the same.
+type verdictConn struct{ *tls.Conn }
+
+// verdictPatience bounds the wait for an alert that may not be there.
+const verdictPatience = time.Second
+
+func (c *verdictConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	_ = c.SetReadDeadline(time.Now().Add(verdictPatience)) // nothing that fails to be written is followed by anything else
+	if _, said := c.Read(make([]byte, 1)); said != nil && isAlert(said) {
+		return n, said
+	}
+	return n, err
 }
 
 // handshakeError marks a failure after the address had answered.
