@@ -300,7 +300,8 @@ func TestRelaysRights(t *testing.T) {
 		{true, "create", "", "events", "", "default"},
 		{true, "update", "", "secrets", "", enroll.Namespace},
 		{false, "update", "", "secrets", "", "default"}, {false, "create", "", "secrets", "", enroll.Namespace}, {false, "delete", "", "secrets", "", enroll.Namespace},
-		{false, "create", "", "pods", "", "default"}, {false, "create", "", "pods", "exec", "default"}, {false, "update", "", "pods", "", "default"}, {true, "patch", "", "pods", "", "default"},
+		{true, "create", "", "pods", "", "default"}, // mirrors of static pods
+		{false, "create", "", "pods", "exec", "default"}, {false, "update", "", "pods", "", "default"}, {true, "patch", "", "pods", "", "default"},
 		{true, "create", "", "serviceaccounts", "token", "default"}, {false, "create", "", "serviceaccounts", "", "default"}, {false, "get", "", "serviceaccounts", "", "default"},
 		{false, "delete", "", "nodes", "", ""}, {false, "patch", devices, "devices", "", "default"}, {false, "patch", devices, "devicemodels", "", "default"},
 		{false, "update", "coordination.k8s.io", "leases", "", "kube-system"}, {false, "delete", "coordination.k8s.io", "leases", "", "kube-node-lease"},
