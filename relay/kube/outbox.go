@@ -140,7 +140,7 @@ func eventName(node string, it wire.OutboxItem) string {
 }
 
 // eventTarget checks whom an event is about. One about an object of another node is refused. One about an object that is
-// not known (any more) cannot be checked: it is stored about the node itself, so that nothing is lost and nothing is
+// not known, or has been gone for long, cannot be checked: it is stored about the node itself, so that nothing is lost and nothing is
 // written where the node has no business.
 func (s *Sink) eventTarget(node string, ref map[string]any, message string) (corev1.ObjectReference, string, error) {
 	kind, namespace, name, uid := text(ref, "kind"), text(ref, "namespace"), text(ref, "name"), text(ref, "uid")
@@ -163,6 +163,16 @@ func (s *Sink) eventTarget(node string, ref map[string]any, message string) (cor
 		return self, "", refusal{fmt.Sprintf("event about a %q: nodes tell of nodes, pods and devices", kind)}
 	}
 	rec := s.index.get(key)
+	if rec == nil && kind == "Pod" {
+		s.mu.Lock()
+		was := s.departed.was(key)
+		s.mu.Unlock()
+		if was == node {
+			return corev1.ObjectReference{
+				Kind: kind, APIVersion: "v1", Namespace: namespace, Name: name, UID: types.UID(uid), FieldPath: clip(text(ref, "fieldPath"), eventPathLimit),
+			}, message, nil
+		}
+	}
 	if rec == nil {
 		return self, fmt.Sprintf("%s %s/%s (uid %s): %s", kind, namespace, name, uid, message), nil
 	}

@@ -104,6 +104,7 @@ type Sink struct {
 	scheduler
 	wheel    wheel
 	statuses statuses
+	departed departed
 }
 
 // item names one report.
@@ -350,6 +351,9 @@ func (s *Sink) refuse(node string, key wire.Key, body []byte) string {
 func (s *Sink) changed(key wire.Key, now *record, node string, told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now == nil && key.Kind() == wire.KindPod {
+		s.departed.add(key, node)
+	}
 	n := s.nodes[node]
 	e := n.entry(key)
 	switch {
