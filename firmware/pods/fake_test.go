@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -442,7 +443,7 @@ func (f *fakeRuntime) byName(name string) []fakeContainer {
 			out = append(out, *c)
 		}
 	}
-	slices.SortFunc(out, func(a, b fakeContainer) int { return int(a.made - b.made) })
+	slices.SortFunc(out, func(a, b fakeContainer) int { return cmp.Compare(a.made, b.made) })
 	return out
 }
 

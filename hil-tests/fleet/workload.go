@@ -84,7 +84,7 @@ func groupName(g int) string { return "fleet-group-" + strconv.Itoa(g) }
 func (w Workload) Objects() int {
 	n := 1
 	if w.Pods {
-		n += 2 // the pod, the configMap of all
+		n += 3 // the pod, the configMap of all, the Service of the API server
 		if w.Groups > 0 {
 			n++
 		}
