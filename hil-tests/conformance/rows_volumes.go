@@ -21,7 +21,7 @@ stringData: {user: admin, password: hunter2}
 			Spec: `
 restartPolicy: OnFailure
 containers:
-- {name: main, image: <box>, command: [sh, -c, 'test -e /v/kept && { cat /v/kept > /dev/termination-log; exit 0; }; ls -A /v | wc -l > /v/kept; exit 1'], volumeMounts: [{name: v, mountPath: /v}]}
+- {name: main, image: <box>, command: [sh, -c, 'test -e /v/kept && { cat /v/kept > /dev/termination-log; exit 0; }; n=$(ls -A /v | wc -l); echo $n > /v/kept; exit 1'], volumeMounts: [{name: v, mountPath: /v}]}
 - {name: other, image: <box>, command: [sh, -c, 'until test -e /o/kept; do sleep 0.1; done'], volumeMounts: [{name: v, mountPath: /o}]}
 volumes: [{name: v, emptyDir: {}}]`,
 			Steps: []Step{{Want: []string{"phase Succeeded", "main says 0", "main restarts 1", "other terminated 0 Completed"}}}},
