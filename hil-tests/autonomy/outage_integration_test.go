@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // world is a gateway behind a gate.
@@ -31,31 +31,8 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	module, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join(module, "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, Module: module, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, name := range []string{"skerryd", "relay"} {
-				b, _ := os.ReadFile(filepath.Join(s.Dir, "logs", name+".log"))
-				t.Logf("%s:\n%s", name, b[max(0, len(b)-8000):])
-			}
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	s := stacktest.Start(t, stack.Options{})
+	var err error
 	w := &world{Stack: s, gate: newGate(t, s.RelayAt)}
 	if w.cluster, err = s.Cluster(); err != nil {
 		t.Fatal(err)
@@ -71,21 +48,6 @@ func start(t *testing.T) *world {
 		}
 	}
 	return w
-}
-
-func eventually(t *testing.T, limit time.Duration, what string, check func() (ok bool, saw string)) {
-	t.Helper()
-	began := time.Now()
-	for ; ; time.Sleep(100 * time.Millisecond) {
-		ok, saw := check()
-		if ok {
-			t.Logf("%s after %v", what, time.Since(began).Round(time.Millisecond))
-			return
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("not within %v: %s; last seen: %s", limit, what, saw)
-		}
-	}
 }
 
 func (w *world) kubectl(t *testing.T, args ...string) string {
@@ -126,7 +88,7 @@ func readyCondition(p *corev1.Pod) corev1.PodCondition {
 func (w *world) readyPods(t *testing.T, app string, n int, limit time.Duration) map[string]*corev1.Pod {
 	t.Helper()
 	var got map[string]*corev1.Pod
-	eventually(t, limit, fmt.Sprintf("%d ready pods of %s", n, app), func() (bool, string) {
+	stacktest.Eventually(t, limit, fmt.Sprintf("%d ready pods of %s", n, app), func() (bool, string) {
 		got = w.pods(t, app)
 		saw := ""
 		ready := 0
@@ -253,7 +215,7 @@ func TestCutOff(t *testing.T) {
 
 // tolerated waits until all pods tolerate that their node is away, but for those that opt out.
 func (w *world) tolerated(t *testing.T) {
-	eventually(t, 10*time.Second, "pods tolerate that their node is away", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "pods tolerate that their node is away", func() (bool, string) {
 		list, err := w.cluster.Core.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return false, err.Error()
@@ -275,11 +237,11 @@ func (w *world) tolerated(t *testing.T) {
 
 // lost waits until the node is lost, and everything is evicted that would be.
 func (w *world) lost(t *testing.T, before map[string]*corev1.Pod, address []string) {
-	eventually(t, 90*time.Second, "Kubernetes counts the node as lost", func() (bool, string) {
+	stacktest.Eventually(t, 90*time.Second, "Kubernetes counts the node as lost", func() (bool, string) {
 		status, message, err := w.cluster.NodeReady(t.Context(), w.Node)
 		return err == nil && status == corev1.ConditionUnknown, fmt.Sprint(status, message, err)
 	})
-	eventually(t, 30*time.Second, "the pod that opts out is evicted", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "the pod that opts out is evicted", func() (bool, string) {
 		for name := range w.pods(t, "move") {
 			if before[name] != nil {
 				return false, name + " is there"
@@ -287,7 +249,7 @@ func (w *world) lost(t *testing.T, before map[string]*corev1.Pod, address []stri
 		}
 		return true, ""
 	})
-	eventually(t, 10*time.Second, "the Service has its endpoint", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "the Service has its endpoint", func() (bool, string) {
 		now := w.endpoints(t, "keep")
 		return slices.Equal(now, address), fmt.Sprint(now)
 	})
@@ -341,7 +303,7 @@ func (w *world) reboot(t *testing.T) {
 	if err := w.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 60*time.Second, "all pods run again without a link", func() (bool, string) {
+	stacktest.Eventually(t, 60*time.Second, "all pods run again without a link", func() (bool, string) {
 		st, err := w.Status(t.Context())
 		running, saw := 0, fmt.Sprint(err)
 		for _, p := range st.Pods {
@@ -356,7 +318,7 @@ func (w *world) reboot(t *testing.T) {
 
 // back checks that everything ends as it should once the link is there.
 func (w *world) back(t *testing.T, before map[string]*corev1.Pod, address []string) {
-	eventually(t, 30*time.Second, "the node is ready", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "the node is ready", func() (bool, string) {
 		status, message, err := w.cluster.NodeReady(t.Context(), w.Node)
 		return err == nil && status == corev1.ConditionTrue, fmt.Sprint(status, message, err)
 	})
@@ -379,16 +341,16 @@ func (w *world) back(t *testing.T, before map[string]*corev1.Pod, address []stri
 			}
 		}
 	}
-	eventually(t, 20*time.Second, "rollouts are complete", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "rollouts are complete", func() (bool, string) {
 		out, err := w.Kube.Kubectl(t.Context(), "get", "deployment/roll", "daemonset/each", "-o",
 			`jsonpath={range .items[*]}{.metadata.generation}={.status.observedGeneration} {.status.updatedReplicas}{.status.updatedNumberScheduled} {.spec.template.spec.containers[0].env[0].value};{end}`)
 		return err == nil && out == "2=2 1 2;2=2 1 2;", fmt.Sprint(out, err)
 	})
-	eventually(t, 20*time.Second, "the Service has an endpoint", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "the Service has an endpoint", func() (bool, string) {
 		now := w.endpoints(t, "keep")
 		return len(now) == 1, fmt.Sprint(now, ", before the reboot ", address)
 	})
-	eventually(t, 60*time.Second, "the Job that ended at the edge is complete, and the CronJob's have run", func() (bool, string) {
+	stacktest.Eventually(t, 60*time.Second, "the Job that ended at the edge is complete, and the CronJob's have run", func() (bool, string) {
 		jobs, err := w.cluster.Core.BatchV1().Jobs("default").List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return false, err.Error()

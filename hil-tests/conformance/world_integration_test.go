@@ -112,7 +112,7 @@ func (w *world) prepare(t *testing.T) {
 	if _, err := core.Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the node is Ready and the namespace has its service account", func() (bool, string) {
+	stacktest.Eventually(t, time.Minute, "the node is Ready and the namespace has its service account", func() (bool, string) {
 		status, message, err := w.cluster.NodeReady(t.Context(), w.Node)
 		if err != nil || status != corev1.ConditionTrue {
 			return false, fmt.Sprint(message, err)
@@ -222,17 +222,4 @@ func (w *world) valuesOf(r *Row) map[string]string {
 		out[k] = v
 	}
 	return out
-}
-
-func eventually(t *testing.T, limit time.Duration, what string, check func() (ok bool, saw string)) {
-	t.Helper()
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		ok, saw := check()
-		if ok {
-			return
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("not within %v: %s; last seen: %s", limit, what, saw)
-		}
-	}
 }

@@ -47,6 +47,7 @@ func (d *demo) steps() []step {
 		{"skerryd joined with a node-bound token and runs", d.startAgent},
 		{"node Ready", d.nodeReady},
 		{"pod Running at the edge", d.podRunning},
+		{"kubectl logs and kubectl exec reach it through the relay", d.logsAndExec},
 		{"device values arrive in Kubernetes", d.valuesArrive},
 		{"a desired value reaches the register, verified by read-back", d.setDesired},
 		{"relay stopped: the pod and the polling go on", d.relayStopped},
@@ -186,6 +187,25 @@ func (d *demo) podRunning(ctx context.Context, say sayFunc) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s at %s", pod.Name, pod.Status.PodIP), nil
+}
+
+func (d *demo) logsAndExec(ctx context.Context, _ sayFunc) (string, error) {
+	const web = "deployment/web"
+	logs, err := d.stack.Kube.Kubectl(ctx, "logs", "-n", namespace, web)
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(logs, "sample: line 0 ") {
+		return "", fmt.Errorf("kubectl logs shows %q, not the container's first line", clip(logs, 80))
+	}
+	text, err := d.stack.Kube.Kubectl(ctx, "exec", "-n", namespace, web, "--", "/sample", "cat", "/config/text")
+	if err != nil {
+		return "", err
+	}
+	if want := "hello from the cloud"; strings.TrimSpace(text) != want {
+		return "", fmt.Errorf("the configMap in the container says %q, want %q", text, want)
+	}
+	return fmt.Sprintf("its configMap says %q", text), nil
 }
 
 func podReady(p *corev1.Pod) bool {

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry/skerry/hil-tests/rig/images"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // TestBadPod: each pod that cannot run says why in its status, once in an event, and runs as soon as the cause is gone.
@@ -131,7 +132,7 @@ func TestContainerdAway(t *testing.T) {
 	before := running(t)
 	away := func(t *testing.T) {
 		t.Helper()
-		eventually(t, 25*time.Second, "the node says that the runtime is away", func() (bool, string) {
+		stacktest.Eventually(t, 25*time.Second, "the node says that the runtime is away", func() (bool, string) {
 			c := nodeCondition(t, corev1.NodeReady)
 			return c.Status == corev1.ConditionFalse && c.Reason == "RuntimeNotReady", fmt.Sprintf("%+v", c)
 		})
@@ -144,7 +145,7 @@ func TestContainerdAway(t *testing.T) {
 		if err := w.Runtime.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 25*time.Second, "the node is Ready again", func() (bool, string) {
+		stacktest.Eventually(t, 25*time.Second, "the node is Ready again", func() (bool, string) {
 			c := nodeCondition(t, corev1.NodeReady)
 			return c.Status == corev1.ConditionTrue, fmt.Sprintf("%+v", c)
 		})
@@ -204,7 +205,7 @@ func TestContainerdAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = w.Runtime.Resume() })
-		eventually(t, 40*time.Second, "the node says that the runtime does not answer", func() (bool, string) {
+		stacktest.Eventually(t, 40*time.Second, "the node says that the runtime does not answer", func() (bool, string) {
 			c := nodeCondition(t, corev1.NodeReady)
 			return c.Status == corev1.ConditionFalse && c.Reason == "RuntimeNotReady", fmt.Sprintf("%+v", c)
 		})
@@ -212,7 +213,7 @@ func TestContainerdAway(t *testing.T) {
 		if err := w.Runtime.Resume(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 25*time.Second, "the node is Ready again", func() (bool, string) {
+		stacktest.Eventually(t, 25*time.Second, "the node is Ready again", func() (bool, string) {
 			c := nodeCondition(t, corev1.NodeReady)
 			return c.Status == corev1.ConditionTrue, fmt.Sprintf("%+v", c)
 		})
@@ -259,12 +260,12 @@ func TestFullDisk(t *testing.T) {
 	_ = f.Close()
 	// Critical: a node under pressure takes no others.
 	apply(t, strings.Replace(simplePod, "nodeName: $NODE", "nodeName: $NODE\n  priorityClassName: system-node-critical", 1), "NAME", "waits")
-	eventually(t, 30*time.Second, "the agent says that the disk is full", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "the agent says that the disk is full", func() (bool, string) {
 		text := statusText(t)
 		return strings.Contains(text, "CANNOT WRITE") && strings.Contains(text, "the disk is full, free some space"), text
 	})
 	contains(t, "skerryd status", statusText(t), w.AgentData())
-	eventually(t, 30*time.Second, "the node has DiskPressure", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "the node has DiskPressure", func() (bool, string) {
 		c := nodeCondition(t, corev1.NodeDiskPressure)
 		return c.Status == corev1.ConditionTrue, fmt.Sprintf("%+v", c)
 	})
@@ -293,7 +294,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPod(t, "waits", 60*time.Second, "runs once there is space", ready)
-	eventually(t, 30*time.Second, "all is well again", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "all is well again", func() (bool, string) {
 		c, text := nodeCondition(t, corev1.NodeDiskPressure), statusText(t)
 		return c.Status == corev1.ConditionFalse && !strings.Contains(text, "CANNOT WRITE"), fmt.Sprintf("%+v\n%s", c, text)
 	})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // oneMessage holds that what a command said is one line that has all the parts.
@@ -212,7 +213,7 @@ func front(t *testing.T) string {
 func forward(t *testing.T, from, to string) {
 	t.Helper()
 	var l net.Listener
-	eventually(t, 5*time.Second, "listen on "+from, func() (ok bool, saw string) {
+	stacktest.Eventually(t, 5*time.Second, "listen on "+from, func() (ok bool, saw string) {
 		var err error
 		l, err = net.Listen("tcp", from)
 		return err == nil, fmt.Sprint(err)
@@ -286,7 +287,7 @@ func TestStolenIdentity(t *testing.T) {
 		t.Errorf("the newest session: %+v, %v", st.Link, err)
 	}
 	// A claim at the relay that has the Lease already is recorded before the session's first write, or with the next renewal.
-	eventually(t, 20*time.Second, "the Lease names the newest session", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "the Lease names the newest session", func() (bool, string) {
 		lease, err := w.cluster.Core.CoordinationV1().Leases("kube-node-lease").Get(t.Context(), "gw-twice", metav1.GetOptions{})
 		return err == nil && lease.Annotations["skerry.dev/session-epoch"] == fmt.Sprint(st.Link.Epoch), fmt.Sprintf("%v %v, newest %d", lease.Annotations, err, st.Link.Epoch)
 	})
@@ -295,7 +296,7 @@ func TestStolenIdentity(t *testing.T) {
 	if _, err := w.Ctl(t.Context(), "node", "revoke", "gw-twice"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 15*time.Second, "the revoked agent is out", func() (bool, string) {
+	stacktest.Eventually(t, 15*time.Second, "the revoked agent is out", func() (bool, string) {
 		st, err := thief.status(t.Context())
 		return err == nil && !st.Link.Connected, fmt.Sprintf("%+v", st.Link)
 	})
@@ -335,7 +336,7 @@ func TestPortInUse(t *testing.T) {
 		g.connected(t) // everything else goes on
 		mark.once(t, "metrics.address "+taken, "is used by another process", "stop it", "or set another address")
 		_ = l.Close()
-		eventually(t, 25*time.Second, "metrics are served once the port is free", func() (bool, string) {
+		stacktest.Eventually(t, 25*time.Second, "metrics are served once the port is free", func() (bool, string) {
 			text := get(t, "http://"+taken+"/metrics")
 			return strings.Contains(text, "skerry_"), text
 		})

@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 const claimManifest = `
@@ -112,7 +114,7 @@ func TestClaim(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return string(b)
 	}
-	eventually(t, 10*time.Second, "the volume's file can be read", func() (bool, string) { text := read("/config/hello"); return text == "from the disk", text })
+	stacktest.Eventually(t, 10*time.Second, "the volume's file can be read", func() (bool, string) { text := read("/config/hello"); return text == "from the disk", text })
 	db, err := w.cluster.Core.CoreV1().Services(ns).Get(t.Context(), "claims-db", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 const pumpModel = `
@@ -64,7 +65,7 @@ func condition(t *testing.T, device, kind string) metav1.Condition {
 
 func valuesGood(t *testing.T, name string) {
 	t.Helper()
-	eventually(t, 15*time.Second, "4 good values of "+name, func() (bool, string) {
+	stacktest.Eventually(t, 15*time.Second, "4 good values of "+name, func() (bool, string) {
 		d := deviceState(t, name)
 		good := 0
 		for _, v := range d.Values {
@@ -84,7 +85,7 @@ func patchDesired(t *testing.T, name, value string) {
 
 func desiredVerified(t *testing.T, name, value string) {
 	t.Helper()
-	eventually(t, 10*time.Second, "setpoint "+value+" of "+name+" is verified", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "setpoint "+value+" of "+name+" is verified", func() (bool, string) {
 		v := deviceState(t, name).Value("setpoint")
 		return v.Desired == value && v.Outcome == "verified" && v.Value == value, fmt.Sprintf("%+v", v)
 	})
@@ -107,7 +108,7 @@ func TestDevice(t *testing.T) {
 	valuesGood(t, "pump-1")
 	t.Run("values follow the device", func(t *testing.T) {
 		first := deviceState(t, "pump-1").Value("revolutions").Value
-		eventually(t, 10*time.Second, "revolutions change", func() (bool, string) {
+		stacktest.Eventually(t, 10*time.Second, "revolutions change", func() (bool, string) {
 			v := deviceState(t, "pump-1").Value("revolutions")
 			return v.Value != first && v.Unit == "rpm", fmt.Sprintf("%+v", v)
 		})
@@ -124,7 +125,7 @@ func TestDevice(t *testing.T) {
 	t.Run("desired value", func(t *testing.T) { setDesired(t, "pump-1", "42") })
 	t.Run("desired value out of range", func(t *testing.T) {
 		patchDesired(t, "pump-1", "101")
-		eventually(t, 10*time.Second, "it is refused in a condition", func() (bool, string) {
+		stacktest.Eventually(t, 10*time.Second, "it is refused in a condition", func() (bool, string) {
 			c := condition(t, "pump-1", "Valid")
 			return c.Status == metav1.ConditionFalse && c.Reason == "InvalidDesired", fmt.Sprintf("%+v", c)
 		})
@@ -135,11 +136,11 @@ func TestDevice(t *testing.T) {
 		if err := w.modbus.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "offline", func() (bool, string) {
+		stacktest.Eventually(t, 20*time.Second, "offline", func() (bool, string) {
 			d := deviceState(t, "pump-1")
 			return d.State == "offline", fmt.Sprintf("%+v", d)
 		})
-		eventually(t, 10*time.Second, "the Ready condition says so", func() (bool, string) { // it is another object: a write of its own
+		stacktest.Eventually(t, 10*time.Second, "the Ready condition says so", func() (bool, string) { // it is another object: a write of its own
 			c := condition(t, "pump-1", "Ready")
 			return c.Reason == "Unreachable" && strings.Contains(c.Message, w.modbus.Addr()), c.Reason + ": " + c.Message
 		})
@@ -164,7 +165,7 @@ func TestDevice(t *testing.T) {
 	t.Run("deleted", func(t *testing.T) {
 		kubectl(t, "delete", "device", "pump-1")
 		notPolled(t)
-		eventually(t, 10*time.Second, "DeviceStatus goes with the Device", func() (bool, string) {
+		stacktest.Eventually(t, 10*time.Second, "DeviceStatus goes with the Device", func() (bool, string) {
 			_, err := w.cluster.Dynamic.Resource(stack.DeviceStatuses).Namespace(ns).Get(t.Context(), "pump-1", metav1.GetOptions{})
 			return apierrors.IsNotFound(err), fmt.Sprint(err)
 		})
@@ -179,7 +180,7 @@ func TestDevice(t *testing.T) {
 func notPolled(t *testing.T) {
 	t.Helper()
 	last, since := int64(-1), time.Now()
-	eventually(t, 10*time.Second, "the device is not polled", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "the device is not polled", func() (bool, string) {
 		now, err := w.modbus.Requests(t.Context())
 		if err != nil {
 			return false, err.Error()
@@ -232,7 +233,7 @@ func TestBadDevice(t *testing.T) {
 			pid, mark := w.Agent.PID(), markLog("skerryd")
 			apply(t, strings.Replace(pumpDevice, c.old, c.new, 1), "NAME", name)
 			var got metav1.Condition
-			eventually(t, 15*time.Second, "the condition says what is wrong", func() (bool, string) {
+			stacktest.Eventually(t, 15*time.Second, "the condition says what is wrong", func() (bool, string) {
 				got = condition(t, name, "Valid")
 				return got.Status == metav1.ConditionFalse, fmt.Sprintf("%+v", got)
 			})
@@ -243,7 +244,7 @@ func TestBadDevice(t *testing.T) {
 			if strings.Contains(got.Message, "\n") || strings.Count(got.Message, ";") > 1 {
 				t.Errorf("not one message: %s", got.Message)
 			}
-			eventually(t, 10*time.Second, fmt.Sprintf("%d good values all the same", c.good), func() (bool, string) {
+			stacktest.Eventually(t, 10*time.Second, fmt.Sprintf("%d good values all the same", c.good), func() (bool, string) {
 				n := 0
 				for _, v := range deviceState(t, name).Values {
 					if v.Quality == "good" {
@@ -252,7 +253,7 @@ func TestBadDevice(t *testing.T) {
 				}
 				return n == c.good, fmt.Sprintf("%+v, Ready: %+v", deviceState(t, name), condition(t, name, "Ready"))
 			})
-			eventually(t, 10*time.Second, "one event says the same", func() (bool, string) {
+			stacktest.Eventually(t, 10*time.Second, "one event says the same", func() (bool, string) {
 				n := deviceEvents(t, name, c.reason)
 				return len(n) == 1, fmt.Sprintf("%+v", n)
 			})
@@ -268,7 +269,7 @@ func TestBadDevice(t *testing.T) {
 				kubectl(t, "delete", "device", name)
 				apply(t, pumpDevice, "NAME", name)
 			}
-			eventually(t, 10*time.Second, "the condition says that it is mended", func() (bool, string) {
+			stacktest.Eventually(t, 10*time.Second, "the condition says that it is mended", func() (bool, string) {
 				got = condition(t, name, "Valid")
 				return got.Status == metav1.ConditionTrue, fmt.Sprintf("%+v", got)
 			})

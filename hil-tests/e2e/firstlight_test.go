@@ -18,11 +18,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 func TestNode(t *testing.T) {
 	var n *corev1.Node
-	eventually(t, 20*time.Second, "the node is Ready", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "the node is Ready", func() (bool, string) {
 		status, message, err := w.cluster.NodeReady(t.Context(), node)
 		return err == nil && status == corev1.ConditionTrue, message
 	})
@@ -43,7 +45,7 @@ func TestNode(t *testing.T) {
 			return l.Spec.RenewTime.Time
 		}
 		first := renewed()
-		eventually(t, 15*time.Second, "the Lease is renewed", func() (bool, string) { return renewed().After(first), first.String() })
+		stacktest.Eventually(t, 15*time.Second, "the Lease is renewed", func() (bool, string) { return renewed().After(first), first.String() })
 	})
 }
 
@@ -203,7 +205,7 @@ spec:
 `)
 	has := func(n int, version string) {
 		t.Helper()
-		eventually(t, 40*time.Second, fmt.Sprintf("%d ready pods of version %s and no other", n, version), func() (bool, string) {
+		stacktest.Eventually(t, 40*time.Second, fmt.Sprintf("%d ready pods of version %s and no other", n, version), func() (bool, string) {
 			list := pods(t, "app=web")
 			text, ok := "", len(list) == n
 			for i := range list {
@@ -257,7 +259,7 @@ spec:
       restartPolicy: Never
       containers: [{name: c, image: $IMAGE, args: [exit, "0", "300"]}]
 `)
-	eventually(t, 40*time.Second, "the Job is complete", func() (bool, string) {
+	stacktest.Eventually(t, 40*time.Second, "the Job is complete", func() (bool, string) {
 		j, err := w.cluster.Core.BatchV1().Jobs(ns).Get(t.Context(), "once", metav1.GetOptions{})
 		if err != nil {
 			return false, err.Error()
@@ -337,7 +339,7 @@ spec:
 		t.Errorf("file in the volume: %q", text)
 	}
 	kubectl(t, "patch", "configmap", "greeting", "--type=merge", "-p", `{"data":{"text":"good evening"}}`)
-	eventually(t, 10*time.Second, "the volume has the new text", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "the volume has the new text", func() (bool, string) {
 		text := get(t, file)
 		return text == "good evening", text
 	})
@@ -369,7 +371,7 @@ func events(t *testing.T) {
 	apply(t, simplePod, "NAME", "eventful")
 	p := awaitPod(t, "eventful", 30*time.Second, "is ready", ready)
 	var list []corev1.Event
-	eventually(t, 10*time.Second, "Started is there", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "Started is there", func() (bool, string) {
 		var n map[string]int
 		n, list = eventsOf(t, "eventful")
 		return n["Started"] == 1, fmt.Sprint(n)
@@ -439,7 +441,7 @@ func TestNodeDeletion(t *testing.T) {
 	if err := w.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the node is back and Ready", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "the node is back and Ready", func() (bool, string) {
 		n, err := w.cluster.Core.CoreV1().Nodes().Get(t.Context(), node, metav1.GetOptions{})
 		if err != nil {
 			return false, err.Error()

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // gateway is one more agent, for devices only, in a folder of its own.
@@ -156,7 +157,7 @@ func (g *gateway) text(t *testing.T) string {
 
 func (g *gateway) connected(t *testing.T) {
 	t.Helper()
-	eventually(t, 20*time.Second, g.node+" is connected and in sync", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, g.node+" is connected and in sync", func() (bool, string) {
 		st, err := g.status(t.Context())
 		if err != nil {
 			return false, err.Error()

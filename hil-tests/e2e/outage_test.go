@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // TestOutage is the demo's second half with an eye on details. Its steps follow each other.
@@ -45,7 +47,7 @@ spec:
 		if err := w.StopRelay(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 10*time.Second, "the agent notices", func() (bool, string) {
+		stacktest.Eventually(t, 10*time.Second, "the agent notices", func() (bool, string) {
 			st, err := w.Status(t.Context())
 			return err == nil && !st.Link.Connected, fmt.Sprintf("%+v, %v", st.Link, err)
 		})
@@ -95,7 +97,7 @@ spec:
 func quiet(t *testing.T) {
 	t.Helper()
 	last, since := uint64(0), time.Now()
-	eventually(t, 30*time.Second, "no commit for a second", func() (bool, string) {
+	stacktest.Eventually(t, 30*time.Second, "no commit for a second", func() (bool, string) {
 		st, err := w.Status(t.Context())
 		if err != nil {
 			return false, err.Error()
@@ -121,7 +123,7 @@ func polled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the device is polled", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "the device is polled", func() (bool, string) {
 		now, err := w.modbus.Requests(t.Context())
 		return err == nil && now >= before+4, fmt.Sprintf("%d requests, then %d, %v", before, now, err)
 	})
@@ -129,7 +131,7 @@ func polled(t *testing.T) {
 
 func edgeReady(t *testing.T, pod string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "the agent says that "+pod+" runs", func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, "the agent says that "+pod+" runs", func() (bool, string) {
 		st, err := w.Status(t.Context())
 		if err != nil {
 			return false, err.Error()
@@ -185,7 +187,7 @@ func resume(t *testing.T, uid any) {
 	}
 	connected(t)
 	desiredVerified(t, "outage", "77")
-	eventually(t, 10*time.Second, "the configMap's new text is in the volume", func() (bool, string) {
+	stacktest.Eventually(t, 10*time.Second, "the configMap's new text is in the volume", func() (bool, string) {
 		text := inside(t, "steady", "/sample", "cat", "/config/text")
 		return text == "after", text
 	})

@@ -25,6 +25,7 @@ import (
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/rig/modbuspeer"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // world is the system that all tests share.
@@ -136,22 +137,6 @@ func (w *world) stop() error {
 	return errors.Join(errs...)
 }
 
-// eventually waits until check reports true, and fails the test with what it last saw otherwise.
-func eventually(t *testing.T, limit time.Duration, what string, check func() (ok bool, saw string)) {
-	t.Helper()
-	began := time.Now()
-	for {
-		ok, saw := check()
-		if ok {
-			return
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("not within %v: %s; last seen: %s", limit, what, saw)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 // never holds that check stays false for a while.
 func never(t *testing.T, during time.Duration, what string, check func() (is bool, saw string)) {
 	t.Helper()
@@ -211,7 +196,7 @@ func pods(t *testing.T, selector string) []corev1.Pod {
 func awaitPod(t *testing.T, name string, limit time.Duration, what string, is func(p *corev1.Pod) bool) *corev1.Pod {
 	t.Helper()
 	var got *corev1.Pod
-	eventually(t, limit, "pod "+name+" "+what, func() (bool, string) {
+	stacktest.Eventually(t, limit, "pod "+name+" "+what, func() (bool, string) {
 		p, err := w.cluster.Core.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return false, err.Error()
@@ -224,7 +209,7 @@ func awaitPod(t *testing.T, name string, limit time.Duration, what string, is fu
 
 func gone(t *testing.T, name string, limit time.Duration) {
 	t.Helper()
-	eventually(t, limit, "pod "+name+" is gone", func() (bool, string) {
+	stacktest.Eventually(t, limit, "pod "+name+" is gone", func() (bool, string) {
 		list, err := w.cluster.Core.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 		if err != nil {
 			return false, err.Error()
@@ -355,7 +340,7 @@ func (m logMark) with(t *testing.T, parts ...string) []string {
 func (m logMark) once(t *testing.T, parts ...string) string {
 	t.Helper()
 	var lines []string
-	eventually(t, 20*time.Second, fmt.Sprintf("a log line with %q", parts), func() (bool, string) {
+	stacktest.Eventually(t, 20*time.Second, fmt.Sprintf("a log line with %q", parts), func() (bool, string) {
 		lines = m.with(t, parts...)
 		return len(lines) > 0, strings.Join(m.since(t), "\n")
 	})
@@ -387,7 +372,7 @@ func noCrash(t *testing.T, pid int) {
 // connected waits until the shared agent has a session and is in sync.
 func connected(t *testing.T) {
 	t.Helper()
-	eventually(t, 45*time.Second, "the agent is connected and in sync", func() (bool, string) {
+	stacktest.Eventually(t, 45*time.Second, "the agent is connected and in sync", func() (bool, string) {
 		st, err := w.Status(t.Context())
 		if err != nil {
 			return false, err.Error()

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // both runs a test through the relay that has the agent, and through the one that has not.
@@ -34,7 +36,7 @@ const shell = `
 `
 
 func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
-	eventually(t, "addressed", func() (bool, string) {
+	stacktest.Eventually(t, patience, "addressed", func() (bool, string) {
 		out, _ := run(t, nil, "get", "node", node, "-o", "jsonpath={.status.addresses}{.status.daemonEndpoints}{.status.declaredFeatures}{.metadata.annotations}")
 		return strings.Contains(out, `"InternalIP"`) && strings.Contains(out, `"`+w.address+`"`) && !strings.Contains(out, "Hostname") &&
 			strings.Contains(out, fmt.Sprintf(`"Port":%d`, w.balancer.port())) && strings.Contains(out, "skerry.dev/gateway-addresses"), out
@@ -43,7 +45,7 @@ func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	pod(t, "talks", shell)
-	eventually(t, "some lines", func() (bool, string) {
+	stacktest.Eventually(t, patience, "some lines", func() (bool, string) {
 		out, _ := run(t, nil, "logs", "talks")
 		return strings.Contains(out, "line 3\n") && strings.Contains(out, "err 3\n"), out
 	})
@@ -78,7 +80,7 @@ func TestLogs(t *testing.T) {
 		if err := k.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "following", func() (bool, string) { return strings.Count(k.out.String(), "line") >= 3, k.out.String() })
+		stacktest.Eventually(t, patience, "following", func() (bool, string) { return strings.Count(k.out.String(), "line") >= 3, k.out.String() })
 		_ = k.Process.Kill()
 		_ = k.Wait()
 	})
@@ -99,7 +101,7 @@ func TestLogsOfEarlierRunsAndWaitingContainers(t *testing.T) {
       volumeMounts: [{name: data, mountPath: /data}]
   volumes: [{name: data, emptyDir: {}}]
 `)
-	eventually(t, "started again", func() (bool, string) {
+	stacktest.Eventually(t, patience, "started again", func() (bool, string) {
 		out, _ := run(t, nil, "logs", "fails", "-c", "main")
 		return out == "run 1\n", out
 	})
@@ -115,7 +117,7 @@ func TestLogsOfEarlierRunsAndWaitingContainers(t *testing.T) {
 		}
 	})
 	pod(t, "waits", "\n  containers:\n    - {name: main, image: \"127.0.0.1:1/none:1\"}\n", "Pending")
-	eventually(t, "said to wait", func() (bool, string) {
+	stacktest.Eventually(t, patience, "said to wait", func() (bool, string) {
 		out, code := run(t, nil, "logs", "waits")
 		return code != 0 && regexp.MustCompile(`container "main" in pod "waits" is waiting to start: (ErrImagePull|ImagePullBackOff)`).MatchString(out), out
 	})
@@ -136,7 +138,7 @@ func TestFollowToTheEnd(t *testing.T) {
   containers:
     - {name: main, image: $BUSYBOX, command: [sh, -c, "yes 0123456789012345678901234567890123456789 | head -n 100000 & for i in 1 2 3 4 5 6; do sleep 4; echo later $i; done"]}
 `)
-	eventually(t, "rotated", func() (bool, string) {
+	stacktest.Eventually(t, patience, "rotated", func() (bool, string) {
 		m, _ := filepath.Glob(filepath.Join(w.PodLogs(), "default_much_*", "main", "0.log.1"))
 		return len(m) > 0, ""
 	})
@@ -146,7 +148,7 @@ func TestFollowToTheEnd(t *testing.T) {
 	if err := w.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "read again", func() (bool, string) {
+	stacktest.Eventually(t, patience, "read again", func() (bool, string) {
 		out, code := run(t, nil, "logs", "much")
 		return code == 0 && strings.Count(out, "0123456789012345678901234567890123456789\n") == 100000, fmt.Sprintf("%d bytes, %.200s", len(out), out)
 	})
@@ -200,7 +202,7 @@ func TestAttach(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprintln(feed, "hello")
-		eventually(t, "answered", func() (bool, string) {
+		stacktest.Eventually(t, patience, "answered", func() (bool, string) {
 			return strings.Contains(k.out.String(), "got hello"), k.out.String() + k.errs.String()
 		})
 		_ = k.Process.Kill()
@@ -218,7 +220,7 @@ func TestPortForward(t *testing.T) {
 		}
 		defer func() { _ = k.Process.Kill(); _ = k.Wait() }()
 		at := regexp.MustCompile(`127\.0\.0\.1:(\d+)`)
-		eventually(t, "listening", func() (bool, string) { return at.MatchString(k.out.String()), k.out.String() + k.errs.String() })
+		stacktest.Eventually(t, patience, "listening", func() (bool, string) { return at.MatchString(k.out.String()), k.out.String() + k.errs.String() })
 		for range 3 {
 			resp, err := http.Get("http://" + at.FindString(k.out.String()) + "/healthz")
 			if err != nil {
@@ -265,7 +267,7 @@ func TestNodePaths(t *testing.T) {
 				}
 			}
 		}
-		eventually(t, "counted", func() (bool, string) {
+		stacktest.Eventually(t, patience, "counted", func() (bool, string) {
 			out, code := run(t, nil, "get", "--raw", "/api/v1/nodes/"+node+"/proxy/nodes/"+node+"/stats/summary")
 			if code != 0 || json.Unmarshal([]byte(out), &sum) != nil {
 				return false, out
@@ -341,7 +343,7 @@ func TestRelayEndsInTheMiddle(t *testing.T) {
 	if err := k.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "in the session", func() (bool, string) { return strings.Contains(k.out.String(), "here"), k.errs.String() })
+	stacktest.Eventually(t, patience, "in the session", func() (bool, string) { return strings.Contains(k.out.String(), "here"), k.errs.String() })
 	if err := w.holder.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +357,7 @@ func TestRelayEndsInTheMiddle(t *testing.T) {
 	if err := w.holder.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "back", func() (bool, string) {
+	stacktest.Eventually(t, patience, "back", func() (bool, string) {
 		out, code := run(t, nil, "exec", "long", "--", "echo", "again")
 		return code == 0 && out == "again\n", out
 	})
@@ -372,12 +374,12 @@ func TestZNodePort(t *testing.T) {
 	if err := w.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "given a port", func() (bool, string) {
+	stacktest.Eventually(t, patience, "given a port", func() (bool, string) {
 		out, _ := run(t, nil, "get", "node", node, "-o", `jsonpath={.metadata.annotations.skerry\.dev/kubelet-port} {.status.daemonEndpoints.kubeletEndpoint.Port}`)
 		a, b, _ := strings.Cut(out, " ")
 		return a != "" && a == b && a >= fmt.Sprint(w.first) && a <= fmt.Sprint(w.last), out
 	})
-	eventually(t, "reached there", func() (bool, string) {
+	stacktest.Eventually(t, patience, "reached there", func() (bool, string) {
 		out, code := run(t, nil, "get", "--raw", "/api/v1/nodes/"+node+"/proxy/stats/summary")
 		return code == 0 && strings.Contains(out, `"nodeName":"`+node+`"`), out
 	})
@@ -386,7 +388,7 @@ func TestZNodePort(t *testing.T) {
 		t.Error(out)
 	}
 	pod(t, "last", shell)
-	eventually(t, "logs come by that port", func() (bool, string) {
+	stacktest.Eventually(t, patience, "logs come by that port", func() (bool, string) {
 		out, code := run(t, nil, "logs", "last")
 		return code == 0 && strings.Contains(out, "begins"), out
 	})

@@ -300,19 +300,6 @@ func must(t *testing.T, args ...string) string {
 	return out
 }
 
-func eventually(t *testing.T, what string, ok func() (bool, string)) {
-	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		is, last := ok()
-		if is {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not %s: %s", what, last)
-		}
-	}
-}
-
 // pod makes a pod and waits until its phase is one of those given.
 func pod(t *testing.T, name, spec string, phases ...string) {
 	t.Helper()
@@ -327,7 +314,7 @@ func pod(t *testing.T, name, spec string, phases ...string) {
 	t.Cleanup(func() {
 		_, _ = w.Kube.Kubectl(context.Background(), "delete", "pod", name, "--now", "--wait=false", "--ignore-not-found")
 	})
-	eventually(t, name+" is "+strings.Join(phases, " or "), func() (bool, string) {
+	stacktest.Eventually(t, patience, name+" is "+strings.Join(phases, " or "), func() (bool, string) {
 		out, _ := run(t, nil, "get", "pod", name, "-o", "jsonpath={.status.phase}")
 		for _, p := range phases {
 			if out == p {

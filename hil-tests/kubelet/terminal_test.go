@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // TestTerminal gives exec a terminal, and changes its size. kubectl tells the size when the command runs already: until then it is 0.
@@ -20,9 +22,9 @@ func TestTerminal(t *testing.T) {
 	both(t, func(t *testing.T) {
 		x := terminal(t, 33, 101, "exec", "-it", "term", "--", "sh", "-c",
 			`tty; for want in "33 101" "44 55"; do until [ "$(stty size)" = "$want" ]; do sleep 1; done; echo "is $want"; done; read x; echo "read $x"`)
-		eventually(t, "of the first size", func() (bool, string) { return strings.Contains(x.String(), "is 33 101\r\n"), x.String() })
+		stacktest.Eventually(t, patience, "of the first size", func() (bool, string) { return strings.Contains(x.String(), "is 33 101\r\n"), x.String() })
 		x.resize(44, 55)
-		eventually(t, "of the second size", func() (bool, string) { return strings.Contains(x.String(), "is 44 55\r\n"), x.String() })
+		stacktest.Eventually(t, patience, "of the second size", func() (bool, string) { return strings.Contains(x.String(), "is 44 55\r\n"), x.String() })
 		x.enter("typed\r")
 		if code := x.wait(); code != 0 || !strings.HasPrefix(x.String(), "/dev/pts/") || !strings.Contains(x.String(), "\nread typed\r\n") {
 			t.Errorf("%d %q", code, x.String())
@@ -40,13 +42,13 @@ func TestDebug(t *testing.T) {
 		name := fmt.Sprintf("typed-%d", n)
 		x := terminal(t, 33, 101, "debug", "debugged", "-it", "-c", name, "--image="+box, "--target=main", "--profile=general", "--", "sh", "-c",
 			`until [ "$(stty size)" = "33 101" ]; do sleep 1; done; echo "sees $(tr '\0' ' ' < /proc/1/cmdline)"; read x; echo "read $x"; exit 5`)
-		eventually(t, "attached", func() (bool, string) { return strings.Contains(x.String(), "sees "), x.String() })
+		stacktest.Eventually(t, patience, "attached", func() (bool, string) { return strings.Contains(x.String(), "sees "), x.String() })
 		x.enter("typed\r")
 		x.wait()
 		if !strings.Contains(x.String(), "read typed\r\n") || strings.Contains(x.String(), "sees sh ") {
 			t.Errorf("%q", x.String())
 		}
-		eventually(t, "ended", func() (bool, string) {
+		stacktest.Eventually(t, patience, "ended", func() (bool, string) {
 			out, _ := run(t, nil, "get", "pod", "debugged", "-o", `jsonpath={.status.ephemeralContainerStatuses[?(@.name=="`+name+`")].state.terminated.exitCode}`)
 			return out == "5", out
 		})
@@ -60,7 +62,7 @@ func TestDebug(t *testing.T) {
 			t.Fatal(err)
 		}
 		go fmt.Fprintln(feed, "hello")
-		eventually(t, "answered", func() (bool, string) {
+		stacktest.Eventually(t, patience, "answered", func() (bool, string) {
 			return strings.Contains(k.out.String(), "got hello\n") && strings.Contains(k.errs.String(), "bad\n"), k.out.String() + k.errs.String()
 		})
 		_ = feed.Close()

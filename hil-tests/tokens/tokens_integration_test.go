@@ -32,6 +32,7 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/cloud"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
 
 // world is the system that the tests of this package share.
@@ -42,31 +43,8 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	module, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join(module, "build", "bin")
-	}
-	s, err := stack.Start(t.Context(), stack.Options{Bin: bin, Module: module, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, name := range []string{"skerryd", "relay"} {
-				b, _ := os.ReadFile(filepath.Join(s.Dir, "logs", name+".log"))
-				t.Logf("%s:\n%s", name, b[max(0, len(b)-6000):])
-			}
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	s := stacktest.Start(t, stack.Options{})
+	var err error
 	w := &world{Stack: s}
 	if w.cluster, err = s.Cluster(); err != nil {
 		t.Fatal(err)
@@ -77,19 +55,6 @@ func start(t *testing.T) *world {
 		}
 	}
 	return w
-}
-
-func eventually(t *testing.T, limit time.Duration, what string, check func() (ok bool, saw string)) {
-	t.Helper()
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		ok, saw := check()
-		if ok {
-			return
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("not within %v: %s; last seen: %s", limit, what, saw)
-		}
-	}
 }
 
 // deployment is an ordinary one, as it comes with a chart, with a token for somebody else besides.
@@ -114,7 +79,7 @@ spec:
 func (w *world) ready(t *testing.T) *corev1.Pod {
 	t.Helper()
 	var got *corev1.Pod
-	eventually(t, 60*time.Second, "the Deployment's pod is ready", func() (bool, string) {
+	stacktest.Eventually(t, 60*time.Second, "the Deployment's pod is ready", func() (bool, string) {
 		list, err := w.cluster.Core.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
 		if err != nil || len(list.Items) != 1 {
 			return false, fmt.Sprint(len(list.Items), " pods ", err)
@@ -206,7 +171,7 @@ func TestOrdinaryDeployment(t *testing.T) {
 		if _, err := w.Kube.Kubectl(t.Context(), "delete", "deployment", "web", "--wait=false"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 60*time.Second, "the pod is gone and its token void", func() (bool, string) {
+		stacktest.Eventually(t, 60*time.Second, "the pod is gone and its token void", func() (bool, string) {
 			list, err := w.cluster.Core.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
 			if err != nil || len(list.Items) > 0 {
 				return false, fmt.Sprint("pods ", len(list.Items), err)
@@ -294,7 +259,7 @@ func (w *world) reboot(t *testing.T, pod *corev1.Pod, token string) {
 	if err := w.StartAgent(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 40*time.Second, "the pod runs again, without a relay", func() (bool, string) {
+	stacktest.Eventually(t, 40*time.Second, "the pod runs again, without a relay", func() (bool, string) {
 		st, err := w.Status(ctx)
 		if err != nil || len(st.Pods) != 1 {
 			return false, fmt.Sprintf("%+v, %v", st.Pods, err)
@@ -307,7 +272,7 @@ func (w *world) reboot(t *testing.T, pod *corev1.Pod, token string) {
 	if err := w.StartRelay(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 40*time.Second, "the agent is connected", func() (bool, string) {
+	stacktest.Eventually(t, 40*time.Second, "the agent is connected", func() (bool, string) {
 		st, err := w.Status(ctx)
 		return err == nil && st.Link.InSync, fmt.Sprintf("%+v, %v", st.Link, err)
 	})
@@ -365,7 +330,7 @@ func (w *world) gateway(t *testing.T, node string) func(cloud.TokenRequest) (clo
 			t.Errorf("the link: %v", err)
 		}
 	})
-	eventually(t, 20*time.Second, node+" is connected", func() (bool, string) { return c.Status().InSync, fmt.Sprintf("%+v", c.Status()) })
+	stacktest.Eventually(t, 20*time.Second, node+" is connected", func() (bool, string) { return c.Status().InSync, fmt.Sprintf("%+v", c.Status()) })
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx, cloud.Service) }}
 	t.Cleanup(transport.CloseIdleConnections)
 	return func(r cloud.TokenRequest) (cloud.Token, error) {

@@ -43,6 +43,7 @@ type Options struct {
 	Keep      bool                             // leave Dir in place
 	NoPods    bool                             // no containerd and no registry; the agent runs devices only
 	Runtime2  string                           // path of a containerd 2 to run instead of Debian's containerd
+	Kubelet   bool                             // the relay that StartRelay starts serves the kubelet API, at KubeletAt
 	Advertise []string                         // further names and addresses that the relay's certificate is for
 	Say       func(format string, args ...any) // progress; may be nil
 }
@@ -50,14 +51,15 @@ type Options struct {
 // Stack is a running system.
 type Stack struct {
 	Options
-	Kube     *controlplane.ControlPlane
-	Images   *images.Registry    // nil with NoPods
-	Runtime  *containerd.Runtime // nil with NoPods
-	Relay    *process.Process    // nil while it is stopped
-	Agent    *process.Process    // nil while it is stopped
-	RelayAt  string              // host:port of the link
-	RelayWeb string              // host:port of the relay's metrics
-	AgentWeb string              // host:port of the agent's metrics
+	Kube      *controlplane.ControlPlane
+	Images    *images.Registry    // nil with NoPods
+	Runtime   *containerd.Runtime // nil with NoPods
+	Relay     *process.Process    // nil while it is stopped
+	Agent     *process.Process    // nil while it is stopped
+	RelayAt   string              // host:port of the link
+	RelayWeb  string              // host:port of the relay's metrics
+	KubeletAt string              // host:port of the relay's kubelet API, with Kubelet
+	AgentWeb  string              // host:port of the agent's metrics
 
 	replicas []*Replica
 }
@@ -84,7 +86,7 @@ func Start(ctx context.Context, o Options) (s *Stack, err error) {
 			s = nil
 		}
 	}()
-	for _, at := range []*string{&s.RelayAt, &s.RelayWeb, &s.AgentWeb} {
+	for _, at := range []*string{&s.RelayAt, &s.RelayWeb, &s.KubeletAt, &s.AgentWeb} {
 		if *at, err = FreeAddress(); err != nil {
 			return s, err
 		}
@@ -156,12 +158,33 @@ func (s *Stack) StartRelay(ctx context.Context) error {
 	for _, name := range append([]string{"127.0.0.1"}, s.Advertise...) {
 		args = append(args, "--advertise", name)
 	}
+	if s.Kubelet {
+		config, err := s.kubeletConfig()
+		if err != nil {
+			return err
+		}
+		args = append(args, "--config", config)
+	}
 	p, err := process.Start(process.Spec{Name: "skerry-relay", Path: s.bin("skerry-relay"), Args: args, Log: s.log("relay")})
 	if err != nil {
 		return fmt.Errorf("start the relay: %w", err)
 	}
 	s.Relay = p
 	return process.WaitReady(ctx, p, "the relay is ready", s.progress, httpOK("http://"+s.RelayWeb+"/readyz"))
+}
+
+// kubeletConfig writes the configuration of a relay with a kubelet port, and returns its path.
+func (s *Stack) kubeletConfig() (string, error) {
+	host, port, err := net.SplitHostPort(s.KubeletAt)
+	if err != nil {
+		return "", fmt.Errorf("kubelet port: %w", err)
+	}
+	path := s.path("relay.yaml")
+	text := fmt.Sprintf("kubelet: {listen: %q, address: %q, port: %s, peerAddress: %q}\n", s.KubeletAt, host, port, s.KubeletAt)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("configuration of the relay: %w", err)
+	}
+	return path, nil
 }
 
 // StopRelay ends the relay with SIGTERM.
