@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"sync"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/conduit"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
@@ -83,7 +83,7 @@ type Server struct {
 	handler http.Handler
 	runtime *http.Transport // to the runtime's streaming server
 	slots   chan struct{}
-	buffers bufferPool
+	buffers conduit.Buffers
 	rates   rates
 }
 
@@ -98,7 +98,7 @@ func New(o Options) (*Server, error) {
 	o.MaxRequests = cmp.Or(o.MaxRequests, defaultRequests)
 	o.Idle = cmp.Or(o.Idle, defaultIdle)
 	o.Proc = cmp.Or(o.Proc, "/proc")
-	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests)}
+	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), buffers: conduit.Buffers{Size: ioChunk}}
 	s.runtime = &http.Transport{
 		DialContext: dialLoopback, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: time.Minute,
 	}
@@ -119,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler: s.handler, Protocols: &h1,
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: keptIdle, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return serving }, // ends upgraded connections, too
-		ErrorLog:    log.New(debugLog{s.log}, "", 0),
+		ErrorLog:    log.New(conduit.DebugLog{Log: s.log, Message: "kubelet API"}, "", 0),
 	}
 	var closing sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() {
@@ -202,25 +202,3 @@ func (s *Server) container(w http.ResponseWriter, r *http.Request) (Pod, Contain
 	http.Error(w, fmt.Sprintf("container %q not found in pod %q", name, p.Name), http.StatusNotFound)
 	return p, Container{}, false
 }
-
-// debugLog takes net/http's complaints about connections, which say nothing that the request's own end does not.
-type debugLog struct{ log *slog.Logger }
-
-func (d debugLog) Write(b []byte) (int, error) {
-	d.log.Debug("kubelet API", "http", string(b))
-	return len(b), nil
-}
-
-// bufferPool is an httputil.BufferPool of small buffers.
-type bufferPool struct{ pool sync.Pool }
-
-var _ httputil.BufferPool = (*bufferPool)(nil)
-
-func (p *bufferPool) Get() []byte {
-	if b, ok := p.pool.Get().(*[]byte); ok {
-		return *b
-	}
-	return make([]byte, ioChunk)
-}
-
-func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }

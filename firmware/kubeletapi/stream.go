@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/conduit"
 )
 
 // Labels that the agent gives to containers and sandboxes; they are the kubelet's (k8s.io/kubelet/pkg/types).
@@ -184,7 +185,7 @@ func dialLoopback(ctx context.Context, network, address string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return struct{ net.Conn }{c}, nil // without CloseWrite: see watchedConn
+	return conduit.NoHalfClose(c), nil
 }
 
 // handThrough connects the request's connection with the runtime's session at a URL.
@@ -205,11 +206,11 @@ func (s *Server) handThrough(w http.ResponseWriter, r *http.Request, what, at st
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	watch := newIdleWatch(s.o.Idle, func() {
+	watch := conduit.NewWatch(s.o.Idle, func() {
 		s.log.Info("kubelet API: closed a connection on which nothing moved", "what", what, "for", s.o.Idle)
 		cancel()
 	})
-	defer watch.stop()
+	defer watch.Stop()
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL = u
@@ -220,5 +221,5 @@ func (s *Server) handThrough(w http.ResponseWriter, r *http.Request, what, at st
 			s.runtimeFailed(w, what+": the runtime's streaming server", err)
 		},
 	}
-	proxy.ServeHTTP(&hijacker{ResponseWriter: w, ctx: ctx, watch: watch}, r.WithContext(ctx))
+	proxy.ServeHTTP(&conduit.Writer{ResponseWriter: w, Ctx: ctx, Watch: watch}, r.WithContext(ctx))
 }

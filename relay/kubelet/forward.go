@@ -16,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry/firmware/wire/conduit"
 )
 
 // nodeHeader names the node of a request that one relay hands to another. From anybody else it is dropped.
@@ -100,14 +102,14 @@ func (l *leaseReader) read(ctx context.Context, node string) (relay string, rene
 func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by http.RoundTripper, to *url.URL, mark func(http.Header)) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	watch := newIdleWatch(s.o.Idle, func() {
+	watch := conduit.NewWatch(s.o.Idle, func() {
 		s.log.Info("kubelet API: closed a connection on which nothing moved", slog.String("node", node), slog.String("path", r.URL.Path), slog.Duration("for", s.o.Idle))
 		cancel()
 	})
-	defer watch.stop()
+	defer watch.Stop()
 	s.meter.open.Add(1)
 	defer s.meter.open.Add(-1)
-	out := &watchedWriter{ResponseWriter: w, ctx: ctx, watch: watch}
+	out := &watchedWriter{Writer: conduit.Writer{ResponseWriter: w, Ctx: ctx, Watch: watch}}
 	p := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL, pr.Out.Host = to, ""
@@ -126,7 +128,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 			return nil
 		},
 		Transport: by, BufferPool: &s.buffers,
-		ErrorLog: log.New(debugLog{s.log}, "", 0),
+		ErrorLog: log.New(conduit.DebugLog{Log: s.log, Message: "kubelet API"}, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if ctx.Err() != nil {
 				return // whoever asked is gone
@@ -155,7 +157,7 @@ func (s *Server) agentTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return struct{ net.Conn }{c}, nil // without CloseWrite: see watchedConn
+			return conduit.NoHalfClose(c), nil
 		},
 		DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: answerLimit,
 	}
@@ -183,7 +185,7 @@ func (s *Server) peerTransport() *http.Transport {
 				_ = raw.Close()
 				return nil, fmt.Errorf("relay at %s: %w", address, err)
 			}
-			return struct{ net.Conn }{c}, nil
+			return conduit.NoHalfClose(c), nil
 		},
 		DisableCompression: true, MaxIdleConnsPerHost: 32, IdleConnTimeout: keptIdle / 2, ResponseHeaderTimeout: answerLimit + dialLimit,
 	}

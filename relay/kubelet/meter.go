@@ -2,7 +2,6 @@ package kubelet
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -26,17 +25,3 @@ func (m *meter) refused(reason string) {
 func (m *meter) handed(where string) {
 	m.set.GetOrCreateCounter(fmt.Sprintf("skerry_relay_kubelet_requests_total{handed=%q}", where)).Inc()
 }
-
-const bufferSize = 32 << 10
-
-// bufferPool is an httputil.BufferPool.
-type bufferPool struct{ pool sync.Pool }
-
-func (p *bufferPool) Get() []byte {
-	if b, ok := p.pool.Get().(*[]byte); ok {
-		return *b
-	}
-	return make([]byte, bufferSize)
-}
-
-func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }

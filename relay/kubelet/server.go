@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/conduit"
 )
 
 // Service is the name of the streams that lead to an agent's kubelet API.
@@ -90,7 +91,7 @@ type Server struct {
 	leases   *leaseReader
 	agents   *http.Transport
 	peers    *http.Transport
-	buffers  bufferPool
+	buffers  conduit.Buffers
 	handler  http.Handler
 	listener net.Listener
 }
@@ -144,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: keptIdle, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return serving },
 		ConnContext: withPort,
-		ErrorLog:    log.New(debugLog{s.log}, "", 0),
+		ErrorLog:    log.New(conduit.DebugLog{Log: s.log, Message: "kubelet API"}, "", 0),
 	}
 	var parts sync.WaitGroup
 	parts.Go(func() { s.users.run(serving) })
@@ -241,12 +242,4 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reas
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
-}
-
-// debugLog takes net/http's complaints about connections.
-type debugLog struct{ log *slog.Logger }
-
-func (d debugLog) Write(b []byte) (int, error) {
-	d.log.Debug("kubelet API", slog.String("http", string(b)))
-	return len(b), nil
 }

@@ -88,7 +88,7 @@ func (s *spdyTracker) broken() []byte {
 
 // trackedConn is a client's connection whose session's end is told.
 type trackedConn struct {
-	net.Conn // a *watchedConn
+	net.Conn // a conduit.Writer's
 	tracker  *spdyTracker
 }
 
