@@ -25,7 +25,7 @@ func (s *Server) nodeStats(now time.Time) nodeStats {
 	}
 	n.Memory = procMemory(s.proc("meminfo"), now)
 	n.Network = procNetwork(s.proc("net/dev"), now)
-	n.Rlimit = procLimits(s.proc("loadavg"), s.proc("sys/kernel/pid_max"), now)
+	n.Rlimit = procLimits(s.proc("loadavg"), s.proc("sys/kernel/pid_max"), s.proc("sys/kernel/threads-max"), now)
 	if s.o.Dir != "" {
 		n.Fs = diskStats(s.o.Dir, now)
 	}
@@ -118,16 +118,25 @@ func procNetwork(text []byte, now time.Time) *networkStats {
 	return n
 }
 
-func procLimits(loadavg, pidMax []byte, now time.Time) *rlimitStats {
+// procLimits counts as eviction does (firmware/pods): what a small gateway runs out of first is the kernel's limit of threads.
+func procLimits(loadavg, pidMax, threadsMax []byte, now time.Time) *rlimitStats {
 	f := strings.Fields(string(loadavg)) // "0.1 0.1 0.1 running/all last"
 	if len(f) < 4 {
 		return nil
 	}
 	_, all, _ := strings.Cut(f[3], "/")
 	tasks, err1 := strconv.ParseInt(all, 10, 64)
-	limit, err2 := strconv.ParseInt(strings.TrimSpace(string(pidMax)), 10, 64)
+	limit, err2 := procNumber(pidMax)
 	if err1 != nil || err2 != nil {
 		return nil
 	}
+	if n, err := procNumber(threadsMax); err == nil && n > 0 {
+		limit = min(limit, n)
+	}
 	return &rlimitStats{Time: now, MaxPID: &limit, CurProc: &tasks}
+}
+
+// procNumber reads a file that is one number.
+func procNumber(text []byte) (int64, error) {
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
