@@ -169,7 +169,7 @@ func bodyLine(resp *http.Response) string {
 	}
 	sc := bufio.NewScanner(http.MaxBytesReader(nil, resp.Body, 512))
 	if sc.Scan() {
-		return clipText(sc.Text())
+		return wire.ClipText(sc.Text(), maxReason)
 	}
 	return ""
 }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
+
+// maxReason bounds what is told of the other side or to it, in bytes.
+const maxReason = 256
 
 // phase is where a session stands.
 type phase uint8
@@ -315,7 +317,7 @@ func (m *Machine) welcome(w *wire.Welcome, now time.Time) {
 
 // refuse ends the session because the relay broke the protocol.
 func (m *Machine) refuse(err error, now time.Time) {
-	m.send(&wire.Close{Code: wire.CloseProtocol, Reason: clipText(err.Error())}, now)
+	m.send(&wire.Close{Code: wire.CloseProtocol, Reason: wire.ClipText(err.Error(), maxReason)}, now)
 	m.fail(fmt.Errorf("relay %s broke the protocol: %w: is it a relay of the same release?", m.st.Address, err), m.opts.MaxBackoff, now)
 }
 
@@ -470,12 +472,4 @@ func (m *Machine) noteCause(cause, text string, now time.Time) {
 	if m.notes.pass(cause, now) {
 		m.do(Note{Warn: true, Text: text})
 	}
-}
-
-// clipText makes a text short, and one that the relay takes: it refuses a frame with half a character in it.
-func clipText(s string) string {
-	if s = strings.ToValidUTF8(s, "?"); len(s) > 256 {
-		return strings.ToValidUTF8(s[:256], "")
-	}
-	return s
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
@@ -398,6 +399,15 @@ func checkKey(k Key) error {
 	}
 	_, err := ParseKey(string(k))
 	return err
+}
+
+// ClipText makes a text one that a peer takes, of at most so many bytes: of other bytes than UTF-8, also of half a character, a peer would
+// refuse the frame.
+func ClipText(s string, most int) string {
+	if s = strings.ToValidUTF8(s, "?"); len(s) > most {
+		return strings.ToValidUTF8(s[:most], "")
+	}
+	return s
 }
 
 func checkText(field, s string) error {

@@ -88,7 +88,7 @@ func New(opts Options) *Server {
 	mux.HandleFunc("POST "+contract.TokenPath, s.serveToken)
 	s.http = &http.Server{
 		Handler: mux, ReadTimeout: readLimit, WriteTimeout: readLimit + answerLimit, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit,
-		ErrorLog: slog.NewLogLogger(discard{}, slog.LevelDebug), // what a gateway sends must not fill the log
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what a gateway sends must not fill the log
 	}
 	return s
 }
@@ -203,18 +203,3 @@ func answer(w http.ResponseWriter, status int, body any) {
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // who asked is gone
 }
-
-// discard is a log that keeps nothing.
-type discard struct{}
-
-// Enabled implements slog.Handler.
-func (discard) Enabled(context.Context, slog.Level) bool { return false }
-
-// Handle implements slog.Handler.
-func (discard) Handle(context.Context, slog.Record) error { return nil }
-
-// WithAttrs implements slog.Handler.
-func (d discard) WithAttrs([]slog.Attr) slog.Handler { return d }
-
-// WithGroup implements slog.Handler.
-func (d discard) WithGroup(string) slog.Handler { return d }

@@ -27,7 +27,6 @@ var awayTaints = []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/un
 const (
 	autonomyLabel  = "node.skerry.dev/autonomy" // of a Node: "false", or how long its pods stay
 	autonomyOfPod  = "skerry.dev/autonomy"      // label or annotation of a pod: the same for it alone
-	mirrorOf       = "kubernetes.io/config.mirror"
 	reasonRestored = "NodeCutOff"
 )
 
@@ -52,7 +51,7 @@ func traitsOf(kind wire.Kind, obj map[string]any) (t traits, patience int32) {
 
 func podTraits(obj map[string]any) (t traits) {
 	meta, spec, status := child(obj, "metadata"), child(obj, "spec"), child(obj, "status")
-	if terminal(text(status, "phase")) || text(child(meta, "annotations"), mirrorOf) != "" || podAutonomy(meta) == "false" {
+	if terminal(text(status, "phase")) || text(child(meta, "annotations"), mirrorAnnotation) != "" || podAutonomy(meta) == "false" {
 		t |= traitFixed
 	}
 	if podAutonomy(meta) != "" {

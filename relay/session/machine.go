@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -312,17 +311,9 @@ func (m *Machine) close(code wire.CloseCode, reason string, retryAfter time.Dura
 }
 
 func (m *Machine) goodbye(c *wire.Close) {
-	c.Reason = clip(c.Reason)
+	c.Reason = wire.ClipText(c.Reason, wire.MaxText)
 	m.send(c)
 	m.end(Hangup{Code: c.Code, Reason: c.Reason, RetryAfter: time.Duration(c.RetryAfter) * time.Millisecond})
-}
-
-// clip makes a text one that the agent takes: of other bytes than UTF-8, also of half a character, it would refuse the frame.
-func clip(s string) string {
-	if s = strings.ToValidUTF8(s, "?"); len(s) > wire.MaxText {
-		return strings.ToValidUTF8(s[:wire.MaxText], "")
-	}
-	return s
 }
 
 func milliseconds(d time.Duration) uint32 { return uint32(max(d, 0) / time.Millisecond) }

@@ -12,7 +12,7 @@ import (
 )
 
 // Service is the name of the streams that agents open.
-const Service = "cloud"
+const Service = wire.ServiceCloud
 
 // TokenPath is where a relay takes requests for tokens (POST).
 const TokenPath = "/v1/token"

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/skerry/skerry/firmware/wire"
 )
@@ -129,12 +128,3 @@ func (Addr) Network() string { return "skerry" }
 
 // String implements net.Addr.
 func (a Addr) String() string { return string(a) }
-
-// clip makes a text one that the peer takes.
-func clip(s string) string {
-	for len(s) > wire.MaxText || !utf8.ValidString(s) {
-		b := []rune(s)
-		s = string(b[:min(len(b), wire.MaxText/4)])
-	}
-	return s
-}

@@ -144,7 +144,7 @@ func (s *Stream) abort(code wire.ResetCode, reason string, err error) {
 	if s.gone {
 		return
 	}
-	s.m.control = append(s.m.control, &wire.StreamReset{ID: s.id, Code: code, Reason: clip(reason)})
+	s.m.control = append(s.m.control, &wire.StreamReset{ID: s.id, Code: code, Reason: wire.ClipText(reason, wire.MaxText)})
 	s.fail(err)
 }
 

@@ -1,13 +1,11 @@
-package link
+package wire
 
 import (
 	"strings"
 	"testing"
-
-	"github.com/skerry/skerry/firmware/wire"
 )
 
-// TestClipTextCutsBetweenCharacters: a frame with half a character in it would be refused, and with it why the link ended.
+// TestClipTextCutsBetweenCharacters: a frame with half a character in it would be refused, and with it why the sender ended it.
 func TestClipTextCutsBetweenCharacters(t *testing.T) {
 	for text, want := range map[string]string{
 		"short":                                  "short",
@@ -16,13 +14,13 @@ func TestClipTextCutsBetweenCharacters(t *testing.T) {
 		"abc" + strings.Repeat("\U0001f6e2", 64): "abc" + strings.Repeat("\U0001f6e2", 63),
 		strings.Repeat("x", 257):                 strings.Repeat("x", 256),
 	} {
-		got := clipText(text)
+		got := ClipText(text, 256)
 		if got != want {
 			t.Errorf("%q became %q", text, got)
 		}
-		b, err := wire.Encode(&wire.Close{Code: wire.CloseProtocol, Reason: got})
+		b, err := Encode(&Close{Code: CloseProtocol, Reason: got})
 		if err == nil {
-			_, err = wire.Decode(b)
+			_, err = Decode(b)
 		}
 		if err != nil {
 			t.Errorf("%q: %v", got, err)
