@@ -210,23 +210,6 @@ func TestTolerates(t *testing.T) {
 	}
 }
 
-func TestMeets(t *testing.T) {
-	for i, c := range []struct {
-		operator, value string
-		there           bool
-		values          []string
-		want            bool
-	}{
-		{"In", "a", true, []string{"a", "b"}, true}, {"In", "", false, []string{""}, false}, {"NotIn", "a", true, []string{"a"}, false}, {"NotIn", "", false, []string{"a"}, true},
-		{"Exists", "", true, nil, true}, {"DoesNotExist", "", true, nil, false}, {"Gt", "9", true, []string{"8"}, true}, {"Lt", "9", true, []string{"8"}, false},
-		{"Gt", "x", true, []string{"8"}, false}, {"Gt", "9", true, nil, false}, {"Is", "9", true, nil, false},
-	} {
-		if got := meets(&corev1.NodeSelectorRequirement{Operator: c.operator, Values: c.values}, c.value, c.there); got != c.want {
-			t.Errorf("%d: %v", i, got)
-		}
-	}
-}
-
 // TestAdmissionAfterUpgrade: a pod that an older agent could not run is asked whether it fits once a newer one could.
 func TestAdmissionAfterUpgrade(t *testing.T) {
 	simulate(t, func(w *world) {

@@ -2,7 +2,6 @@ package pods
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -14,56 +13,8 @@ func matchesNode(s *corev1.PodSpec, labels map[string]string, node string) bool 
 			return false
 		}
 	}
-	if s.Affinity == nil || s.Affinity.NodeAffinity == nil || s.Affinity.NodeAffinity.Required == nil {
-		return true
-	}
-	return slices.ContainsFunc(s.Affinity.NodeAffinity.Required.NodeSelectorTerms, func(t corev1.NodeSelectorTerm) bool {
-		if len(t.MatchExpressions)+len(t.MatchFields) == 0 {
-			return false
-		}
-		for i := range t.MatchExpressions {
-			v, ok := labels[t.MatchExpressions[i].Key]
-			if !meets(&t.MatchExpressions[i], v, ok) {
-				return false
-			}
-		}
-		for i := range t.MatchFields {
-			if !meets(&t.MatchFields[i], node, t.MatchFields[i].Key == "metadata.name") {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// meets reports whether a value meets one requirement; there says whether the label exists.
-func meets(r *corev1.NodeSelectorRequirement, value string, there bool) bool {
-	switch r.Operator {
-	case "In":
-		return there && slices.Contains(r.Values, value)
-	case "NotIn":
-		return !there || !slices.Contains(r.Values, value)
-	case "Exists":
-		return there
-	case "DoesNotExist":
-		return !there
-	case "Gt", "Lt":
-		if !there || len(r.Values) != 1 {
-			return false
-		}
-		return compares(r.Operator, value, r.Values[0])
-	}
-	return false
-}
-
-// compares compares two whole numbers: value > than, or value < than.
-func compares(operator, value, than string) bool {
-	a, err := strconv.ParseInt(value, 10, 64)
-	b, err2 := strconv.ParseInt(than, 10, 64)
-	if err != nil || err2 != nil {
-		return false
-	}
-	return operator == "Gt" && a > b || operator == "Lt" && a < b
+	a := s.Affinity
+	return a == nil || a.NodeAffinity == nil || matchesNodeSelector(a.NodeAffinity.Required, labels, node)
 }
 
 // tolerates reports whether a toleration matches a taint.

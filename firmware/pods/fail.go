@@ -159,23 +159,11 @@ func syncStatus(dir string, s *corev1.PodStatus) error {
 	if err := os.MkdirAll(dir, statusDirMode); err != nil {
 		return fmt.Errorf("keep pod status: %w", err)
 	}
-	path := filepath.Join(dir, statusFile)
-	if err := replaceFile(path, b, statusFileMode); err != nil {
+	if err := replaceDurably(filepath.Join(dir, statusFile), b, statusFileMode); err != nil {
 		return fmt.Errorf("keep pod status: %w", err)
 	}
-	for _, name := range []string{path, dir, filepath.Dir(dir)} { // the file may have been renamed before its bytes were written
-		if err := syncPath(name); err != nil {
-			return fmt.Errorf("keep pod status: %w", err)
-		}
+	if err := syncPath(filepath.Dir(dir)); err != nil { // the folder may be new
+		return fmt.Errorf("keep pod status: %w", err)
 	}
 	return nil
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
-	return f.Sync()
 }

@@ -39,30 +39,10 @@ func NoteImported(dir string, images map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceDurably(filepath.Join(dir, importedFile), b); err != nil {
+	if err := replaceDurably(filepath.Join(dir, importedFile), b, 0o600); err != nil {
 		return fmt.Errorf("write the list of imported images: %w", err)
 	}
 	return nil
-}
-
-// replaceDurably is replaceFile for what must survive a power cut right after.
-func replaceDurably(path string, content []byte) error {
-	f, err := os.OpenFile(path+nextSuffix, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // our own folder
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+nextSuffix, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // importedImages reads that list.

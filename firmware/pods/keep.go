@@ -49,14 +49,40 @@ func saveStatus(dir string, s *corev1.PodStatus) error {
 
 // replaceFile writes a file so that readers see the old or the new content.
 func replaceFile(path string, content []byte, mode os.FileMode) error {
-	next := path + nextSuffix
-	if err := os.WriteFile(next, content, mode); err != nil {
+	if err := writeNext(path, content, mode); err != nil {
 		return err
 	}
-	if err := os.Chmod(next, mode); err != nil {
+	return os.Rename(path+nextSuffix, path)
+}
+
+// replaceDurably is replaceFile for what must survive a power cut right after.
+func replaceDurably(path string, content []byte, mode os.FileMode) error {
+	if err := writeNext(path, content, mode); err != nil {
 		return err
 	}
-	return os.Rename(next, path)
+	if err := syncPath(path + nextSuffix); err != nil {
+		return err
+	}
+	if err := os.Rename(path+nextSuffix, path); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(path))
+}
+
+func writeNext(path string, content []byte, mode os.FileMode) error {
+	if err := os.WriteFile(path+nextSuffix, content, mode); err != nil {
+		return err
+	}
+	return os.Chmod(path+nextSuffix, mode) // whatever the umask
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written through it
+	return f.Sync()
 }
 
 // strayDirs lists the pod folders below dir whose UID is not known. Folders that hold anything else than a pod's things are

@@ -43,15 +43,17 @@ func matchesRequirement(r *corev1.NodeSelectorRequirement, value string, has boo
 	case "DoesNotExist":
 		return !has
 	case "Gt", "Lt":
-		if !has || len(r.Values) != 1 {
-			return false
-		}
-		have, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			return false
-		}
-		than, err := strconv.ParseInt(r.Values[0], 10, 64)
-		return err == nil && (r.Operator == "Gt" && have > than || r.Operator == "Lt" && have < than)
+		return has && len(r.Values) == 1 && compares(r.Operator, value, r.Values[0])
 	}
 	return false
+}
+
+// compares compares two whole numbers: value > than, or value < than.
+func compares(operator, value, than string) bool {
+	a, err := strconv.ParseInt(value, 10, 64)
+	b, err2 := strconv.ParseInt(than, 10, 64)
+	if err != nil || err2 != nil {
+		return false
+	}
+	return operator == "Gt" && a > b || operator == "Lt" && a < b
 }

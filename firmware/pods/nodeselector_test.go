@@ -40,3 +40,20 @@ func TestMatchesNodeSelector(t *testing.T) {
 func expressions(key, operator string, values ...string) []corev1.NodeSelectorTerm {
 	return []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: key, Operator: operator, Values: values}}}}
 }
+
+func TestMatchesRequirement(t *testing.T) {
+	for i, c := range []struct {
+		operator, value string
+		there           bool
+		values          []string
+		want            bool
+	}{
+		{"In", "a", true, []string{"a", "b"}, true}, {"In", "", false, []string{""}, false}, {"NotIn", "a", true, []string{"a"}, false}, {"NotIn", "", false, []string{"a"}, true},
+		{"Exists", "", true, nil, true}, {"DoesNotExist", "", true, nil, false}, {"Gt", "9", true, []string{"8"}, true}, {"Lt", "9", true, []string{"8"}, false},
+		{"Gt", "x", true, []string{"8"}, false}, {"Gt", "9", true, nil, false}, {"Is", "9", true, nil, false},
+	} {
+		if got := matchesRequirement(&corev1.NodeSelectorRequirement{Operator: c.operator, Values: c.values}, c.value, c.there); got != c.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+}
