@@ -45,7 +45,7 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 		p.Memory.Request, p.Disk.Request = podRequests(&d.pod.Spec).memory, storageRequest(&d.pod.Spec)
 		layers := sameDisk || s == eviction.ImageDisk || s == eviction.ImageInodes
 		for _, c := range containers {
-			e.count(&p, d, c, layers)
+			e.count(ctx, &p, d, c, layers)
 		}
 		if used := e.m.groupMemory(p.ID); p.Memory.Used == 0 && used > 0 {
 			p.Memory.Used, p.Measured = used, true
@@ -70,7 +70,7 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 }
 
 // count adds what one container uses.
-func (e *evictor) count(p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, layers bool) {
+func (e *evictor) count(ctx context.Context, p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, layers bool) {
 	one := eviction.Container{Name: c.Attributes.Labels[labelContainer]}
 	if c.Memory != nil && c.Memory.WorkingSetBytes != nil {
 		one.Memory.Used = int64(min(*c.Memory.WorkingSetBytes, 1<<62)) //nolint:gosec // bounded
@@ -89,7 +89,7 @@ func (e *evictor) count(p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, l
 		if spec.Name == one.Name {
 			one.Memory.Request = whole(request(&spec.Resources, "memory"))
 			one.Disk.Request = whole(request(&spec.Resources, "ephemeral-storage"))
-			logs, _ := treeUsage(context.Background(), filepath.Join(podLogDir(e.m.o.LogDir, &d.pod.Metadata), one.Name))
+			logs, _ := treeUsage(ctx, filepath.Join(podLogDir(e.m.o.LogDir, &d.pod.Metadata), one.Name))
 			one.Disk.Used += logs
 			p.Containers = append(p.Containers, one)
 			return

@@ -14,9 +14,9 @@ type Tokens interface {
 	// Token returns the newest token there is, and when it expires by this gateway's clock (zero: unknown): that may be over, if there was no
 	// relay. If there is none it waits for some seconds at most, and says why.
 	Token(ctx context.Context, pod wire.Key, serviceAccount, audience string, expirationSeconds int64) (token string, expires time.Time, err error)
-	Forget(uid string)        // removes what a pod had; it may be repeated
-	Changed() <-chan struct{} // coalesced: there are new tokens, or some have expired
-	Take() []string           // the UIDs of the pods concerned
+	Forget(ctx context.Context, uid string) // removes what a pod had; it may be repeated
+	Changed() <-chan struct{}               // coalesced: there are new tokens, or some have expired
+	Take() []string                         // the UIDs of the pods concerned
 }
 
 // tokenLife is what Kubernetes gives a volume that does not say how long its tokens live, in seconds.
@@ -113,8 +113,8 @@ func (m *Manager) tokensChanged() {
 	}
 }
 
-func (m *Manager) forgetTokens(uid string) {
+func (m *Manager) forgetTokens(ctx context.Context, uid string) {
 	if m.o.Tokens != nil {
-		m.o.Tokens.Forget(uid)
+		m.o.Tokens.Forget(ctx, uid)
 	}
 }

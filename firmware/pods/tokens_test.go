@@ -37,7 +37,7 @@ func (f *fakeTokens) Token(_ context.Context, pod wire.Key, account, audience st
 	return f.token, f.expires, nil
 }
 
-func (f *fakeTokens) Forget(uid string) {
+func (f *fakeTokens) Forget(_ context.Context, uid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forgot = append(f.forgot, uid)

@@ -346,7 +346,7 @@ func (w *worker) remove(ctx context.Context, obs *observation, grace int64) erro
 	}
 	w.m.removeCgroups(w.uid)
 	w.m.releasePorts(w)
-	w.m.forgetTokens(w.uid)
+	w.m.forgetTokens(ctx, w.uid)
 	return nil
 }
 

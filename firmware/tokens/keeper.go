@@ -172,8 +172,9 @@ func (e *entry) why(connected bool) error {
 	return e.err
 }
 
-// Forget removes the tokens of a pod that is gone.
-func (k *Keeper) Forget(uid string) {
+// Forget removes the tokens of a pod that is gone. It waits for the store; what an end of ctx leaves there is removed by the next Open, which
+// is told that nobody wants it.
+func (k *Keeper) Forget(ctx context.Context, uid string) {
 	k.mu.Lock()
 	delete(k.changed, uid)
 	var keys []string
@@ -190,7 +191,7 @@ func (k *Keeper) Forget(uid string) {
 	if len(keys) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	if err := k.opt.Store.Delete(ctx, keys...); err != nil {
 		k.log.Warn("tokens of a pod that is gone stay in the store until the agent starts again", "pod_uid", uid, "error", err)

@@ -2,14 +2,9 @@ package tokens
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,210 +14,6 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/cloud"
 )
-
-// memory is a store that can be told to fail.
-type memory struct {
-	mu      sync.Mutex
-	records map[string][]byte
-	fails   error
-}
-
-func (m *memory) Scan(prefix string, fn func(string, []byte) error) error {
-	m.mu.Lock()
-	records := maps.Clone(m.records)
-	m.mu.Unlock()
-	for _, k := range slices.Sorted(maps.Keys(records)) {
-		if strings.HasPrefix(k, prefix) {
-			if err := fn(k, records[k]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (m *memory) Put(_ context.Context, key string, record []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fails != nil {
-		return m.fails
-	}
-	m.records[key] = record
-	return nil
-}
-
-func (m *memory) Delete(_ context.Context, keys ...string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range keys {
-		delete(m.records, k)
-	}
-	return nil
-}
-
-func (m *memory) len() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.records)
-}
-
-// rig is a keeper, its store, and a relay behind pipes.
-type rig struct {
-	t     *testing.T
-	k     *Keeper
-	store *memory
-	want  func(uid string) bool
-	stop  func()
-	log   strings.Builder
-	logMu sync.Mutex
-
-	mu       sync.Mutex
-	online   bool
-	asked    []cloud.TokenRequest
-	at       []time.Time
-	under    int // requests under way now
-	most     int
-	answer   func(r cloud.TokenRequest, n int) (any, int)
-	lifetime int64
-}
-
-func (g *rig) Write(p []byte) (int, error) {
-	g.logMu.Lock()
-	defer g.logMu.Unlock()
-	return g.log.Write(p)
-}
-
-func (g *rig) logText() string {
-	g.logMu.Lock()
-	defer g.logMu.Unlock()
-	return g.log.String()
-}
-
-func (g *rig) connected() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.online
-}
-
-func (g *rig) set(online bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.online = online
-}
-
-func (g *rig) count() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.asked)
-}
-
-// ServeHTTP answers as a relay does.
-func (g *rig) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req, err := cloud.ReadTokenRequest(r.Body)
-	if err != nil || r.Method != http.MethodPost || r.URL.Path != cloud.TokenPath {
-		g.t.Errorf("%s %s: %v", r.Method, r.URL, err)
-	}
-	g.mu.Lock()
-	g.asked, g.at = append(g.asked, req), append(g.at, time.Now())
-	g.under++
-	g.most = max(g.most, g.under)
-	n, answer := len(g.asked), g.answer
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		g.under--
-		g.mu.Unlock()
-	}()
-	time.Sleep(100 * time.Millisecond)
-	var body any = cloud.Token{Token: fmt.Sprintf("token-%d", n), Expires: time.Now().Add(time.Duration(g.lifetime) * time.Second), Lifetime: g.lifetime}
-	status := http.StatusOK
-	if answer != nil {
-		body, status = answer(req, n)
-	}
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
-}
-
-// listener hands the relay's ends of pipes to its server.
-type listener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return &net.IPAddr{} }
-
-func bubble(t *testing.T, test func(g *rig)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		g := &rig{t: t, store: &memory{records: map[string][]byte{}}, online: true, lifetime: 3600}
-		g.start()
-		defer func() { g.stop() }()
-		test(g)
-	})
-}
-
-// start opens a keeper on the store, as after a restart of the agent.
-func (g *rig) start() {
-	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	server := &http.Server{Handler: g}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(l)
-	}()
-	k, err := Open(g.t.Context(), Options{
-		Store: g.store, Connected: g.connected, Wanted: g.want, Log: slog.New(slog.NewTextHandler(g, nil)),
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			if !g.connected() {
-				return nil, errors.New("no session")
-			}
-			here, there := net.Pipe()
-			select {
-			case l.conns <- there:
-				return here, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		},
-	})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.k = k
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- k.Run(ctx) }()
-	g.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			g.t.Errorf("Run: %v", err)
-		}
-		_ = server.Close()
-		<-served
-	})
-}
-
-const pod = wire.Key("pods/default/web/u1")
-
-func (g *rig) token(key wire.Key, audience string) (string, error) {
-	token, _, err := g.k.Token(g.t.Context(), key, "default", audience, 3607)
-	return token, err
-}
 
 func TestTokenArrivesAndIsRenewed(t *testing.T) {
 	bubble(t, func(g *rig) {
@@ -332,33 +123,6 @@ func TestOfflineReboot(t *testing.T) {
 	})
 }
 
-// TestClockThatHasGoneBack makes a token due that is dated after now.
-func TestClockThatHasGoneBack(t *testing.T) {
-	bubble(t, func(g *rig) {
-		if _, err := g.token(pod, ""); err != nil {
-			t.Fatal(err)
-		}
-		g.stop()
-		for key, b := range g.store.records {
-			var r record
-			if err := json.Unmarshal(b, &r); err != nil {
-				t.Fatal(err)
-			}
-			r.Received = time.Now().Add(50 * 365 * 24 * time.Hour)
-			g.store.records[key], _ = json.Marshal(r)
-		}
-		g.start()
-		if token, err := g.token(pod, ""); token != "token-1" || err != nil {
-			t.Errorf("%q, %v", token, err)
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if token, err := g.token(pod, ""); token != "token-2" || err != nil || g.count() != 2 {
-			t.Errorf("%q, %v, %d requests", token, err, g.count())
-		}
-	})
-}
-
 func TestRefusals(t *testing.T) {
 	bubble(t, func(g *rig) {
 		refusal := cloud.Refusal{Code: cloud.CodeNoAccount, Message: `service account "default/default" does not exist`, Remedy: "create it"}
@@ -428,7 +192,7 @@ func TestForget(t *testing.T) {
 		if g.store.len() != 2 {
 			t.Fatalf("%d tokens are kept", g.store.len())
 		}
-		g.k.Forget("u1")
+		g.k.Forget(g.t.Context(), "u1")
 		if g.store.len() != 1 {
 			t.Errorf("%d tokens are kept after one pod is gone", g.store.len())
 		}
@@ -448,12 +212,34 @@ func TestForget(t *testing.T) {
 	})
 }
 
+// TestForgetIsCutShort: an agent that ends does not wait for its store. What stays there is gone when it starts again.
+func TestForgetIsCutShort(t *testing.T) {
+	bubble(t, func(g *rig) {
+		if _, err := g.token(pod, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // until it is kept
+		over, cancel := context.WithCancel(g.t.Context())
+		cancel()
+		g.k.Forget(over, "u1")
+		if g.store.len() != 1 || !strings.Contains(g.logText(), "stay in the store until the agent starts again") {
+			t.Errorf("%d tokens are kept; log:\n%s", g.store.len(), g.logText())
+		}
+		g.stop()
+		g.want = func(string) bool { return false }
+		g.start()
+		if g.store.len() != 0 {
+			t.Errorf("%d tokens are kept that belong to nobody", g.store.len())
+		}
+	})
+}
+
 // TestForgottenWhileAsked leaves nothing behind.
 func TestForgottenWhileAsked(t *testing.T) {
 	bubble(t, func(g *rig) {
 		go func() { _, _ = g.token(pod, "") }()
 		time.Sleep(50 * time.Millisecond)
-		g.k.Forget("u1")
+		g.k.Forget(g.t.Context(), "u1")
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if g.store.len() != 0 || len(g.k.Take()) != 0 {
@@ -475,42 +261,6 @@ func TestManyPodsAtOnce(t *testing.T) {
 		wg.Wait()
 		if g.most > workers || g.count() != 40 {
 			t.Errorf("%d requests at once, %d in all", g.most, g.count())
-		}
-	})
-}
-
-// TestStoreThatCannotWrite does not keep the pod from its token.
-func TestStoreThatCannotWrite(t *testing.T) {
-	bubble(t, func(g *rig) {
-		g.store.fails = errors.New("no space left on device")
-		if token, err := g.token(pod, ""); token != "token-1" || err != nil {
-			t.Errorf("%q, %v", token, err)
-		}
-		g.stop()
-		if !strings.Contains(g.logText(), "no space left on device") {
-			t.Error("nobody hears of it")
-		}
-	})
-}
-
-func TestDamagedRecord(t *testing.T) {
-	bubble(t, func(g *rig) {
-		g.stop()
-		g.store.records["token/u1/0011"] = []byte("{")
-		g.store.records["token/u1/0022"] = []byte(`{"pod":"pods/default/web/u1","token":"x","lifetime":5}`) // under another's key
-		g.start()
-		if g.store.len() != 0 {
-			t.Errorf("%v are kept", g.store.records)
-		}
-	})
-}
-
-func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"pod":"pods/default/web/u1","serviceAccount":"default","expirationSeconds":3607,"token":"x","received":"2026-11-23T04:00:00Z","lifetime":3607}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decode(b, time.Unix(1e9, 0))
-		if err == nil && (e.token == "" || e.pod.UID() == "") {
-			t.Errorf("%q gives %+v", b, e)
 		}
 	})
 }
