@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
 )
@@ -83,7 +82,7 @@ func TestExecIsHandedThrough(t *testing.T) {
 			t.Errorf("%s: %s", path, resp.Status)
 		}
 		_ = c.Close()
-		time.Sleep(10 * time.Millisecond)
+		b.until("free again", func() bool { return len(b.srv.slots) == 0 })
 	}
 	if status, body := b.get("/attach/default/web/main?output=1"); status != 400 || !strings.Contains(body, "upgraded") {
 		t.Errorf("%d %s", status, body)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ type played struct {
 }
 
 // play runs such a relay and an agent that comes to it.
-func play(t *testing.T) (*played, *link.Client) {
+func play(t *testing.T, edit ...func(*link.Options)) (*played, *link.Client) {
 	t.Helper()
 	ca := newAuthority(t)
 	p := &played{t, make(chan *websocket.Conn, 8)}
@@ -42,10 +43,14 @@ func play(t *testing.T) (*played, *link.Client) {
 		_ = ws.CloseNow()
 	})
 	store := linktest.NewStore()
-	c := link.New(link.Options{
+	o := link.Options{
 		Addresses: []string{address}, Node: "gw-1", Desired: store, Outbox: store, Heartbeat: time.Minute, MaxBackoff: 10 * time.Millisecond,
 		TLS: func() (*tls.Config, error) { return &tls.Config{RootCAs: ca.pool, MinVersion: tls.VersionTLS13}, nil },
-	})
+	}
+	for _, f := range edit {
+		f(&o)
+	}
+	c := link.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan struct{})
 	go func() { defer close(ran); _ = c.Run(ctx) }()
@@ -130,10 +135,52 @@ func TestRelayThatBreaksTheRulesOfStreams(t *testing.T) {
 	}
 }
 
-// TestReportsGoBeforeStreams stops reading while the agent has endless data of a stream, until nothing more is written. A report
-// that comes then goes before all that was not written yet.
+// narrow is a network that takes no more than so many bytes until it is opened.
+type narrow struct {
+	net.Conn
+	left   int           // bytes; only the writer's
+	full   chan struct{} // closed when a write waits
+	opened chan struct{}
+	open   func() // may be repeated
+}
+
+func newNarrow(c net.Conn, most int) *narrow {
+	n := &narrow{Conn: c, left: most, full: make(chan struct{}), opened: make(chan struct{})}
+	n.open = sync.OnceFunc(func() { close(n.opened) })
+	return n
+}
+
+func (n *narrow) Write(b []byte) (int, error) {
+	if n.left >= 0 {
+		if n.left -= len(b); n.left < 0 { // once
+			close(n.full)
+			<-n.opened
+		}
+	}
+	return n.Conn.Write(b)
+}
+
+func (n *narrow) Close() error {
+	n.open()
+	return n.Conn.Close()
+}
+
+// TestReportsGoBeforeStreams has a network that takes nothing more while the agent has endless data of a stream. A report that comes
+// then goes before all that was not written yet.
 func TestReportsGoBeforeStreams(t *testing.T) {
-	p, c := play(t)
+	dialed := make(chan *narrow, 1)
+	p, c := play(t, func(o *link.Options) {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			n := newNarrow(conn, 120_000)
+			dialed <- n
+			return n, nil
+		}
+	})
+	network := <-dialed
 	ws := p.session(wire.MaxStreamWindow)
 	until(t, func() bool { return c.Status().Connected })
 	dialled := make(chan net.Conn, 1)
@@ -162,17 +209,14 @@ func TestReportsGoBeforeStreams(t *testing.T) {
 			}
 		}
 	}()
-	var before link.Status
-	for { // until the network takes nothing more
-		st := c.Status()
-		if st.BytesSent == before.BytesSent && st.BytesSent > 100_000 {
-			break
-		}
-		before = st
-		time.Sleep(200 * time.Millisecond)
+	<-network.full
+	before := c.Status()
+	if before.BytesSent < 100_000 {
+		t.Fatalf("the network takes nothing more after %d bytes", before.BytesSent)
 	}
 	c.Report("nodes//gw-1", linktest.Body(1))
 	until(t, func() bool { return c.Status().FramesSent > before.FramesSent }) // it waits for the writer
+	network.open()
 	for received := 0; ; {
 		switch f := p.next(ws).(type) {
 		case *wire.StreamData:
