@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,14 +21,6 @@ type run struct {
 	code  int32
 	why   string // the runtime's reason
 	dies  time.Duration
-}
-
-type fakeBox struct {
-	handler string
-	id      string
-	config  *cri.PodSandboxConfig
-	ready   bool
-	made    int64
 }
 
 type fakeContainer struct {
@@ -121,68 +112,6 @@ func (f *fakeRuntime) tick() {
 	}
 }
 
-func (f *fakeRuntime) RunPodSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (id string, err error) {
-	unlock, err := f.enter("RunPodSandbox")
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		unlock()
-		if err == nil {
-			err = f.linger(ctx, "RunPodSandbox")
-		}
-	}()
-	f.n++
-	b := &fakeBox{id: fmt.Sprintf("box%d", f.n), config: config, handler: handler, ready: true, made: time.Now().UnixNano()}
-	f.boxes[b.id] = b
-	return b.id, nil
-}
-
-func (f *fakeRuntime) StopPodSandbox(_ context.Context, id string) error {
-	unlock, err := f.enter("StopPodSandbox")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if b := f.boxes[id]; b != nil {
-		b.ready = false
-		for _, c := range f.containers {
-			if c.box == id && c.state == cri.ContainerRunning {
-				c.state, c.finished, c.code, c.why = cri.ContainerExited, time.Now(), 137, "Error"
-			}
-		}
-	}
-	return nil
-}
-
-func (f *fakeRuntime) RemovePodSandbox(ctx context.Context, id string) (err error) {
-	unlock, err := f.enter("RemovePodSandbox")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		unlock()
-		if err == nil {
-			err = f.linger(ctx, "RemovePodSandbox")
-		}
-	}()
-	delete(f.boxes, id)
-	maps.DeleteFunc(f.containers, func(_ string, c *fakeContainer) bool { return c.box == id })
-	return nil
-}
-
-func (f *fakeRuntime) PodSandboxStatus(_ context.Context, id string, _ bool) (*cri.PodSandboxStatusResponse, error) {
-	unlock, err := f.enter("PodSandboxStatus")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if f.boxes[id] == nil {
-		return nil, notFound(id)
-	}
-	return &cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{IP: "10.0.0.5"}}}, nil
-}
-
 func matches(labels, selector map[string]string) bool {
 	for k, v := range selector {
 		if labels[k] != v {
@@ -190,25 +119,6 @@ func matches(labels, selector map[string]string) bool {
 		}
 	}
 	return true
-}
-
-func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error) {
-	unlock, err := f.enter("ListPodSandbox")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	var out []cri.PodSandbox
-	for _, b := range f.boxes {
-		if matches(b.config.Labels, filter.LabelSelector) {
-			state := cri.SandboxNotReady
-			if b.ready {
-				state = cri.SandboxReady
-			}
-			out = append(out, cri.PodSandbox{ID: b.id, Metadata: b.config.Metadata, State: state, CreatedAt: b.made, Labels: b.config.Labels, Annotations: b.config.Annotations})
-		}
-	}
-	return out, nil
 }
 
 func (f *fakeRuntime) CreateContainer(ctx context.Context, box string, config *cri.ContainerConfig, _ *cri.PodSandboxConfig) (id string, err error) {
@@ -361,30 +271,6 @@ func (f *fakeRuntime) ExecSync(ctx context.Context, id string, cmd []string, _ t
 	return &cri.ExecSyncResponse{ExitCode: code}, err
 }
 
-func (f *fakeRuntime) PullImage(_ context.Context, image *cri.ImageSpec, _ *cri.AuthConfig, _ *cri.PodSandboxConfig) (string, error) {
-	unlock, err := f.enter("PullImage")
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if !f.remote[image.Image] {
-		return "", &cri.Error{Method: "PullImage", Code: cri.ErrNotFound, Message: image.Image + ": not found in the registry"}
-	}
-	id := "sha256:" + image.Image
-	f.images[image.Image] = &cri.Image{ID: id}
-	f.images[id] = f.images[image.Image]
-	return id, nil
-}
-
-func (f *fakeRuntime) ImageStatus(_ context.Context, image *cri.ImageSpec, _ bool) (*cri.ImageStatusResponse, error) {
-	unlock, err := f.enter("ImageStatus")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	return &cri.ImageStatusResponse{Image: f.images[image.Image]}, nil
-}
-
 func (f *fakeRuntime) Version(context.Context) (*cri.VersionResponse, error) {
 	unlock, err := f.enter("Version")
 	if err != nil {
@@ -420,18 +306,6 @@ func (f *fakeRuntime) called(call string) int {
 	return f.calls[call]
 }
 
-func (f *fakeRuntime) boxCount() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.boxes)
-}
-
-func (f *fakeRuntime) hasBox(id string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.boxes[id] != nil
-}
-
 // byName returns the containers of a name, oldest first.
 func (f *fakeRuntime) byName(name string) []fakeContainer {
 	f.mu.Lock()
@@ -458,91 +332,6 @@ func (f *fakeRuntime) ReopenContainerLog(_ context.Context, id string) error {
 		return notFound(id)
 	}
 	return os.WriteFile(filepath.Join(f.boxes[c.box].config.LogDirectory, c.config.LogPath), nil, 0o600)
-}
-
-// ListImages lists each image once. Its tag is the name that it was pulled by.
-func (f *fakeRuntime) ListImages(context.Context, *cri.ImageFilter) ([]cri.Image, error) {
-	unlock, err := f.enter("ListImages")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	var out []cri.Image
-	for name, img := range f.images {
-		if name != img.ID {
-			c := *img
-			c.RepoTags = []string{name}
-			out = append(out, c)
-		}
-	}
-	return out, nil
-}
-
-func (f *fakeRuntime) RemoveImage(_ context.Context, image *cri.ImageSpec) error {
-	unlock, err := f.enter("RemoveImage")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	maps.DeleteFunc(f.images, func(_ string, img *cri.Image) bool { return img.ID == image.Image })
-	return nil
-}
-
-func (f *fakeRuntime) ImageFsInfo(context.Context) (*cri.ImageFsInfoResponse, error) {
-	unlock, err := f.enter("ImageFsInfo")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	return &cri.ImageFsInfoResponse{ImageFilesystems: []cri.FilesystemUsage{{FsID: &cri.FilesystemIdentifier{Mountpoint: "/images"}}}}, nil
-}
-
-func (f *fakeRuntime) UpdateContainerResources(_ context.Context, id string, linux *cri.LinuxContainerResources) error {
-	unlock, err := f.enter("UpdateContainerResources")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if c := f.containers[id]; c == nil || c.state != cri.ContainerRunning {
-		return notFound(id)
-	}
-	if f.failUpdate != nil {
-		return f.failUpdate
-	}
-	f.updates = append(f.updates, linux)
-	return nil
-}
-
-func (f *fakeRuntime) ContainerStats(_ context.Context, id string) (*cri.ContainerStats, error) {
-	unlock, err := f.enter("ContainerStats")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if f.containers[id] == nil {
-		return nil, notFound(id)
-	}
-	used := f.memory
-	return &cri.ContainerStats{Memory: &cri.MemoryUsage{WorkingSetBytes: &used}}, nil
-}
-
-// ListContainerStats tells of the running containers whose use a test has set.
-func (f *fakeRuntime) ListContainerStats(_ context.Context, filter *cri.ContainerStatsFilter) ([]cri.ContainerStats, error) {
-	unlock, err := f.enter("ListContainerStats")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	var out []cri.ContainerStats
-	for _, c := range f.containers {
-		memory, known := f.uses[c.config.Metadata.Name]
-		layer := f.layer[c.config.Metadata.Name]
-		if known && c.state == cri.ContainerRunning && matches(c.config.Labels, filter.LabelSelector) {
-			out = append(out, cri.ContainerStats{Attributes: &cri.ContainerAttributes{ID: c.id, Labels: c.config.Labels},
-				Memory: &cri.MemoryUsage{WorkingSetBytes: &memory}, WritableLayer: &cri.FilesystemUsage{UsedBytes: &layer}})
-		}
-	}
-	return out, nil
 }
 
 // stopped returns the grace periods that were asked for.
