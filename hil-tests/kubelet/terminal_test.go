@@ -57,7 +57,9 @@ func TestDebug(t *testing.T) {
 		}
 		name = fmt.Sprintf("piped-%d", n)
 		in, feed := io.Pipe() // stays open: kubectl sets no stdinOnce, so who attached is let go when the input ends, and the container goes on
-		k := call(t, in, "debug", "debugged", "-i", "-c", name, "--image="+box, "--target=main", "--profile=general", "--", "sh", "-c", "read x; echo got $x; echo bad >&2")
+		// It lives on for a moment: when the first of its streams closes, containerd lets go of who attached with an input, whatever the other
+		// stream still holds (internal/cri/io, ContainerIO.Attach).
+		k := call(t, in, "debug", "debugged", "-i", "-c", name, "--image="+box, "--target=main", "--profile=general", "--", "sh", "-c", "read x; echo got $x; echo bad >&2; sleep 2")
 		if err := k.Start(); err != nil {
 			t.Fatal(err)
 		}
