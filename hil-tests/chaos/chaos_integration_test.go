@@ -62,12 +62,9 @@ func newWorld(t *testing.T) *world {
 		seed = n
 	}
 	t.Logf("CHAOS_SEED=%d", seed)
-	module, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 0)), want: map[string]*wanted{}}
-	w.Stack = stacktest.Start(t, stack.Options{Module: module})
+	w.Stack = stacktest.Start(t, stack.Options{})
+	var err error
 	if w.cluster, err = w.Cluster(); err != nil {
 		t.Fatal(err)
 	}
