@@ -78,6 +78,7 @@ func NewAutonomy(opts AutonomyOptions) *Autonomy {
 		a.budget = rate.NewLimiter(rate.Limit(opts.QPS), max(cmp.Or(opts.Burst, int(opts.QPS)), 1))
 	}
 	opts.Index.notice = a.notice
+	opts.Metrics.gauge("skerry_relay_autonomy_queue_depth", func() float64 { return float64(a.queue.Len()) })
 	return a
 }
 

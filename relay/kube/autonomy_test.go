@@ -182,6 +182,32 @@ func TestOnePodDoesNotKeepTheOthers(t *testing.T) {
 	})
 }
 
+// TestAutonomyQueueDepth: what waits is to be seen, until nothing does.
+func TestAutonomyQueueDepth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI()
+		k := keep(t, api, "relay-a", AutonomyOptions{QPS: 1, Burst: 1})
+		defer func() { k.stop() }()
+		synctest.Wait()
+		nodes := autonomyWorkers + 8
+		for i := range nodes {
+			name := fmt.Sprintf("gw-%d", i)
+			api.put(t, wire.KindNode, `{"metadata":{"name":"`+name+`","labels":{"node.skerry.dev/agent":"true"}},"status":{}}`)
+			api.put(t, wire.KindPod, `{"metadata":{"name":"p-`+name+`","namespace":"default"},"spec":{"nodeName":"`+name+`"},"status":{}}`)
+		}
+		synctest.Wait()
+		depth := k.set.GetOrCreateGauge("skerry_relay_autonomy_queue_depth", nil)
+		if n := depth.Get(); n < 1 || n > float64(nodes) {
+			t.Errorf("%v of %d nodes wait while one write a second is allowed", n, nodes)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := depth.Get(); n != 0 {
+			t.Errorf("%v nodes wait though all pods tolerate", n)
+		}
+	})
+}
+
 // TestNodesTakeTurns: one with many pods does not keep one with few.
 func TestNodesTakeTurns(t *testing.T) {
 	withAutonomy(t, AutonomyOptions{QPS: 10, Burst: 1}, func(api *fakeAPI) {

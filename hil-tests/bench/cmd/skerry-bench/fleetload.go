@@ -74,7 +74,8 @@ func (r *fleetRun) create(ctx context.Context, what string, w fleet.Workload) er
 	return nil
 }
 
-// quiet waits until everything that agents have to say is written to the API.
+// quiet waits until everything that agents have to say is written to the API, and their pods tolerate what they have to: a pod whose
+// spec the relay has changed travels to its agent once more.
 func (r *fleetRun) quiet(ctx context.Context) error {
 	began := time.Now()
 	if err := r.fleet.Wait(ctx, "done reporting", fleet.Reported, r.progress); err != nil {
@@ -90,7 +91,7 @@ func (r *fleetRun) quiet(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if depth := c["skerry_relay_write_queue_depth"]; depth > 0 {
+			if depth := c["skerry_relay_write_queue_depth"] + c["skerry_relay_autonomy_queue_depth"]; depth > 0 {
 				calm = 0
 				r.say("%.0f writes are queued at %s", depth, relay.Name())
 			}
