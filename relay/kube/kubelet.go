@@ -22,6 +22,9 @@ const KubeletPortAnnotation = "skerry.dev/kubelet-port"
 // gatewayAddresses is the annotation with the gateway's own addresses where the Node's are the relays'.
 const gatewayAddresses = "skerry.dev/gateway-addresses"
 
+// metricsPath is the annotation by which metrics-server (0.7 and later) is told where a node's /metrics/resource is.
+const metricsPath = "metrics.k8s.io/resource-metrics-path"
+
 // KubeletEndpoint is where the API server reaches the kubelet API of all nodes: the relays.
 type KubeletEndpoint struct {
 	Address string // IP address, the Node's InternalIP
@@ -163,6 +166,12 @@ func (e *KubeletEndpoint) addressRelays(status map[string]any, node string, ownP
 	}
 	status["addresses"] = addresses
 	status["daemonEndpoints"] = map[string]any{"kubeletEndpoint": map[string]any{"Port": port}}
+}
+
+// annotate adds what a Node tells of itself beside its status. All nodes share one address: the path says which one metrics-server means.
+func (e *KubeletEndpoint) annotate(annotations map[string]any, node string, reported map[string]any) {
+	annotations[gatewayAddresses] = ownAddresses(reported)
+	annotations[metricsPath] = "/nodes/" + node + "/metrics/resource"
 }
 
 // ownAddresses returns the gateway's own addresses in its report, for the annotation.

@@ -128,7 +128,7 @@ func (s *Sink) nodeMetadata(w *work, doc map[string]any) (labels, annotations ma
 	}
 	labels, annotations = pick("labels", nodeMayLabel), pick("annotations", nodeMayAnnotate)
 	if s.opts.Kubelet != nil {
-		annotations[gatewayAddresses] = ownAddresses(child(doc, "status"))
+		s.opts.Kubelet.annotate(annotations, w.node, child(doc, "status"))
 	}
 	return labels, annotations
 }

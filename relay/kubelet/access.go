@@ -63,6 +63,8 @@ func subresources(path string) []string {
 		return []string{"pods", "proxy"}
 	case below("/healthz"):
 		return []string{"healthz", "proxy"}
+	case below("/configz"):
+		return []string{"configz", "proxy"}
 	}
 	return []string{"proxy"}
 }

@@ -30,6 +30,16 @@ const explicit = "/nodes/"
 
 // route returns the node that a request is for, and the path that its agent is to see.
 func (s *Server) route(r *http.Request) (node, at string, no *problem) {
+	asked := proxied(r)
+	if node, at, no = s.target(r, asked); no == nil && asked != "" && asked != node {
+		return "", at, &problem{http.StatusForbidden, fmt.Sprintf(
+			"%s is on node %s, and the API server was asked for node %s: ask it for nodes/%s/proxy", r.URL.Path, node, asked, node)}
+	}
+	return node, at, no
+}
+
+// target finds the node by what the request names: itself, by its connection, by the API server (asked), or by its pod.
+func (s *Server) target(r *http.Request, asked string) (node, at string, no *problem) {
 	at = r.URL.Path
 	if !strings.HasPrefix(at, "/") || path.Clean(at) != strings.TrimSuffix(at, "/") && at != "/" {
 		return "", at, &problem{http.StatusBadRequest, fmt.Sprintf("path %q is not clean", at)}
@@ -49,9 +59,13 @@ func (s *Server) route(r *http.Request) (node, at string, no *problem) {
 		return s.known(name, at)
 	}
 	parts := strings.SplitN(strings.TrimPrefix(at, "/"), "/", 4)
-	if len(parts) < 3 || !podPaths[parts[0]] {
+	ofPod := len(parts) >= 3 && podPaths[parts[0]]
+	switch {
+	case !ofPod && asked != "":
+		return s.known(asked, at)
+	case !ofPod:
 		return "", at, &problem{http.StatusNotFound, fmt.Sprintf(
-			"%s is about a node as a whole, and this address is that of all gateways: give nodes names (kubelet.domain) or ports (kubelet.nodePorts), or ask for /nodes/NAME%s (docs/kubelet.md, node-level paths)", at, at)}
+			"%s is about a node as a whole, and this address is that of all gateways: give nodes names (kubelet.domain) or ports (kubelet.nodePorts), or ask for /nodes/NAME%s, or ask the API server for nodes/NAME/proxy%s (docs/kubelet.md, node-level paths)", at, at, at)}
 	}
 	node, ok := s.o.Pods.NodeOfPod(parts[1], parts[2])
 	switch {
@@ -89,6 +103,36 @@ func (s *Server) named(r *http.Request) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+const (
+	forwardedURI = "X-Forwarded-Uri"
+	proxyPrefix  = "/api/v1/nodes/"
+)
+
+// proxied returns the node that the API server was asked for, if the request has come through its node proxy. It writes that header over whatever
+// the client sent (k8s.io/apimachinery pkg/util/proxy, Transport), except where a connection is upgraded: there the client's own gets
+// through, so there it counts for nothing. Whoever comes here directly may write what they like: whether they may reach that node is reviewed.
+func proxied(r *http.Request) string {
+	for _, c := range r.Header["Connection"] {
+		if strings.Contains(strings.ToLower(c), "upgrade") { // what the API server takes for an upgrade
+			return ""
+		}
+	}
+	uri := r.Header[forwardedURI]
+	if len(uri) != 1 {
+		return ""
+	}
+	rest, ok := strings.CutPrefix(uri[0], proxyPrefix)
+	id, rest, _ := strings.Cut(rest, "/")
+	if !ok || rest != "proxy" && !strings.HasPrefix(rest, "proxy/") {
+		return ""
+	}
+	for _, scheme := range []string{"https:", "http:"} { // SCHEME:NAME:PORT; a node's name has no colon
+		id = strings.TrimPrefix(id, scheme)
+	}
+	name, _, _ := strings.Cut(id, ":")
+	return name
 }
 
 type portKey struct{}

@@ -35,6 +35,41 @@ func TestWhichNode(t *testing.T) {
 	}
 }
 
+// TestThroughTheNodeProxy: the API server says for which node it was asked, unless the connection is upgraded.
+func TestThroughTheNodeProxy(t *testing.T) {
+	w := newWorld(t)
+	api := w.cluster.named("apiserver")
+	via := func(uri string, more ...string) map[string]string {
+		h := map[string]string{forwardedURI: uri}
+		for i := 0; i+1 < len(more); i += 2 {
+			h[more[i]] = more[i+1]
+		}
+		return h
+	}
+	for _, uri := range []string{
+		"/api/v1/nodes/gw-1/proxy/stats/summary", "/api/v1/nodes/gw-1/proxy", "/api/v1/nodes/https:gw-1:10250/proxy/stats/summary", "/api/v1/nodes/gw-1:10250/proxy/",
+	} {
+		w.expect(ask{path: "/stats/summary", cert: api, header: via(uri)}, 200, "agent: GET /stats/summary")
+		w.expect(ask{relay: "b", path: "/stats/summary", cert: api, header: via(uri)}, 200, "agent: GET /stats/summary")
+	}
+	for _, uri := range []string{
+		"", "/", "/api/v1/nodes/", "/api/v1/nodes/gw-1", "/api/v1/nodes/gw-1/proxying/x", "/api/v1/nodes//proxy/x", "/api/v1/namespaces/default/pods/gw-1/proxy/",
+		"/other/api/v1/nodes/gw-1/proxy/",
+	} {
+		w.expect(ask{path: "/stats/summary", cert: api, header: via(uri)}, 404, "as a whole")
+	}
+	w.expect(ask{path: "/stats/summary", cert: api, header: via("/api/v1/nodes/gw-9/proxy/stats/summary")}, 404, `no node \"gw-9\"`)
+	w.expect(ask{path: "/stats/summary", cert: api, header: via("/api/v1/nodes/gw-1/proxy/stats/summary", "Connection", "keep-alive, UpGrade")}, 404, "as a whole")
+	// What the API server was asked for is what it has authorised: no way leads from there to another node.
+	w.expect(ask{path: "/nodes/gw-1/stats/summary", cert: api, header: via("/api/v1/nodes/gw-1/proxy/nodes/gw-1/stats/summary")}, 200, "agent: GET /stats/summary")
+	w.expect(ask{path: "/nodes/gw-1/stats/summary", cert: api, header: via("/api/v1/nodes/gw-2/proxy/nodes/gw-1/stats/summary")}, 403, "is on node gw-1, and the API server was asked for node gw-2")
+	w.expect(ask{path: logs, cert: api, header: via("/api/v1/nodes/gw-1/proxy" + logs)}, 200, "agent: GET "+logs)
+	w.expect(ask{path: logs, cert: api, header: via("/api/v1/nodes/gw-2/proxy" + logs)}, 403, "is on node gw-1")
+	// Said to the relay itself it opens nothing that is not granted.
+	w.expect(ask{path: "/metrics/resource", token: "token-of-metrics", header: via("/api/v1/nodes/gw-1/proxy/metrics/resource")}, 200, "agent: GET")
+	w.expect(ask{path: "/stats/summary", token: "token-of-metrics", header: via("/api/v1/nodes/gw-1/proxy/metrics/resource")}, 403, "nodes/stats")
+}
+
 // TestWhichRelay: one hop, and words for people where there is no way.
 func TestWhichRelay(t *testing.T) {
 	w := newWorld(t)
