@@ -63,7 +63,8 @@ image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/d
 kube: ## build the embedded Kubernetes control plane (once: about 10 CPU minutes)
 	@scripts/build-kube.sh $(BIN)/skerry-kube
 
-containerd2: ## build containerd 2 and its shim (once: about 3 CPU minutes)
+containerd2: ## build containerd 2, its shim and a current runc (once: about 3 CPU minutes)
+	@scripts/deps.sh containerd2
 	@scripts/build-containerd2.sh $(BIN)/containerd2
 
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run

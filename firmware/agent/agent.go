@@ -26,6 +26,7 @@ import (
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/tokens"
+	"github.com/skerry/skerry/firmware/userids"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/mappers/all"
@@ -226,7 +227,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		NodeInfo:     nodeInfo(facts),
 		Annotations:  a.nodeAnnotations,
 		MaxPods:      int64(a.cfg.Pods.Max),
-		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls,
+		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls, UserIDs: userids.Range(a.cfg.Pods.Users),
 		Labels: a.cfg.Node.Labels, Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
 		Eviction: pods.Eviction{
 			Thresholds: rules, Transition: max(a.cfg.Node.Eviction.TransitionPeriod, time.Nanosecond), MaxGrace: int64(a.cfg.Node.Eviction.MaxPodGracePeriod / time.Second),

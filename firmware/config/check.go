@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/skerry/skerry/firmware/proxy"
+	"github.com/skerry/skerry/firmware/userids"
 )
 
 // Bytes is an amount of memory. In YAML: a number of bytes, or one with the suffix Ki, Mi, Gi (or KiB, MiB, GiB).
@@ -56,8 +57,8 @@ func (b Bytes) String() string {
 // Kubernetes takes a DNS subdomain (RFC 1123) as a node's name.
 var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
-// Only sysctls of the network and IPC namespaces are a pod's own (namespaces(7)).
-var sysctl = regexp.MustCompile(`^(kernel\.(shm|msg)[a-z0-9_]*|kernel\.sem|fs\.mqueue\.[a-z0-9_]*|net\.[-a-zA-Z0-9_./]*)\*?$`)
+// Only sysctls of the network, IPC and user namespaces are a pod's own (namespaces(7)).
+var sysctl = regexp.MustCompile(`^(kernel\.(shm|msg)[a-z0-9_]*|kernel\.sem|fs\.mqueue\.[a-z0-9_]*|user\.[a-z0-9_]*|net\.[-a-zA-Z0-9_./]*)\*?$`)
 
 func nodeNameOf(host string) string {
 	return strings.ToLower(strings.ReplaceAll(host, "_", "-"))
@@ -128,7 +129,12 @@ func (c Config) check() error {
 	}
 	for i, name := range c.Pods.Sysctls {
 		if !sysctl.MatchString(name) {
-			bad(fmt.Sprintf("pods.allowedUnsafeSysctls[%d]", i), name, "allowed are sysctls of the pod's own namespaces, as kernel.msgmax, or kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*, net.*")
+			bad(fmt.Sprintf("pods.allowedUnsafeSysctls[%d]", i), name, "allowed are sysctls of the pod's own namespaces, as kernel.msgmax, or kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*, user.*, net.*")
+		}
+	}
+	if u := userids.Range(c.Pods.Users); u != (userids.Range{}) {
+		if err := u.Check(); err != nil {
+			bad("pods.userNamespaces", fmt.Sprintf("%d ids from %d on", u.Count, u.First), err.Error())
 		}
 	}
 	if n := c.Pods.Images.Parallel; n < 1 || n > 16 {

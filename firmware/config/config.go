@@ -90,6 +90,7 @@ type Pods struct {
 	Sysctls []string `yaml:"allowedUnsafeSysctls"`
 	Logs    Logs     `yaml:"logs"`
 	Images  Images   `yaml:"images"`
+	Users   Users    `yaml:"userNamespaces"`
 
 	ClusterDomain   string        `yaml:"clusterDomain"`
 	MaxRestartDelay time.Duration `yaml:"maxRestartDelay"` // of containers that end again and again
@@ -102,6 +103,12 @@ type Images struct {
 	// Parallel is how many images are pulled at a time, PrePull which ones ahead of their pods.
 	Parallel int      `yaml:"parallelPulls"`
 	PrePull  []string `yaml:"prePull"`
+}
+
+// Users are the user and group ids of the machine that pods with a user namespace of their own get, 65536 each. 0: found out.
+type Users struct {
+	First uint32 `yaml:"firstID"`
+	Count uint32 `yaml:"count"`
 }
 
 // Logs bounds the logs of each container.

@@ -61,6 +61,8 @@ func TestWrongConfiguration(t *testing.T) {
 		{least + "dataDir: data\n", []string{"dataDir", "absolute"}},
 		{least + "socket: /" + strings.Repeat("x", 120) + "\n", []string{"socket", "107"}},
 		{least + "pods: {max: 0}\n", []string{"pods.max", "1 to 1000"}},
+		{least + "pods: {userNamespaces: {firstID: 1000, count: 65536}}\n", []string{"pods.userNamespaces", "multiple of 65536"}},
+		{least + "pods: {userNamespaces: {firstID: 65536}}\n", []string{"pods.userNamespaces", "0 ids"}},
 		{least + "---\nnode: {name: b}\n", []string{"more than one"}},
 		{"node: {name: a, labels: {'x y': 'z', ok: 'no way'}, taints: ['a=b', 'a:Never', '/:NoSchedule']}\nrelay: {addresses: ['r:1']}\n",
 			[]string{"node.labels", `"x y"`, "node.labels.ok", `"no way"`, "node.taints[0]", "KEY:EFFECT", "node.taints[1]", `"Never"`, "node.taints[2]"}},

@@ -85,6 +85,7 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 	if l.termFile != "" && !mounted(filepath.Clean(c.TerminationMessagePath)) {
 		cfg.Mounts = append(cfg.Mounts, cri.Mount{ContainerPath: c.TerminationMessagePath, HostPath: l.termFile})
 	}
+	mapMounts(cfg.Mounts, l.host.users)
 	return cfg, nil
 }
 
@@ -98,7 +99,7 @@ func (l *launch) security() (*cri.LinuxContainerSecurityContext, error) {
 		sc = &corev1.SecurityContext{}
 	}
 	out := &cri.LinuxContainerSecurityContext{
-		NamespaceOptions:   namespaces(&l.pod.Spec),
+		NamespaceOptions:   namespaces(&l.pod.Spec, l.host.users),
 		RunAsUser:          either(sc.RunAsUser, psc.RunAsUser),
 		Privileged:         isTrue(sc.Privileged),
 		ReadonlyRootfs:     isTrue(sc.ReadOnlyRootFilesystem),
@@ -129,7 +130,7 @@ func (l *launch) security() (*cri.LinuxContainerSecurityContext, error) {
 	if c := sc.Capabilities; c != nil {
 		out.Capabilities = &cri.Capability{AddCapabilities: capabilities(c.Add), DropCapabilities: capabilities(c.Drop)}
 	}
-	if !out.Privileged {
+	if !out.Privileged && sc.ProcMount != procUnmasked {
 		out.MaskedPaths, out.ReadonlyPaths = maskedPaths(), readonlyPaths()
 	}
 	seccomp, err := seccompProfile(either(sc.SeccompProfile, psc.SeccompProfile))

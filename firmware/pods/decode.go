@@ -139,7 +139,7 @@ func checkMeaning(p *corev1.Pod) (refused []string) {
 			}
 		}
 	}
-	return refused
+	return append(refused, checkUsers(&p.Spec)...)
 }
 
 // safeName reports whether s can be one element of a path.

@@ -212,6 +212,11 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 		}
 	}
 	h := w.m.host()
+	if h.users, err = w.m.userNamespace(ctx, w.uid, &d.pod.Spec); runtimeGone(err) {
+		return 0, err
+	} else if err != nil {
+		return hold("sandbox", fmt.Errorf("Failed to create pod sandbox: %w", err), "FailedCreatePodSandBox") //nolint:staticcheck // the kubelet's event
+	}
 	config, err := sandboxConfig(&d.pod, attempt, h)
 	if err != nil {
 		return hold("sandbox", fmt.Errorf("Failed to create pod sandbox: %w", err), "FailedCreatePodSandBox") //nolint:staticcheck // the kubelet's event

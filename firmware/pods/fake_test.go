@@ -59,6 +59,7 @@ type fakeRuntime struct {
 	updates    []*cri.LinuxContainerResources
 	failUpdate error
 	memory     uint64 // what each container uses
+	handlers   []cri.RuntimeHandler
 }
 
 func newFakeRuntime() *fakeRuntime {
@@ -286,7 +287,7 @@ func (f *fakeRuntime) Status(context.Context, bool) (*cri.StatusResponse, error)
 		return nil, err
 	}
 	defer unlock()
-	return &cri.StatusResponse{Status: &cri.RuntimeStatus{Conditions: []cri.RuntimeCondition{{Type: cri.RuntimeReady, Status: true}, {Type: cri.NetworkReady, Status: true}}}}, nil
+	return &cri.StatusResponse{RuntimeHandlers: f.handlers, Status: &cri.RuntimeStatus{Conditions: []cri.RuntimeCondition{{Type: cri.RuntimeReady, Status: true}, {Type: cri.NetworkReady, Status: true}}}}, nil
 }
 
 func (f *fakeRuntime) RuntimeConfig(context.Context) (*cri.RuntimeConfigResponse, error) {

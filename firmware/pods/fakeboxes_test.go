@@ -73,10 +73,15 @@ func (f *fakeRuntime) PodSandboxStatus(_ context.Context, id string, _ bool) (*c
 		return nil, err
 	}
 	defer unlock()
-	if f.boxes[id] == nil {
+	b := f.boxes[id]
+	if b == nil {
 		return nil, notFound(id)
 	}
-	return &cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{IP: "10.0.0.5"}}}, nil
+	s := &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{IP: "10.0.0.5"}}
+	if l := b.config.Linux; l != nil { // as containerd: what it was made with
+		s.Linux = &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: l.SecurityContext.NamespaceOptions}}
+	}
+	return &cri.PodSandboxStatusResponse{Status: s}, nil
 }
 
 func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error) {

@@ -66,7 +66,7 @@ func (t *fieldTable) podFields() {
 	t.any("spec.", "affinity", "enableServiceLinks", "nodeSelector", "preemptionPolicy", "priority", "priorityClassName", "schedulerName", "schedulingGates",
 		"serviceAccount", "serviceAccountName", "tolerations", "topologySpreadConstraints")
 	t.only("spec.os.name", "pods of other systems than Linux cannot run here", "linux")
-	t.only("spec.hostUsers", "user namespaces are not supported yet: remove the field", true)
+	t.only("spec.hostUsers", "must be true or false", true, false)
 	t.any("spec.", "runtimeClassName", "overhead")
 	t.any("spec.", "readinessGates[].conditionType")
 	t.resourceFields("spec.resources.")
@@ -126,7 +126,7 @@ func (t *fieldTable) containerFields(c string) {
 	sc := c + "securityContext."
 	t.any(sc, "allowPrivilegeEscalation", "capabilities.add", "capabilities.drop", "privileged", "readOnlyRootFilesystem", "runAsGroup",
 		"runAsNonRoot", "runAsUser", "seccompProfile.type", "seccompProfile.localhostProfile")
-	t.only(sc+"procMount", "only Default is supported yet: Unmasked needs a user namespace of the pod's own (hostUsers: false)", "Default")
+	t.only(sc+"procMount", "allowed are Default and Unmasked", "Default", procUnmasked)
 	t.securityFields(sc)
 }
 

@@ -39,6 +39,7 @@ type Manager struct {
 	closing  bool                          // the machine is about to go down
 	statics  *statics                      // set by Run before there are workers
 	images   *imageKeeper                  // set by Run before there are workers
+	ids      *idKeeper                     // likewise
 	pulls    *pulls                        // likewise
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
 }
@@ -110,7 +111,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume)
 	defer refs.Close()
 
-	m.statics, m.images = newStatics(m), newImageKeeper(m)
+	m.statics, m.images, m.ids = newStatics(m), newImageKeeper(m), newIDKeeper(&m.o)
 	m.pulls = newPulls(ctx, m.o.Runtime, m.o.ParallelPulls, m.o.PullProgress, m.wg.Go, m.o.Log)
 	evict := newEvictor(m)
 	evict.decide(evict.observe(ctx))

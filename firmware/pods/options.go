@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/userids"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -123,9 +124,11 @@ type Options struct {
 	MaxPods     int64             // default 110
 	// UnsafeSysctls may be set by pods beside the safe ones: names, or prefixes that end in "*".
 	UnsafeSysctls []string
-	PodPids       int64               // processes and threads that one pod may have; 0: no limit
-	Reserved      corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
-	StaticDir     string              // folder of static pods; empty: none
+	// UserIDs are the user and group ids of the machine that pods with a user namespace of their own get. Zero: as userids.Default finds them.
+	UserIDs   userids.Range
+	PodPids   int64               // processes and threads that one pod may have; 0: no limit
+	Reserved  corev1.ResourceList // cpu, memory and ephemeral-storage kept from pods
+	StaticDir string              // folder of static pods; empty: none
 
 	LogSize  int64 // default 5 MiB: bytes after which a container's log is rotated
 	LogFiles int   // default 3: files of a container's log, the one that is written to included
@@ -158,6 +161,7 @@ type Options struct {
 	ResolvConf string  // default /etc/resolv.conf
 	Proc       string  // default /proc
 	Sys        string  // default /sys
+	Etc        string  // default /etc; where subuid and subgid are
 	Eviction   Eviction
 	// FileSystem measures the file system that holds path. Default: statfs.
 	FileSystem func(path string) (FileSystem, error)
@@ -196,6 +200,7 @@ func (o *Options) fill() error {
 	setDefault(&o.ResolvConf, "/etc/resolv.conf")
 	setDefault(&o.Proc, "/proc")
 	setDefault(&o.Sys, "/sys")
+	setDefault(&o.Etc, "/etc")
 	setDefault(&o.MaxPods, 110)
 	setDefault(&o.LogSize, 5<<20)
 	setDefault(&o.LogFiles, 3)

@@ -21,6 +21,9 @@ func explainRefusal(c *corev1.Container, err error) string {
 		return fmt.Sprintf("the memory limit %s is too small to start the container: raise resources.limits.memory of container %q (%s)", limit, c.Name, text)
 	case strings.Contains(text, "exec: ") && containsAny(text, "no such file or directory", "executable file not found"):
 		return fmt.Sprintf("the image has no such program: correct the command of container %q, or use another image (%s)", c.Name, text)
+	case containsAny(text, "IDMAP", "idmap"):
+		return fmt.Sprintf("a volume of container %q cannot be mounted into a user namespace: its file system has no idmapped mounts, which takes Linux 5.12 (ext4, xfs, btrfs), 5.19 (overlay) or 6.3 "+
+			"(tmpfs: secrets, tokens and emptyDir in memory), or newer, and /dev, /proc, /sys and NFS never have; upgrade the kernel, or remove spec.hostUsers (%s)", c.Name, text)
 	case strings.Contains(text, "exec format error"):
 		return fmt.Sprintf("the image of container %q is for another processor: use one for this gateway (%s)", c.Name, text)
 	}

@@ -102,11 +102,12 @@ func (m *Manager) runtimeFound(ctx context.Context) (recovered bool) {
 	}
 	systemd := cgroupDriver(ctx, m.o.Runtime, v.RuntimeName, systemdRuns)
 	status, err := m.o.Runtime.Status(ctx, false)
-	if err != nil {
-		status = nil // what it cannot say it cannot do
+	if err != nil { // what it can do must not be guessed: pods are refused by it
+		m.runtimeLost(err)
+		return false
 	}
 	m.mu.Lock()
-	m.rt = runtimeState{up: true, can: abilitiesOf(v.RuntimeName, v.RuntimeVersion, status), name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd, strictGroups: status != nil && status.Features != nil && status.Features.SupplementalGroupsPolicy}
+	m.rt = runtimeState{up: true, can: abilitiesOf(v.RuntimeName, v.RuntimeVersion, status), name: v.RuntimeName, version: v.RuntimeVersion, systemd: systemd, strictGroups: status.Features != nil && status.Features.SupplementalGroupsPolicy}
 	m.mu.Unlock()
 	m.pokeNode()
 	m.o.Log.Info("the container runtime answers", "socket", m.o.Socket, "runtime", v.RuntimeName, "version", v.RuntimeVersion, "systemd_cgroups", systemd)

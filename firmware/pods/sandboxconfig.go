@@ -26,7 +26,8 @@ type host struct {
 	systemd    bool // whether the runtime's cgroup driver is systemd
 	resolvConf string
 	logDir     string
-	domain     string // of the cluster's DNS
+	domain     string             // of the cluster's DNS
+	users      *cri.UserNamespace // that the pod has of its own; nil: the node's
 }
 
 // podLogDir is where the runtime writes a pod's logs: NAMESPACE_NAME_UID, as log collectors expect it.
@@ -63,7 +64,7 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 			Resources:    sandboxResources(s),
 			Overhead:     overheadResources(s),
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
-				NamespaceOptions: namespaces(s),
+				NamespaceOptions: namespaces(s, h.users),
 				Privileged:       privilegedPod(s),
 				Seccomp:          &cri.SecurityProfile{ProfileType: cri.ProfileRuntimeDefault},
 			},
@@ -92,8 +93,8 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 	return c, nil
 }
 
-func namespaces(s *corev1.PodSpec) *cri.NamespaceOption {
-	o := &cri.NamespaceOption{Network: cri.NamespacePod, IPC: cri.NamespacePod, PID: cri.NamespaceContainer}
+func namespaces(s *corev1.PodSpec, users *cri.UserNamespace) *cri.NamespaceOption {
+	o := &cri.NamespaceOption{Network: cri.NamespacePod, IPC: cri.NamespacePod, PID: cri.NamespaceContainer, UsernsOptions: users}
 	if s.HostNetwork {
 		o.Network = cri.NamespaceNode
 	}

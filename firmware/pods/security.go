@@ -66,6 +66,8 @@ func sysctlSpace(name string) string {
 	switch {
 	case strings.HasPrefix(name, "net."):
 		return "net"
+	case strings.HasPrefix(name, "user."):
+		return "user"
 	case name == "kernel.sem", strings.HasPrefix(name, "kernel.shm"), strings.HasPrefix(name, "kernel.msg"), strings.HasPrefix(name, "fs.mqueue."):
 		return "ipc"
 	}
@@ -88,7 +90,7 @@ func forbiddenSysctl(spec *corev1.PodSpec, name string, allowed []string, runnin
 	switch space := sysctlSpace(name); {
 	case space == "":
 		return fmt.Sprintf("%q is not known to be namespaced", name)
-	case space == "net" && spec.HostNetwork, space == "ipc" && spec.HostIPC:
+	case space == "net" && spec.HostNetwork, space == "ipc" && spec.HostIPC, space == "user" && !ownUsers(spec):
 		return fmt.Sprintf("%q not allowed with host %s enabled", name, space)
 	}
 	return ""

@@ -89,7 +89,7 @@ func TestSecurityReachesTheRuntime(t *testing.T) {
 		t.Fatal(d.refused)
 	}
 	of := func(i int) *cri.LinuxContainerSecurityContext {
-		out, err := (&launch{pod: &d.pod, container: &d.pod.Spec.Containers[i]}).security()
+		out, err := (&launch{pod: &d.pod, container: &d.pod.Spec.Containers[i], host: &host{}}).security()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestSecurityReachesTheRuntime(t *testing.T) {
 		t.Errorf("rejected: %+v", r)
 	}
 	bad := decode(t, `{"containers":[{"name":"c","image":"app:1","securityContext":{"appArmorProfile":{"type":"Localhost"}}}]}`)
-	if _, err := (&launch{pod: &bad.pod, container: &bad.pod.Spec.Containers[0]}).security(); err == nil || !strings.Contains(err.Error(), "localhostProfile") {
+	if _, err := (&launch{pod: &bad.pod, container: &bad.pod.Spec.Containers[0], host: &host{}}).security(); err == nil || !strings.Contains(err.Error(), "localhostProfile") {
 		t.Errorf("a profile without a name: %v", err)
 	}
 }

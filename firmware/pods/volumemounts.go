@@ -24,13 +24,14 @@ const (
 // abilities are what the runtime can do, which not every runtime can.
 type abilities struct {
 	recursiveReadOnly map[string]bool // by handler; "" is the default one
+	userNamespaces    map[string]bool // likewise; with idmapped mounts
 	imageVolumes      bool
 }
 
 // abilitiesOf reads what the runtime says of itself. Image volumes are nowhere announced: containerd has them from 2.1 on, CRI-O from
 // 1.31 (https://kubernetes.io/docs/tasks/configure-pod-container/image-volumes/); an older containerd would mount the root folder of nothing.
 func abilitiesOf(name, version string, status *cri.StatusResponse) abilities {
-	a := abilities{recursiveReadOnly: map[string]bool{}}
+	a := abilities{recursiveReadOnly: map[string]bool{}, userNamespaces: map[string]bool{}}
 	switch strings.ToLower(name) {
 	case "containerd":
 		a.imageVolumes = atLeast(version, 2, 1)
@@ -40,6 +41,7 @@ func abilitiesOf(name, version string, status *cri.StatusResponse) abilities {
 	if status != nil {
 		for _, h := range status.RuntimeHandlers {
 			a.recursiveReadOnly[h.Name] = h.Features != nil && h.Features.RecursiveReadOnlyMounts
+			a.userNamespaces[h.Name] = h.Features != nil && h.Features.UserNamespaces
 		}
 	}
 	return a

@@ -191,6 +191,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	case d.terminating():
 		return w.terminate(ctx, d, obs)
 	}
+	d = w.judged(d, obs)
 	if d.refused != "" && !terminalPhase(w.status) {
 		return 0, false, w.refuse(ctx, d, obs)
 	}
@@ -345,6 +346,7 @@ func (w *worker) remove(ctx context.Context, obs *observation, grace int64) erro
 		return err
 	}
 	w.m.removeCgroups(w.uid)
+	w.m.ids.release(w.uid)
 	w.m.releasePorts(w)
 	w.m.forgetTokens(ctx, w.uid)
 	return nil

@@ -4,7 +4,7 @@ import "slices"
 
 // newerRows are of fields that came to Kubernetes, or to gateways, later than the others.
 func newerRows() []Row {
-	return slices.Concat(newerLifecycle(), newerResources(), newerVolumes())
+	return slices.Concat(newerLifecycle(), newerResources(), newerVolumes(), userNamespaceRows())
 }
 
 func newerLifecycle() []Row {
@@ -69,7 +69,7 @@ containers:
 }
 
 func newerResources() []Row {
-	return slices.Concat(area("Resources",
+	return area("Resources",
 		Row{Name: "resize", Cite: "tasks/configure-pod-container/resize-container-resources/", Class: Periods,
 			Promise: "CPU of a running container is changed in place, and the status shows what is in force",
 			Spec:    "containers: [{name: main, image: <box>, command: [sleep, '3600'], resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 200m, memory: 32Mi}}}]",
@@ -93,12 +93,7 @@ func newerResources() []Row {
 			Spec:    tell("echo ran", "", "runtimeClassName: <name>"),
 			Steps:   []Step{{Want: []string{"phase Pending", "main waiting ContainerCreating", "event Warning FailedCreatePodSandBox none-such"}}},
 			Never:   []string{"main running"}},
-	), area("Security",
-		Row{Name: "user-namespace", Cite: "tasks/configure-pod-container/user-namespaces/", Class: Soon, Needs: NeedContainerd2, Gap: "user namespaces are refused: Debian's runc 1.1 cannot map the volumes of such a pod, and the agent does not look for a newer one",
-			Promise: "hostUsers: false: root in the container is another user of the node",
-			Spec:    tell("awk '{print \"root is \" ($2 > 0 ? \"another\" : \"root\")}' /proc/self/uid_map", "", "hostUsers: false"),
-			Steps:   []Step{{Want: []string{"phase Succeeded", "main says root is another"}}}},
-	))
+	)
 }
 
 func newerVolumes() []Row {

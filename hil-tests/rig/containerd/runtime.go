@@ -35,7 +35,7 @@ type Options struct {
 	SandboxImage string
 	// Binary is the containerd to run. Default "containerd".
 	Binary string
-	// Version2 says that Binary is containerd 2, with its shim beside it.
+	// Version2 says that Binary is containerd 2, with its shim and its runc beside it.
 	Version2 bool
 }
 
@@ -77,7 +77,7 @@ func prepare(o Options) (*Runtime, error) {
 	r := &Runtime{dir: dir, id: fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:8]}
 	r.stateDir = cmp.Or(o.StateDir, "/run/skerry-rig-"+r.id)
 	r.layout = newLayout(o, r.stateDir)
-	if o.Version2 { // or the shim that is found first on the PATH is that of the installed containerd
+	if o.Version2 { // or the shim and the runc that are found first on the PATH are those of the installed containerd
 		r.env = []string{"PATH=" + filepath.Dir(o.Binary) + ":" + os.Getenv("PATH")}
 	}
 	if len(r.layout.Socket)+len(".ttrpc") > maxSocket {
