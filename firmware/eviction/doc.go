@@ -4,8 +4,8 @@
 //	rules, err := eviction.Rules{Hard: map[string]string{"memory.available": "5%"}}.Parse()
 //	var s eviction.State
 //	d := s.Step(rules, observations, time.Now())
-//	if d.Act != nil { // reclaim what nobody uses, look again, and if it is not enough:
-//		eviction.Rank(d.Act.Signal, pods); … eviction.Message(d.Act, observations, &pods[0])
+//	for _, t := range d.Due { // reclaim what nobody uses, look again, and if it is not enough:
+//		eviction.Rank(t.Signal, pods); … eviction.Message(&t, observations, &pods[0])
 //	}
 //
 // Signals, thresholds, ranking and messages are the kubelet's (kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction).

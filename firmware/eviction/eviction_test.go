@@ -1,6 +1,7 @@
 package eviction
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,8 +111,25 @@ func TestStep(t *testing.T) {
 		if _, on := d.Pressure[MemoryPressure]; on != c.pressure {
 			t.Errorf("step %d: pressure %v", i, d.Pressure)
 		}
-		if (d.Act == nil) != (c.act == nil) || d.Act != nil && *d.Act != *c.act {
-			t.Errorf("step %d: act %+v, want %+v", i, d.Act, c.act)
+		var want []Threshold
+		if c.act != nil {
+			want = []Threshold{*c.act}
+		}
+		if !slices.Equal(d.Due, want) {
+			t.Errorf("step %d: due %+v, want %+v", i, d.Due, want)
+		}
+	}
+}
+
+// TestStepHardBeforeSoft: whatever the order of the rules, the hard threshold of a signal counts once it is met.
+func TestStepHardBeforeSoft(t *testing.T) {
+	hard := Threshold{Signal: Memory, Least: Amount{Percent: 5}}
+	soft := Threshold{Signal: Memory, Least: Amount{Percent: 10}, Grace: time.Second}
+	for _, rules := range [][]Threshold{{hard, soft}, {soft, hard}} {
+		var s State
+		s.Step(rules, look(40), time.Unix(1, 0))
+		if d := s.Step(rules, look(40), time.Unix(2, 0)); !slices.Equal(d.Due, []Threshold{hard}) {
+			t.Errorf("due %+v", d.Due)
 		}
 	}
 }
@@ -122,12 +140,12 @@ func TestStepUnmeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	var s State
-	if d := s.Step(rules, Observations{NodeDisk: {}}, time.Unix(1, 0)); len(d.Pressure) != 0 || d.Act != nil {
+	if d := s.Step(rules, Observations{NodeDisk: {}}, time.Unix(1, 0)); len(d.Pressure) != 0 || len(d.Due) != 0 {
 		t.Errorf("decided %+v about nothing", d)
 	}
 	o := Observations{NodeInodes: {Available: 1, Capacity: 100}, Memory: {Available: 1, Capacity: 100}}
 	s.Step(rules, o, time.Unix(1, 0))
-	if d := s.Step(rules, o, time.Unix(2, 0)); d.Act == nil || d.Act.Signal != Memory || len(d.Pressure) != 2 {
+	if d := s.Step(rules, o, time.Unix(2, 0)); len(d.Due) != 2 || d.Due[0].Signal != Memory || d.Due[1].Signal != NodeInodes || len(d.Pressure) != 2 {
 		t.Errorf("decided %+v", d)
 	}
 	if o.Near(rules) != true || look(900).Near(rules) || !look(99).Near(rules) {

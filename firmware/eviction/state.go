@@ -40,7 +40,21 @@ func (o Observations) Near(rules []Threshold) bool {
 // Decision is what follows from one look.
 type Decision struct {
 	Pressure map[string]Threshold // conditions that are true now, and the threshold that raised each last
-	Act      *Threshold           // the threshold for which pods have to go; nil: none
+	Due      []Threshold          // the thresholds for which pods have to go, in the order of the rules, one for each signal
+}
+
+// due adds a threshold. Of two of the same signal the hard one counts, which cannot wait.
+func (d *Decision) due(t Threshold) {
+	for i := range d.Due {
+		if d.Due[i].Signal != t.Signal {
+			continue
+		}
+		if t.Grace == 0 {
+			d.Due[i] = t
+		}
+		return
+	}
+	d.Due = append(d.Due, t)
 }
 
 // State remembers since when thresholds are met, and when pressure was seen last.
@@ -84,9 +98,7 @@ func (s *State) Step(rules []Threshold, o Observations, now time.Time) Decision 
 			continue
 		}
 		s.acting[t] = true
-		if d.Act == nil || d.Act.Grace > 0 && t.Grace == 0 && t.Signal == d.Act.Signal { // a hard one of the same signal cannot wait
-			d.Act = &t
-		}
+		d.due(t)
 	}
 	for kind, last := range s.seen {
 		if age := now.Sub(last.at); age < 0 || age >= s.Transition && age > 0 {

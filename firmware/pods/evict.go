@@ -23,8 +23,6 @@ type Eviction struct {
 const (
 	evictionNear   = time.Second      // between looks when something is nearly short
 	victimPatience = 30 * time.Second // how long the next pod is spared while the last one ends
-	reclaimSettles = time.Second      // what is removed is free a moment later
-	aloneRest      = time.Minute      // between attempts to make room on a disk that no pod fills: to measure all pods is dear
 )
 
 func (e *Eviction) fill() error {
@@ -53,37 +51,36 @@ type FileSystem struct {
 	Inodes, InodesFree int64
 }
 
-// evictor looks after the node's memory, disks and processes, and ends pods when they run short. It belongs to one goroutine.
+// evictor looks after the node's memory, disks and processes, and ends pods when they run short. It belongs to one goroutine; what takes
+// its time on a disk is done by others (evictdisk.go), so that memory is looked at meanwhile.
 type evictor struct {
 	m     *Manager
 	state eviction.State
 
 	victim string               // UID of the pod that was evicted last
 	until  time.Time            // when the next one is looked for even if that one has not ended
-	rest   time.Time            // when a disk on which nothing was left to evict is looked at again
-	idle   eviction.Signal      // whose disk that is
-	left   int64                // and what was available there
 	images string               // where the images are; "" until the runtime has said it
 	told   map[string]time.Time // when the node's event was recorded last, by resource
-	alone  bool                 // it was said that nothing is left to evict
+	alone  map[string]bool      // resources of which it was said that no pod is left to evict for them
 	blind  bool                 // it was said that what pods use cannot be measured
+
+	relieving map[uint64]bool      // disks on which room is being made, by device
+	relieved  chan relief          // what came of it
+	rests     map[shortage]resting // disks on which no pod is left to evict
 }
 
 func newEvictor(m *Manager) *evictor {
-	return &evictor{m: m, told: map[string]time.Time{}, state: eviction.State{Transition: m.o.Eviction.Transition}}
+	return &evictor{
+		m: m, told: map[string]time.Time{}, alone: map[string]bool{}, state: eviction.State{Transition: m.o.Eviction.Transition},
+		relieving: map[uint64]bool{}, relieved: make(chan relief), rests: map[shortage]resting{},
+	}
 }
 
 // run looks until ctx ends.
 func (e *evictor) run(ctx context.Context) {
 	for {
 		o := e.observe(ctx)
-		d := e.decide(o)
-		switch {
-		case d.Act == nil:
-			e.alone, e.rest = false, time.Time{}
-		case e.m.runtimeUp() == nil:
-			e.act(ctx, d.Act, o)
-		}
+		e.act(ctx, e.decide(o).Due, o)
 		wait := e.m.o.Eviction.Period
 		if o.Near(e.m.o.Eviction.Thresholds) {
 			wait = min(wait, evictionNear)
@@ -91,6 +88,8 @@ func (e *evictor) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case r := <-e.relieved:
+			e.finish(ctx, r)
 		case <-time.After(wait):
 		}
 	}
@@ -111,8 +110,13 @@ func (e *evictor) decide(o eviction.Observations) eviction.Decision {
 
 // observe measures the node. What cannot be measured is missing.
 func (e *evictor) observe(ctx context.Context) eviction.Observations {
+	return e.m.observe(e.imageDir(ctx))
+}
+
+// observe measures the node; images is where its images are, "" if that is not known.
+func (m *Manager) observe(images string) eviction.Observations {
 	o := eviction.Observations{}
-	v, err := e.m.o.Machine.Measure()
+	v, err := m.o.Machine.Measure()
 	if err != nil && v == (Measurement{}) {
 		return o // the node's status tells about it
 	}
@@ -120,8 +124,8 @@ func (e *evictor) observe(ctx context.Context) eviction.Observations {
 	o[eviction.NodeDisk] = eviction.Observation{Available: v.DiskAvailable, Capacity: v.Disk}
 	o[eviction.NodeInodes] = eviction.Observation{Available: v.InodesFree, Capacity: v.Inodes}
 	o[eviction.PIDs] = eviction.Observation{Available: v.PIDsMax - v.PIDs, Capacity: v.PIDsMax}
-	if dir := e.imageDir(ctx); dir != "" {
-		if fs, err := e.m.o.FileSystem(dir); err == nil {
+	if images != "" {
+		if fs, err := m.o.FileSystem(images); err == nil {
 			o[eviction.ImageDisk] = eviction.Observation{Available: fs.Available, Capacity: fs.Size}
 			o[eviction.ImageInodes] = eviction.Observation{Available: fs.InodesFree, Capacity: fs.Inodes}
 		}
@@ -142,36 +146,62 @@ func (e *evictor) imageDir(ctx context.Context) string {
 	return e.images
 }
 
-// act makes room for t: what nobody uses goes first, then one pod.
-func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Observations) {
-	resource := t.Signal.Resource()
-	if e.victim != "" && time.Now().Before(e.until) && !e.m.podEnded(e.victim) {
+// act makes room: for disks in the background, for memory and processes at once. One pod is evicted at a time.
+func (e *evictor) act(ctx context.Context, due []eviction.Threshold, o eviction.Observations) {
+	if len(due) == 0 {
+		clear(e.alone)
+		clear(e.rests)
+	}
+	if e.waits() || e.m.runtimeUp() != nil {
 		return
 	}
-	share := t.Goal(o[t.Signal].Capacity, true) / helpShare
-	if t.Signal == e.idle && time.Now().Before(e.rest) && o[t.Signal].Available > e.left-share { // nobody has begun to fill it meanwhile
-		return
+	for i := range due {
+		t := &due[i]
+		if t.Signal.Disk() {
+			e.relieve(ctx, t, o)
+			continue
+		}
+		e.announce(t)
+		candidates, err := e.m.candidates(ctx, t.Signal, e.imageDir(ctx))
+		e.mention(err)
+		if e.evict(t, o, candidates) {
+			return
+		}
 	}
-	if now := time.Now(); e.told[resource].IsZero() || now.Sub(e.told[resource]) >= eventRepeat || now.Before(e.told[resource]) { // each goes through the durable outbox
+}
+
+// waits reports whether the pod that was evicted last is still ending.
+func (e *evictor) waits() bool {
+	return e.victim != "" && time.Now().Before(e.until) && !e.m.podEnded(e.victim)
+}
+
+// announce records the node's event, not more often than each event is: it goes through the durable outbox.
+func (e *evictor) announce(t *eviction.Threshold) {
+	resource, now := t.Signal.Resource(), time.Now()
+	if last, ok := e.told[resource]; !ok || now.Sub(last) >= eventRepeat || now.Before(last) {
 		e.told[resource] = now
 		e.m.o.Events.Event(e.m.nodeRef(), eventWarning, "EvictionThresholdMet", "Attempting to reclaim "+resource)
 	}
-	if t.Signal.Disk() && e.reclaim(ctx, t, o) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(reclaimSettles):
-		}
-		if o = e.observe(ctx); !o.Met(t, true) {
-			e.m.o.Log.Info("room was made without evicting pods", "resource", resource, "signal", t.Signal)
-			return
-		}
+}
+
+// mention says in the log, once, that what pods use cannot be measured.
+func (e *evictor) mention(err error) {
+	if err != nil && !e.blind {
+		e.m.o.Log.Warn("what containers use is not known: pods are evicted by their priority", "error", err)
 	}
-	candidates := e.candidates(ctx, t.Signal)
+	e.blind = err != nil
+}
+
+// evict ends the first of the candidates that may be evicted. It returns false if there is none, and says so once.
+func (e *evictor) evict(t *eviction.Threshold, o eviction.Observations, candidates []eviction.Pod) bool {
 	eviction.Rank(t.Signal, candidates)
+	active := map[string]bool{} // some may have ended, or begun to, since they were measured
+	for _, d := range e.m.activePods() {
+		active[d.pod.Metadata.UID] = true
+	}
 	for i := range candidates {
 		p := &candidates[i]
-		if p.Critical || t.Signal.Disk() && !e.helps(t, o, p) {
+		if !active[p.ID] || p.Critical || t.Signal.Disk() && !e.helps(t, o, p) {
 			continue
 		}
 		grace := int64(hardEvictionGrace)
@@ -180,18 +210,17 @@ func (e *evictor) act(ctx context.Context, t *eviction.Threshold, o eviction.Obs
 		}
 		if e.m.failPod(p.ID, evicted(eviction.Message(t, o, p), &grace)) {
 			e.m.o.Log.Warn("a pod is evicted", "pod_uid", p.ID, "signal", t.Signal, "threshold", t.Least.String(), "available", o[t.Signal].Available)
-			e.victim, e.until, e.alone = p.ID, time.Now().Add(victimPatience), false
-			return
+			e.victim, e.until = p.ID, time.Now().Add(victimPatience)
+			clear(e.alone)
+			return true
 		}
 	}
-	if t.Signal.Disk() {
-		e.rest, e.idle, e.left = time.Now().Add(aloneRest), t.Signal, o[t.Signal].Available
-	}
-	if !e.alone {
-		e.alone = true
+	if resource := t.Signal.Resource(); !e.alone[resource] {
+		e.alone[resource] = true
 		e.m.o.Log.Error("the node runs short, and no pod is left that may be evicted: stop or limit what else runs on this gateway", "signal", t.Signal,
 			"threshold", t.Least.String(), "available", o[t.Signal].Available)
 	}
+	return false
 }
 
 // helpShare is which part of what a disk has to have free a pod must have on it, to be evicted for it.
@@ -211,98 +240,6 @@ func (e *evictor) helps(t *eviction.Threshold, o eviction.Observations, p *evict
 // nodeRef names the node in events, as a kubelet does.
 func (m *Manager) nodeRef() wire.ObjectRef {
 	return wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: m.o.Node, UID: m.o.Node}
-}
-
-// reclaim removes what nobody uses of a disk: containers and logs of pods that have ended, old files of logs, then images. It returns
-// whether there was anything.
-func (e *evictor) reclaim(ctx context.Context, t *eviction.Threshold, o eviction.Observations) bool {
-	found := e.m.stripEnded()
-	goal := t.Goal(o[t.Signal].Capacity, true)
-	if t.Signal != eviction.NodeDisk && t.Signal != eviction.ImageDisk {
-		goal = 1<<63 - 1 // how many inodes an image has is not known
-	}
-	if t.Signal == eviction.NodeDisk || t.Signal == eviction.NodeInodes {
-		own, err := e.m.o.FileSystem(e.m.o.Dir)
-		other, err2 := e.m.o.FileSystem(e.imageDir(ctx))
-		if err != nil || err2 != nil || own.Device != other.Device {
-			return found // the images are on another disk
-		}
-	}
-	if !e.m.o.Complete() {
-		return found // what the view does not know may still be wanted
-	}
-	pass, cancel := context.WithTimeout(ctx, imagePatience)
-	defer cancel()
-	removed, err := e.m.images.makeRoom(pass, goal)
-	if err != nil && ctx.Err() == nil {
-		e.m.o.Log.Warn("images could not be removed to make room", "error", err)
-	}
-	return found || removed
-}
-
-// makeRoom removes images that no pod uses until there are goal bytes free. It returns whether any went.
-func (k *imageKeeper) makeRoom(ctx context.Context, goal int64) (bool, error) {
-	images, err := k.rt.ListImages(ctx, nil)
-	if err != nil {
-		return false, err
-	}
-	used, err := k.inUse(ctx, images)
-	if err != nil {
-		return false, err
-	}
-	k.mark(images, used)
-	fs, err := k.rt.ImageFsInfo(ctx)
-	if err != nil || len(fs.ImageFilesystems) == 0 || fs.ImageFilesystems[0].FsID == nil || fs.ImageFilesystems[0].FsID.Mountpoint == "" {
-		return false, err
-	}
-	count := func() int {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return len(k.pulled)
-	}
-	before := count()
-	err = k.collect(ctx, images, used, fs.ImageFilesystems[0].FsID.Mountpoint, goal)
-	return count() < before, err
-}
-
-// stripEnded has the workers of pods that have ended remove their containers, and returns whether there are any.
-func (m *Manager) stripEnded() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	found := false
-	for _, w := range m.workers {
-		if w.shared.desired != nil && w.shared.ended && !w.shared.stripped {
-			w.shared.strip, found = true, true
-			w.poke()
-		}
-	}
-	return found
-}
-
-// strip removes the containers, sandboxes and logs of a pod that has ended, if stripEnded asked for it. Its status stays.
-func (w *worker) strip(ctx context.Context, obs *observation) error {
-	w.m.mu.Lock()
-	wanted := w.shared.strip && !w.shared.stripped
-	w.m.mu.Unlock()
-	if !wanted {
-		return nil
-	}
-	if err := syncStatus(w.m.podDir(w.uid), w.status); err != nil { // from now on only this says that the pod has ended
-		return err
-	}
-	for _, s := range obs.sandboxes {
-		if err := ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, s.id)); err != nil {
-			return err
-		}
-	}
-	if err := w.removeLogs(); err != nil {
-		return err
-	}
-	w.m.mu.Lock()
-	w.shared.stripped = true
-	w.m.mu.Unlock()
-	w.log.Info("removed the containers and logs of a pod that has ended, because the disk is nearly full")
-	return nil
 }
 
 // activePods returns the pods that may be evicted: those that are wanted, and have neither ended nor begun to.

@@ -227,6 +227,68 @@ func TestForeignDisk(t *testing.T) {
 	})
 }
 
+// TestSlowDisk: while images are removed, which takes minutes on slow flash, memory is looked at and acted upon; the disk's own thresholds wait.
+func TestSlowDisk(t *testing.T) {
+	simulate(t, func(w *world) {
+		key, doc := podOf("old", "app:2")
+		w.put(key, doc)
+		w.settle(time.Minute)
+		w.desired.remove(key)
+		w.settle(11 * time.Minute) // two looks at the images
+		w.threePods()
+		w.rt.mu.Lock()
+		w.rt.latency = func() time.Duration { return 4 * time.Minute }
+		w.rt.mu.Unlock()
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk / 20 })
+		w.settle(time.Minute)
+		lists := w.rt.called("ListImages")
+		w.machine().set(func(v *Measurement) { v.DiskAvailable, v.MemoryAvailable = v.Disk/20, 40<<20 })
+		w.settle(6 * time.Second)
+		if s := w.report("pods/default/hog/u-hog").Status; s.Phase != phaseFailed || !strings.Contains(s.Message, "resource: memory") {
+			t.Errorf("hog: %+v", s)
+		}
+		if c := cond(w.node().Status.Conditions, "MemoryPressure"); c.Status != "True" {
+			t.Errorf("condition %+v", c)
+		}
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk / 20 })
+		w.settle(2 * time.Minute)
+		if n := w.rt.called("RemoveImage"); n != 1 {
+			t.Errorf("%d images were asked to go while one goes", n)
+		}
+		if n := w.rt.called("ListImages") - lists; n > 3 { // the node's own looks
+			t.Errorf("images were listed %d times while one goes", n)
+		}
+		if w.phase("good") != phaseRunning {
+			t.Error("a pod was evicted for a disk on which room is being made")
+		}
+		w.settle(2 * time.Minute)
+		if n := strings.Count(w.logText(), "removed an image"); n != 1 {
+			t.Errorf("the image is gone %d times", n)
+		}
+	})
+}
+
+// TestStopWhileADiskIsRelieved: the manager ends at once, though an image is being removed.
+func TestStopWhileADiskIsRelieved(t *testing.T) {
+	simulate(t, func(w *world) {
+		key, doc := podOf("old", "app:2")
+		w.put(key, doc)
+		w.settle(time.Minute)
+		w.desired.remove(key)
+		w.settle(11 * time.Minute)
+		w.rt.mu.Lock()
+		w.rt.latency = func() time.Duration { return time.Hour }
+		w.rt.mu.Unlock()
+		w.machine().set(func(v *Measurement) { v.DiskAvailable = v.Disk / 20 })
+		w.settle(time.Minute)
+		before := time.Now()
+		w.stop()
+		if took := time.Since(before); took != 0 || w.rt.called("RemoveImage") != 1 {
+			t.Errorf("it took %v to stop; %d images were being removed", took, w.rt.called("RemoveImage"))
+		}
+	})
+}
+
 // TestStuckVictim: a pod that cannot be stopped is asked once, and after a while the next one goes.
 func TestStuckVictim(t *testing.T) {
 	simulate(t, func(w *world) {

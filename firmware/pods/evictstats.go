@@ -20,22 +20,17 @@ func (d *desiredPod) critical() bool {
 	return d.file || p != nil && *p >= eviction.CriticalPriority
 }
 
-// candidates measures the pods that run. What is measured depends on what is short: to walk through volumes is dear.
-func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.Pod {
-	stats, err := e.stats(ctx)
-	if err != nil && !e.blind {
-		e.m.o.Log.Warn("what containers use is not known: pods are evicted by their priority", "error", err)
-	}
-	e.blind = err != nil
+// candidates measures the pods that run. What is measured depends on what is short: to walk through volumes is dear. images is where the images
+// are. The error is that the runtime does not tell what containers use; the pods are returned all the same.
+func (m *Manager) candidates(ctx context.Context, s eviction.Signal, images string) ([]eviction.Pod, error) {
+	stats, err := m.podStats(ctx)
 	sameDisk := true
-	own, err := e.m.o.FileSystem(e.m.o.Dir)
-	if err == nil {
-		if other, err := e.m.o.FileSystem(e.imageDir(ctx)); err == nil {
-			sameDisk = own.Device == other.Device
-		}
+	own, noDisk := m.o.FileSystem(m.o.Dir)
+	if other, noImages := m.o.FileSystem(images); noDisk == nil && noImages == nil {
+		sameDisk = own.Device == other.Device
 	}
 	var out []eviction.Pod
-	for _, d := range e.m.activePods() {
+	for _, d := range m.activePods() {
 		p := eviction.Pod{ID: d.pod.Metadata.UID, Critical: d.critical()}
 		if d.pod.Spec.Priority != nil {
 			p.Priority = *d.pod.Spec.Priority
@@ -43,20 +38,20 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 		containers := stats[p.ID]
 		p.Measured = len(containers) > 0
 		p.Memory.Request, p.Disk.Request = podRequests(&d.pod.Spec).memory, storageRequest(&d.pod.Spec)
-		layers := sameDisk || s == eviction.ImageDisk || s == eviction.ImageInodes
+		layers := sameDisk || onImages(s)
 		for _, c := range containers {
-			e.count(ctx, &p, d, c, layers)
+			m.count(ctx, &p, d, c, s, layers)
 		}
-		if used := e.m.groupMemory(p.ID); p.Memory.Used == 0 && used > 0 {
+		if used := m.groupMemory(p.ID); p.Memory.Used == 0 && used > 0 {
 			p.Memory.Used, p.Measured = used, true
 		}
 		if s == eviction.PIDs {
-			p.Processes = e.m.groupValue(p.ID, "pids", "pids.current")
+			p.Processes = m.groupValue(p.ID, "pids", "pids.current")
 			p.Measured = p.Measured || p.Processes > 0
 		}
-		if s.Disk() && (sameDisk || s == eviction.NodeDisk || s == eviction.NodeInodes) {
-			for _, dir := range []string{filepath.Join(e.m.podDir(p.ID), volumesFolder), podLogDir(e.m.o.LogDir, &d.pod.Metadata)} {
-				if there, err := e.m.o.FileSystem(dir); err != nil || there.Device != own.Device {
+		if s.Disk() && (sameDisk || !onImages(s)) {
+			for _, dir := range []string{filepath.Join(m.podDir(p.ID), volumesFolder), podLogDir(m.o.LogDir, &d.pod.Metadata)} {
+				if there, err := m.o.FileSystem(dir); err != nil || there.Device != own.Device {
 					continue // nothing there, or on another disk
 				}
 				used, inodes := treeUsage(ctx, dir)
@@ -66,11 +61,11 @@ func (e *evictor) candidates(ctx context.Context, s eviction.Signal) []eviction.
 		}
 		out = append(out, p)
 	}
-	return out
+	return out, err
 }
 
-// count adds what one container uses.
-func (e *evictor) count(ctx context.Context, p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, layers bool) {
+// count adds what one container uses of what s is about. layers says whether its writable layer is on the disk that runs short.
+func (m *Manager) count(ctx context.Context, p *eviction.Pod, d *desiredPod, c *cri.ContainerStats, s eviction.Signal, layers bool) {
 	one := eviction.Container{Name: c.Attributes.Labels[labelContainer]}
 	if c.Memory != nil && c.Memory.WorkingSetBytes != nil {
 		one.Memory.Used = int64(min(*c.Memory.WorkingSetBytes, 1<<62)) //nolint:gosec // bounded
@@ -89,19 +84,21 @@ func (e *evictor) count(ctx context.Context, p *eviction.Pod, d *desiredPod, c *
 		if spec.Name == one.Name {
 			one.Memory.Request = whole(request(&spec.Resources, "memory"))
 			one.Disk.Request = whole(request(&spec.Resources, "ephemeral-storage"))
-			logs, _ := treeUsage(ctx, filepath.Join(podLogDir(e.m.o.LogDir, &d.pod.Metadata), one.Name))
-			one.Disk.Used += logs
+			if s.Disk() {
+				logs, _ := treeUsage(ctx, filepath.Join(podLogDir(m.o.LogDir, &d.pod.Metadata), one.Name))
+				one.Disk.Used += logs
+			}
 			p.Containers = append(p.Containers, one)
 			return
 		}
 	}
 }
 
-// stats returns what the node's containers use, by pod UID.
-func (e *evictor) stats(ctx context.Context) (map[string][]*cri.ContainerStats, error) {
+// podStats returns what the node's containers use, by pod UID.
+func (m *Manager) podStats(ctx context.Context) (map[string][]*cri.ContainerStats, error) {
 	ask, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	list, err := e.m.o.Runtime.ListContainerStats(ask, &cri.ContainerStatsFilter{LabelSelector: map[string]string{labelNode: e.m.o.Node}})
+	list, err := m.o.Runtime.ListContainerStats(ask, &cri.ContainerStatsFilter{LabelSelector: map[string]string{labelNode: m.o.Node}})
 	if err != nil {
 		return nil, err
 	}

@@ -49,12 +49,17 @@ func (f *fakeRuntime) ListImages(context.Context, *cri.ImageFilter) ([]cri.Image
 	return out, nil
 }
 
-func (f *fakeRuntime) RemoveImage(_ context.Context, image *cri.ImageSpec) error {
+func (f *fakeRuntime) RemoveImage(ctx context.Context, image *cri.ImageSpec) (err error) {
 	unlock, err := f.enter("RemoveImage")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() {
+		unlock()
+		if err == nil {
+			err = f.linger(ctx, "RemoveImage")
+		}
+	}()
 	maps.DeleteFunc(f.images, func(_ string, img *cri.Image) bool { return img.ID == image.Image })
 	return nil
 }
