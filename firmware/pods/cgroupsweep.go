@@ -30,8 +30,9 @@ func (m *Manager) sweepCgroups(ctx context.Context) {
 
 func (m *Manager) sweepCgroupsOnce() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.rt.systemd || !m.rt.up {
+	systemd, up := m.rt.systemd, m.rt.up
+	m.mu.Unlock()
+	if systemd || !up {
 		return // systemd removes its slices itself
 	}
 	const level = "pod"
@@ -53,11 +54,18 @@ func (m *Manager) sweepCgroupsOnce() {
 		}
 		for _, g := range groups {
 			uid, ok := strings.CutPrefix(g.Name(), level)
-			if ok && g.IsDir() && safeName(uid) && m.workers[uid] == nil {
+			if ok && g.IsDir() && safeName(uid) && !m.hasWorker(uid) { // asked anew for each: the kernel may have kept us waiting
 				removeEmpty(filepath.Join(place, g.Name()))
 			}
 		}
 	}
+}
+
+// hasWorker reports whether somebody looks after a pod.
+func (m *Manager) hasWorker(uid string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.workers[uid] != nil
 }
 
 // removeEmpty removes a cgroup and those in it, the deepest first. The kernel keeps what holds a process.

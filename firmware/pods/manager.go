@@ -197,11 +197,10 @@ func (m *Manager) reconcile(ctx context.Context) {
 	m.mu.Unlock()
 	objects := append(m.o.Desired.List(wire.KindPod), m.statics.objects()...)
 	mirrors := map[wire.Key]*desiredPod{}
-	m.mu.Lock()
+	here := m.here(objects)
 	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports and its place
-		return cmp.Compare(btoi(m.here(b.Key.UID())), btoi(m.here(a.Key.UID())))
+		return cmp.Compare(btoi(here[b.Key.UID()]), btoi(here[a.Key.UID()]))
 	})
-	m.mu.Unlock()
 	for _, o := range objects {
 		uid := o.Key.UID()
 		if o.Absent || !safeName(uid) {
@@ -225,13 +224,22 @@ func (m *Manager) reconcile(ctx context.Context) {
 	}
 }
 
-// here reports whether a pod runs, or has run here before. m.mu is held.
-func (m *Manager) here(uid string) bool {
-	if m.adopted[uid] || m.workers[uid] != nil {
-		return true
+// here finds which pods run, or have run here before, by their UIDs.
+func (m *Manager) here(objects []wire.Object) map[string]bool {
+	out := make(map[string]bool, len(objects))
+	m.mu.Lock()
+	for i := range objects {
+		uid := objects[i].Key.UID()
+		out[uid] = m.adopted[uid] || m.workers[uid] != nil
 	}
-	_, err := os.Stat(filepath.Join(m.podDir(uid), statusFile))
-	return err == nil
+	m.mu.Unlock()
+	for uid, known := range out { // flash may be slow: nobody waits for it
+		if !known && safeName(uid) {
+			_, err := os.Stat(filepath.Join(m.podDir(uid), statusFile))
+			out[uid] = err == nil
+		}
+	}
+	return out
 }
 
 // assign hands a desired pod to its worker, if it is not the version that the worker has. A pod that only mirrors a static one has no
@@ -239,7 +247,8 @@ func (m *Manager) here(uid string) bool {
 func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) (mirror *desiredPod) {
 	m.mu.Lock()
 	w := m.workers[uid]
-	same := w != nil && w.shared.desired != nil && (len(o.Body) == 0 || w.shared.desired.version == o.Version && !w.shared.desired.unread)
+	stays := w != nil && w.shared.desired != nil // else it may be gone in a moment
+	same := stays && (len(o.Body) == 0 || w.shared.desired.version == o.Version && !w.shared.desired.unread)
 	m.mu.Unlock()
 	if same {
 		return nil
@@ -248,11 +257,15 @@ func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) (mirror
 	if d.file = m.statics.has(o.Key); !d.file && mirrorOf(&d.pod) != "" {
 		return d
 	}
+	var before *corev1.PodStatus
+	if !stays {
+		before = loadStatus(m.podDir(uid))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w = m.workers[uid]
 	if w == nil {
-		w = m.start(ctx, uid)
+		w = m.start(ctx, uid, before)
 		if m.adopted[uid] {
 			m.take(w, hostPorts(&d.pod))
 		}
@@ -261,12 +274,24 @@ func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) (mirror
 	return nil
 }
 
-// start starts a worker. m.mu is held.
-func (m *Manager) start(ctx context.Context, uid string) *worker {
-	w := newWorker(m, uid)
+// start starts a worker; before is the pod's last status, nil if there is none. m.mu is held. It is called by Run's goroutine.
+func (m *Manager) start(ctx context.Context, uid string, before *corev1.PodStatus) *worker {
+	w := newWorker(m, uid, before)
 	m.workers[uid] = w
 	m.wg.Go(func() { w.run(ctx) })
 	return w
+}
+
+// startUnwanted gives a worker to a pod that nobody desires: it cleans up. It returns false if the pod has one.
+func (m *Manager) startUnwanted(ctx context.Context, uid string) bool {
+	before := loadStatus(m.podDir(uid))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.workers[uid] != nil {
+		return false
+	}
+	m.start(ctx, uid, before)
+	return true
 }
 
 // set gives a worker a new desired pod. What it is doing is cut short if the pod is to end, or to end sooner. m.mu is held.
@@ -321,20 +346,12 @@ func (m *Manager) changedSince(t time.Time) bool {
 
 // adoptStrays gives workers to folders of pods that are no longer desired: they find nothing in the runtime, and clean up.
 func (m *Manager) adoptStrays(ctx context.Context) {
-	uids, err := strayDirs(m.o.Dir, func(uid string) bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.workers[uid] != nil
-	})
+	uids, err := strayDirs(m.o.Dir, m.hasWorker)
 	if err != nil {
 		m.o.Log.Warn("folders of pods that are gone may stay", "error", err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, uid := range uids {
-		if m.workers[uid] == nil {
-			m.start(ctx, uid)
-		}
+		m.startUnwanted(ctx, uid)
 	}
 }
 
@@ -373,16 +390,16 @@ func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Durat
 	recovered := m.runtimeFound(ctx)
 	now := fingerprints(sandboxes, containers)
 	logs := runningLogs(m.o.LogDir, containers)
+	for uid := range now {
+		if safeName(uid) && !m.hasWorker(uid) && m.startUnwanted(ctx, uid) {
+			m.o.Log.Info("found a pod that is no longer desired; it will be stopped and removed", "pod_uid", uid)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.logs = logs
 	for uid, print := range now {
-		w := m.workers[uid]
-		switch {
-		case w == nil && safeName(uid):
-			m.o.Log.Info("found a pod that is no longer desired; it will be stopped and removed", "pod_uid", uid)
-			m.start(ctx, uid)
-		case w != nil && seen[uid] != print:
+		if w := m.workers[uid]; w != nil && seen[uid] != print {
 			w.poke()
 		}
 	}

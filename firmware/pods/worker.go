@@ -81,13 +81,14 @@ type sharedState struct {
 	stripped bool               // they are gone
 }
 
-func newWorker(m *Manager, uid string) *worker {
+// newWorker makes a worker; before is the pod's last status, nil if there is none. m.mu is held.
+func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
 		obs:      newObserver(m.o.Runtime, m.o.Node, uid),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
-		status: loadStatus(m.podDir(uid)),
+		status: before,
 	}
 	w.known = w.status != nil && w.status.Reason != reasonUnsupported // what could not run here was never asked whether it fits
 	w.shared.admitted = (w.known || m.adopted[uid]) && !terminalPhase(w.status)
