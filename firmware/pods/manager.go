@@ -266,6 +266,7 @@ func (m *Manager) assign(ctx context.Context, uid string, o wire.Object) (mirror
 	w = m.workers[uid]
 	if w == nil {
 		w = m.start(ctx, uid, before)
+		w.grantAgain(d)
 		if m.adopted[uid] {
 			m.take(w, hostPorts(&d.pod))
 		}

@@ -189,6 +189,16 @@ func (d *desiredPod) with(granted map[string]corev1.ResourceRequirements) *desir
 	return &out
 }
 
+// grantAgain notes what a pod had of the node when the agent ended, before its worker has looked for the first time: others must not be turned away
+// for what a resize of it wants and was not granted. m.mu is held, and the worker has not begun.
+func (w *worker) grantAgain(d *desiredPod) {
+	if w.status == nil || d.unread {
+		return // it is new here, and gets what it wants
+	}
+	a := podRequests(&d.with(w.grantedBefore(d, new(observation))).pod.Spec)
+	w.shared.granted = &a
+}
+
 // grant notes what a pod has of the node.
 func (m *Manager) grant(w *worker, a amounts) {
 	m.mu.Lock()

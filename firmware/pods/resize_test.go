@@ -173,3 +173,30 @@ func TestResizeBesideUnsupported(t *testing.T) {
 		}
 	})
 }
+
+// TestDeferredResizeAfterRestart: before the worker of a pod has looked for the first time, others are asked whether they fit beside what the pod was
+// granted, not beside what its resize wants.
+func TestDeferredResizeAfterRestart(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.put("pods/default/other/u2", strings.Replace(sized("other", "1500m", "64Mi", "", 1), `"u1"`, `"u2"`, 1))
+		w.apply(sized("web", "100m", "64Mi", "", 1))
+		w.settle(2 * time.Second)
+		w.apply(sized("web", "1", "512Mi", "", 2))
+		w.settle(2 * time.Second)
+		if c := cond(w.status().Conditions, condResizePending); c.Reason != resizeDeferred {
+			t.Fatalf("condition %+v", c)
+		}
+		w.stop()
+		w.rt.setDown(errFakeDown) // no worker can look
+		w.start()
+		w.settle(2 * time.Second)
+		w.m.mu.Lock()
+		defer w.m.mu.Unlock()
+		for uid, want := range map[string]amounts{"u1": {100, 64 << 20}, "u2": {1500, 64 << 20}} {
+			holds := w.m.workers[uid].holds()
+			if got := (amounts{holds["cpu"], holds["memory"]}); got != want {
+				t.Errorf("%s counts with %v, want %v", uid, got, want)
+			}
+		}
+	})
+}
