@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
@@ -221,6 +222,55 @@ func TestAdmissionAfterUpgrade(t *testing.T) {
 		w.start()
 		w.settle(2 * time.Second)
 		if s := w.report("pods/default/odd/u-odd").Status; s.Phase != phaseFailed || s.Reason != "OutOfcpu" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// TestAdmissionAfterTheRuntimeWasAway: a pod that came while the runtime did not answer is asked whether it fits, even if the agent was restarted
+// meanwhile. Only a pod that was let in before is not.
+func TestAdmissionAfterTheRuntimeWasAway(t *testing.T) {
+	simulate(t, func(w *world) {
+		if s := w.small("resident", "", requests(`"cpu":"1"`)); s.Phase != phaseRunning {
+			t.Fatalf("status %+v", s)
+		}
+		w.stop()
+		w.rt.setDown(errFakeDown)
+		w.o.Reserved = corev1.ResourceList{"cpu": "1900m"} // the node has become smaller
+		w.start()
+		if s := w.small("newcomer", "", requests(`"cpu":"1"`)); s.Phase != phasePending || !strings.Contains(s.ContainerStatuses[0].State.Waiting.Message, "closed") {
+			t.Fatalf("status %+v", s)
+		}
+		w.stop()
+		w.rt.setDown(nil)
+		w.start()
+		w.settle(5 * time.Second)
+		if s := w.report("pods/default/newcomer/u-newcomer").Status; s.Phase != phaseFailed || s.Reason != "OutOfcpu" {
+			t.Errorf("status %+v", s)
+		}
+		if w.phase("resident") != phaseRunning {
+			t.Error("what ran before was asked again")
+		}
+	})
+}
+
+// TestAdmissionAfterAShutdown: a pod that came when the gateway was about to go down has not been let in: it is asked after the boot.
+func TestAdmissionAfterAShutdown(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.setDown(errFakeDown)
+		w.settle(5 * time.Second)
+		w.small("giant", "", requests(`"cpu":"64"`))
+		down := make(chan error, 1)
+		go func() { down <- w.m.Shutdown(context.Background(), 3*time.Second, 0) }()
+		w.settle(time.Millisecond)
+		w.rt.setDown(nil)
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+		w.stop()
+		w.start()
+		w.settle(5 * time.Second)
+		if s := w.report("pods/default/giant/u-giant").Status; s.Phase != phaseFailed || s.Reason != "OutOfcpu" {
 			t.Errorf("status %+v", s)
 		}
 	})

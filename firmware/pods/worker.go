@@ -381,7 +381,8 @@ func (w *worker) graceOf(obs *observation) int64 {
 	return defaultGrace
 }
 
-// withoutRuntime makes a status for a pod that the runtime has never been asked about. All others keep the one that they have.
+// withoutRuntime makes a status for a pod that the runtime has never been asked about. All others keep the one that they have. A pod that was not
+// let in before is asked about when the runtime answers.
 func (w *worker) withoutRuntime(d *desiredPod, err error) {
 	if d == nil || w.status != nil || d.refused != "" || d.unread || d.terminating() {
 		return
@@ -412,6 +413,9 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 	}
 	w.reported = b
 	w.m.statics.say(d.key, body)
+	if !w.m.isAdmitted(w) && !terminalPhase(w.status) && d.refused == "" {
+		return // what is kept counts as let in after a restart of the agent
+	}
 	if err := saveStatus(w.m.podDir(w.uid), w.status); err != nil {
 		w.log.Warn("pod status is not kept: after a restart of the agent its times begin anew", "error", err)
 	}
