@@ -365,6 +365,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return err
 	}
+	s.uses(image)
 	facts := w.facts(s.d, s.ips)
 	facts.services = serviceVariables(w.m.o.Desired, s.d.pod.Metadata.Namespace, &s.d.pod.Spec)
 	env, err := environment(c, refs, facts)
@@ -414,6 +415,13 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	w.eventFor(c.Name, eventNormal, "Started", "Container started")
 	w.log.Info("container runs", "container", c.Name, "id", id, "restarts", l.restarts)
 	return s.postStart(ctx, c, id)
+}
+
+// uses notes which image the pod uses.
+func (s *starter) uses(image *cri.Image) {
+	if !s.d.file {
+		s.w.m.images.share(image.ID)
+	}
 }
 
 // postStart runs a container's postStart hook. A container whose hook failed is stopped, and started again as restartPolicy has it.

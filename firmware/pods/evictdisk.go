@@ -116,9 +116,6 @@ func (m *Manager) reclaim(ctx context.Context, t *eviction.Threshold, o eviction
 	if err != nil || err2 != nil || own != other {
 		return found // the images are on another disk
 	}
-	if !m.o.Complete() {
-		return found // what the view does not know may still be wanted
-	}
 	pass, cancel := context.WithTimeout(ctx, imagePatience)
 	defer cancel()
 	removed, err := m.images.makeRoom(pass, goal)

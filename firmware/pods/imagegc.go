@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
 // imagePatience is how long one look at the images may take: the removal of a large one takes its time on flash.
@@ -29,15 +30,20 @@ const maxPulled = 1000
 type pulledImage struct {
 	Ref  string `json:"ref"`  // as a pod named it, for people
 	Used int64  `json:"used"` // the look at which it was in use last; looks are counted, because clocks jump
+
+	// Static says that it was pulled for a static pod, and never used by any other: the folder of static pods tells all who may want it.
+	Static bool `json:"static,omitempty"`
 }
 
 // imageKeeper removes images when the disk fills up, the longest unused first. Only images that this agent has pulled are ever removed:
 // one that was flashed or imported may be impossible to get again. Nor is one that a container of anybody uses, that a pod
-// of the desired view names, or that the runtime has pinned.
+// of the desired view names, or that the runtime has pinned. While the view is not whole, on a gateway that has never met a relay, for one,
+// images that only static pods have used may go, if all their files can be read.
 type imageKeeper struct {
 	rt        ImageRuntime
 	list      func(ctx context.Context, filter *cri.ContainerFilter) ([]cri.Container, error)
 	wanted    func() []string // images that desired pods name
+	known     func() knowledge
 	usage     func(path string) (total, free int64, err error)
 	high, low int64 // percent of the disk: begin above high, end at low
 	path      string
@@ -49,6 +55,15 @@ type imageKeeper struct {
 	dirty  bool
 	short  bool // it was said that the disk stays full
 }
+
+// knowledge is whose wishes are known.
+type knowledge struct {
+	all     bool // those of all pods: the desired view is whole
+	statics bool // those of all static pods: their files can be read
+}
+
+// enough reports whether an image that nobody is known to want may go.
+func (n knowledge) enough(p *pulledImage) bool { return n.all || n.statics && p.Static }
 
 // load reads the list of the run before. Without it, no image is removed that was pulled before.
 func (k *imageKeeper) load() {
@@ -72,11 +87,14 @@ func (k *imageKeeper) load() {
 	}
 }
 
-// note lists an image that was pulled just now.
-func (k *imageKeeper) note(id, ref string) {
+// note lists an image that was pulled just now; static: for a static pod.
+func (k *imageKeeper) note(id, ref string, static bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.pulled[id] = &pulledImage{Ref: ref, Used: k.look + 1}
+	if old := k.pulled[id]; old != nil {
+		static = static && old.Static
+	}
+	k.pulled[id] = &pulledImage{Ref: ref, Used: k.look + 1, Static: static}
 	for len(k.pulled) > maxPulled {
 		oldest := id
 		for other, p := range k.pulled {
@@ -87,6 +105,16 @@ func (k *imageKeeper) note(id, ref string) {
 		delete(k.pulled, oldest)
 	}
 	k.save()
+}
+
+// share notes that a pod uses an image which is no static one.
+func (k *imageKeeper) share(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if p := k.pulled[id]; p != nil && p.Static {
+		p.Static = false
+		k.save()
+	}
 }
 
 // save writes the list. k.mu is held.
@@ -194,6 +222,7 @@ func (k *imageKeeper) mark(images []cri.Image, used map[string]bool) {
 
 // collect removes pulled images without use, the longest unused first, until there are goal bytes free.
 func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[string]bool, mount string, goal int64) error {
+	known := k.known()
 	k.mu.Lock()
 	type candidate struct {
 		image *cri.Image
@@ -201,7 +230,7 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 	}
 	var out []candidate
 	for i := range images {
-		if p := k.pulled[images[i].ID]; p != nil && !used[images[i].ID] && p.Used < k.look {
+		if p := k.pulled[images[i].ID]; p != nil && !used[images[i].ID] && p.Used < k.look && known.enough(p) {
 			out = append(out, candidate{&images[i], *p})
 		}
 	}
@@ -222,7 +251,7 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 		if err != nil {
 			return errors.Join(append(errs, err)...) // what cannot be known to be unwanted stays
 		}
-		if wanted[c.image.ID] { // a pod came that wants it
+		if wanted[c.image.ID] || !k.known().enough(&c.pulledImage) { // a pod came that wants it, or the view is not whole any more
 			continue
 		}
 		if err := k.rt.RemoveImage(ctx, &cri.ImageSpec{Image: c.image.ID}); err != nil {
@@ -237,7 +266,8 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 	}
 	if _, free, err := k.usage(mount); err == nil && free < goal && !k.short {
 		k.short = true
-		k.log.Warn("the disk stays nearly full: every image that is left is in use, or was not pulled by this agent; remove data of pods, logs, or images with crictl rmi",
+		k.log.Warn("the disk stays nearly full: every image that is left is in use, was not pulled by this agent, or may be wanted by pods of which it has not heard yet; "+
+			"remove data of pods, logs, or images with crictl rmi",
 			"disk", mount, "free_bytes", free, "wanted_bytes", goal)
 	}
 	return errors.Join(errs...)
@@ -261,40 +291,46 @@ func (k *imageKeeper) wantedIDs(ctx context.Context) (map[string]bool, error) {
 // newImageKeeper returns the manager's keeper. Its list is read.
 func newImageKeeper(m *Manager) *imageKeeper {
 	k := &imageKeeper{
-		rt: m.o.Runtime, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, usage: m.o.DiskUsage,
+		rt: m.o.Runtime, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, known: m.knowledge, usage: m.o.DiskUsage,
 		high: int64(m.o.ImageHigh), low: int64(m.o.ImageLow), path: filepath.Join(m.o.Dir, imagesFile), log: m.o.Log,
 	}
 	k.load()
 	return k
 }
 
-// wantedImages lists the images that desired pods name.
-func (m *Manager) wantedImages() (refs []string) {
-	refs = slices.Clone(m.o.PrePull)
+// knowledge tells whose wishes are known.
+func (m *Manager) knowledge() knowledge {
+	return knowledge{all: m.o.Complete(), statics: m.o.StaticDir != "" && m.statics.usable()}
+}
+
+// wantedImages lists the images that desired pods name, and those that are fetched ahead.
+func (m *Manager) wantedImages() []string {
+	refs := slices.Clone(m.o.PrePull)
+	for _, spec := range m.statics.specs() { // their workers may not have heard of them yet
+		refs = append(refs, imagesOf(spec)...)
+	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, w := range m.workers {
-		d := w.shared.desired
-		if d == nil {
-			continue
-		}
-		for i := range d.pod.Spec.EphemeralContainers {
-			refs = append(refs, d.pod.Spec.EphemeralContainers[i].Image)
-		}
-		for i := range d.pod.Spec.InitContainers {
-			refs = append(refs, d.pod.Spec.InitContainers[i].Image)
-		}
-		for i := range d.pod.Spec.Containers {
-			refs = append(refs, d.pod.Spec.Containers[i].Image)
-		}
-		for i := range d.pod.Spec.Volumes {
-			if v := d.pod.Spec.Volumes[i].Image; v != nil {
-				refs = append(refs, v.Reference)
-			}
+		if d := w.shared.desired; d != nil {
+			refs = append(refs, imagesOf(&d.pod.Spec)...)
 		}
 	}
+	m.mu.Unlock()
 	slices.Sort(refs)
 	return slices.Compact(refs)
+}
+
+// imagesOf lists the images that a pod names.
+func imagesOf(s *corev1.PodSpec) (refs []string) {
+	for _, c := range allContainers(s) {
+		refs = append(refs, c.Image)
+	}
+	for i := range s.Volumes {
+		if v := s.Volumes[i].Image; v != nil {
+			refs = append(refs, v.Reference)
+		}
+	}
+	return refs
 }
 
 // collectImages looks after the images until ctx ends.
@@ -305,7 +341,7 @@ func (m *Manager) collectImages(ctx context.Context) {
 			return
 		case <-time.After(m.o.ImagePeriod):
 		}
-		if m.runtimeUp() != nil || !m.o.Complete() { // what the view does not know may still be wanted
+		if m.runtimeUp() != nil {
 			continue
 		}
 		pass, cancel := context.WithTimeout(ctx, imagePatience)

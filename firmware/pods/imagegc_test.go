@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,7 +193,7 @@ func TestImagesOfUnknownUse(t *testing.T) {
 		rt := &forgetful{fakeRuntime: newFakeRuntime(), asks: asks}
 		rt.images["idle:1"] = &cri.Image{ID: "sha256:idle"}
 		k := &imageKeeper{
-			rt: rt, list: rt.ListContainers, wanted: func() []string { return []string{"app:1"} }, high: 85, low: 80,
+			rt: rt, list: rt.ListContainers, wanted: func() []string { return []string{"app:1"} }, known: func() knowledge { return knowledge{all: true} }, high: 85, low: 80,
 			usage: func(string) (int64, int64, error) { return 100, 1, nil },
 			path:  filepath.Join(t.TempDir(), imagesFile), log: slog.New(slog.DiscardHandler), look: 5,
 			pulled: map[string]*pulledImage{"sha256:idle": {Ref: "idle:1", Used: 1}},
@@ -202,4 +203,60 @@ func TestImagesOfUnknownUse(t *testing.T) {
 			t.Errorf("after %d answers: error %v, %d images removed", asks, err, rt.called("RemoveImage"))
 		}
 	}
+}
+
+// TestImagesOfStaticPods: on a gateway whose view is not whole, images go that only static pods have used, once no file names them; and none while
+// a file cannot be read, which may name any.
+func TestImagesOfStaticPods(t *testing.T) {
+	simulate(t, func(w *world) {
+		dir := staticWorld(w)
+		var whole, full atomic.Bool
+		whole.Store(true)
+		w.o.Complete = whole.Load
+		w.o.DiskUsage = func(string) (int64, int64, error) {
+			if full.Load() {
+				return 100, 1, nil
+			}
+			return 100, 50, nil
+		}
+		for _, name := range []string{"app:3", "shared:1", "cluster:1"} {
+			w.rt.remote[name] = true
+		}
+		other := strings.ReplaceAll(strings.Replace(staticYAML, "app:1", "shared:1", 1), "name: dns", "name: other")
+		w.file(dir, "dns.yaml", strings.Replace(staticYAML, "app:1", "app:2", 1))
+		w.file(dir, "other.yaml", other)
+		w.start()
+		w.settle(time.Minute)
+		users := map[string]wire.Key{}
+		for _, name := range []string{"shared", "cluster"} {
+			key, doc := podOf(name, name+":1")
+			users[name] = key
+			w.put(key, doc)
+		}
+		w.settle(time.Minute)
+		for _, key := range users {
+			w.desired.remove(key)
+		}
+		if err := os.Remove(filepath.Join(dir, "other.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		w.file(dir, "dns.yaml", strings.Replace(staticYAML, "app:1", "app:3", 1))
+		w.settle(11 * time.Minute)
+		w.stop()
+		whole.Store(false)
+		full.Store(true)
+		w.file(dir, "broken.yaml", "kind: {")
+		w.start()
+		w.settle(11 * time.Minute)
+		if got, want := w.imageNames(), []string{"app:1", "app:2", "app:3", "cluster:1", "shared:1"}; !slices.Equal(got, want) {
+			t.Errorf("with a file that cannot be read: images %v, want %v\n%s", got, want, w.logText())
+		}
+		if err := os.Remove(filepath.Join(dir, "broken.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(11 * time.Minute)
+		if got, want := w.imageNames(), []string{"app:1", "app:3", "cluster:1", "shared:1"}; !slices.Equal(got, want) {
+			t.Errorf("images %v, want %v", got, want)
+		}
+	})
 }

@@ -232,7 +232,7 @@ func (m *Manager) PullImage(ctx context.Context, ref string, auths []*cri.AuthCo
 	if have, err = m.o.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: id, UserSpecifiedImage: ref}, false); err != nil || have.Image == nil {
 		return fmt.Errorf("image %s was pulled, but the runtime does not have it: %w", ref, orNotFound(err))
 	}
-	m.images.note(have.Image.ID, ref)
+	m.images.note(have.Image.ID, ref, false)
 	return nil
 }
 

@@ -15,11 +15,11 @@ func mirrorOf(pod *corev1.Pod) string { return pod.Metadata.Annotations[annoMirr
 func (s *statics) reconcile(found map[wire.Key]*desiredPod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	mirrors := map[wire.Key]mirror{}
+	mirrors := map[wire.Key]wire.Key{}
 	for key, d := range found {
 		own := wire.NewKey(wire.KindPod, key.Namespace(), key.Name(), mirrorOf(&d.pod))
 		if s.find(own) != nil && !d.terminating() {
-			mirrors[own] = mirror{key: key}
+			mirrors[own] = key
 			delete(s.gone, key)
 			continue
 		}
@@ -41,7 +41,7 @@ func (s *statics) reconcile(found map[wire.Key]*desiredPod) {
 				delete(s.asked, own)
 			}
 			if body := s.told[own]; body != nil {
-				s.m.o.Reports.Report(now.key, body)
+				s.m.o.Reports.Report(now, body)
 			}
 		}
 	}
@@ -91,7 +91,7 @@ func (s *statics) say(key wire.Key, body []byte) {
 	case !static:
 		s.m.o.Reports.Report(key, body)
 	case there:
-		s.m.o.Reports.Report(to.key, body)
+		s.m.o.Reports.Report(to, body)
 	}
 }
 

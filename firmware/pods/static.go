@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,21 +61,17 @@ type statics struct {
 
 	mu      sync.Mutex
 	byFile  map[string]*staticPod // by path
-	wrong   map[string]string     // files that cannot be used, and what was said of them
+	read    bool                  // the folder was, at least once
+	wrong   map[string]string     // files that cannot be used now, and what was said of them
 	told    map[wire.Key][]byte   // the newest report on each static pod
-	mirrors map[wire.Key]mirror   // by the static pod's key: its mirror, if there is one
+	mirrors map[wire.Key]wire.Key // by the static pod's key: that of its mirror in the API, if there is one
 	asked   map[wire.Key]bool     // static pods whose mirror the relay was asked to make
 	gone    map[wire.Key]bool     // mirrors that the relay was asked to delete
 }
 
-// mirror is a mirror pod in the API.
-type mirror struct {
-	key wire.Key
-}
-
 func newStatics(m *Manager) *statics {
 	return &statics{m: m, changed: make(chan struct{}, 1), byFile: map[string]*staticPod{}, wrong: map[string]string{}, told: map[wire.Key][]byte{},
-		mirrors: map[wire.Key]mirror{}, asked: map[wire.Key]bool{}, gone: map[wire.Key]bool{}}
+		mirrors: map[wire.Key]wire.Key{}, asked: map[wire.Key]bool{}, gone: map[wire.Key]bool{}}
 }
 
 // run looks at the folder until ctx ends.
@@ -106,19 +103,23 @@ func (s *statics) load() (changed bool) {
 	s.mu.Lock()
 	old := s.byFile
 	s.mu.Unlock()
-	fresh, n := map[string]*staticPod{}, 0
+	fresh, wrong, n := map[string]*staticPod{}, map[string]bool{}, 0
+	complain := func(path string, err error) {
+		wrong[path] = true
+		s.complain(path, err)
+	}
 	for _, e := range entries {
 		path := filepath.Join(s.m.o.StaticDir, e.Name())
 		if strings.HasPrefix(e.Name(), ".") || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) || e.IsDir() {
 			continue
 		}
 		if n++; n > maxStaticFiles {
-			s.complain(path, fmt.Errorf("the folder has more than %d pods; it and what follows is left out", maxStaticFiles))
+			complain(path, fmt.Errorf("the folder has more than %d pods; it and what follows is left out", maxStaticFiles))
 			break
 		}
 		info, err := os.Stat(path) // follows links, as those of a mounted configMap
 		if err != nil || !info.Mode().IsRegular() {
-			s.complain(path, errors.Join(errors.New("not a regular file"), err))
+			complain(path, errors.Join(errors.New("not a regular file"), err))
 			if old[path] != nil && err != nil && !errors.Is(err, os.ErrNotExist) {
 				fresh[path] = old[path]
 			}
@@ -131,42 +132,35 @@ func (s *statics) load() (changed bool) {
 		}
 		p, err := readStatic(path, s.m.o.Node, info)
 		if err != nil {
-			s.complain(path, err)
+			complain(path, err)
 			if old[path] != nil {
 				fresh[path] = old[path]
 			}
 			continue
 		}
 		p.stamp = stamp
-		fresh[path], changed = p, changed || old[path] == nil || old[path].object.Key != p.object.Key
-		s.forgive(path)
+		fresh[path] = p
 	}
-	changed = dropTwins(fresh, s.complain) || changed || len(fresh) != len(old)
+	dropTwins(fresh, complain)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byFile = fresh
-	return changed
+	s.byFile, s.read = fresh, true
+	maps.DeleteFunc(s.wrong, func(path, _ string) bool { return !wrong[path] })
+	return !maps.EqualFunc(fresh, old, func(a, b *staticPod) bool { return a.object.Key == b.object.Key })
 }
 
 // dropTwins leaves one of the pods that have the same name: the one whose file comes first.
-func dropTwins(all map[string]*staticPod, complain func(path string, err error)) bool {
-	first, dropped := map[string]string{}, false
-	paths := make([]string, 0, len(all))
-	for path := range all {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	for _, path := range paths {
+func dropTwins(all map[string]*staticPod, complain func(path string, err error)) {
+	first := map[string]string{}
+	for _, path := range slices.Sorted(maps.Keys(all)) {
 		name := all[path].object.Key.Namespace() + "/" + all[path].object.Key.Name()
 		if other := first[name]; other != "" {
 			complain(path, fmt.Errorf("%s holds a pod of the same name %s: give one of them another name", other, name))
 			delete(all, path)
-			dropped = true
 			continue
 		}
 		first[name] = path
 	}
-	return dropped
 }
 
 // complain says once what is wrong with a file, in the log and as an event of the node.
@@ -182,10 +176,22 @@ func (s *statics) complain(path string, err error) {
 	s.m.o.Events.Event(s.m.nodeRef(), eventWarning, reasonStatic, path+": "+err.Error())
 }
 
-func (s *statics) forgive(path string) {
+// usable reports whether all files can be read, so that what they name is all that static pods want.
+func (s *statics) usable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.wrong, path)
+	return s.read && len(s.wrong) == 0 && !s.blind.Load()
+}
+
+// specs returns what the static pods want.
+func (s *statics) specs() []*corev1.PodSpec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*corev1.PodSpec, 0, len(s.byFile))
+	for _, p := range s.byFile {
+		out = append(out, &p.pod.Spec)
+	}
+	return out
 }
 
 // objects returns the static pods in the form of desired objects.

@@ -137,6 +137,7 @@ func (s *starter) imageVolumes(ctx context.Context, l *launch, prior bool) error
 		if err != nil {
 			return err
 		}
+		s.uses(image)
 		if l.images == nil {
 			l.images = map[string]*cri.ImageSpec{}
 		}

@@ -92,7 +92,7 @@ func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 	}
 	w.known = w.status != nil && w.status.Reason != reasonUnsupported // what could not run here was never asked whether it fits
 	w.shared.admitted = (w.known || m.adopted[uid]) && !terminalPhase(w.status)
-	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref) }}
+	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref, w.pod.file) }}
 	w.resets.most = m.o.MaxRestartDelay
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
 	return w
