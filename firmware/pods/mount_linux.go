@@ -28,10 +28,16 @@ func (kernelMounter) Tmpfs(dir string, sizeBytes int64) (bool, error) {
 	return true, nil
 }
 
-// Bind shows source, a file or folder, at target.
-func (kernelMounter) Bind(source, target string) error {
+// Bind shows source, a file or folder, at target. A bind mount is in the peer group of its source (mount_namespaces(7)) unless it is private.
+func (m kernelMounter) Bind(source, target string, private bool) error {
 	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount on %s: %w (the agent must run as root)", target, err)
+	}
+	if !private {
+		return nil
+	}
+	if err := unix.Mount("", target, "", unix.MS_PRIVATE, ""); err != nil {
+		return errors.Join(fmt.Errorf("make the mount on %s private: %w", target, err), m.Unmount(target))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ type kernelMounter struct{}
 func (kernelMounter) Tmpfs(string, int64) (bool, error) { return false, errors.ErrUnsupported }
 
 // Bind always fails.
-func (kernelMounter) Bind(string, string) error { return errors.ErrUnsupported }
+func (kernelMounter) Bind(string, string, bool) error { return errors.ErrUnsupported }
 
 // Unmount has nothing to do.
 func (kernelMounter) Unmount(string) error { return nil }

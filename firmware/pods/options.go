@@ -170,8 +170,9 @@ type Options struct {
 // Mounter mounts the tmpfs of secrets and of emptyDir volumes with medium Memory, and parts of volumes. Tmpfs and Unmount are idempotent.
 type Mounter interface {
 	Tmpfs(dir string, sizeBytes int64) (mounted bool, err error) // sizeBytes 0: the kernel's default; false: there was one
-	Bind(source, target string) error                            // shows a file or folder at another path
 	Unmount(dir string) error                                    // nil if nothing is mounted there
+	// Bind shows a file or folder at another path. private: what is mounted below the source later on does not appear there, nor the other way.
+	Bind(source, target string, private bool) error
 	// Below lists the mount points below a folder, whoever mounted there, the newest last.
 	Below(dir string) ([]string, error)
 }

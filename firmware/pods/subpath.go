@@ -34,8 +34,8 @@ func subPathOf(m *corev1.VolumeMount, expand func(string) string) (string, error
 // bindSubPath shows a part of a volume at a mount point below the pod's folder, and returns that. A container that can write to the
 // volume may change it at any time, symbolic links included: so the part is opened beneath the volume's folder, following links only
 // inside it, and what is mounted is what was opened, not a path that could lead elsewhere by then. A part that does not exist is made
-// as a folder, if the volume is not one that the agent fills.
-func bindSubPath(mount Mounter, volume, sub, target string, create bool) error {
+// as a folder if create is set. private as in Mounter.Bind.
+func bindSubPath(mount Mounter, volume, sub, target string, create, private bool) error {
 	root, err := os.OpenRoot(volume)
 	if err != nil {
 		return fmt.Errorf("subPath %q: %w", sub, err)
@@ -61,7 +61,7 @@ func bindSubPath(mount Mounter, volume, sub, target string, create bool) error {
 	if err := mountPoint(mount, target, info.IsDir()); err != nil {
 		return fmt.Errorf("subPath %q: %w", sub, err)
 	}
-	return mount.Bind("/proc/self/fd/"+strconv.FormatUint(uint64(part.Fd()), 10), target)
+	return mount.Bind("/proc/self/fd/"+strconv.FormatUint(uint64(part.Fd()), 10), target, private)
 }
 
 // makeSubPath makes the folders of a part, with the mode and group of the volume's own.
@@ -138,7 +138,8 @@ func (s *starter) subPaths(l *launch) error {
 			continue
 		}
 		target := filepath.Join(dir, strconv.Itoa(i))
-		if err := bindSubPath(s.w.m.o.Mount, l.volumes[m.Name], sub, target, !filled[m.Name]); err != nil {
+		private := propagationOf(m) == propagationNone // or else what the gateway mounts below would keep the pod from being removed
+		if err := bindSubPath(s.w.m.o.Mount, l.volumes[m.Name], sub, target, !filled[m.Name], private); err != nil {
 			return waitFor(reasonConfigError, "volumeMount %q: %v", m.Name, err)
 		}
 		if l.parts == nil {

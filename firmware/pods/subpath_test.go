@@ -3,6 +3,7 @@ package pods
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestBindSubPath(t *testing.T) {
 		{"up", true, ""}, {"absolute", true, ""}, {"deep", true, ""}, {"up/new", true, ""},
 	} {
 		m := &fakeMounter{dirs: map[string]int64{}}
-		err := bindSubPath(m, volume, c.sub, target, c.create)
+		err := bindSubPath(m, volume, c.sub, target, c.create, true)
 		if c.at == "" {
 			if err == nil || len(m.binds) != 0 {
 				t.Errorf("%s: shown at %v, error %v", c.sub, m.binds, err)
@@ -65,7 +66,7 @@ func TestBindSubPath(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(volume, "new")); err != nil || info.Mode().Perm() != 0o770 {
 		t.Errorf("a folder that was made: %v %v, want the volume's mode", info.Mode(), err)
 	}
-	if err := bindSubPath(&fakeMounter{}, filepath.Join(volume, "file"), "x", target, true); err == nil {
+	if err := bindSubPath(&fakeMounter{}, filepath.Join(volume, "file"), "x", target, true, true); err == nil {
 		t.Error("a volume that is a file has parts")
 	}
 }
@@ -141,6 +142,23 @@ func TestSubPathThatIsMissing(t *testing.T) {
 		w.settle(3 * time.Second)
 		if c := w.status().ContainerStatuses[0].State.Waiting; c == nil || c.Reason != reasonConfigError || !strings.Contains(c.Message, `subPath "b.conf"`) {
 			t.Errorf("container %+v", c)
+		}
+	})
+}
+
+// TestSubPathPropagation: what is mounted below a part of a volume on the gateway appears in the pod only if a container asks for that.
+func TestSubPathPropagation(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(`{"metadata":{},"spec":{"volumes":[{"name":"v","emptyDir":{}}],"containers":[{"name":"c","image":"app:1","volumeMounts":[
+			{"name":"v","mountPath":"/a","subPath":"a"},{"name":"v","mountPath":"/b","subPath":"b","mountPropagation":"None"},
+			{"name":"v","mountPath":"/c","subPath":"c","mountPropagation":"HostToContainer"},{"name":"v","mountPath":"/d","subPath":"d","mountPropagation":"Bidirectional"}]}]}}`)
+		w.settle(3 * time.Second)
+		mounter, _ := w.o.Mount.(*fakeMounter)
+		part := filepath.Join(w.o.Dir, "u1", subPathsFolder, "c")
+		for i, private := range []bool{true, true, false, false} {
+			if at := filepath.Join(part, strconv.Itoa(i)); mounter.binds[at] == "" || mounter.private[at] != private {
+				t.Errorf("part %d is %q, private %v", i, mounter.binds[at], mounter.private[at])
+			}
 		}
 	})
 }

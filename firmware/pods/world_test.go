@@ -164,20 +164,21 @@ func (f *fakeMachine) set(adjust func(*Measurement)) {
 }
 
 type fakeMounter struct {
-	busy  string // what cannot be unmounted
-	dirs  map[string]int64
-	binds map[string]string // target → what it is, resolved
+	busy    string // what cannot be unmounted
+	dirs    map[string]int64
+	binds   map[string]string // target → what it is, resolved
+	private map[string]bool   // by target
 }
 
-func (f *fakeMounter) Bind(source, target string) error {
+func (f *fakeMounter) Bind(source, target string, private bool) error {
 	at, err := os.Readlink(source)
 	if err != nil {
 		return err
 	}
 	if f.binds == nil {
-		f.binds = map[string]string{}
+		f.binds, f.private = map[string]string{}, map[string]bool{}
 	}
-	f.binds[target] = at
+	f.binds[target], f.private[target] = at, private
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -54,6 +56,43 @@ func testSidecarAndHooks(t *testing.T, w *world) {
 		if strings.Contains(e, "FailedPreStopHook") { // the sidecar that it asks must be there still
 			t.Error(e)
 		}
+	}
+}
+
+// testMountBelowSubPath mounts a file system on the gateway below a part of a volume that a pod shows: the pod can be removed all the same, and what
+// was mounted stays.
+func testMountBelowSubPath(t *testing.T, w *world) {
+	const key = wire.Key("pods/default/below/be-1")
+	volume := filepath.Join(w.dir, "below")
+	part := filepath.Join(volume, "part", "disk")
+	if err := os.MkdirAll(part, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []struct {
+		source, kind string
+		flags        uintptr
+	}{{volume, "", unix.MS_BIND}, {"", "", unix.MS_SHARED}} { // as systemd has all that is mounted
+		if err := unix.Mount(m.source, volume, m.kind, m.flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer unix.Unmount(volume, unix.MNT_DETACH) //nolint:errcheck // the test has failed then
+	spec := `{"terminationGracePeriodSeconds":2,"containers":[{"name":"c","image":"IMAGE","args":["sleep"],"volumeMounts":[{"name":"v","mountPath":"/v","subPath":"part"}]}],
+		"volumes":[{"name":"v","hostPath":{"path":"` + volume + `"}}]}`
+	w.put(key, pod(spec))
+	w.await(key, "running", running)
+	if err := unix.Mount("tmpfs", part, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(part, unix.MNT_DETACH) //nolint:errcheck // likewise
+	kept := filepath.Join(part, "kept")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.put(key, deleting(spec, "1"))
+	w.gone(key, 20*time.Second)
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
 	}
 }
 

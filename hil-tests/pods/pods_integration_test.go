@@ -27,7 +27,7 @@ func TestPodsOnContainerd(t *testing.T) {
 		{"adoption", testAdoption}, {"exit codes", testExitCodes}, {"memory limit", testMemoryLimit}, {"missing configMap", testMissingConfigMap},
 		{"volumes", testVolumes}, {"graceful deletion", testGracefulDeletion}, {"hostPath missing", testHostPathMissing}, {"image not found", testImageNotFound},
 		{"init container and message", testInit}, {"host network and probe", testHostNetwork}, {"memory limit too small", testTooSmall},
-		{"logs rotate", testLogRotation}, {"sidecar and hooks", testSidecarAndHooks}, {"hook fails", testHookFails}, {"gRPC probe", testGRPCProbe},
+		{"logs rotate", testLogRotation}, {"sidecar and hooks", testSidecarAndHooks}, {"mount below a part of a volume", testMountBelowSubPath}, {"hook fails", testHookFails}, {"gRPC probe", testGRPCProbe},
 		{"claim", testClaim}, {"unknown runtime handler", testUnknownHandler}, {"limit of the disk", testStorageLimit}, {"what the runtime cannot", testVolumeAbilities},
 		{"ephemeral container", testDebug}, {"resize", testResize}, {"restart all", testRestartAll},
 		{"images are collected", testImageCollection},
