@@ -37,7 +37,7 @@ type rejection struct {
 // admit decides whether a pod that is new here may run: whether it fits, and belongs here. What has run here before is not asked
 // again, whatever has changed since. It returns true, or when to look again (0: the pod has failed, or waits to be woken).
 func (w *worker) admit(d *desiredPod, obs *observation) (admitted bool, next time.Duration) {
-	if w.known || len(obs.containers)+len(obs.sandboxes) > 0 || w.m.isAdmitted(w) {
+	if len(obs.containers)+len(obs.sandboxes) > 0 || w.m.isAdmitted(w) {
 		w.m.setAdmitted(w)
 		return true, 0
 	}

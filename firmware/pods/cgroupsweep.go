@@ -29,36 +29,52 @@ func (m *Manager) sweepCgroups(ctx context.Context) {
 }
 
 func (m *Manager) sweepCgroupsOnce() {
-	m.mu.Lock()
-	systemd, up := m.rt.systemd, m.rt.up
-	m.mu.Unlock()
-	if systemd || !up {
-		return // systemd removes its slices itself
-	}
-	const level = "pod"
-	parent := filepath.FromSlash(m.o.CgroupParent)
-	places := []string{filepath.Join(m.o.CgroupRoot, parent)} // version 2
-	hierarchies, err := os.ReadDir(m.o.CgroupRoot)
-	if err != nil {
+	if m.runtimeUp() != nil {
 		return
 	}
-	for _, h := range hierarchies {
-		if h.Type().IsDir() { // not the links, such as cpu to cpu,cpuacct
-			places = append(places, filepath.Join(m.o.CgroupRoot, h.Name(), parent)) // version 1
-		}
-	}
-	for _, place := range places {
+	for _, place := range m.hierarchies(m.o.CgroupParent) {
 		groups, err := os.ReadDir(place)
 		if err != nil {
 			continue
 		}
 		for _, g := range groups {
-			uid, ok := strings.CutPrefix(g.Name(), level)
+			uid, ok := strings.CutPrefix(g.Name(), "pod")
 			if ok && g.IsDir() && safeName(uid) && !m.hasWorker(uid) { // asked anew for each: the kernel may have kept us waiting
 				removeEmpty(filepath.Join(place, g.Name()))
 			}
 		}
 	}
+}
+
+// removeCgroups removes the empty cgroups that a pod leaves: the runtime makes a pod's cgroup, but only removes those of its
+// containers. One that is not empty stays, for the sweep.
+func (m *Manager) removeCgroups(uid string) {
+	if !safeName(uid) {
+		return
+	}
+	for _, dir := range m.hierarchies(groupPath(m.o.CgroupParent, uid, false)) {
+		_ = os.Remove(dir)
+	}
+}
+
+// hierarchies returns where a cgroup may be: in the one tree of version 2, and in each of version 1. There is none to remove if systemd makes
+// them: it removes its slices itself.
+func (m *Manager) hierarchies(group string) []string {
+	if m.systemdGroups() {
+		return nil
+	}
+	group = filepath.FromSlash(group)
+	out := []string{filepath.Join(m.o.CgroupRoot, group)}
+	entries, err := os.ReadDir(m.o.CgroupRoot)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Type().IsDir() { // not the links, such as cpu to cpu,cpuacct
+			out = append(out, filepath.Join(m.o.CgroupRoot, e.Name(), group))
+		}
+	}
+	return out
 }
 
 // hasWorker reports whether somebody looks after a pod.

@@ -24,10 +24,20 @@
 // conditions and an event that name the field and the remedy (fields.go is the table of what is accepted). It does not fail, because
 // controllers would replace a failed pod at once, without end.
 //
+// # Where things are
+//
+//	manager.go, relist.go                                 which pods there are, and who looks after each
+//	worker.go, plan.go, drive.go, stop.go                 one pod, from its arrival to its end
+//	status.go, final.go, fail.go, keep.go                 what is said of it, how it ends before its time, what is kept
+//	admit.go, preempt.go, resize.go                       whether the node has room for it
+//	evict.go, evictdisk.go, storagelimits.go, imagegc.go  what happens when the node runs short
+//	static.go, mirror.go                                  pods from files on the gateway
+//	node.go, shutdown.go                                  the node itself
+//
 // # Concurrency
 //
-// A Manager is run by one goroutine at a time. Status may be called by any goroutine. Interfaces in Options are called by many goroutines at once.
-// Nothing outlives Run.
+// Run is called by one goroutine at a time, all other methods of a Manager by any. Interfaces in Options are called by many goroutines at once.
+// Nothing outlives Run. No file is read and no runtime asked while Manager.mu is held.
 //
 // # Testing
 //

@@ -54,7 +54,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 			return 0, obs, err
 		}
 	} else if obs.sandbox() != nil && len(d.pod.Spec.Volumes) > 0 {
-		next = w.refreshVolumes(ctx, d, obs)
+		w.refreshVolumes(ctx, d, obs)
 	}
 	if !p.idle() {
 		var err error
@@ -163,11 +163,10 @@ func (w *worker) facts(d *desiredPod, ips []string) *facts {
 }
 
 // refreshVolumes brings the volumes of a running pod up to date. What is missing leaves them as they were.
-func (w *worker) refreshVolumes(ctx context.Context, d *desiredPod, obs *observation) time.Duration {
+func (w *worker) refreshVolumes(ctx context.Context, d *desiredPod, obs *observation) {
 	if _, err := w.volumesOf(ctx, d, obs.ips).prepare(&d.pod.Spec); err != nil {
 		w.event(eventWarning, "FailedMount", err.Error()+" (the running containers keep what they have)")
 	}
-	return 0
 }
 
 // launch makes the sandbox, if the plan wants one, and starts containers. Failures that only time or another object can heal
@@ -430,11 +429,7 @@ func (s *starter) postStart(ctx context.Context, c *corev1.Container, id string)
 		return nil
 	}
 	w := s.w
-	ip := first(s.ips)
-	if s.d.pod.Spec.HostNetwork {
-		ip = first(w.m.hostIPs())
-	}
-	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: ip}).hook(ctx, c.Lifecycle.PostStart)
+	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: w.podIP(s.ips)}).hook(ctx, c.Lifecycle.PostStart)
 	if err == nil || ctx.Err() != nil || runtimeGone(err) {
 		return err
 	}

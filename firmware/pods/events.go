@@ -38,8 +38,6 @@ func (l *eventLog) about(ref wire.ObjectRef, log *slog.Logger) {
 	l.ref, l.log = ref, log
 }
 
-func containerField(name string) string { return "spec.containers{" + name + "}" }
-
 // record records an event, unless the same one has just been recorded.
 func (l *eventLog) record(fieldPath, eventType, reason, message string) {
 	key, now := fieldPath+"\x00"+reason+"\x00"+message, time.Now()

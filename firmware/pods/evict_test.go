@@ -335,6 +335,22 @@ func TestGroupUsage(t *testing.T) {
 	})
 }
 
+// TestGroupUsageOfSlices: systemd's slices lie in each other as their names say, however deep.
+func TestGroupUsageOfSlices(t *testing.T) {
+	m := &Manager{o: Options{CgroupParent: "/edge/skerry", CgroupRoot: t.TempDir()}}
+	m.rt.systemd = true
+	dir := filepath.Join(m.o.CgroupRoot, "pids", "edge.slice", "edge-skerry.slice", "edge-skerry-podu.slice")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pids.current"), []byte("12\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.groupValue("u", "pids", "pids.current"); n != 12 {
+		t.Errorf("%d processes", n)
+	}
+}
+
 // TestLateImageFs: the runtime may say only later where its images are.
 func TestLateImageFs(t *testing.T) {
 	simulate(t, func(w *world) {

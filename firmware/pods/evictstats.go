@@ -139,11 +139,7 @@ func (m *Manager) groupDirs(uid, controller string) []string {
 	if !safeName(uid) {
 		return nil
 	}
-	h := m.host()
-	group := filepath.FromSlash(podCgroup(m.o.CgroupParent, uid, h.systemd))
-	if h.systemd { // a slice is below the slices that its name tells: skerry-podX.slice is in skerry.slice
-		group = filepath.Join(strings.SplitN(group, "-pod", 2)[0]+".slice", group)
-	}
+	group := filepath.FromSlash(groupPath(m.o.CgroupParent, uid, m.systemdGroups()))
 	return []string{filepath.Join(m.o.CgroupRoot, group), filepath.Join(m.o.CgroupRoot, controller, group)}
 }
 

@@ -1,9 +1,6 @@
 package pods
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -25,8 +22,6 @@ const (
 	reasonEvicted       = "Evicted"
 	reasonDeadline      = "DeadlineExceeded"
 	hardEvictionGrace   = 1 // s; the runtime is asked for minGrace all the same
-	statusDirMode       = 0o750
-	statusFileMode      = 0o600
 	messageDeadlineOver = "Pod was active on the node longer than the specified deadline"
 )
 
@@ -146,24 +141,6 @@ func findCondition(list []corev1.Condition, kind string) *corev1.Condition {
 		if list[i].Type == kind {
 			return &list[i]
 		}
-	}
-	return nil
-}
-
-// syncStatus replaces a pod's last status, and returns when it is on the disk.
-func syncStatus(dir string, s *corev1.PodStatus) error {
-	b, err := (&corev1.PodReport{Status: s}).MarshalMsg(nil)
-	if err != nil {
-		return fmt.Errorf("keep pod status: %w", err)
-	}
-	if err := os.MkdirAll(dir, statusDirMode); err != nil {
-		return fmt.Errorf("keep pod status: %w", err)
-	}
-	if err := replaceDurably(filepath.Join(dir, statusFile), b, statusFileMode); err != nil {
-		return fmt.Errorf("keep pod status: %w", err)
-	}
-	if err := syncPath(filepath.Dir(dir)); err != nil { // the folder may be new
-		return fmt.Errorf("keep pod status: %w", err)
 	}
 	return nil
 }

@@ -37,6 +37,21 @@ func loadStatus(dir string) *corev1.PodStatus {
 
 // saveStatus replaces a pod's last status. It is not synced: flash is a wear part, and the file may be lost without harm.
 func saveStatus(dir string, s *corev1.PodStatus) error {
+	return writeStatus(dir, s, replaceFile)
+}
+
+// syncStatus is saveStatus for one that must not be lost: it returns when the status is on the disk.
+func syncStatus(dir string, s *corev1.PodStatus) error {
+	if err := writeStatus(dir, s, replaceDurably); err != nil {
+		return err
+	}
+	if err := syncPath(filepath.Dir(dir)); err != nil { // the folder may be new
+		return fmt.Errorf("keep pod status: %w", err)
+	}
+	return nil
+}
+
+func writeStatus(dir string, s *corev1.PodStatus, replace func(path string, content []byte, mode os.FileMode) error) error {
 	b, err := (&corev1.PodReport{Status: s}).MarshalMsg(nil)
 	if err != nil {
 		return fmt.Errorf("keep pod status: %w", err)
@@ -44,7 +59,10 @@ func saveStatus(dir string, s *corev1.PodStatus) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("keep pod status: %w", err)
 	}
-	return replaceFile(filepath.Join(dir, statusFile), b, 0o600)
+	if err := replace(filepath.Join(dir, statusFile), b, 0o600); err != nil {
+		return fmt.Errorf("keep pod status: %w", err)
+	}
+	return nil
 }
 
 // replaceFile writes a file so that readers see the old or the new content.

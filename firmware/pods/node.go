@@ -186,7 +186,11 @@ func pressure(on map[string]eviction.Threshold, dir string) []corev1.Condition {
 			c.Reason, c.Message = "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
 		case kind == eviction.DiskPressure && is:
 			c.Reason = "KubeletHasDiskPressure"
-			c.Message = fmt.Sprintf("%s is or was just now below %s of the disk that holds %s: remove what is not needed there, images and logs first", t.Signal, t.Least, dir)
+			holds := dir
+			if onImages(t.Signal) {
+				holds = "the images"
+			}
+			c.Message = fmt.Sprintf("%s is or was just now below %s of the disk that holds %s: remove what is not needed there, images and logs first", t.Signal, t.Least, holds)
 		case kind == eviction.DiskPressure:
 			c.Reason, c.Message = "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
 		case is:

@@ -44,20 +44,21 @@ type sandboxState struct {
 
 // containerState is one container of a pod, running or not.
 type containerState struct {
-	id, name, sandbox  string
-	state              cri.ContainerState
-	created            int64 // ns
-	started, finished  time.Time
-	exitCode           int32
-	reason, message    string
-	image, imageRef    string
-	restarts           int32
-	hash               string
-	logPath            string
-	grace              int64 // s, from the pod that it was started for
-	termFile, termPlan string
-	user               *corev1.ContainerUser        // nil: the runtime does not tell
-	resources          *corev1.ResourceRequirements // that it was made with; nil: nobody knows
+	id, name, sandbox string
+	state             cri.ContainerState
+	created           int64 // ns
+	started, finished time.Time
+	exitCode          int32
+	reason, message   string
+	image, imageRef   string
+	restarts          int32
+	hash              string
+	logPath           string
+	grace             int64                        // s, from the pod that it was started for
+	termFile          string                       // where it leaves its termination message, on the host; "": nowhere
+	termPolicy        string                       // terminationMessagePolicy
+	user              *corev1.ContainerUser        // nil: the runtime does not tell
+	resources         *corev1.ResourceRequirements // that it was made with; nil: nobody knows
 }
 
 // observation is what the runtime has of one pod. Both lists are newest first.
@@ -239,7 +240,7 @@ func (v *observer) inspect(ctx context.Context, c cri.Container) (containerState
 		imageRef: cmp.Or(s.ImageRef, c.ImageRef), hash: s.Annotations[annoHash], logPath: s.LogPath,
 		user:      userOf(s.User),
 		resources: decodeResources(s.Annotations[annoResources]),
-		termFile:  s.Annotations[annoTermFile], termPlan: s.Annotations[annoTermPolicy],
+		termFile:  s.Annotations[annoTermFile], termPolicy: s.Annotations[annoTermPolicy],
 	}
 	if c.Metadata != nil {
 		st.restarts = int32(min(c.Metadata.Attempt, 1<<30)) //nolint:gosec // bounded
@@ -271,7 +272,7 @@ func terminationMessage(c *containerState) string {
 	if msg := readHead(c.termFile, maxTermMessage); msg != "" {
 		return msg
 	}
-	if c.termPlan == "FallbackToLogsOnError" && c.exitCode != 0 && c.logPath != "" {
+	if c.termPolicy == "FallbackToLogsOnError" && c.exitCode != 0 && c.logPath != "" {
 		return tailLog(c.logPath, maxTermMessageLogs)
 	}
 	return ""

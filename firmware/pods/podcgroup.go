@@ -20,15 +20,20 @@ const systemdRuns = "/run/systemd/system"
 // limits writes the limits of a pod that runs, or is to run. create makes the cgroup.
 func (w *worker) limits(d *desiredPod, create, grow bool) error {
 	m := w.m
-	m.mu.Lock()
-	systemd := m.rt.systemd
-	m.mu.Unlock()
 	if !safeName(w.uid) {
 		return nil
 	}
+	systemd := m.systemdGroups()
 	groups := openCgroups(m.o.CgroupRoot)
 	l := limitsOf(&d.pod.Spec, m.o.PodPids, groups.hugepageSizes(m.o.Sys))
 	return groups.apply(groupPath(m.o.CgroupParent, w.uid, systemd), l, create && !systemd, grow) // systemd makes its slices itself
+}
+
+// systemdGroups reports whether cgroups are systemd's slices.
+func (m *Manager) systemdGroups() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rt.systemd
 }
 
 // limitsAgain keeps the limits of a pod that runs; grow: raise only. What cannot be written now is tried at the next look.

@@ -62,7 +62,7 @@ func (p *prober) watch(pod *corev1.Pod, obs *observation, hostIPs []string, befo
 		known := p.probed[c.id] != nil
 		p.mu.Unlock()
 		if !known {
-			p.begin(spec, c, ip, before)
+			p.begin(spec, fieldOf(&pod.Spec, spec.Name), c, ip, before)
 		}
 	}
 	p.mu.Lock()
@@ -97,7 +97,7 @@ func longRunning(spec *corev1.PodSpec) []*corev1.Container {
 // stop ends all probes and waits for them.
 func (p *prober) stop() { p.watch(&corev1.Pod{}, new(observation), nil, nil) }
 
-func (p *prober) begin(spec *corev1.Container, c *containerState, ip string, before *corev1.PodStatus) {
+func (p *prober) begin(spec *corev1.Container, field string, c *containerState, ip string, before *corev1.PodStatus) {
 	ctx, cancel := context.WithCancel(context.Background())
 	pr := &probed{name: spec.Name, started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil, cancel: cancel}
 	if s := statusOf(before, spec.Name); s != nil && hasID(s.ContainerID, c.id) {
@@ -111,7 +111,7 @@ func (p *prober) begin(spec *corev1.Container, c *containerState, ip string, bef
 		if probe == nil || kind == probeStartup && pr.started {
 			continue
 		}
-		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, kind: kind, probe: probe, started: c.started}
+		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, field: field, kind: kind, probe: probe, started: c.started}
 		pr.wg.Go(func() { l.run(ctx) })
 	}
 }
@@ -167,6 +167,7 @@ type probeLoop struct {
 	caller
 	p       *prober
 	pr      *probed
+	field   string // of the container, for events
 	kind    string
 	probe   *corev1.Probe
 	started time.Time
@@ -213,7 +214,7 @@ func (l *probeLoop) running() bool {
 // result counts a result and returns whether the probe has nothing left to find out.
 func (l *probeLoop) result(err error) (done bool) {
 	if err != nil {
-		l.p.events.record(containerField(l.spec.Name), eventWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %v", l.kind, err))
+		l.p.events.record(l.field, eventWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %v", l.kind, err))
 		l.bad, l.good = l.bad+1, 0
 	} else {
 		l.bad, l.good = 0, l.good+1

@@ -156,28 +156,3 @@ func (m *Manager) host() *host {
 		resolvConf: m.o.ResolvConf, logDir: m.o.LogDir, domain: m.o.ClusterDomain,
 	}
 }
-
-// removeCgroups removes the empty cgroups that a pod leaves: the runtime makes a pod's cgroup, but only removes those of its
-// containers. One that is not empty stays, and is nothing to worry about.
-func (m *Manager) removeCgroups(uid string) {
-	m.mu.Lock()
-	systemd := m.rt.systemd
-	m.mu.Unlock()
-	if systemd || !safeName(uid) {
-		return // systemd removes its slices itself
-	}
-	group := groupPath(m.o.CgroupParent, uid, false)
-	places := []string{filepath.Join(m.o.CgroupRoot, filepath.FromSlash(group))} // version 2
-	hierarchies, err := os.ReadDir(m.o.CgroupRoot)
-	if err != nil {
-		return
-	}
-	for _, h := range hierarchies {
-		if h.IsDir() {
-			places = append(places, filepath.Join(m.o.CgroupRoot, h.Name(), filepath.FromSlash(group))) // version 1
-		}
-	}
-	for _, p := range places {
-		_ = os.Remove(p)
-	}
-}

@@ -161,6 +161,9 @@ func TestSidecarUnhealthy(t *testing.T) {
 		if l := s.InitContainerStatuses[2]; l.RestartCount != 1 || l.State.Running == nil || s.ContainerStatuses[0].RestartCount != 0 {
 			t.Errorf("logs %+v, c %+v", l, s.ContainerStatuses[0])
 		}
+		if e := w.event("Unhealthy"); e == nil || e.ref != "Pod/web spec.initContainers{logs}" {
+			t.Errorf("event %+v", e)
+		}
 	})
 }
 

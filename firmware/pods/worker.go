@@ -57,7 +57,6 @@ type worker struct {
 	refused    bool   // the last report said that the pod cannot run here
 	deleted    bool   // {"deleted":true} was reported
 	initPoll   time.Duration
-	known      bool                 // it was here before this run of the agent: it is not asked again whether it fits
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
@@ -90,8 +89,8 @@ func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: before,
 	}
-	w.known = w.status != nil && w.status.Reason != reasonUnsupported // what could not run here was never asked whether it fits
-	w.shared.admitted = (w.known || m.adopted[uid]) && !terminalPhase(w.status)
+	known := before != nil && before.Reason != reasonUnsupported // what could not run here was never asked whether it fits
+	w.shared.admitted = (known || m.adopted[uid]) && !terminalPhase(before)
 	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref, w.pod.file) }}
 	w.resets.most = m.o.MaxRestartDelay
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
@@ -416,7 +415,11 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 	if !w.m.isAdmitted(w) && !terminalPhase(w.status) && d.refused == "" {
 		return // what is kept counts as let in after a restart of the agent
 	}
-	if err := saveStatus(w.m.podDir(w.uid), w.status); err != nil {
+	save := saveStatus
+	if terminalPhase(w.status) {
+		save = syncStatus // it replaces the one that fail has synced
+	}
+	if err := save(w.m.podDir(w.uid), w.status); err != nil {
 		w.log.Warn("pod status is not kept: after a restart of the agent its times begin anew", "error", err)
 	}
 }
@@ -428,11 +431,11 @@ func (w *worker) event(eventType, reason, message string) {
 
 // eventFor records an event about one of the pod's containers.
 func (w *worker) eventFor(container, eventType, reason, message string) {
-	field := containerField(container)
+	spec := new(corev1.PodSpec)
 	if w.pod != nil {
-		field = fieldOf(&w.pod.pod.Spec, container)
+		spec = &w.pod.pod.Spec
 	}
-	w.events.record(field, eventType, reason, message)
+	w.events.record(fieldOf(spec, container), eventType, reason, message)
 }
 
 // try returns the back-off of something that this pod tries to do.
