@@ -85,12 +85,15 @@ func (e *evictor) run(ctx context.Context) {
 		if o.Near(e.m.o.Eviction.Thresholds) {
 			wait = min(wait, evictionNear)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case r := <-e.relieved:
-			e.finish(ctx, r)
-		case <-time.After(wait):
+		for look := time.After(wait); look != nil; { // a relief that ends does not bring the next look nearer: that would begin another one at once
+			select {
+			case <-ctx.Done():
+				return
+			case r := <-e.relieved:
+				e.finish(ctx, r)
+			case <-look:
+				look = nil
+			}
 		}
 	}
 }

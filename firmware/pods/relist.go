@@ -3,8 +3,6 @@ package pods
 import (
 	"context"
 	"hash/fnv"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
