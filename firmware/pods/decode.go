@@ -50,7 +50,7 @@ func (t *fieldTable) decodePod(o wire.Object) *desiredPod {
 	}
 	if m, ok := doc.(map[string]any); ok {
 		v := t.check(m["spec"])
-		d.refused = joinSome(append(v.refused, checkMeaning(&d.pod)...))
+		d.refused = joinSome(slices.Concat(v.refused, checkMeaning(&d.pod), namedElsewhere(&d.pod.Spec)))
 		d.bar(v.barred)
 	}
 	d.refs = usesReferences(&d.pod.Spec)

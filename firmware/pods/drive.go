@@ -429,7 +429,8 @@ func (s *starter) postStart(ctx context.Context, c *corev1.Container, id string)
 		return nil
 	}
 	w := s.w
-	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: w.podIP(s.ips)}).hook(ctx, c.Lifecycle.PostStart)
+	warn := func(reason, message string) { w.event(eventWarning, reason, message) }
+	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: w.podIP(s.ips), warn: warn}).hook(ctx, c.Lifecycle.PostStart)
 	if err == nil || ctx.Err() != nil || runtimeGone(err) {
 		return err
 	}

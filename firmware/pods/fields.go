@@ -118,8 +118,8 @@ func (t *fieldTable) containerFields(c string) {
 	t.only(c+"volumeMounts[].recursiveReadOnly", "the modes are these", rroDisabled, rroIfPossible, rroEnabled)
 	t.refuse(c+"volumeDevices", "raw block volumes are not supported: use hostPath of type BlockDevice, or a claim with volumeMode Filesystem")
 	for _, hook := range []string{"lifecycle.postStart.", "lifecycle.preStop."} {
-		t.any(c+hook, "exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value", "sleep.seconds")
-		t.only(c+hook+"httpGet.scheme", "HTTPS hooks are not supported, because nothing says which certificate to expect: use HTTP or exec", "HTTP")
+		t.any(c+hook, "exec.command", "sleep.seconds")
+		t.httpFields(c + hook)
 		t.refuse(c+hook+"tcpSocket", "hooks of this kind do nothing in Kubernetes either: use exec, httpGet or sleep")
 	}
 	t.refuse(c+"lifecycle.stopSignal", "stop signals are not supported yet: set STOPSIGNAL in the image")
@@ -147,10 +147,15 @@ func (t *fieldTable) resourceFields(r string) {
 
 func (t *fieldTable) probeFields(p string) {
 	t.any(p, "failureThreshold", "initialDelaySeconds", "periodSeconds", "successThreshold", "timeoutSeconds", "terminationGracePeriodSeconds",
-		"exec.command", "httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value",
-		"tcpSocket.port", "tcpSocket.host")
-	t.only(p+"httpGet.scheme", "HTTPS probes are not supported, because nothing says which certificate to expect: use HTTP, tcpSocket, or exec with a client in the image", "HTTP")
+		"exec.command", "tcpSocket.port", "tcpSocket.host")
+	t.httpFields(p)
 	t.any(p+"grpc.", "port", "service")
+}
+
+// httpFields are those of a request that a probe or a hook makes. Where HTTPS may go is judged beside the table (unproven.go).
+func (t *fieldTable) httpFields(p string) {
+	t.any(p+"httpGet.", "path", "port", "host", "httpHeaders[].name", "httpHeaders[].value")
+	t.only(p+"httpGet.scheme", "the schemes are HTTP and HTTPS", "HTTP", "HTTPS")
 }
 
 // verdict is what is refused of a pod's spec, each with path and remedy, in order of paths. What is refused of an ephemeral container

@@ -2,6 +2,8 @@ package pods
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -16,7 +18,7 @@ const messageNeverRan = "The container could not be located when the pod was ter
 
 // lastWords stops what a pod still runs, and returns its last status; nil if nothing is known of it.
 func (w *worker) lastWords(ctx context.Context, d *desiredPod, obs *observation) (*corev1.PodStatus, *observation, error) {
-	if err := w.stopAll(ctx, obs, d.grace()); err != nil {
+	if err := w.stopServing(ctx, d, obs); err != nil {
 		return nil, obs, err
 	}
 	obs, err := w.obs.observe(ctx)
@@ -26,6 +28,43 @@ func (w *worker) lastWords(ctx context.Context, d *desiredPod, obs *observation)
 	return makeStatus(&statusInput{
 		pod: &d.pod, obs: obs, before: w.status, alloc: &w.alloc, final: true, hostIPs: w.m.hostIPs(), runtime: w.m.runtimeName(), now: time.Now(),
 	}), obs, nil
+}
+
+// stopServing stops all containers, and reports meanwhile which of them are still ready.
+func (w *worker) stopServing(ctx context.Context, d *desiredPod, obs *observation) error {
+	defer w.probes.stop()
+	if w.status == nil || terminalPhase(w.status) || d.unread || d.refused != "" || !obs.running() {
+		return w.stopAll(ctx, obs, d.grace())
+	}
+	w.probes.end(&d.pod, obs, w.m.hostIPs(), w.status)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var err error
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("stopping the pod panicked: %v\n%s", p, debug.Stack())
+			}
+		}()
+		err = w.stopAll(ctx, obs, d.grace())
+	}()
+	defer func() { cancel(); <-stopped }()
+	for {
+		select {
+		case <-stopped:
+			if err == nil || ctx.Err() != nil {
+				w.poke() // what was taken here may have been meant for more than this
+			}
+			return err
+		case <-w.wake:
+			if now, err := w.obs.observe(ctx); err == nil && now.sandbox() != nil {
+				w.probes.watch(&d.pod, now, w.m.hostIPs(), w.status)
+				w.report(d, now)
+			}
+		}
+	}
 }
 
 // conclude makes a status the last one of its pod.

@@ -1,9 +1,6 @@
 package pods
 
 import (
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"unicode/utf8"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -113,32 +110,6 @@ func TestMessagesShareTheirRoom(t *testing.T) {
 	}
 	if sum > maxPodMessages || sum < maxPodMessages-20 || len(long.Message) != 4096 || !utf8.ValidString(s.ContainerStatuses[0].State.Terminated.Message) {
 		t.Errorf("%d bytes in all", sum)
-	}
-}
-
-// TestRedirects: a probe follows redirects to its own host, and takes others for success.
-func TestRedirects(t *testing.T) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/well", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/fine", http.StatusFound) })
-	mux.HandleFunc("/fine", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/ill", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/broken", http.StatusFound) })
-	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "https://elsewhere.example.org/", http.StatusFound)
-	})
-	mux.HandleFunc("/round", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/round", http.StatusFound) })
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
-	host, port, err := net.SplitHostPort(srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &caller{spec: new(corev1.Container), ip: host}
-	for path, want := range map[string]string{"/well": "", "/ill": "statuscode: 500", "/away": "", "/round": "10 redirects"} {
-		err := a.httpGet(t.Context(), &corev1.HTTPGetAction{Path: path, Port: corev1.IntOrString{IsString: true, Str: port}})
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", path, err)
-		}
 	}
 }
 

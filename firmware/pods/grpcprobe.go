@@ -25,14 +25,14 @@ func (a *caller) grpc(ctx context.Context, do *corev1.GRPCAction) error {
 	addr := net.JoinHostPort(a.ip, strconv.Itoa(int(do.Port)))
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, DisableCompression: true, MaxResponseHeaderBytes: maxProbeBody,
+	transport := &http.Transport{Protocols: protocols, DisableCompression: true, MaxResponseHeaderBytes: maxProbeHeaders,
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10}}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+healthCheck, bytes.NewReader(grpcRequest(do.Service)))
 	if err != nil {
 		return err
 	}
-	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"kube-probe/skerry"}}
+	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {userAgent("probe")}}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return err

@@ -157,8 +157,8 @@ func TestHTTPHook(t *testing.T) {
 	if got := <-asked; got != "/bye?now=1 test" {
 		t.Errorf("asked for %q", got)
 	}
-	if err == nil || !strings.Contains(err.Error(), "418") {
-		t.Errorf("an answer that is an error gave %v", err)
+	if err != nil {
+		t.Errorf("an answer gave %v: whatever it is, the hook has run", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type prober struct {
 	wake   func() // a result changed
 	events *eventLog
 
+	ending bool // the pod is being deleted
+
 	mu     sync.Mutex
 	probed map[string]*probed // by container id
 }
@@ -36,6 +39,7 @@ type probed struct {
 	grace          *int64 // s; of the probe that failed
 
 	cancel context.CancelFunc
+	calm   context.CancelFunc // ends liveness and startup probes alone
 	wg     sync.WaitGroup
 }
 
@@ -94,12 +98,25 @@ func longRunning(spec *corev1.PodSpec) []*corev1.Container {
 	return out
 }
 
+// end leaves only the readiness probes of a pod that is being deleted: whether it still serves matters to Services until it is gone, and nothing of it is
+// restarted any more. Containers that run are watched, as after a restart of the agent.
+func (p *prober) end(pod *corev1.Pod, obs *observation, hostIPs []string, before *corev1.PodStatus) {
+	p.ending = true
+	p.mu.Lock()
+	for _, pr := range p.probed {
+		pr.calm()
+	}
+	p.mu.Unlock()
+	p.watch(pod, obs, hostIPs, before)
+}
+
 // stop ends all probes and waits for them.
 func (p *prober) stop() { p.watch(&corev1.Pod{}, new(observation), nil, nil) }
 
 func (p *prober) begin(spec *corev1.Container, field string, c *containerState, ip string, before *corev1.PodStatus) {
 	ctx, cancel := context.WithCancel(context.Background())
-	pr := &probed{name: spec.Name, started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil, cancel: cancel}
+	health, calm := context.WithCancel(ctx)
+	pr := &probed{name: spec.Name, started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil, cancel: cancel, calm: calm}
 	if s := statusOf(before, spec.Name); s != nil && hasID(s.ContainerID, c.id) {
 		pr.started = pr.started || isTrue(s.Started)
 		pr.ready = pr.ready || s.Ready
@@ -108,8 +125,12 @@ func (p *prober) begin(spec *corev1.Container, field string, c *containerState, 
 	p.probed[c.id] = pr
 	p.mu.Unlock()
 	for kind, probe := range map[string]*corev1.Probe{probeStartup: spec.StartupProbe, probeLiveness: spec.LivenessProbe, probeReadiness: spec.ReadinessProbe} {
-		if probe == nil || kind == probeStartup && pr.started {
+		if probe == nil || kind == probeStartup && pr.started || kind != probeReadiness && p.ending {
 			continue
+		}
+		ctx := ctx
+		if kind != probeReadiness {
+			ctx = health
 		}
 		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, field: field, kind: kind, probe: probe, started: c.started}
 		pr.wg.Go(func() { l.run(ctx) })
@@ -199,6 +220,10 @@ func (l *probeLoop) run(ctx context.Context) {
 		if runtimeGone(err) {
 			continue // says nothing about the container
 		}
+		if vague, ok := errors.AsType[*inconclusive](err); ok {
+			l.p.events.record(l.field, eventWarning, "Unhealthy", fmt.Sprintf("%s probe errored and resulted in %s state: %v", l.kind, vague.state, vague))
+			continue
+		}
 		if l.result(err) {
 			return
 		}
@@ -252,7 +277,7 @@ func (l *probeLoop) once(ctx context.Context) error {
 	defer cancel()
 	switch {
 	case l.probe.HTTPGet != nil:
-		return l.httpGet(ctx, l.probe.HTTPGet)
+		return l.http(ctx, l.probe.HTTPGet)
 	case l.probe.GRPC != nil:
 		return l.grpc(ctx, l.probe.GRPC)
 	case l.probe.TCPSocket != nil:

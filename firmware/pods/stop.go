@@ -75,7 +75,8 @@ func (w *worker) preStop(c *containerState, grace int64) func(context.Context) t
 		return func(context.Context) time.Duration { return 0 }
 	}
 	w.hooked[c.id] = true // a stop that was cut short by one with less grace does not run it again
-	call := &caller{rt: w.m.o.Runtime, spec: spec, id: c.id, ip: w.podIP(w.obs.ips)}
+	warn := func(reason, message string) { w.event(eventWarning, reason, message) }
+	call := &caller{rt: w.m.o.Runtime, spec: spec, id: c.id, ip: w.podIP(w.obs.ips), warn: warn}
 	return func(ctx context.Context) time.Duration {
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second)

@@ -191,9 +191,9 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	case d.terminating():
 		return w.terminate(ctx, d, obs)
 	}
-	d = w.judged(d, obs)
+	d, again := w.m.withinReach(w.judged(d, obs), obs)
 	if d.refused != "" && !terminalPhase(w.status) {
-		return 0, false, w.refuse(ctx, d, obs)
+		return again, false, w.refuse(ctx, d, obs)
 	}
 	if w.refused {
 		w.refused = false
@@ -217,7 +217,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	}
 	d, look := w.allocate(d, obs)
 	next = sooner(next, look)
-	again, obs, err := w.drive(ctx, d, obs)
+	again, obs, err = w.drive(ctx, d, obs)
 	if err != nil {
 		return 0, false, err
 	}
@@ -299,7 +299,6 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 
 // terminate ends a pod that is being deleted, and says so.
 func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation) (time.Duration, bool, error) {
-	w.probes.stop()
 	for i := range obs.containers {
 		if c := &obs.containers[i]; c.state == cri.ContainerRunning {
 			w.eventFor(c.name, eventNormal, "Killing", "Stopping container "+c.name)

@@ -41,6 +41,16 @@ containers:
 - {name: makes-ill, image: <box>, command: [sh, -c, 'sleep 2; touch /v/ill; sleep 3; rm /v/ill; sleep 3600'], volumeMounts: [{name: v, mountPath: /v}]}
 volumes: [{name: v, emptyDir: {}}]`,
 			Steps: []Step{{Want: []string{"main restarts >=1", "event Warning Unhealthy HTTP probe failed with statuscode: 500", "main last terminated 0 Completed", "makes-ill restarts 0"}}}},
+		Row{Name: "https", Cite: page + "#http-probes", Class: Periods,
+			Promise: "a probe of scheme HTTPS skips the verification of the certificate",
+			Spec: `
+containers:
+- {name: main, image: <sample>, args: [https], ports: [{name: web, containerPort: 8080}], readinessProbe: {httpGet: {path: /healthz, port: web, scheme: HTTPS}, periodSeconds: 1}, startupProbe: {httpGet: {path: /healthz, port: web, scheme: HTTPS}, periodSeconds: 1, failureThreshold: 30}}
+- {name: expired, image: <sample>, args: [https, '-1'], env: [{name: PORT, value: '8081'}], readinessProbe: {httpGet: {path: /healthz, port: 8081, scheme: HTTPS}, periodSeconds: 1}, lifecycle: {postStart: {httpGet: {path: /healthz, port: 8082, scheme: HTTPS}}}}
+- {name: plain, image: <sample>, env: [{name: PORT, value: '8083'}], readinessProbe: {httpGet: {path: /healthz, port: 8083, scheme: HTTPS}, periodSeconds: 1}}
+initContainers:
+- {name: first, image: <sample>, restartPolicy: Always, args: [https], env: [{name: PORT, value: '8082'}], startupProbe: {httpGet: {path: /healthz, port: 8082, scheme: HTTPS}, periodSeconds: 1, failureThreshold: 30}}`,
+			Steps: []Step{{Want: []string{"main ready", "expired ready", "expired restarts 0", "no event FailedPostStartHook", "plain running", "plain unready", "event Warning Unhealthy server gave HTTP response to HTTPS client"}}}},
 		Row{Name: "tcp", Cite: page + "#define-a-tcp-liveness-probe", Class: Periods,
 			Promise: "a TCP probe succeeds if the port can be connected to",
 			Spec: `

@@ -7,6 +7,20 @@ func terminationRows() []Row {
 			Promise: "deletion sends SIGTERM; a pod that obeys goes before its grace period is over",
 			Spec:    "terminationGracePeriodSeconds: 600\ncontainers: [{name: main, image: <box>, command: [sh, -c, 'trap \"exit 0\" TERM; while true; do sleep 0.1; done']}]",
 			Steps:   []Step{{Want: []string{"main ready"}}, {Do: del(""), Want: []string{"gone", "event Normal Killing Stopping container main"}}}},
+		Row{Name: "readiness", Cite: page + "-flow", Class: Periods,
+			Promise: "while a pod ends its readiness probe goes on, so that Services learn whether it still serves; its liveness probe does not",
+			Spec: `
+terminationGracePeriodSeconds: 30
+containers:
+- name: main
+  image: <box>
+  command: [sh, -c, 'trap "touch /tmp/down" TERM; while true; do sleep 0.1; done']
+  readinessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/down']}, periodSeconds: 1, failureThreshold: 2}
+  livenessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/down']}, periodSeconds: 1, failureThreshold: 2}`,
+			Steps: []Step{{Want: []string{"main ready"}},
+				{Do: del(""), Want: []string{"field {.metadata.deletionTimestamp} set", "main running", "main unready", "condition Ready False ContainersNotReady", "event Warning Unhealthy Readiness probe failed"}},
+				{Do: del("1"), Want: []string{"gone"}}},
+			Never: []string{"event Warning Unhealthy Liveness probe failed", "main restarts 1"}},
 		Row{Name: "forced", Cite: page + "-flow", Class: Periods,
 			Promise: "what has not ended after the grace period is killed",
 			Spec:    "terminationGracePeriodSeconds: 3\ncontainers: [{name: main, image: <box>, command: [sh, -c, 'trap \"\" TERM; while true; do sleep 0.1; done']}]",

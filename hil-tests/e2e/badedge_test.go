@@ -55,7 +55,7 @@ func TestBadPod(t *testing.T) {
 		{"secret-key", "image: $IMAGE", "image: $IMAGE, env: [{name: A, valueFrom: {secretKeyRef: {name: half, key: b}}}]", "CreateContainerConfigError", []string{`couldn't find key "b" in secret "half"`, "add it there"}, func(t *testing.T) {
 			kubectl(t, "patch", "secret", "half", "--type=merge", "-p", `{"stringData":{"b":"x"}}`)
 		}},
-		{"unsupported", "image: $IMAGE", "image: $IMAGE, livenessProbe: {httpGet: {port: 8443, scheme: HTTPS}}", "", []string{"spec.containers[0].livenessProbe.httpGet.scheme", "HTTPS probes are not supported", "use HTTP, tcpSocket"}, nil},
+		{"unsupported", "image: $IMAGE", "image: $IMAGE, livenessProbe: {httpGet: {host: vault.example.org, port: 8443, scheme: HTTPS}}", "", []string{"spec.containers[0].livenessProbe.httpGet.host", "HTTPS requests go only to the pod or to this node", "leave host out, or use HTTP, tcpSocket"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -11,13 +11,15 @@
 //	sample id            print user, groups, capabilities and other facts of the process
 //	sample chat N M      print M numbered lines, N a second
 //	sample grpc          serve gRPC's health service on $PORT: everything serves, but the service "ill"
+//	sample https [DAYS]  serve over TLS, with a certificate that signs itself, is of another name and valid for DAYS (default 1; -1: it has expired)
 //
-// serve answers /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
+// serve and https answer /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
 // below $CONFIG_DIR, default /config) and / (host name, version, start time, uptime).
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,7 +48,13 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch verb {
 	case "serve":
-		return serve(ctx)
+		return serve(ctx, nil)
+	case "https":
+		config, err := selfSigned(args)
+		if err != nil {
+			return err
+		}
+		return serve(ctx, config)
 	case "exit":
 		return exit(ctx, args)
 	case "sleep":
@@ -76,7 +84,7 @@ func run(ctx context.Context, args []string) error {
 	case "id":
 		return identity()
 	default:
-		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat, grpc, procs or id", verb)
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat, grpc, https, procs or id", verb)
 	}
 }
 
@@ -176,7 +184,7 @@ func memhog(ctx context.Context, args []string) error {
 	return nil
 }
 
-func serve(ctx context.Context) error {
+func serve(ctx context.Context, secure *tls.Config) error {
 	host, _ := os.Hostname() //nolint:errcheck // an empty name is shown
 	start := time.Now()
 	config := envOr("CONFIG_DIR", "/config")
@@ -198,9 +206,15 @@ func serve(ctx context.Context) error {
 		fmt.Fprintf(w, "host=%s version=%s started=%s up=%s\n", host, os.Getenv("SAMPLE_VERSION"),
 			start.UTC().Format(time.RFC3339Nano), time.Since(start).Round(time.Millisecond))
 	})
-	server := &http.Server{Addr: ":" + envOr("PORT", "8080"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: ":" + envOr("PORT", "8080"), Handler: mux, ReadHeaderTimeout: 5 * time.Second, TLSConfig: secure}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
+	go func() {
+		if secure != nil {
+			failed <- server.ListenAndServeTLS("", "")
+			return
+		}
+		failed <- server.ListenAndServe()
+	}()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := 0; ; n++ {

@@ -29,6 +29,9 @@ func TestVerbs(t *testing.T) {
 		{[]string{"exit", "one"}, false},
 		{[]string{"dance"}, false},
 		{[]string{"serve"}, true},
+		{[]string{"https"}, true},
+		{[]string{"https", "-1"}, true},
+		{[]string{"https", "never"}, false},
 		{nil, true},
 	} {
 		if err := run(ctx, c.args); (err == nil) != c.ok {
