@@ -9,16 +9,18 @@ func terminationRows() []Row {
 			Steps:   []Step{{Want: []string{"main ready"}}, {Do: del(""), Want: []string{"gone", "event Normal Killing Stopping container main"}}}},
 		Row{Name: "readiness", Cite: page + "-flow", Class: Periods,
 			Promise: "while a pod ends its readiness probe goes on, so that Services learn whether it still serves; its liveness probe does not",
+			Meta:    "labels: {app: <name>}",
+			Objects: "apiVersion: v1\nkind: Service\nmetadata: {name: <name>}\nspec: {selector: {app: <name>}, ports: [{port: 80}]}",
 			Spec: `
 terminationGracePeriodSeconds: 30
 containers:
 - name: main
   image: <box>
-  command: [sh, -c, 'trap "touch /tmp/down" TERM; while true; do sleep 0.1; done']
+  command: [sh, -c, 'trap "sleep 2; touch /tmp/down" TERM; while true; do sleep 0.1; done']
   readinessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/down']}, periodSeconds: 1, failureThreshold: 2}
   livenessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/down']}, periodSeconds: 1, failureThreshold: 2}`,
-			Steps: []Step{{Want: []string{"main ready"}},
-				{Do: del(""), Want: []string{"field {.metadata.deletionTimestamp} set", "main running", "main unready", "condition Ready False ContainersNotReady", "event Warning Unhealthy Readiness probe failed"}},
+			Steps: []Step{{Want: []string{"main ready", "endpoint true true false"}},
+				{Do: del(""), Want: []string{"endpoint false true true", "endpoint false false true", "field {.metadata.deletionTimestamp} set", "main running", "main unready", "condition Ready False ContainersNotReady", "event Warning Unhealthy Readiness probe failed"}},
 				{Do: del("1"), Want: []string{"gone"}}},
 			Never: []string{"event Warning Unhealthy Liveness probe failed", "main restarts 1"}},
 		Row{Name: "forced", Cite: page + "-flow", Class: Periods,

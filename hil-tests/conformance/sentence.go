@@ -10,8 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/jsonpath"
+	"k8s.io/utils/ptr"
 )
 
 // View is what the API shows of a pod at one moment.
@@ -19,6 +21,8 @@ type View struct {
 	Pod    *corev1.Pod
 	Gone   bool // it was deleted; Pod is its last version
 	Events []corev1.Event
+
+	Endpoints []discoveryv1.EndpointConditions // what EndpointSlices have said of it, in order
 }
 
 // Sentence is one expectation.
@@ -34,6 +38,7 @@ type Sentence struct {
 //	observed                                the status is about the newest generation of the pod
 //	condition TYPE STATUS [REASON]
 //	event [Normal|Warning] REASON [TEXT]    one that has TEXT in its message; no event REASON
+//	endpoint READY SERVING TERMINATING      an EndpointSlice has said so of the pod
 //	field {JSONPATH} is VALUE | has TEXT | set | unset
 //	C running · C ready · C unready · C started · C unstarted · C restarts N | >=N
 //	C waiting REASON [TEXT]
@@ -87,6 +92,8 @@ func Compile(text string) (Sentence, error) {
 	case w[0] == "no" && w[1] == "event" && len(w) == 3:
 		is := event("", w[2], "")
 		s.Is = func(v *View) (bool, string) { ok, saw := is(v); return !ok, saw }
+	case w[0] == "endpoint" && len(w) == 4:
+		s.Is = endpoint(rest(1))
 	case w[0] == "field" && len(w) > 2:
 		return s, s.field(text)
 	case len(w) > 1:
@@ -128,6 +135,16 @@ func event(kind, reason, text string) func(*View) (bool, string) {
 			}
 		}
 		return false, fmt.Sprintf("events %q", saw)
+	}
+}
+
+func endpoint(want string) func(*View) (bool, string) {
+	return func(v *View) (bool, string) {
+		var saw []string
+		for _, c := range v.Endpoints {
+			saw = append(saw, fmt.Sprintf("%v %v %v", ptr.Deref(c.Ready, true), ptr.Deref(c.Serving, true), ptr.Deref(c.Terminating, false)))
+		}
+		return slices.Contains(saw, want), fmt.Sprintf("endpoints %q", saw)
 	}
 }
 

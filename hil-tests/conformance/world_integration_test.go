@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -38,7 +39,8 @@ type world struct {
 	mu     sync.Mutex
 	pods   map[string]*seen // by name
 	events map[string][]corev1.Event
-	news   chan struct{} // closed and replaced at each change
+	ends   map[string][]discoveryv1.EndpointConditions // by the pod's name
+	news   chan struct{}                               // closed and replaced at each change
 }
 
 // seen is what the API has shown of one pod name since a row began.
@@ -49,7 +51,7 @@ type seen struct {
 
 func newWorld(t *testing.T, o stack.Options) *world {
 	t.Helper()
-	w := &world{pods: map[string]*seen{}, events: map[string][]corev1.Event{}, news: make(chan struct{})}
+	w := &world{pods: map[string]*seen{}, events: map[string][]corev1.Event{}, ends: map[string][]discoveryv1.EndpointConditions{}, news: make(chan struct{})}
 	var err error
 	if o.Module, err = filepath.Abs("../.."); err != nil {
 		t.Fatal(err)
@@ -157,6 +159,10 @@ func (w *world) watch(ctx context.Context, t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slices, err := w.cluster.Core.DiscoveryV1().EndpointSlices(namespace).Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	follow := func(from watch.Interface, note func(e watch.Event)) {
 		w.ended.Go(func() {
 			defer from.Stop()
@@ -196,6 +202,15 @@ func (w *world) watch(ctx context.Context, t *testing.T) {
 		s.versions = append(s.versions, p)
 		s.gone = e.Type == watch.Deleted
 	})
+	follow(slices, func(e watch.Event) {
+		if s, ok := e.Object.(*discoveryv1.EndpointSlice); ok && e.Type != watch.Deleted {
+			for _, end := range s.Endpoints {
+				if end.TargetRef != nil {
+					w.ends[end.TargetRef.Name] = append(w.ends[end.TargetRef.Name], end.Conditions)
+				}
+			}
+		}
+	})
 	follow(events, func(e watch.Event) {
 		if ev, ok := e.Object.(*corev1.Event); ok && e.Type != watch.Deleted {
 			w.events[ev.InvolvedObject.Name] = append(w.events[ev.InvolvedObject.Name], *ev)
@@ -209,7 +224,7 @@ func (w *world) views(name string, from int) (out []View, more <-chan struct{}) 
 	defer w.mu.Unlock()
 	if s := w.pods[name]; s != nil {
 		for i := from; i < len(s.versions); i++ {
-			out = append(out, View{Pod: s.versions[i], Gone: s.gone && i == len(s.versions)-1, Events: w.events[name]})
+			out = append(out, View{Pod: s.versions[i], Gone: s.gone && i == len(s.versions)-1, Events: w.events[name], Endpoints: w.ends[name]})
 		}
 	}
 	return out, w.news
