@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,6 +140,12 @@ func (c Config) check() error {
 	}
 	if n := c.Pods.Images.Parallel; n < 1 || n > 16 {
 		bad("pods.images.parallelPulls", n, "allowed are 1 (one after the other) to 16")
+	}
+	if d := c.Pods.Images.StallTimeout; d < 5*time.Second || d > time.Hour {
+		bad("pods.images.stallTimeout", d, "allowed are 5s to 1h")
+	}
+	if v := c.Pods.Images.Verification; !slices.Contains([]string{"NeverVerify", "NeverVerifyPreloadedImages", "AlwaysVerify"}, v) {
+		bad("pods.images.credentialVerification", v, "allowed are NeverVerifyPreloadedImages (who wants an image that another pod's credentials opened shows his own), NeverVerify and AlwaysVerify")
 	}
 	for i, ref := range c.Pods.Images.PrePull {
 		if ref == "" || strings.ContainsAny(ref, " \t\n") {

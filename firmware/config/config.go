@@ -103,6 +103,10 @@ type Images struct {
 	// Parallel is how many images are pulled at a time, PrePull which ones ahead of their pods.
 	Parallel int      `yaml:"parallelPulls"`
 	PrePull  []string `yaml:"prePull"`
+	// StallTimeout is after how long a pull that gets nothing is ended.
+	StallTimeout time.Duration `yaml:"stallTimeout"`
+	// Verification is who may use private images that are on the disk, in the kubelet's words.
+	Verification string `yaml:"credentialVerification"`
 }
 
 // Users are the user and group ids of the machine that pods with a user namespace of their own get, 65536 each. 0: found out.
@@ -153,7 +157,7 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
+		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 2 * time.Minute, Verification: "NeverVerifyPreloadedImages"}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

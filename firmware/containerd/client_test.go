@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +182,32 @@ func TestSmallCalls(t *testing.T) {
 	cancel()
 	if _, err := c.Pulls(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended: %v", err)
+	}
+}
+
+func TestOwnersOfWhatIsPulled(t *testing.T) {
+	info := func(digest string, labels map[string]string) message {
+		return message{}.message(1, message{}.text(1, digest).labels(5, labels))
+	}
+	p := &peer{handle: map[string]func([]byte) ([]byte, string){"List": func([]byte) ([]byte, string) {
+		return slices.Concat(
+			info("sha256:m1", map[string]string{"containerd.io/gc.ref.content.l.0": "sha256:ab", "containerd.io/gc.ref.content.config": "sha256:cd", "containerd.io/distribution.source.registry.example.org:5000": "team/app,team/copy"}),
+			info("sha256:m2", map[string]string{"containerd.io/gc.ref.content.l.0": "sha256:other", "containerd.io/distribution.source.docker.io": "library/busybox"}),
+			info("sha256:ab", map[string]string{"containerd.io/distribution.source.docker.io": "library/old"}),
+		), "0"
+	}}}
+	c := start(t, p)
+	for ref, want := range map[string]string{
+		"layer-sha256:ab": "registry.example.org:5000/team/app registry.example.org:5000/team/copy", "layer-sha256:zz": "", "odd": "",
+	} {
+		got, err := c.Owners(t.Context(), ref)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, %v", ref, got, err)
+		}
+	}
+	p.handle["List"] = func([]byte) ([]byte, string) { return nil, "12" }
+	if _, err := c.Owners(t.Context(), "layer-sha256:ab"); !errors.Is(err, cri.ErrUnimplemented) {
+		t.Errorf("a runtime that is not containerd: %v", err)
 	}
 }
 

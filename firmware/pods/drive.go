@@ -358,9 +358,9 @@ func (s *starter) crashDelay(c *corev1.Container, prior *containerState, now tim
 func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *containerState) error {
 	w, rt := s.w, s.w.m.o.Runtime
 	refs := references{desired: w.m.o.Desired, namespace: s.d.pod.Metadata.Namespace}
-	auths := func() ([]*cri.AuthConfig, error) { return credentials(&s.d.pod.Spec, c.Image, refs) }
+	creds := func() (credentials, error) { return pullCredentials(&s.d.pod.Spec, c.Image, refs) }
 	w.puller.event = func(eventType, reason, message string) { w.eventFor(c.Name, eventType, reason, message) }
-	image, ref, err := w.puller.ensure(ctx, c, prior != nil, auths, s.config)
+	image, ref, err := w.puller.ensure(ctx, imageWant{c, earlier(prior), creds, s.config})
 	if err != nil {
 		return err
 	}

@@ -55,13 +55,3 @@ func TestInitializingIsSaid(t *testing.T) {
 		}
 	}
 }
-
-// TestCredentialsNameNoServer: containerd passes over credentials with a server address that is no URL of the image's host.
-func TestCredentialsNameNoServer(t *testing.T) {
-	a := dockerAuth{Username: "u", Password: "p"}
-	for _, server := range []string{"registry.example.org", "https://registry.example.org/v1/", "registry.example.org/team"} {
-		if got := a.config(server, "registry.example.org/team/app:1"); got == nil || *got != (cri.AuthConfig{Username: "u", Password: "p"}) {
-			t.Errorf("%s: %+v", server, got)
-		}
-	}
-}

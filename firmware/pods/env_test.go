@@ -177,22 +177,4 @@ func TestImageNames(t *testing.T) {
 			t.Errorf("%s: %s", image, got)
 		}
 	}
-	for image, want := range map[string]string{"app": "docker.io", "user/app": "docker.io", "r.io/app": "r.io", "localhost/app": "localhost", "r:5000/a/b": "r:5000"} {
-		if got := registryOf(image); got != want {
-			t.Errorf("%s: %s", image, got)
-		}
-	}
-	for _, c := range []struct {
-		server, image string
-		match         bool
-	}{
-		{"https://index.docker.io/v1/", "app", true}, {"r.io", "r.io/a", true}, {"https://r.io/team", "r.io/team/a", true}, {"https://r.io/team", "r.io/other/a", false},
-		{"r.io", "app", false}, {"r.io:5000", "r.io/a", false},
-	} {
-		a := &dockerAuth{Auth: "dTpwOnc="}
-		got := a.config(c.server, c.image)
-		if (got != nil) != c.match || got != nil && (got.Username != "u" || got.Password != "p:w") {
-			t.Errorf("%s %s: %+v", c.server, c.image, got)
-		}
-	}
 }

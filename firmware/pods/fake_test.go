@@ -44,7 +44,8 @@ type fakeRuntime struct {
 	boxes      map[string]*fakeBox
 	containers map[string]*fakeContainer
 	images     map[string]*cri.Image
-	remote     map[string]bool // images that can be pulled
+	remote     map[string]bool   // images that can be pulled
+	private    map[string]string // of those, the ones that need a password
 	programs   map[string]func(attempt uint32) run
 	down       error
 	stuck      string // name of a container that cannot be stopped

@@ -7,7 +7,7 @@ import (
 	"github.com/skerry/skerry/firmware/cri"
 )
 
-func (f *fakeRuntime) PullImage(_ context.Context, image *cri.ImageSpec, _ *cri.AuthConfig, _ *cri.PodSandboxConfig) (string, error) {
+func (f *fakeRuntime) PullImage(_ context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, _ *cri.PodSandboxConfig) (string, error) {
 	unlock, err := f.enter("PullImage")
 	if err != nil {
 		return "", err
@@ -16,8 +16,11 @@ func (f *fakeRuntime) PullImage(_ context.Context, image *cri.ImageSpec, _ *cri.
 	if !f.remote[image.Image] {
 		return "", &cri.Error{Method: "PullImage", Code: cri.ErrNotFound, Message: image.Image + ": not found in the registry"}
 	}
+	if want := f.private[image.Image]; want != "" && (auth == nil || auth.Password != want) {
+		return "", &cri.Error{Method: "PullImage", Code: cri.ErrUnknown, Message: image.Image + ": 401 Unauthorized"}
+	}
 	id := "sha256:" + image.Image
-	f.images[image.Image] = &cri.Image{ID: id}
+	f.images[image.Image] = &cri.Image{ID: id, RepoDigests: []string{"ref@" + id}}
 	f.images[id] = f.images[image.Image]
 	return id, nil
 }

@@ -41,6 +41,7 @@ type pulledImage struct {
 // images that only static pods have used may go, if all their files can be read.
 type imageKeeper struct {
 	rt        ImageRuntime
+	access    *imageAccess
 	list      func(ctx context.Context, filter *cri.ContainerFilter) ([]cri.Container, error)
 	wanted    func() []string // images that desired pods name
 	known     func() knowledge
@@ -140,6 +141,7 @@ func (k *imageKeeper) pass(ctx context.Context) error {
 		return err
 	}
 	k.mark(images, used)
+	k.prune(ctx, images)
 	fs, err := k.rt.ImageFsInfo(ctx)
 	if err != nil {
 		return err
@@ -220,6 +222,19 @@ func (k *imageKeeper) mark(images []cri.Image, used map[string]bool) {
 	}
 }
 
+// prune has what is known of images that are gone forgotten.
+func (k *imageKeeper) prune(ctx context.Context, images []cri.Image) {
+	ids, names := map[string]bool{}, map[string]bool{}
+	for i := range images {
+		ids[images[i].ID] = true
+		for _, name := range slices.Concat(images[i].RepoTags, images[i].RepoDigests) {
+			full, _ := fullName(name)
+			names[full] = true
+		}
+	}
+	k.access.prune(ctx, ids, func(name string) bool { return names[name] })
+}
+
 // collect removes pulled images without use, the longest unused first, until there are goal bytes free.
 func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[string]bool, mount string, goal int64) error {
 	known := k.known()
@@ -291,7 +306,7 @@ func (k *imageKeeper) wantedIDs(ctx context.Context) (map[string]bool, error) {
 // newImageKeeper returns the manager's keeper. Its list is read.
 func newImageKeeper(m *Manager) *imageKeeper {
 	k := &imageKeeper{
-		rt: m.o.Runtime, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, known: m.knowledge, usage: m.o.DiskUsage,
+		rt: m.o.Runtime, access: m.access, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, known: m.knowledge, usage: m.o.DiskUsage,
 		high: int64(m.o.ImageHigh), low: int64(m.o.ImageLow), path: filepath.Join(m.o.Dir, imagesFile), log: m.o.Log,
 	}
 	k.load()

@@ -193,7 +193,7 @@ func TestImagesOfUnknownUse(t *testing.T) {
 		rt := &forgetful{fakeRuntime: newFakeRuntime(), asks: asks}
 		rt.images["idle:1"] = &cri.Image{ID: "sha256:idle"}
 		k := &imageKeeper{
-			rt: rt, list: rt.ListContainers, wanted: func() []string { return []string{"app:1"} }, known: func() knowledge { return knowledge{all: true} }, high: 85, low: 80,
+			rt: rt, access: newImageAccess(CheckPulled, nil, nil, slog.New(slog.DiscardHandler)), list: rt.ListContainers, wanted: func() []string { return []string{"app:1"} }, known: func() knowledge { return knowledge{all: true} }, high: 85, low: 80,
 			usage: func(string) (int64, int64, error) { return 100, 1, nil },
 			path:  filepath.Join(t.TempDir(), imagesFile), log: slog.New(slog.DiscardHandler), look: 5,
 			pulled: map[string]*pulledImage{"sha256:idle": {Ref: "idle:1", Used: 1}},

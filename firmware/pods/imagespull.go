@@ -8,18 +8,20 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
 )
 
-// PullProgress tells how much of what is being pulled is there: bytes by what they are of. *containerd.Client can tell; CRI cannot.
+// PullProgress tells how much of what is being pulled is there, by what it is. *containerd.Client can tell; CRI cannot.
 type PullProgress func(ctx context.Context) (map[string]PullPart, error)
 
 // PullPart is one part of an image that is being pulled. Total is 0 where it is not known yet.
 type PullPart struct{ Have, Total int64 }
+
+// PartOwner tells of which repositories (as docker.io/library/busybox) a part is that is being pulled; none if nobody knows.
+type PartOwner func(ctx context.Context, part string) ([]string, error)
 
 const (
 	progressFirst = 30 * time.Second // of a pull; shorter ones need no word in between
@@ -33,6 +35,8 @@ type pulls struct {
 	ctx      context.Context //nolint:containedctx // the manager's: no pull outlives it
 	rt       ImageRuntime
 	progress PullProgress // nil: nobody can tell
+	owner    PartOwner    // nil: nobody can tell
+	stall    time.Duration
 	slots    chan struct{}
 	spawn    func(func()) // runs a goroutine that the manager waits for
 	log      *slog.Logger
@@ -43,35 +47,44 @@ type pulls struct {
 
 // pull is one image on its way.
 type pull struct {
-	done    chan struct{} // closed when ref, took and err are set
-	cancel  context.CancelFunc
-	waiters int // guarded by pulls.mu
+	name   string
+	done   chan struct{} // closed when pulled and err are set
+	cancel context.CancelCauseFunc
 
-	ref  string
-	took time.Duration
-	err  error
+	waiters int // guarded by pulls.mu
+	active  bool
+
+	pulled
+	err error
 
 	mu   sync.Mutex
 	text string // how far it is
 }
 
-func newPulls(ctx context.Context, rt ImageRuntime, most int, progress PullProgress, spawn func(func()), log *slog.Logger) *pulls {
-	return &pulls{ctx: ctx, rt: rt, progress: progress, slots: make(chan struct{}, max(most, 1)), spawn: spawn, log: log, now: map[string]*pull{}}
+// pulled is an image that was fetched.
+type pulled struct {
+	ref  string
+	used credential // what opened the registry; zero: none
+	took time.Duration
 }
 
-// get fetches an image. auths are tried in order; none is a pull without credentials. said is told, now and then, how far it is. It returns the
-// reference, and how long the pull itself took.
-func (p *pulls) get(ctx context.Context, spec *cri.ImageSpec, auths []*cri.AuthConfig, sandbox *cri.PodSandboxConfig, said func(string)) (ref string, took time.Duration, err error) {
-	one := p.join(spec, auths, sandbox)
+func newPulls(ctx context.Context, o *Options, spawn func(func())) *pulls {
+	return &pulls{ctx: ctx, rt: o.Runtime, progress: o.PullProgress, owner: o.PartOwner, stall: o.PullStall, slots: make(chan struct{}, max(o.ParallelPulls, 1)),
+		spawn: spawn, log: o.Log, now: map[string]*pull{}}
+}
+
+// get fetches an image. creds are tried in order; none is a pull without credentials. said is told, now and then, how far it is.
+func (p *pulls) get(ctx context.Context, spec *cri.ImageSpec, creds []credential, sandbox *cri.PodSandboxConfig, said func(string)) (pulled, error) {
+	one := p.join(spec, creds, sandbox)
 	defer p.leave(one)
 	tick := time.NewTicker(progressFirst)
 	defer tick.Stop()
 	for {
 		select {
 		case <-one.done:
-			return one.ref, one.took, one.err
+			return one.pulled, one.err
 		case <-ctx.Done():
-			return "", 0, ctx.Err()
+			return pulled{}, ctx.Err()
 		case <-tick.C:
 			tick.Reset(progressEvery)
 			one.mu.Lock()
@@ -83,21 +96,22 @@ func (p *pulls) get(ctx context.Context, spec *cri.ImageSpec, auths []*cri.AuthC
 }
 
 // join returns the pull that fetches an image, and starts it if there is none.
-func (p *pulls) join(spec *cri.ImageSpec, auths []*cri.AuthConfig, sandbox *cri.PodSandboxConfig) *pull {
-	key := pullKey(spec, auths)
+func (p *pulls) join(spec *cri.ImageSpec, creds []credential, sandbox *cri.PodSandboxConfig) *pull {
+	key := pullKey(spec, creds)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if one := p.now[key]; one != nil {
 		one.waiters++
 		return one
 	}
-	ctx, cancel := context.WithCancel(p.ctx) // as long as somebody waits
-	one := &pull{done: make(chan struct{}), cancel: cancel, waiters: 1, text: "waiting for other pulls"}
+	ctx, cancel := context.WithCancelCause(p.ctx) // as long as somebody waits
+	one := &pull{name: spec.Image, done: make(chan struct{}), cancel: cancel, waiters: 1, text: "waiting for other pulls"}
 	p.now[key] = one
 	p.spawn(func() {
-		defer cancel()
-		p.run(ctx, one, spec, auths, sandbox)
+		defer cancel(nil)
+		p.run(ctx, one, spec, creds, sandbox)
 		p.mu.Lock()
+		one.active = false
 		if p.now[key] == one {
 			delete(p.now, key)
 		}
@@ -114,7 +128,7 @@ func (p *pulls) leave(one *pull) {
 	if one.waiters--; one.waiters > 0 {
 		return
 	}
-	one.cancel()
+	one.cancel(nil)
 	for key, other := range p.now {
 		if other == one {
 			delete(p.now, key)
@@ -122,76 +136,53 @@ func (p *pulls) leave(one *pull) {
 	}
 }
 
-func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, auths []*cri.AuthConfig, sandbox *cri.PodSandboxConfig) {
+func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, creds []credential, sandbox *cri.PodSandboxConfig) {
 	select {
 	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		one.err = ctx.Err()
 		return
 	}
+	free := sync.OnceFunc(func() { <-p.slots })
+	defer free()
+	p.mu.Lock()
+	one.active = true
+	p.mu.Unlock()
 	one.say("the registry has not sent anything yet")
 	var watch sync.WaitGroup
 	watching, end := context.WithCancel(ctx)
 	defer watch.Wait()
 	defer end()
 	if p.progress != nil {
-		watch.Go(func() { p.watch(watching, one) })
+		w := &pullWatch{p: p, one: one, free: free, parts: map[string]partSeen{}}
+		w.look(ctx) // what earlier pulls have left is no progress
+		watch.Go(func() { w.run(watching) })
 	}
 	begin := time.Now()
-	one.ref, one.err = p.tryAll(ctx, spec, auths, sandbox)
+	one.ref, one.used, one.err = p.tryAll(ctx, spec, creds, sandbox)
 	one.took = time.Since(begin)
+	if cause := context.Cause(ctx); one.err != nil && ctx.Err() != nil && p.ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
+		one.err = cause
+	}
 }
 
 // tryAll tries one set of credentials after the other.
-func (p *pulls) tryAll(ctx context.Context, spec *cri.ImageSpec, auths []*cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
-	if len(auths) == 0 {
-		return p.rt.PullImage(ctx, spec, nil, sandbox)
+func (p *pulls) tryAll(ctx context.Context, spec *cri.ImageSpec, creds []credential, sandbox *cri.PodSandboxConfig) (ref string, used credential, err error) {
+	if len(creds) == 0 {
+		ref, err = p.rt.PullImage(ctx, spec, nil, sandbox)
+		return ref, credential{}, err
 	}
 	var errs []error
-	for _, auth := range auths {
-		ref, err := p.rt.PullImage(ctx, spec, auth, sandbox)
+	for _, c := range creds {
+		ref, err := p.rt.PullImage(ctx, spec, c.auth, sandbox)
 		if err == nil || runtimeGone(err) || ctx.Err() != nil {
-			return ref, err
+			return ref, c, err
 		}
 		if !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == err.Error() }) {
 			errs = append(errs, err)
 		}
 	}
-	return "", errors.Join(errs...)
-}
-
-// watch asks how far the pull is. With several pulls at a time nobody knows which part is whose: the figures are of all.
-func (p *pulls) watch(ctx context.Context, one *pull) {
-	parts := map[string]PullPart{}
-	tick := time.NewTicker(progressAsk)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now, err := p.progress(ctx)
-		if err != nil {
-			continue // it is only for people
-		}
-		for name, part := range parts {
-			if _, there := now[name]; !there && part.Total > 0 { // that one is done
-				parts[name] = PullPart{part.Total, part.Total}
-			}
-		}
-		var have, total int64
-		for name, part := range now {
-			parts[name] = part
-		}
-		for _, part := range parts {
-			have, total = have+part.Have, total+max(part.Total, part.Have)
-		}
-		if total > 0 {
-			one.say(fmt.Sprintf("%s of %s so far", mebibytes(have), mebibytes(total)))
-		}
-	}
+	return "", credential{}, errors.Join(errs...)
 }
 
 func (o *pull) say(text string) {
@@ -202,17 +193,18 @@ func (o *pull) say(text string) {
 
 func mebibytes(n int64) string { return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) + " MiB" }
 
-// pullKey is the same for pulls that may be one: who has other credentials must show them to the registry.
-func pullKey(spec *cri.ImageSpec, auths []*cri.AuthConfig) string {
+// pullKey is the same for pulls that may be one: who has other credentials must show them to the registry, and who has the same from another
+// secret is told so.
+func pullKey(spec *cri.ImageSpec, creds []credential) string {
 	h := fnv.New128a()
-	for _, a := range auths {
-		_, _ = h.Write([]byte(strings.Join([]string{a.Username, a.Password, a.Auth, a.ServerAddress, a.IdentityToken, a.RegistryToken, ""}, "\x00")))
+	for _, c := range creds {
+		_, _ = h.Write(fmt.Appendf(nil, "%s %q %q %q\n", c.hash(), c.secret.UID, c.secret.Namespace, c.secret.Name))
 	}
 	return spec.Image + "\x00" + spec.RuntimeHandler + "\x00" + string(h.Sum(nil))
 }
 
 // PullImage fetches an image ahead of the pods that need it, unless it is there; auths are tried in order. The image counts as pulled by this agent:
-// if the disk fills up and no pod wants it, it may be removed.
+// if the disk fills up and no pod wants it, it may be removed; and if credentials were needed, pods need the same ones.
 func (m *Manager) PullImage(ctx context.Context, ref string, auths []*cri.AuthConfig) error {
 	if err := m.runtimeUp(); err != nil {
 		return err
@@ -225,14 +217,25 @@ func (m *Manager) PullImage(ctx context.Context, ref string, auths []*cri.AuthCo
 	if have.Image != nil {
 		return nil
 	}
-	id, _, err := m.pulls.get(ctx, spec, auths, nil, func(text string) { m.o.Log.Info("pulling an image ahead", "image", ref, "progress", text) })
+	var creds []credential
+	for _, auth := range auths {
+		creds = append(creds, credential{auth: auth})
+	}
+	if len(creds) > 0 {
+		if err := m.access.begin(ctx, ref); err != nil {
+			return err
+		}
+		defer m.access.end(ctx, ref)
+	}
+	got, err := m.pulls.get(ctx, spec, creds, nil, func(text string) { m.o.Log.Info("pulling an image ahead", "image", ref, "progress", text) })
 	if err != nil {
 		return fmt.Errorf("pull image %s: %w", ref, err)
 	}
-	if have, err = m.o.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: id, UserSpecifiedImage: ref}, false); err != nil || have.Image == nil {
+	if have, err = m.o.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: got.ref, UserSpecifiedImage: ref}, false); err != nil || have.Image == nil {
 		return fmt.Errorf("image %s was pulled, but the runtime does not have it: %w", ref, orNotFound(err))
 	}
 	m.images.note(have.Image.ID, ref, false)
+	m.access.pulled(ctx, have.Image.ID, ref, got.used)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 
 // slowRegistry pulls in a minute, and knows who may.
 type slowRegistry struct {
-	ImageRuntime
+	Runtime
 	mu        sync.Mutex
 	now, most int
 	calls     []string
@@ -54,7 +54,15 @@ func (s *slowRegistry) PullImage(ctx context.Context, image *cri.ImageSpec, auth
 
 func pullRig(t *testing.T, s *slowRegistry, most int, progress PullProgress) (*pulls, *sync.WaitGroup) {
 	var wg sync.WaitGroup
-	return newPulls(t.Context(), s, most, progress, wg.Go, slog.Default()), &wg
+	return newPulls(t.Context(), &Options{Runtime: s, ParallelPulls: most, PullProgress: progress, PullStall: 10 * time.Minute, Log: slog.Default()}, wg.Go), &wg
+}
+
+// passwords are credentials that are from no secret.
+func passwords(list ...string) (out []credential) {
+	for _, p := range list {
+		out = append(out, credential{auth: &cri.AuthConfig{Password: p}})
+	}
+	return out
 }
 
 func spec(name string) *cri.ImageSpec { return &cri.ImageSpec{Image: name} }
@@ -68,9 +76,9 @@ func TestPullsAreLimitedAndJoined(t *testing.T) {
 		var pods sync.WaitGroup
 		for _, name := range []string{"a", "a", "a", "b", "c"} {
 			pods.Go(func() {
-				ref, took, err := p.get(t.Context(), spec(name), nil, nil, func(string) {})
-				if err != nil || ref != "id-"+name || took != time.Minute {
-					t.Errorf("%s: %s, %v, %v", name, ref, took, err)
+				got, err := p.get(t.Context(), spec(name), nil, nil, func(string) {})
+				if err != nil || got.ref != "id-"+name || got.took != time.Minute {
+					t.Errorf("%s: %+v, %v", name, got, err)
 				}
 			})
 		}
@@ -90,13 +98,13 @@ func TestPullGoesOnForWhoStays(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var pods sync.WaitGroup
 		pods.Go(func() {
-			if _, _, err := p.get(ctx, spec("a"), nil, nil, func(string) {}); !errors.Is(err, context.Canceled) {
+			if _, err := p.get(ctx, spec("a"), nil, nil, func(string) {}); !errors.Is(err, context.Canceled) {
 				t.Errorf("the pod that left: %v", err)
 			}
 		})
 		pods.Go(func() {
-			if ref, _, err := p.get(t.Context(), spec("a"), nil, nil, func(string) {}); err != nil || ref != "id-a" {
-				t.Errorf("the pod that stayed: %s, %v", ref, err)
+			if got, err := p.get(t.Context(), spec("a"), nil, nil, func(string) {}); err != nil || got.ref != "id-a" {
+				t.Errorf("the pod that stayed: %+v, %v", got, err)
 			}
 		})
 		time.Sleep(10 * time.Second)
@@ -107,14 +115,14 @@ func TestPullGoesOnForWhoStays(t *testing.T) {
 		}
 		alone, leave := context.WithTimeout(t.Context(), time.Second)
 		defer leave()
-		if _, _, err := p.get(alone, spec("b"), nil, nil, func(string) {}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := p.get(alone, spec("b"), nil, nil, func(string) {}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("alone: %v", err)
 		}
 		wg.Wait()
 		if s.ended != 1 || len(p.now) != 0 {
 			t.Errorf("%d pulls ended with their pod, %d left", s.ended, len(p.now))
 		}
-		if pullKey(spec("a"), nil) == pullKey(spec("a"), []*cri.AuthConfig{{Username: "u"}}) {
+		if pullKey(spec("a"), nil) == pullKey(spec("a"), passwords("u")) {
 			t.Error("a pull with credentials is joined with one without")
 		}
 	})
@@ -124,11 +132,11 @@ func TestPullCredentialsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowRegistry{password: "right"}
 		p, wg := pullRig(t, s, 1, nil)
-		auths := []*cri.AuthConfig{{Password: "wrong"}, {Password: "right"}, {Password: "never"}}
-		if ref, _, err := p.get(t.Context(), spec("a"), auths, nil, func(string) {}); err != nil || ref != "id-a" || strings.Join(s.calls, ",") != "a wrong,a right" {
-			t.Errorf("%s, %v, calls %v", ref, err, s.calls)
+		got, err := p.get(t.Context(), spec("a"), passwords("wrong", "right", "never"), nil, func(string) {})
+		if err != nil || got.ref != "id-a" || got.used.auth.Password != "right" || strings.Join(s.calls, ",") != "a wrong,a right" {
+			t.Errorf("%+v, %v, calls %v", got, err, s.calls)
 		}
-		_, _, err := p.get(t.Context(), spec("a"), []*cri.AuthConfig{{Password: "x"}, {Password: "y"}, {Password: "x"}}, nil, func(string) {})
+		_, err = p.get(t.Context(), spec("a"), passwords("x", "y", "x"), nil, func(string) {})
 		if err == nil || strings.Count(err.Error(), "401 for x") != 1 || !strings.Contains(err.Error(), "401 for y") {
 			t.Errorf("all refused: %v", err)
 		}
@@ -147,7 +155,7 @@ func TestPullTellsHowFarItIs(t *testing.T) {
 			return map[string]PullPart{"layer-a": {Have: 1 << 20, Total: 2 << 20}}, nil
 		})
 		var said []string
-		if _, _, err := p.get(t.Context(), spec("a"), nil, nil, func(text string) { said = append(said, text) }); err != nil {
+		if _, err := p.get(t.Context(), spec("a"), nil, nil, func(text string) { said = append(said, text) }); err != nil {
 			t.Fatal(err)
 		}
 		wg.Wait()
@@ -178,19 +186,4 @@ func TestPullAhead(t *testing.T) {
 			t.Errorf("wanted %v", wanted)
 		}
 	})
-}
-
-func TestHostsOfCredentials(t *testing.T) {
-	for _, c := range []struct {
-		server, image string
-		fits          bool
-	}{
-		{"*.example.org", "eu.example.org/app:1", true}, {"*.example.org", "a.eu.example.org/app:1", false}, {"*.example.org:5000", "eu.example.org/app:1", false},
-		{"https://*.example.org:5000", "eu.example.org:5000/app:1", true}, {"*.example.org/team", "eu.example.org/team/app:1", true}, {"*.example.org/team", "eu.example.org/other/app:1", false},
-		{"example.org", "eu.example.org/app:1", false},
-	} {
-		if got := (&dockerAuth{Username: "u"}).config(c.server, c.image) != nil; got != c.fits {
-			t.Errorf("%s for %s: %v", c.server, c.image, got)
-		}
-	}
 }

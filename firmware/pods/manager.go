@@ -41,6 +41,7 @@ type Manager struct {
 	images   *imageKeeper                  // set by Run before there are workers
 	ids      *idKeeper                     // likewise
 	pulls    *pulls                        // likewise
+	access   *imageAccess                  // likewise
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
 }
 
@@ -111,8 +112,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume)
 	defer refs.Close()
 
+	m.pulls = newPulls(ctx, &m.o, m.wg.Go)
+	m.access = newImageAccess(m.o.ImageCheck, m.o.ImageRecords, func() (map[string]string, error) { return importedImages(m.o.Dir) }, m.o.Log)
 	m.statics, m.images, m.ids = newStatics(m), newImageKeeper(m), newIDKeeper(&m.o)
-	m.pulls = newPulls(ctx, m.o.Runtime, m.o.ParallelPulls, m.o.PullProgress, m.wg.Go, m.o.Log)
 	evict := newEvictor(m)
 	evict.decide(evict.observe(ctx))
 	node := newNodeReporter(m)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -137,8 +138,12 @@ type Options struct {
 	ImageLow  int // default 80: percent at which that ends
 	// ParallelPulls is how many images are pulled at a time. Default 2.
 	ParallelPulls int
-	PullProgress  PullProgress // nil: nobody can tell
-	PrePull       []string     // images to fetch ahead of the pods that need them, and to keep
+	PullProgress  PullProgress  // nil: nobody can tell
+	PartOwner     PartOwner     // nil: nobody can tell
+	PullStall     time.Duration // default 2 min: after which a pull that gets nothing is ended
+	PrePull       []string      // images to fetch ahead of the pods that need them, and to keep
+	ImageCheck    string        // default CheckPulled: who may use private images that are on the disk
+	ImageRecords  Records       // of the credentials of images. nil: they are forgotten with the agent
 	// ImagePeriod is how often the disk that holds the images is looked at. Default 5 min.
 	ImagePeriod time.Duration
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
@@ -208,6 +213,11 @@ func (o *Options) fill() error {
 	setDefault(&o.ImageHigh, 85)
 	setDefault(&o.ImageLow, 80)
 	setDefault(&o.ParallelPulls, 2)
+	setDefault(&o.PullStall, 2*time.Minute)
+	setDefault(&o.ImageCheck, CheckPulled)
+	if !slices.Contains([]string{CheckPulled, CheckAll, CheckNone}, o.ImageCheck) {
+		return fmt.Errorf("pods: ImageCheck %q is none of %s, %s and %s", o.ImageCheck, CheckPulled, CheckAll, CheckNone)
+	}
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage

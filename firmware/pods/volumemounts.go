@@ -133,7 +133,8 @@ func (s *starter) imageVolumes(ctx context.Context, l *launch, prior bool) error
 			return waitFor(reasonConfigError, "volume %q: the container runtime cannot mount images (containerd can from 2.1 on, CRI-O from 1.31 on): upgrade it, or copy the files with an init container", vol.Name)
 		}
 		c := imageOf(l.container.Name, vol.Image)
-		image, _, err := s.w.puller.ensure(ctx, c, prior, func() ([]*cri.AuthConfig, error) { return credentials(&l.pod.Spec, c.Image, refs) }, s.config)
+		creds := func() (credentials, error) { return pullCredentials(&l.pod.Spec, c.Image, refs) }
+		image, _, err := s.w.puller.ensure(ctx, imageWant{c, earlierRun{ran: prior}, creds, s.config})
 		if err != nil {
 			return err
 		}

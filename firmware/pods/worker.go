@@ -91,7 +91,7 @@ func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 	}
 	known := before != nil && before.Reason != reasonUnsupported // what could not run here was never asked whether it fits
 	w.shared.admitted = (known || m.adopted[uid]) && !terminalPhase(before)
-	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref, w.pod.file) }}
+	w.puller = &imagePuller{rt: m.o.Runtime, pulls: m.pulls, access: m.access, tries: map[string]*pullTry{}, now: time.Now, event: w.event, note: func(id, ref string) { m.images.note(id, ref, w.pod.file) }}
 	w.resets.most = m.o.MaxRestartDelay
 	w.probes = newProber(m.o.Runtime, w.poke, w.events)
 	return w
