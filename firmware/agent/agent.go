@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/cni"
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/containerd"
 	"github.com/skerry/skerry/firmware/cri"
@@ -49,6 +50,7 @@ type Agent struct {
 	pods    *pods.Manager
 	tokens  *tokens.Keeper     // nil without pods
 	kubelet *kubeletapi.Server // nil without pods
+	network *cni.Keeper        // nil without pods
 	devices *devices.Host
 	metrics *meters
 	whole   *completeness
@@ -155,6 +157,9 @@ func (a *Agent) build(ctx context.Context) error {
 		if a.tokens, err = a.openTokens(ctx); err != nil {
 			return err
 		}
+		if a.network, err = a.newNetwork(); err != nil {
+			return err
+		}
 		if a.pods, err = a.newPods(); err != nil {
 			return err
 		}
@@ -217,6 +222,9 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		Reports: a.link, Events: a.events,
 		Dir: a.cfg.Pods.RootDir, LogDir: a.cfg.Pods.LogDir, LogSize: int64(a.cfg.Pods.Logs.MaxSize), LogFiles: a.cfg.Pods.Logs.MaxFiles,
 		ClusterDomain:   a.cfg.Pods.ClusterDomain,
+		ClusterDNS:      a.cfg.Pods.ClusterDNS,
+		ResolvConf:      a.cfg.Pods.ResolvConf,
+		Network:         a.network.Problem,
 		MaxRestartDelay: a.cfg.Pods.MaxRestartDelay,
 		ImageHigh:       a.cfg.Pods.Images.High, ImageLow: a.cfg.Pods.Images.Low,
 		ParallelPulls: a.cfg.Pods.Images.Parallel, PrePull: a.cfg.Pods.Images.PrePull,
@@ -266,7 +274,7 @@ func (a *Agent) tasks() []task {
 		{"complete", a.whole.run},
 	}
 	if a.pods != nil {
-		list = append(list, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
+		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
 			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeAnnotations, a.link)

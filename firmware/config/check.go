@@ -118,6 +118,7 @@ func (c Config) check() error {
 	if d := c.Pods.ClusterDomain; d == "" || len(d) > 200 || strings.ContainsAny(d, " /:\t\n") || strings.HasPrefix(d, ".") || strings.HasSuffix(d, ".") {
 		bad("pods.clusterDomain", d, "a DNS name without dots at its ends is needed, as cluster.local")
 	}
+	c.Pods.checkNetwork(bad)
 	between("pods.maxRestartDelay", c.Pods.MaxRestartDelay, time.Second, 5*time.Minute)
 	if s := c.Pods.Logs.MaxSize; s < 16<<10 || s > 1<<30 {
 		bad("pods.logs.maxSize", s, "allowed are 16Ki to 1Gi")

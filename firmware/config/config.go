@@ -93,6 +93,9 @@ type Pods struct {
 	Users   Users    `yaml:"userNamespaces"`
 
 	ClusterDomain   string        `yaml:"clusterDomain"`
+	ClusterDNS      []string      `yaml:"clusterDNS"` // addresses
+	ResolvConf      string        `yaml:"resolvConf"`
+	Network         Network       `yaml:"network"`
 	MaxRestartDelay time.Duration `yaml:"maxRestartDelay"` // of containers that end again and again
 }
 
@@ -113,6 +116,15 @@ type Images struct {
 type Users struct {
 	First uint32 `yaml:"firstID"`
 	Count uint32 `yaml:"count"`
+}
+
+// Network is the pods' own network, where no other CNI makes one.
+type Network struct {
+	Enabled    bool     `yaml:"enabled"`
+	CIDRs      []string `yaml:"cidrs"` // where the cluster gives the node none
+	Masquerade bool     `yaml:"masquerade"`
+	MTU        int      `yaml:"mtu"`
+	Dir        string   `yaml:"dir"` // of CNI configurations; empty: the runtime's
 }
 
 // Logs bounds the logs of each container.
@@ -157,7 +169,8 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
-		Pods:    Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 2 * time.Minute, Verification: "NeverVerifyPreloadedImages"}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute},
+		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 2 * time.Minute, Verification: "NeverVerifyPreloadedImages"}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
+			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
 		Devices: Devices{Enabled: true},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},

@@ -69,6 +69,12 @@ func TestWrongConfiguration(t *testing.T) {
 		{"node: {name: a, reserved: {gpu: '1', memory: lots}, eviction: {hard: {disk: 5%}, soft: {memory.available: 10%}}}\nrelay: {addresses: ['r:1']}\n",
 			[]string{"node.reserved", `"gpu"`, "node.reserved.memory", "hard.disk", "memory.available", "soft.memory.available", "softGracePeriod"}},
 		{"node: {name: a, shutdown: {gracePeriod: 5s, gracePeriodCriticalPods: 10s}}\nrelay: {addresses: ['r:1']}\n", []string{"node.shutdown.gracePeriodCriticalPods", "0s to 5s"}},
+		{least + "pods: {clusterDNS: [dns, 10.96.0.10], resolvConf: x, network: {cidrs: [10.1.2.3/24], mtu: 5, dir: net.d}}\n",
+			[]string{"pods.clusterDNS[0]", `"dns"`, "10.96.0.10", "pods.resolvConf", "pods.network.cidrs", "10.1.2.0/24 is meant", "pods.network.mtu", `"5"`, "576", "pods.network.dir", "/etc/cni/net.d"}},
+		{least + "pods: {max: 100, clusterDNS: [10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4], network: {cidrs: [10.1.2.0/26]}}\n",
+			[]string{"pods.clusterDNS", "at most 3", "pods.network.cidrs", "room for 61 pods", "pods.max"}},
+		{least + "pods: {network: {cidrs: [10.1.2.0/24, 10.1.3.0/24]}}\n", []string{"pods.network.cidrs", "at most one range of IPv4"}},
+		{least + "pods: {network: {cidrs: [everything]}}\n", []string{"pods.network.cidrs", `"everything"`, "10.20.3.0/24"}},
 		{"pods: {staticDir: pods}\nrelay: {addresses: ['r:1']}\n", []string{"pods.staticDir", "absolute"}},
 	} {
 		_, err := Parse([]byte(tc.text))
@@ -132,6 +138,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
+		"pods.resolvConf": "empty", "pods.network.dir": "empty",
 		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
 		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",
 		"node.eviction.pressureTransitionPeriod": "5m"}

@@ -234,6 +234,7 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 		} else if err != nil {
 			return hold("sandbox", err, "FailedCreatePodSandBox")
 		}
+		w.dnsEvents(&d.pod, h)
 		if b := w.try("sandbox"); attempt == 0 || time.Since(b.since) > backoffForget {
 			delete(w.tries, "sandbox")
 		} else {

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
+
+const reasonNoNetwork = "NetworkNotReady"
 
 // Machine measures the gateway. Zero figures are unknown, and cause no pressure.
 type Machine interface {
@@ -52,14 +55,26 @@ func (n *nodeReporter) run(ctx context.Context) {
 	defer ticker.Stop()
 	n.report(n.sample(ctx))
 	for {
+		var soon <-chan time.Time
+		if n.before["Ready"].Reason == reasonNoNetwork { // nothing tells when the runtime has read a new configuration
+			soon = time.After(min(time.Second, n.m.o.NodePeriod))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-soon:
 		case <-n.m.nodePoked:
 		}
 		n.report(n.sample(ctx))
 	}
+}
+
+func (m *Manager) networkProblem() string {
+	if m.o.Network == nil {
+		return ""
+	}
+	return m.o.Network()
 }
 
 // sample looks at the machine and the runtime and makes the node's document.
@@ -155,11 +170,15 @@ func (n *nodeReporter) ready(ctx context.Context) (corev1.Condition, *cri.Status
 		if rc := status.Condition(name); !rc.Status {
 			c.Message = fmt.Sprintf("the container runtime at %s reports %s=false (%s): %s", m.o.Socket, name, rc.Reason, rc.Message)
 			if name == cri.NetworkReady {
-				c.Reason = "NetworkNotReady"
-				c.Message += ". Install a CNI configuration where the runtime looks for it; pods with hostNetwork run without one"
+				c.Reason = reasonNoNetwork
+				c.Message += ". " + cmp.Or(m.networkProblem(), "Install a CNI configuration where the runtime looks for it") + "; pods with hostNetwork run without"
 			}
 			return c, resp
 		}
+	}
+	if problem := m.networkProblem(); problem != "" {
+		c.Reason, c.Message = reasonNoNetwork, problem+"; pods with hostNetwork run without"
+		return c, resp
 	}
 	if m.shutsDown() {
 		c.Reason, c.Message = reasonNodeShutdown, messageNodeGoes

@@ -2,6 +2,8 @@ package pods
 
 import (
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,26 @@ func TestNodeStatus(t *testing.T) {
 		w.settle(11 * time.Minute)
 		if got := w.count("nodes//gw-1") - before; got != 2 {
 			t.Errorf("reported %d times in 11 minutes without a change", got)
+		}
+	})
+}
+
+// TestNodeWithoutNetwork: the message says what is missing, and the node is ready again soon after it is there.
+func TestNodeWithoutNetwork(t *testing.T) {
+	simulate(t, func(w *world) {
+		var problem atomic.Value
+		problem.Store("CNI plugins are missing in /x: portmap")
+		w.stop()
+		w.o.Network = func() string { return problem.Load().(string) }
+		w.start()
+		w.settle(time.Second)
+		if c := cond(w.node().Status.Conditions, "Ready"); c.Status != "False" || c.Reason != "NetworkNotReady" || !strings.Contains(c.Message, "portmap; pods with hostNetwork") {
+			t.Errorf("condition %+v", c)
+		}
+		problem.Store("")
+		w.settle(2 * time.Second)
+		if c := cond(w.node().Status.Conditions, "Ready"); c.Status != "True" {
+			t.Errorf("condition %+v", c)
 		}
 	})
 }

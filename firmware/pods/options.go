@@ -149,7 +149,11 @@ type Options struct {
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
 	DiskUsage func(path string) (total, free int64, err error)
 
-	ClusterDomain string // default "cluster.local": of the cluster's DNS, for the full names of pods with a subdomain
+	// Network says what keeps pods from having a network, and what to do; "" if nothing is known. It must not block. nil: nothing is known.
+	Network func() string
+
+	ClusterDomain string   // default "cluster.local": of the cluster's DNS, for the full names of pods with a subdomain
+	ClusterDNS    []string // addresses of the cluster's DNS; none: ClusterFirst is the node's own resolver
 
 	// MaxRestartDelay is the longest time that a container which ends again and again waits for its next start. Default 5 min, from 1 s.
 	MaxRestartDelay time.Duration
@@ -163,7 +167,7 @@ type Options struct {
 	CSI        CSI     // default: volumes of CSI drivers are refused
 	Mount      Mounter // default: tmpfs mounts of the kernel (root only)
 	Machine    Machine // default: /proc and statfs
-	ResolvConf string  // default /etc/resolv.conf
+	ResolvConf string  // default: /etc/resolv.conf, or what systemd-resolved keeps where that names it alone
 	Proc       string  // default /proc
 	Sys        string  // default /sys
 	Etc        string  // default /etc; where subuid and subgid are
@@ -203,7 +207,6 @@ func (o *Options) fill() error {
 	}
 	setDefault(&o.CgroupParent, "/skerry")
 	setDefault(&o.CgroupRoot, "/sys/fs/cgroup")
-	setDefault(&o.ResolvConf, "/etc/resolv.conf")
 	setDefault(&o.Proc, "/proc")
 	setDefault(&o.Sys, "/sys")
 	setDefault(&o.Etc, "/etc")

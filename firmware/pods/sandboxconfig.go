@@ -1,12 +1,9 @@
 package pods
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -28,6 +25,7 @@ type host struct {
 	logDir     string
 	domain     string             // of the cluster's DNS
 	users      *cri.UserNamespace // that the pod has of its own; nil: the node's
+	clusterDNS []string
 }
 
 // podLogDir is where the runtime writes a pod's logs: NAMESPACE_NAME_UID, as log collectors expect it.
@@ -49,7 +47,7 @@ func sandboxConfig(pod *corev1.Pod, attempt uint32, h *host) (*cri.PodSandboxCon
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, podLabels(h.node, m))
-	dns, err := dnsConfig(s, h.resolvConf)
+	dns, _, err := dnsConfig(pod, h)
 	if err != nil {
 		return nil, err
 	}
@@ -141,55 +139,6 @@ func portMappings(s *corev1.PodSpec) []cri.PortMapping {
 				protocol = cri.ProtocolSCTP
 			}
 			out = append(out, cri.PortMapping{Protocol: protocol, ContainerPort: p.ContainerPort, HostPort: p.HostPort, HostIP: p.HostIP})
-		}
-	}
-	return out
-}
-
-// dnsConfig chooses the pod's resolver. There is no cluster DNS at the edge: ClusterFirst falls back to the node's resolver, as
-// the kubelet does when it was not told of a cluster DNS. nil leaves the file to the runtime, which copies the node's.
-func dnsConfig(s *corev1.PodSpec, resolvConf string) (*cri.DNSConfig, error) {
-	if s.DNSConfig == nil && s.DNSPolicy != "None" {
-		return nil, nil
-	}
-	out := &cri.DNSConfig{}
-	if s.DNSPolicy != "None" {
-		text, err := os.ReadFile(resolvConf) //nolint:gosec // an option
-		if err != nil && !os.IsNotExist(err) {
-			return nil, fmt.Errorf("read the node's resolver configuration: %w", err)
-		}
-		out = parseResolvConf(text)
-	}
-	if d := s.DNSConfig; d != nil {
-		out.Servers = append(out.Servers, d.Nameservers...)
-		out.Searches = append(out.Searches, d.Searches...)
-		for _, o := range d.Options {
-			if o.Value != nil && *o.Value != "" {
-				out.Options = append(out.Options, o.Name+":"+*o.Value)
-			} else {
-				out.Options = append(out.Options, o.Name)
-			}
-		}
-	}
-	return out, nil
-}
-
-// parseResolvConf reads resolv.conf(5).
-func parseResolvConf(text []byte) *cri.DNSConfig {
-	out := &cri.DNSConfig{}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
-		if len(f) < 2 {
-			continue
-		}
-		switch f[0] {
-		case "nameserver":
-			out.Servers = append(out.Servers, f[1])
-		case "search", "domain":
-			out.Searches = f[1:]
-		case "options":
-			out.Options = append(out.Options, f[1:]...)
 		}
 	}
 	return out

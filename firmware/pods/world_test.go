@@ -228,7 +228,7 @@ func simulate(t *testing.T, test func(w *world)) {
 			reports: map[wire.Key][]byte{}, counts: map[wire.Key]int{}}
 		w.o = Options{
 			Node: "gw-1", Runtime: w.rt, Socket: "/run/fake.sock", Desired: w.desired, Watch: w.desired.watch, Reports: w, Events: w,
-			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine),
+			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine), ClusterDNS: []string{"10.96.0.10"},
 			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
 			Log: slog.New(slog.NewTextHandler(w, nil)), DiskUsage: func(string) (int64, int64, error) { return 1000, 500, nil },
 			FileSystem: func(string) (FileSystem, error) {

@@ -50,6 +50,7 @@ func setupLogs(verbosity int) error {
 type plane struct {
 	dir      layout
 	certs    pki.Dir
+	cidr     string       // addresses of pods; empty: nodes get none
 	listener net.Listener // the API server's; opened early so that a port in use is told first
 }
 
@@ -215,7 +216,7 @@ func (p *plane) controllerManager(ctx context.Context) error {
 	flags := o.Flags(all, off, aliases)
 	o.ParsedFlags = &flags
 	kubeconfig := p.dir.kubeconfig(pki.ControllerManager)
-	err = parseFlags(flags, []string{
+	args := []string{
 		"--kubeconfig=" + kubeconfig,
 		"--leader-elect=false", // there is no second one
 		"--secure-port=0",      // its health is that of the process
@@ -230,8 +231,11 @@ func (p *plane) controllerManager(ctx context.Context) error {
 		"--kube-api-qps=200", // the default, 20, delays the first start by 5 s
 		"--kube-api-burst=400",
 		"--profiling=false",
-	})
-	if err != nil {
+	}
+	if p.cidr != "" {
+		args = append(args, "--allocate-node-cidrs=true", "--cluster-cidr="+p.cidr)
+	}
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
 	cfg, err := o.Config(ctx, all, off, aliases)

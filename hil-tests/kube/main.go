@@ -3,7 +3,7 @@
 // kube-controller-manager and kube-scheduler as their projects ship them, and
 // kubectl beside them.
 //
-//	skerry-kube up --dir DIR [--port N] [-v N]
+//	skerry-kube up --dir DIR [--port N] [--cluster-cidr CIDR] [-v N]
 //	skerry-kube kubectl --kubeconfig DIR/admin.kubeconfig get nodes
 //
 // A link to the binary that is named kubectl is kubectl.
@@ -105,8 +105,9 @@ func upMain(args []string) int {
 // options are the command line of up.
 type options struct {
 	dir       string
-	port      int // 0: the one recorded in dir, else a free one
-	verbosity int // klog's -v for the components
+	port      int    // 0: the one recorded in dir, else a free one
+	verbosity int    // klog's -v for the components
+	cidr      string // addresses of pods, of which every node gets a part; empty: nodes get none
 	out       io.Writer
 }
 
@@ -116,6 +117,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	fs.SetOutput(errOut)
 	fs.StringVar(&o.dir, "dir", "", "folder that holds all state; made if it is not there (required)")
 	fs.IntVar(&o.port, "port", 0, "port of the API server on 127.0.0.1; 0: the one used before on this folder, else a free one")
+	fs.StringVar(&o.cidr, "cluster-cidr", "", "addresses of pods, as 10.244.0.0/16, of which every node gets 256; empty: nodes get none")
 	fs.IntVar(&o.verbosity, "v", 0, "verbosity of the components' logs, 0 to 10")
 	if err := fs.Parse(args); err != nil {
 		return options{}, err

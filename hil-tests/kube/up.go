@@ -79,7 +79,7 @@ func run(ctx context.Context, opts options) error {
 	if err := setupLogs(opts.verbosity); err != nil {
 		return err
 	}
-	p := &plane{dir: l, certs: certs, listener: listener}
+	p := &plane{dir: l, certs: certs, listener: listener, cidr: opts.cidr}
 	sup := newSupervisor(ctx)
 	err = p.start(sup)
 	if err == nil {

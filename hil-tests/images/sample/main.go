@@ -10,10 +10,14 @@
 //	sample procs N       start N processes that sleep, and say how many came up
 //	sample id            print user, groups, capabilities and other facts of the process
 //	sample chat N M      print M numbered lines, N a second
+//	sample get URL       print what an HTTP server answers
+//	sample resolve NAME  print a name's addresses, by /etc/resolv.conf
+//	sample udp           answer datagrams on $PORT with the host's name and the sender's address
+//	sample write P TEXT  write TEXT to the file P, and wait for a signal
 //	sample grpc          serve gRPC's health service on $PORT: everything serves, but the service "ill"
 //	sample https [DAYS]  serve over TLS, with a certificate that signs itself, is of another name and valid for DAYS (default 1; -1: it has expired)
 //
-// serve and https answer /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /env (the environment), /config/… (files
+// serve and https answer /healthz (ok, or 500 while the file $UNHEALTHY_FILE exists), /peer (host name and who asks), /env (the environment), /config/… (files
 // below $CONFIG_DIR, default /config) and / (host name, version, start time, uptime).
 package main
 
@@ -77,6 +81,14 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	case "chat":
 		return chat(ctx, args)
+	case "get":
+		return get(ctx, args)
+	case "resolve":
+		return resolve(ctx, args)
+	case "udp":
+		return serveUDP(ctx)
+	case "write":
+		return write(ctx, args)
 	case "grpc":
 		return serveHealth(ctx)
 	case "procs":
@@ -84,7 +96,7 @@ func run(ctx context.Context, args []string) error {
 	case "id":
 		return identity()
 	default:
-		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat, grpc, https, procs or id", verb)
+		return fmt.Errorf("unknown verb %q: use serve, exit, sleep, memhog, cat, env, chat, get, resolve, udp, write, grpc, https, procs or id", verb)
 	}
 }
 
@@ -202,6 +214,9 @@ func serve(ctx context.Context, secure *tls.Config) error {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
 	mux.Handle("GET /config/", http.StripPrefix("/config/", http.FileServer(http.Dir(config))))
+	mux.HandleFunc("GET /peer", func(w http.ResponseWriter, req *http.Request) {
+		fmt.Fprintf(w, "%s asked by %s\n", host, req.RemoteAddr)
+	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "host=%s version=%s started=%s up=%s\n", host, os.Getenv("SAMPLE_VERSION"),
 			start.UTC().Format(time.RFC3339Nano), time.Since(start).Round(time.Millisecond))

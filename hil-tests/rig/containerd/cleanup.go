@@ -187,6 +187,9 @@ func (r *Runtime) unmountAll() error {
 }
 
 func (r *Runtime) removeBridge() error {
+	if r.noNet {
+		return nil
+	}
 	if _, err := net.InterfaceByName(r.layout.Bridge); err != nil {
 		return nil
 	}
@@ -238,7 +241,10 @@ func removeCgroup(dir string) error {
 
 // removeShared removes what lies in folders that containerd 1.6 and libcni share with others.
 func (r *Runtime) removeShared() {
-	patterns := []string{r.layout.Bridge + "-*"}
+	var patterns []string
+	if !r.noNet {
+		patterns = append(patterns, r.layout.Bridge+"-*")
+	}
 	for _, dir := range r.taskDirs() { // of the loopback network, whose name is compiled in
 		patterns = append(patterns, "cni-loopback-"+filepath.Base(dir)+"-*")
 	}

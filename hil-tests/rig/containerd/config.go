@@ -145,10 +145,11 @@ func (l *layout) write() error {
 			return fmt.Errorf("make containerd's folders: %w", err)
 		}
 	}
-	for path, text := range map[string]string{
-		l.ConfigFile: l.config,
-		filepath.Join(l.CNIConf, "10-rig.conflist"): conflistTemplate,
-	} {
+	files := map[string]string{l.ConfigFile: l.config}
+	if l.Bridge != "" {
+		files[filepath.Join(l.CNIConf, "10-rig.conflist")] = conflistTemplate
+	}
+	for path, text := range files {
 		var b bytes.Buffer
 		if err := template.Must(template.New(path).Parse(text)).Execute(&b, l); err != nil {
 			return fmt.Errorf("fill in %s: %w", path, err)

@@ -35,6 +35,8 @@ type Options struct {
 	SandboxImage string
 	// Binary is the containerd to run. Default "containerd".
 	Binary string
+	// NoNetwork leaves out the CNI configuration: whoever wants one writes it into CNIDir.
+	NoNetwork bool
 	// Version2 says that Binary is containerd 2, with its shim and its runc beside it.
 	Version2 bool
 }
@@ -46,6 +48,7 @@ type Runtime struct {
 	stateDir string
 	id       string // 8 hexadecimal digits, derived from Dir
 	layout   layout
+	noNet    bool
 	env      []string // of containerd, beside our own
 	client   *cri.Client
 
@@ -75,6 +78,7 @@ func prepare(o Options) (*Runtime, error) {
 	}
 	o.Dir = dir
 	r := &Runtime{dir: dir, id: fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:8]}
+	r.noNet = o.NoNetwork
 	r.stateDir = cmp.Or(o.StateDir, "/run/skerry-rig-"+r.id)
 	r.layout = newLayout(o, r.stateDir)
 	if o.Version2 { // or the shim and the runc that are found first on the PATH are those of the installed containerd
@@ -89,8 +93,10 @@ func prepare(o Options) (*Runtime, error) {
 	if r.layout.CNIBin, err = findCNI(); err != nil {
 		return nil, err
 	}
-	if err := r.layout.claimBridge(); err != nil {
-		return nil, err
+	if !r.noNet {
+		if err := r.layout.claimBridge(); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.layout.write(); err != nil {
 		return nil, err
@@ -107,6 +113,9 @@ func (r *Runtime) Socket() string { return r.layout.Socket }
 
 // CgroupParent returns a parent for pods' cgroups that only this Runtime uses: LinuxPodSandboxConfig.CgroupParent.
 func (r *Runtime) CgroupParent() string { return "/skerry-rig-" + r.id }
+
+// CNIDir returns the folder of the CNI configuration.
+func (r *Runtime) CNIDir() string { return r.layout.CNIConf }
 
 // LogFile returns the path of containerd's own log.
 func (r *Runtime) LogFile() string { return r.layout.LogFile }
@@ -190,7 +199,7 @@ func (r *Runtime) ready(ctx context.Context) error {
 		return err
 	}
 	for _, t := range []string{cri.RuntimeReady, cri.NetworkReady} {
-		if c := status.Status.Condition(t); !c.Status {
+		if c := status.Status.Condition(t); !c.Status && !(r.noNet && t == cri.NetworkReady) {
 			return fmt.Errorf("condition %s is false: %s: %s", t, c.Reason, c.Message)
 		}
 	}

@@ -39,11 +39,13 @@ const StartTimeout = 3 * time.Minute
 
 // Options of Start. Binary and Dir are required.
 type Options struct {
-	Binary   string           // path of skerry-kube
-	Dir      string           // all state; made if it is not there
-	Log      string           // the components' log; Dir/control-plane.log if empty
-	Port     int              // of the API server; 0: the one used before on Dir, else a free one
-	Progress process.Progress // told about once a second during Start; may be nil
+	Binary string // path of skerry-kube
+	Dir    string // all state; made if it is not there
+	Log    string // the components' log; Dir/control-plane.log if empty
+	Port   int    // of the API server; 0: the one used before on Dir, else a free one
+	// ClusterCIDR are the addresses of pods of which every node gets a part (256 each); empty: nodes get none.
+	ClusterCIDR string
+	Progress    process.Progress // told about once a second during Start; may be nil
 }
 
 // ControlPlane is a running control plane. Its methods may be called
@@ -76,10 +78,11 @@ func Start(ctx context.Context, opts Options) (*ControlPlane, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, StartTimeout, fmt.Errorf("not within %v", StartTimeout))
 	defer cancel()
-	proc, err := process.Start(process.Spec{
-		Name: "skerry-kube", Path: opts.Binary, Log: opts.Log,
-		Args: []string{"up", "--dir", opts.Dir, "--port", strconv.Itoa(opts.Port)},
-	})
+	args := []string{"up", "--dir", opts.Dir, "--port", strconv.Itoa(opts.Port)}
+	if opts.ClusterCIDR != "" {
+		args = append(args, "--cluster-cidr", opts.ClusterCIDR)
+	}
+	proc, err := process.Start(process.Spec{Name: "skerry-kube", Path: opts.Binary, Log: opts.Log, Args: args})
 	if err != nil {
 		return nil, err
 	}

@@ -36,16 +36,19 @@ import (
 
 // Options configure Start.
 type Options struct {
-	Bin       string                           // folder of skerry-kube, skerry-relay, skerryctl, skerryd
-	Module    string                           // root of the checkout, for compiling the sample images
-	Dir       string                           // everything is kept below it; default: a new folder in the temporary folder
-	Node      string                           // default gw-1
-	Keep      bool                             // leave Dir in place
-	NoPods    bool                             // no containerd and no registry; the agent runs devices only
-	Runtime2  string                           // path of a containerd 2 to run instead of Debian's containerd
-	Kubelet   bool                             // the relay that StartRelay starts serves the kubelet API, at KubeletAt
-	Advertise []string                         // further names and addresses that the relay's certificate is for
-	Say       func(format string, args ...any) // progress; may be nil
+	Bin      string // folder of skerry-kube, skerry-relay, skerryctl, skerryd
+	Module   string // root of the checkout, for compiling the sample images
+	Dir      string // everything is kept below it; default: a new folder in the temporary folder
+	Node     string // default gw-1
+	Keep     bool   // leave Dir in place
+	NoPods   bool   // no containerd and no registry; the agent runs devices only
+	Runtime2 string // path of a containerd 2 to run instead of Debian's containerd
+	// ClusterCIDR are the addresses of pods of which the cluster gives every node a part; empty: it gives none.
+	ClusterCIDR string
+	NoNetwork   bool                             // containerd has no CNI configuration until somebody writes one into CNIDir
+	Kubelet     bool                             // the relay that StartRelay starts serves the kubelet API, at KubeletAt
+	Advertise   []string                         // further names and addresses that the relay's certificate is for
+	Say         func(format string, args ...any) // progress; may be nil
 }
 
 // Stack is a running system.
@@ -96,7 +99,7 @@ func Start(ctx context.Context, o Options) (s *Stack, err error) {
 		}
 	}
 	o.Say("starting etcd, kube-apiserver, controller-manager and scheduler")
-	if s.Kube, err = controlplane.Start(ctx, controlplane.Options{Binary: s.bin("skerry-kube"), Dir: s.path("kube")}); err != nil {
+	if s.Kube, err = controlplane.Start(ctx, controlplane.Options{Binary: s.bin("skerry-kube"), Dir: s.path("kube"), ClusterCIDR: o.ClusterCIDR}); err != nil {
 		return s, fmt.Errorf("start the control plane: %w", err)
 	}
 	if !o.NoPods {
@@ -120,6 +123,7 @@ func (s *Stack) startContainerd(ctx context.Context) (err error) {
 	s.Say("starting containerd")
 	s.Runtime, err = containerd.Start(ctx, containerd.Options{
 		Dir: s.path("containerd"), Registry: s.Images.Addr(), SandboxImage: s.Images.PauseImage(), Binary: s.Runtime2, Version2: s.Runtime2 != "",
+		NoNetwork: s.NoNetwork,
 	})
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)

@@ -1,0 +1,276 @@
+package cni
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire"
+)
+
+// DefaultDir is where runtimes look for CNI configurations if they do not say.
+const DefaultDir = "/etc/cni/net.d"
+
+const askAgain = 5 * time.Minute // the runtime, whose configuration may have changed
+
+// Runtime tells where it reads its CNI configuration. *cri.Client implements it.
+type Runtime interface {
+	Status(ctx context.Context, verbose bool) (*cri.StatusResponse, error)
+}
+
+// Desired is where the node's own object is. *store.Desired implements it.
+type Desired interface {
+	Get(key wire.Key) (wire.Object, bool)
+}
+
+// Options configure a Keeper.
+type Options struct {
+	Node    string          // required: the node's name
+	Desired Desired         // required
+	Changed <-chan struct{} // optional: the node's object may have changed
+	Runtime Runtime         // required
+	Log     *slog.Logger    // default: slog.Default()
+
+	Disabled   bool           // write no configuration, and remove the one written before
+	Ranges     []netip.Prefix // of the configuration; the cluster's go before them
+	Masquerade bool           // pods' packets leave the gateway with its own address
+	MTU        int            // of the pods' links; 0: the kernel's default
+	Dir        string         // where the configuration goes; empty: where the runtime says that it looks, else DefaultDir
+	DataDir    string         // where host-local notes addresses; empty: its default, below /var/lib/cni
+
+	Warn func(message string) // optional: an operator should know; must not block
+
+	Wait   time.Duration // default 10 s: how long a gateway without a network waits for the cluster's ranges before it takes others
+	Period time.Duration // default 5 s: how often the folder is looked at
+
+	// Networks are those that the gateway is connected to. Default: by its interfaces' addresses.
+	Networks func() ([]Network, error)
+}
+
+// Keeper keeps the CNI configuration.
+type Keeper struct {
+	o       Options
+	started time.Time
+
+	// Known to Run alone.
+	dir     string   // of the configuration
+	bins    []string // of the plugins; none: nobody knows
+	asked   time.Time
+	yielded bool // another CNI's configuration was there
+
+	mu      sync.Mutex
+	problem string
+	warning string
+}
+
+// New returns a Keeper. It touches nothing before Run.
+func New(o Options) *Keeper {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Wait == 0 {
+		o.Wait = 10 * time.Second
+	}
+	if o.Period == 0 {
+		o.Period = 5 * time.Second
+	}
+	if o.Networks == nil {
+		o.Networks = connected
+	}
+	return &Keeper{o: o}
+}
+
+// Run keeps the configuration until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	k.started = time.Now()
+	period := time.NewTicker(k.o.Period)
+	defer period.Stop()
+	for {
+		wait := k.look(ctx)
+		timer := time.NewTimer(cmp.Or(wait, time.Hour))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-period.C:
+		case <-timer.C:
+		case <-k.o.Changed:
+		}
+		timer.Stop()
+	}
+}
+
+// Problem says what keeps pods from having a network, and what to do; "" if nothing that a Keeper knows of does.
+func (k *Keeper) Problem() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.problem
+}
+
+// verdict is the outcome of a look.
+type verdict struct {
+	problem string        // pods have no network for this reason
+	warning string        // they have one, but not the one that they should have
+	wait    time.Duration // look again after that time; 0: at the next period
+}
+
+// look compares the folder with what should be there, and corrects it. It returns after what time it wants to look again.
+func (k *Keeper) look(ctx context.Context) time.Duration {
+	v := k.decide(ctx)
+	k.mu.Lock()
+	told := k.problem == v.problem && k.warning == v.warning
+	k.problem, k.warning = v.problem, v.warning
+	k.mu.Unlock()
+	switch text := cmp.Or(v.problem, v.warning); {
+	case told || text == "":
+	case v.wait > 0:
+		k.o.Log.Info("pods have no network yet", "why", text)
+	default:
+		k.o.Log.Warn("the pods' network", "problem", text)
+		if k.o.Warn != nil {
+			k.o.Warn(text)
+		}
+	}
+	return v.wait
+}
+
+func (k *Keeper) decide(ctx context.Context) verdict {
+	if !k.askRuntime(ctx) {
+		return verdict{wait: time.Second} // the node says already that the runtime does not answer
+	}
+	path := filepath.Join(k.dir, FileName)
+	other, err := foreign(k.dir)
+	if k.o.Disabled || other != "" {
+		k.yield(path, other)
+		if other == "" {
+			err = errors.Join(err, fmt.Errorf("there is no CNI configuration in %s, and pods.network.enabled is false: wait for the CNI's DaemonSet, "+
+				"install a configuration, or let skerryd write one", k.dir))
+		}
+	}
+	if err != nil {
+		return verdict{problem: err.Error()}
+	}
+	if other != "" {
+		return verdict{}
+	}
+	return k.own(path)
+}
+
+// own sees to our own file.
+func (k *Keeper) own(path string) verdict {
+	have, err := os.ReadFile(path) //nolint:gosec // our own file
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return verdict{problem: fmt.Sprintf("read skerryd's CNI configuration: %v", err)}
+	}
+	before := rangesOf(have)
+	if k.yielded && len(before) == 0 {
+		return verdict{problem: fmt.Sprintf("another CNI's configuration was in %s and is gone: it is not replaced while that CNI may come back. Restart skerryd to have its own network", k.dir)}
+	}
+	ranges, problem, wait := k.ranges(before)
+	if len(ranges) == 0 {
+		return verdict{problem: problem, wait: wait}
+	}
+	v := verdict{warning: problem, wait: wait}
+	if err := k.write(path, have, ranges, before); err != nil {
+		v.problem = err.Error()
+	} else if names := missing(k.bins); len(names) > 0 {
+		v.problem = fmt.Sprintf("CNI plugins are missing in %s: %s. Install them (Debian: containernetworking-plugins, in /usr/lib/cni) or correct bin_dir of the container runtime",
+			strings.Join(k.bins, ", "), strings.Join(names, ", "))
+	}
+	return v
+}
+
+// write puts the file in place, if it is not as it should be.
+func (k *Keeper) write(path string, have []byte, ranges, before []netip.Prefix) error {
+	want, err := text(ranges, &k.o)
+	if err != nil || bytes.Equal(have, want) {
+		return err
+	}
+	if err := os.MkdirAll(k.dir, 0o755); err != nil { //nolint:gosec // the runtime's folder, and other CNIs'
+		return fmt.Errorf("make the folder for CNI configurations: %w", err)
+	}
+	if err := replace(path, want); err != nil {
+		return fmt.Errorf("write the CNI configuration: %w", err)
+	}
+	k.o.Log.Info("pods have a network", "configuration", path, "addresses", list(ranges), "before", list(before))
+	return nil
+}
+
+// yield removes our file, because another one is there or nobody wants it.
+func (k *Keeper) yield(path, other string) {
+	k.yielded = k.yielded || other != ""
+	if err := os.Remove(path); err == nil {
+		k.o.Log.Info("skerryd's CNI configuration is removed; pods that run keep their network", "configuration", path, "now", cmp.Or(other, "none"))
+	} else if !errors.Is(err, os.ErrNotExist) {
+		k.o.Log.Error("skerryd's CNI configuration cannot be removed", "error", err)
+	}
+}
+
+// askRuntime learns where the runtime has its CNI configurations and plugins, once in a while. containerd tells; others read the usual
+// folder. It reports whether the folder is known.
+func (k *Keeper) askRuntime(ctx context.Context) bool {
+	if k.dir != "" && time.Since(k.asked) < askAgain {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.o.Period)
+	defer cancel()
+	resp, err := k.o.Runtime.Status(ctx, true)
+	if err == nil {
+		var dir string
+		dir, k.bins = folders(resp.Info["config"])
+		k.dir, k.asked = cmp.Or(k.o.Dir, dir, DefaultDir), time.Now()
+	}
+	return k.dir != ""
+}
+
+// folders reads containerd's configuration, as its verbose status has it.
+func folders(config string) (dir string, bins []string) {
+	var c struct {
+		CNI struct {
+			ConfDir string   `json:"confDir"`
+			BinDir  string   `json:"binDir"`
+			BinDirs []string `json:"binDirs"`
+		} `json:"cni"`
+	}
+	if json.Unmarshal([]byte(config), &c) != nil {
+		return "", nil
+	}
+	bins = c.CNI.BinDirs
+	if c.CNI.BinDir != "" {
+		bins = append(bins, c.CNI.BinDir)
+	}
+	return c.CNI.ConfDir, bins
+}
+
+// replace writes a file at once or not at all. The temporary file is in the same folder: containerd reads its configurations again
+// when a file there is written or moved away.
+func replace(path string, b []byte) (err error) {
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // plugins' own users may read it
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
