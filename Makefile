@@ -38,7 +38,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig containerd2
+.PHONY: build build-host kube rig containerd2 metrics-server
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -67,6 +67,9 @@ containerd2: ## build containerd 2, its shim and a current runc (once: about 3 C
 	@scripts/deps.sh containerd2
 	@scripts/build-containerd2.sh $(BIN)/containerd2
 
+metrics-server: ## build metrics-server (once: about 3 CPU minutes)
+	@scripts/build-metrics-server.sh $(BIN)/metrics-server
+
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
 	$(call say,building the sample images and the rig)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
@@ -91,7 +94,7 @@ test-contract:
 	@cd hil-tests/contract/kubeedge && go test ./...
 	@cd hil-tests/kube && go test ./pki
 
-test-integration: rig
+test-integration: rig metrics-server
 	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/pods"
@@ -39,7 +41,10 @@ func (k kubeletPods) All() []kubeletapi.Pod {
 }
 
 func (kubeletPods) show(v pods.PodView) kubeletapi.Pod {
-	p := kubeletapi.Pod{Namespace: v.Key.Namespace(), Name: v.Key.Name(), UID: v.Key.UID(), Status: v.Status}
+	p := kubeletapi.Pod{
+		Namespace: v.Key.Namespace(), Name: v.Key.Name(), UID: v.Key.UID(), Status: v.Status,
+		HostNetwork: v.Spec.HostNetwork, Dir: v.Dir, Claims: v.Claims,
+	}
 	for _, list := range [][]corev1.Container{v.Spec.InitContainers, v.Spec.Containers, v.Spec.EphemeralContainers} {
 		p.Containers = slices.Grow(p.Containers, len(list))
 		for i := range list {
@@ -54,7 +59,32 @@ func (a *Agent) newKubelet() (*kubeletapi.Server, error) {
 	return kubeletapi.New(kubeletapi.Options{
 		Node: a.cfg.Node.Name, Pods: kubeletPods{a.pods, a.desired}, Runtime: a.runtime,
 		LogDir: a.cfg.Pods.LogDir, Dir: a.cfg.Pods.RootDir, Log: a.log.With("part", "kubelet"),
+		Group: a.pods.Group, Probes: a.probeCounts, Config: a.kubeletConfig, Version: kubeletVersion(),
 	})
+}
+
+func (a *Agent) probeCounts() []kubeletapi.ProbeCount {
+	list := a.pods.ProbeCounts()
+	out := make([]kubeletapi.ProbeCount, 0, len(list))
+	for _, c := range list {
+		out = append(out, kubeletapi.ProbeCount(c))
+	}
+	return out
+}
+
+// kubeletConfig is what of a kubelet's configuration the agent has, under the kubelet's names (kubelet.config.k8s.io/v1beta1), for those who
+// read /configz.
+func (a *Agent) kubeletConfig() map[string]any {
+	return map[string]any{
+		"maxPods": a.cfg.Pods.Max, "podPidsLimit": a.cfg.Pods.Pids, "staticPodPath": a.cfg.Pods.StaticDir, "clusterDomain": a.cfg.Pods.ClusterDomain,
+		"containerLogMaxSize": strconv.FormatInt(int64(a.cfg.Pods.Logs.MaxSize), 10), "containerLogMaxFiles": a.cfg.Pods.Logs.MaxFiles,
+		"imageGCHighThresholdPercent": a.cfg.Pods.Images.High, "imageGCLowThresholdPercent": a.cfg.Pods.Images.Low,
+		"maxParallelImagePulls": a.cfg.Pods.Images.Parallel, "serializeImagePulls": a.cfg.Pods.Images.Parallel == 1,
+		"containerRuntimeEndpoint": "unix://" + a.runtime.Socket(), "allowedUnsafeSysctls": a.cfg.Pods.Sysctls, "failSwapOn": false,
+		"nodeStatusUpdateFrequency": "10s", "podLogsDir": a.cfg.Pods.LogDir, "evictionMaxPodGracePeriod": int(a.cfg.Node.Eviction.MaxPodGracePeriod / time.Second),
+		"evictionHard": a.cfg.Node.Eviction.Hard, "evictionSoft": a.cfg.Node.Eviction.Soft,
+		"evictionPressureTransitionPeriod": a.cfg.Node.Eviction.TransitionPeriod.String(),
+	}
 }
 
 // serveKubelet answers what relays ask through the link.

@@ -30,6 +30,9 @@ type fakeRuntime struct {
 func (f *fakeRuntime) ListContainers(_ context.Context, filter *cri.ContainerFilter) (out []cri.Container, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if filter == nil {
+		filter = &cri.ContainerFilter{}
+	}
 	for _, c := range f.containers {
 		if filter.ID != "" && filter.ID != c.ID || filter.State != nil && *filter.State != c.State {
 			continue

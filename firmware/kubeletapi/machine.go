@@ -3,8 +3,6 @@ package kubeletapi
 import (
 	"bufio"
 	"bytes"
-	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,23 +21,25 @@ func (s *Server) nodeStats(now time.Time) nodeStats {
 		n.StartTime = &boot
 		n.CPU = &cpuStats{Time: now, UsageCoreNanoSeconds: &cpu, UsageNanoCores: s.rates.of(nodeRate, now, cpu)}
 	}
-	n.Memory = procMemory(s.proc("meminfo"), now)
-	n.Network = procNetwork(s.proc("net/dev"), now)
-	n.Rlimit = procLimits(s.proc("loadavg"), s.proc("sys/kernel/pid_max"), s.proc("sys/kernel/threads-max"), now)
-	if s.o.Dir != "" {
-		n.Fs = diskStats(s.o.Dir, now)
+	n.Memory, n.Swap = procMemory(s.proc("meminfo"), now)
+	if n.Memory != nil {
+		f := figures{}
+		f.keyed(string(s.proc("vmstat")), 1, map[string]figure{"pgfault": memFaults, "pgmajfault": memMajorFaults})
+		n.Memory.PageFaults, n.Memory.MajorPageFaults = f.get(memFaults), f.get(memMajorFaults)
+		n.Memory.PSI = parsePressure(string(s.proc("pressure/memory")))
 	}
+	if n.CPU != nil {
+		n.CPU.PSI = parsePressure(string(s.proc("pressure/cpu")))
+	}
+	if p := parsePressure(string(s.proc("pressure/io"))); p != nil {
+		n.IO = &ioStats{Time: now, PSI: p}
+	}
+	n.Rlimit = procLimits(s.proc("loadavg"), s.proc("sys/kernel/pid_max"), s.proc("sys/kernel/threads-max"), now)
 	return n
 }
 
 func (s *Server) proc(name string) []byte {
-	f, err := os.Open(filepath.Join(s.o.Proc, filepath.FromSlash(name)))
-	if err != nil {
-		return nil
-	}
-	defer f.Close() //nolint:errcheck // read only
-	b, _ := io.ReadAll(io.LimitReader(f, maxProcFile))
-	return b
+	return readSome(filepath.Join(s.o.Proc, filepath.FromSlash(name)), maxProcFile)
 }
 
 // procStat reads the time of boot and the processors' busy time in ns from /proc/stat.
@@ -68,54 +68,38 @@ func procStat(text []byte) (boot time.Time, cpu uint64, ok bool) {
 	return boot, cpu, ok
 }
 
-// procMemory counts as a kubelet does: what is in use less what was read from files and not used lately.
-func procMemory(text []byte, now time.Time) *memoryStats {
+// memInfo reads /proc/meminfo; bytes.
+func memInfo(text []byte) map[string]uint64 {
 	v := map[string]uint64{}
 	for line := range strings.Lines(string(text)) {
 		w := strings.Fields(line)
 		if len(w) < 2 {
 			continue
 		}
-		if n, err := strconv.ParseUint(w[1], 10, 64); err == nil {
+		if n, err := strconv.ParseUint(w[1], 10, 54); err == nil {
 			v[strings.TrimSuffix(w[0], ":")] = n << 10
 		}
 	}
+	return v
+}
+
+// procMemory counts as a kubelet does: what is in use less what was read from files and not used lately. There are no figures of swap on a
+// machine that has none.
+func procMemory(text []byte, now time.Time) (*memoryStats, *swapStats) {
+	v := memInfo(text)
 	total, free := v["MemTotal"], v["MemFree"]
 	if total == 0 || free > total {
-		return nil
+		return nil, nil
+	}
+	var swap *swapStats
+	if total, free := v["SwapTotal"], v["SwapFree"]; total > 0 && free <= total {
+		used := total - free
+		swap = &swapStats{Time: now, SwapAvailableBytes: &free, SwapUsageBytes: &used}
 	}
 	used := total - free
 	working := used - min(used, v["Inactive(file)"])
 	available, rss := total-working, v["AnonPages"]
-	return &memoryStats{Time: now, AvailableBytes: &available, UsageBytes: &used, WorkingSetBytes: &working, RSSBytes: &rss}
-}
-
-// procNetwork reads /proc/net/dev; lo is left out.
-func procNetwork(text []byte, now time.Time) *networkStats {
-	n := &networkStats{Time: now}
-	for line := range strings.Lines(string(text)) {
-		name, rest, ok := strings.Cut(line, ":")
-		w := strings.Fields(rest)
-		name = strings.TrimSpace(name)
-		if !ok || len(w) < 11 || name == "lo" {
-			continue
-		}
-		var v [4]uint64
-		bad := false
-		for i, column := range []int{0, 2, 8, 10} { // received: bytes, errors; sent: bytes, errors
-			var err error
-			if v[i], err = strconv.ParseUint(w[column], 10, 64); err != nil {
-				bad = true
-			}
-		}
-		if !bad {
-			n.Interfaces = append(n.Interfaces, interfaceStats{Name: name, RxBytes: &v[0], RxErrors: &v[1], TxBytes: &v[2], TxErrors: &v[3]})
-		}
-	}
-	if len(n.Interfaces) == 0 {
-		return nil
-	}
-	return n
+	return &memoryStats{Time: now, AvailableBytes: &available, UsageBytes: &used, WorkingSetBytes: &working, RSSBytes: &rss}, swap
 }
 
 // procLimits counts as eviction does (firmware/pods): what a small gateway runs out of first is the kernel's limit of threads.

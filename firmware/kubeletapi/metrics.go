@@ -1,56 +1,28 @@
 package kubeletapi
 
 import (
-	"bytes"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 )
 
 // serveResourceMetrics answers /metrics/resource, which is what metrics-server reads. Names and labels are the kubelet's
 // (Kubernetes' metrics reference, component kubelet, /metrics/resource); time stamps are when the runtime counted.
 func (s *Server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
-	sum, err := s.gather(r.Context())
-	var b bytes.Buffer
+	sum, err := s.gather(r.Context(), false)
 	if err != nil {
 		s.log.Warn("kubelet API: the container runtime failed", "what", "statistics of the containers", "error", err)
 		sum = summary{Node: s.nodeStats(time.Now())}
 	}
-	m := metricPage{&b}
+	m := newPage()
 	m.pods(sum.Pods)
 	m.node(sum.Node)
-	failed := 0.0
-	if err != nil {
-		failed = 1
-	}
-	m.family("resource_scrape_error", "gauge", "1 if the statistics of the containers could not be had")
-	m.value("resource_scrape_error", "", failed, time.Time{})
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(b.Bytes())
-}
-
-type metricPage struct{ b *bytes.Buffer }
-
-func (m metricPage) family(name, kind, help string) {
-	fmt.Fprintf(m.b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-}
-
-func (m metricPage) value(name, labels string, v float64, at time.Time) {
-	m.b.WriteString(name)
-	m.b.WriteString(labels)
-	m.b.WriteByte(' ')
-	m.b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
-	if !at.IsZero() {
-		m.b.WriteByte(' ')
-		m.b.WriteString(strconv.FormatInt(at.UnixMilli(), 10))
-	}
-	m.b.WriteByte('\n')
+	m.single("resource_scrape_error", "gauge", "1 if the statistics of the containers could not be had", flag(err != nil))
+	m.send(w)
 }
 
 func (m metricPage) cpu(name, labels string, c *cpuStats) {
 	if c != nil && c.UsageCoreNanoSeconds != nil {
-		m.value(name, labels, float64(*c.UsageCoreNanoSeconds)/1e9, c.Time)
+		m.value(name, labels, seconds(*c.UsageCoreNanoSeconds), c.Time)
 	}
 }
 
@@ -60,39 +32,47 @@ func (m metricPage) memory(name, labels string, c *memoryStats) {
 	}
 }
 
-func (m metricPage) pods(pods []podStats) {
-	container := func(p podStats, c containerStats) string {
-		return fmt.Sprintf("{container=%q,namespace=%q,pod=%q}", c.Name, p.PodRef.Namespace, p.PodRef.Name)
+func (m metricPage) swap(name, labels string, c *swapStats) {
+	if c != nil && c.SwapUsageBytes != nil {
+		m.value(name, labels, float64(*c.SwapUsageBytes), c.Time)
 	}
-	each := func(do func(p podStats, c containerStats)) {
+}
+
+func (m metricPage) pods(pods []podStats) {
+	each := func(name, kind, help string, do func(set string, c containerStats)) {
+		m.family(name, kind, help)
 		for _, p := range pods {
 			for _, c := range p.Containers {
-				do(p, c)
+				do(labels("container", c.Name, "namespace", p.PodRef.Namespace, "pod", p.PodRef.Name), c)
 			}
 		}
 	}
-	m.family("container_cpu_usage_seconds_total", "counter", "processor time that a container has used, in seconds")
-	each(func(p podStats, c containerStats) { m.cpu("container_cpu_usage_seconds_total", container(p, c), c.CPU) })
-	m.family("container_memory_working_set_bytes", "gauge", "memory in use by a container that cannot be taken from it")
-	each(func(p podStats, c containerStats) {
-		m.memory("container_memory_working_set_bytes", container(p, c), c.Memory)
+	each("container_cpu_usage_seconds_total", "counter", "processor time that a container has used, in seconds", func(set string, c containerStats) {
+		m.cpu("container_cpu_usage_seconds_total", set, c.CPU)
 	})
-	m.family("container_start_time_seconds", "gauge", "when a container was started, seconds since 1970")
-	each(func(p podStats, c containerStats) {
+	each("container_memory_working_set_bytes", "gauge", "memory in use by a container that cannot be taken from it", func(set string, c containerStats) {
+		m.memory("container_memory_working_set_bytes", set, c.Memory)
+	})
+	each("container_swap_usage_bytes", "gauge", "swap in use by a container", func(set string, c containerStats) {
+		m.swap("container_swap_usage_bytes", set, c.Swap)
+	})
+	each("container_start_time_seconds", "gauge", "when a container was started, seconds since 1970", func(set string, c containerStats) {
 		if c.StartTime != nil {
-			m.value("container_start_time_seconds", container(p, c), float64(c.StartTime.UnixNano())/1e9, time.Time{})
+			m.value("container_start_time_seconds", set, float64(c.StartTime.UnixNano())/1e9, time.Time{})
 		}
 	})
-	pod := func(p podStats) string {
-		return fmt.Sprintf("{namespace=%q,pod=%q}", p.PodRef.Namespace, p.PodRef.Name)
-	}
-	m.family("pod_cpu_usage_seconds_total", "counter", "processor time that a pod's containers have used, in seconds")
+	pod := func(p podStats) string { return labels("namespace", p.PodRef.Namespace, "pod", p.PodRef.Name) }
+	m.family("pod_cpu_usage_seconds_total", "counter", "processor time that a pod has used, in seconds")
 	for _, p := range pods {
 		m.cpu("pod_cpu_usage_seconds_total", pod(p), p.CPU)
 	}
-	m.family("pod_memory_working_set_bytes", "gauge", "memory in use by a pod's containers that cannot be taken from them")
+	m.family("pod_memory_working_set_bytes", "gauge", "memory in use by a pod that cannot be taken from it")
 	for _, p := range pods {
 		m.memory("pod_memory_working_set_bytes", pod(p), p.Memory)
+	}
+	m.family("pod_swap_usage_bytes", "gauge", "swap in use by a pod")
+	for _, p := range pods {
+		m.swap("pod_swap_usage_bytes", pod(p), p.Swap)
 	}
 }
 
@@ -101,4 +81,8 @@ func (m metricPage) node(n nodeStats) {
 	m.cpu("node_cpu_usage_seconds_total", "", n.CPU)
 	m.family("node_memory_working_set_bytes", "gauge", "memory in use on the gateway that cannot be had by dropping caches")
 	m.memory("node_memory_working_set_bytes", "", n.Memory)
+	if n.Swap != nil {
+		m.family("node_swap_usage_bytes", "gauge", "swap in use on the gateway")
+		m.swap("node_swap_usage_bytes", "", n.Swap)
+	}
 }

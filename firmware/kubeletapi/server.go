@@ -32,6 +32,10 @@ type Pod struct {
 	Containers           []Container // init containers, sidecars and ephemeral containers, too
 	Status               *corev1.PodStatus
 	Body                 []byte // the Pod in canonical MessagePack without its status, for /pods; may be empty
+
+	HostNetwork bool
+	Dir         string            // the agent's folder of the pod, with its volumes; empty: they are not measured
+	Claims      map[string]string // names of claims, by volume
 }
 
 // Container is a container of a pod's spec.
@@ -62,6 +66,14 @@ type Streams interface {
 	PortForward(ctx context.Context, req *cri.PortForwardRequest) (url string, err error)
 }
 
+// ProbeCount is how often a probe of a container had a result, since the agent was started.
+type ProbeCount struct {
+	Namespace, Pod, UID, Container string
+	Kind                           string // Liveness, Readiness, Startup
+	Result                         string // successful, failed, unknown
+	Count                          uint64
+}
+
 // Options configures a Server. Node, Pods, Runtime and LogDir are required.
 type Options struct {
 	Node    string
@@ -70,7 +82,17 @@ type Options struct {
 	LogDir  string       // NAMESPACE_NAME_UID/CONTAINER/N.log below it, as the agent tells the runtime
 	Dir     string       // a folder on the file system that holds the pods, for /stats/summary; empty: it is left out
 	Proc    string       // default /proc
+	Sys     string       // default /sys
 	Log     *slog.Logger // may be nil
+
+	// Group returns where cgroups are mounted and a pod's below that, or that of all pods for uid "". nil: cgroups are not looked at.
+	Group func(uid string) (root, path string)
+	// Probes returns how often probes had each result. May be nil.
+	Probes func() []ProbeCount
+	// Config returns what is answered to /configz, the fields of a KubeletConfiguration. May be nil.
+	Config func() map[string]any
+	// Version is the agent's, for kubernetes_build_info.
+	Version string
 
 	MaxRequests int           // at once; default 64
 	Idle        time.Duration // after which an upgraded connection without traffic is closed; default 4 h
@@ -85,6 +107,8 @@ type Server struct {
 	slots   chan struct{}
 	buffers conduit.Buffers
 	rates   rates
+	usages  usages
+	served  served
 }
 
 // New checks the options. It does nothing else.
@@ -98,7 +122,8 @@ func New(o Options) (*Server, error) {
 	o.MaxRequests = cmp.Or(o.MaxRequests, defaultRequests)
 	o.Idle = cmp.Or(o.Idle, defaultIdle)
 	o.Proc = cmp.Or(o.Proc, "/proc")
-	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), buffers: conduit.Buffers{Size: ioChunk}}
+	o.Sys = cmp.Or(o.Sys, "/sys")
+	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), buffers: conduit.Buffers{Size: ioChunk}, usages: usages{walking: make(chan struct{}, 1)}}
 	s.runtime = &http.Transport{
 		DialContext: dialLoopback, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: time.Minute,
 	}
@@ -138,9 +163,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	}
 	mux.HandleFunc("GET /pods", s.servePods)
 	mux.HandleFunc("GET /pods/{$}", s.servePods)
+	mux.HandleFunc("GET /runningpods/{$}", s.serveRunningPods)
+	mux.HandleFunc("GET /configz", s.serveConfig)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
 	for _, method := range []string{"GET", "POST"} { // WebSocket clients have to use GET
 		for _, container := range []string{"{container}", "{uid}/{container}"} {
@@ -152,9 +181,12 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.HandleFunc("GET /stats/summary", s.serveSummary)
 	mux.HandleFunc("GET /stats/{$}", s.serveSummary)
+	mux.HandleFunc("GET /metrics", s.serveOwnMetrics)
+	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
+	mux.HandleFunc("GET /metrics/probes", s.serveProbeMetrics)
 	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: a Skerry agent has logs, exec, attach, portForward, pods, stats/summary and metrics/resource of a kubelet's API",
+		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: of a kubelet's API a Skerry agent has containerLogs, exec, attach, portForward, pods, runningpods, stats/summary, metrics, metrics/cadvisor, metrics/probes, metrics/resource, configz and healthz",
 			r.Method, r.URL.Path, s.o.Node), http.StatusNotFound)
 	})
 	return mux
@@ -172,6 +204,8 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			return
 		}
 		defer func() { <-s.slots }()
+		s.served.begin()
+		defer s.served.end(r)
 		next.ServeHTTP(w, r)
 	})
 }

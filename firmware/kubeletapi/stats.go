@@ -2,11 +2,8 @@ package kubeletapi
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
-	"slices"
-	"strings"
-	"sync"
+	"path/filepath"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -15,168 +12,184 @@ import (
 // statsTimeout bounds what the runtime may take to count: metrics collectors give up after 10 to 15 s.
 const statsTimeout = 8 * time.Second
 
-// The document of /stats/summary (k8s.io/kubelet pkg/apis/stats/v1alpha1), as far as an agent has the figures.
-type (
-	summary struct {
-		Node nodeStats  `json:"node"`
-		Pods []podStats `json:"pods"`
-	}
-	nodeStats struct {
-		NodeName  string        `json:"nodeName"`
-		StartTime *time.Time    `json:"startTime,omitempty"`
-		CPU       *cpuStats     `json:"cpu,omitempty"`
-		Memory    *memoryStats  `json:"memory,omitempty"`
-		Network   *networkStats `json:"network,omitempty"`
-		Fs        *fsStats      `json:"fs,omitempty"`
-		Runtime   *runtimeStats `json:"runtime,omitempty"`
-		Rlimit    *rlimitStats  `json:"rlimit,omitempty"`
-	}
-	runtimeStats struct {
-		ImageFs *fsStats `json:"imageFs,omitempty"`
-	}
-	podStats struct {
-		PodRef     podRef           `json:"podRef"`
-		StartTime  *time.Time       `json:"startTime,omitempty"`
-		Containers []containerStats `json:"containers"`
-		CPU        *cpuStats        `json:"cpu,omitempty"`
-		Memory     *memoryStats     `json:"memory,omitempty"`
-		Ephemeral  *fsStats         `json:"ephemeral-storage,omitempty"`
-	}
-	podRef struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-		UID       string `json:"uid"`
-	}
-	containerStats struct {
-		Name      string       `json:"name"`
-		StartTime *time.Time   `json:"startTime,omitempty"`
-		CPU       *cpuStats    `json:"cpu,omitempty"`
-		Memory    *memoryStats `json:"memory,omitempty"`
-		Rootfs    *fsStats     `json:"rootfs,omitempty"`
-	}
-	cpuStats struct {
-		Time                 time.Time `json:"time"`
-		UsageNanoCores       *uint64   `json:"usageNanoCores,omitempty"`
-		UsageCoreNanoSeconds *uint64   `json:"usageCoreNanoSeconds,omitempty"`
-	}
-	memoryStats struct {
-		Time            time.Time `json:"time"`
-		AvailableBytes  *uint64   `json:"availableBytes,omitempty"`
-		UsageBytes      *uint64   `json:"usageBytes,omitempty"`
-		WorkingSetBytes *uint64   `json:"workingSetBytes,omitempty"`
-		RSSBytes        *uint64   `json:"rssBytes,omitempty"`
-		PageFaults      *uint64   `json:"pageFaults,omitempty"`
-		MajorPageFaults *uint64   `json:"majorPageFaults,omitempty"`
-	}
-	fsStats struct {
-		Time           time.Time `json:"time"`
-		AvailableBytes *uint64   `json:"availableBytes,omitempty"`
-		CapacityBytes  *uint64   `json:"capacityBytes,omitempty"`
-		UsedBytes      *uint64   `json:"usedBytes,omitempty"`
-		InodesFree     *uint64   `json:"inodesFree,omitempty"`
-		Inodes         *uint64   `json:"inodes,omitempty"`
-		InodesUsed     *uint64   `json:"inodesUsed,omitempty"`
-	}
-	networkStats struct {
-		Time       time.Time        `json:"time"`
-		Interfaces []interfaceStats `json:"interfaces,omitempty"`
-	}
-	interfaceStats struct {
-		Name     string  `json:"name"`
-		RxBytes  *uint64 `json:"rxBytes,omitempty"`
-		RxErrors *uint64 `json:"rxErrors,omitempty"`
-		TxBytes  *uint64 `json:"txBytes,omitempty"`
-		TxErrors *uint64 `json:"txErrors,omitempty"`
-	}
-	rlimitStats struct {
-		Time    time.Time `json:"time"`
-		MaxPID  *int64    `json:"maxpid,omitempty"`
-		CurProc *int64    `json:"curproc,omitempty"`
-	}
-)
-
+// serveSummary answers /stats/summary. With ?only_cpu_and_memory=true, as kubelets know it, nothing else is measured.
 func (s *Server) serveSummary(w http.ResponseWriter, r *http.Request) {
-	sum, err := s.gather(r.Context())
+	sum, err := s.gather(r.Context(), r.URL.Query().Get("only_cpu_and_memory") != "true")
 	if err != nil {
 		s.runtimeFailed(w, "statistics of the containers", err)
 		return
 	}
-	b, err := json.Marshal(sum)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b)
+	writeJSON(w, sum)
 }
 
-// gather counts what the node and its pods use.
-func (s *Server) gather(ctx context.Context) (summary, error) {
+// gather counts what the node and its pods use. all measures disks and networks, too.
+func (s *Server) gather(ctx context.Context, all bool) (summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
-	now := time.Now()
-	list, err := s.o.Runtime.ListContainerStats(ctx, nil)
+	samples, err := s.sample(ctx, all)
 	if err != nil {
 		return summary{}, err
 	}
-	sum := summary{Node: s.nodeStats(now), Pods: []podStats{}}
-	if info, err := s.o.Runtime.ImageFsInfo(ctx); err == nil && len(info.ImageFilesystems) > 0 {
-		f := info.ImageFilesystems[0]
-		sum.Node.Runtime = &runtimeStats{ImageFs: &fsStats{Time: stamp(f.Timestamp, now), UsedBytes: f.UsedBytes, InodesUsed: f.InodesUsed}}
+	now := time.Now()
+	g := &gatherer{s: s, now: now, seen: map[string]bool{nodeRate: true, agentRate: true, podsRate: true}}
+	sum := summary{Node: s.nodeStats(now), Pods: make([]podStats, 0, len(samples))}
+	if all {
+		g.round = s.usages.newRound()
+		defer g.round.end()
+		s.nodeDetails(ctx, &sum.Node, now)
 	}
-	byPod := map[string][]*cri.ContainerStats{}
-	for i := range list {
-		if a := list[i].Attributes; a != nil {
-			uid := a.Labels[labelPodUID]
-			byPod[uid] = append(byPod[uid], &list[i])
-		}
+	for i := range samples {
+		sum.Pods = append(sum.Pods, g.pod(ctx, &samples[i]))
 	}
-	seen := map[string]bool{nodeRate: true}
-	pods := s.o.Pods.All()
-	slices.SortFunc(pods, func(a, b Pod) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
-	})
-	for _, p := range pods {
-		if stats := byPod[p.UID]; len(stats) > 0 {
-			sum.Pods = append(sum.Pods, s.podStats(p, stats, now, seen))
-		}
-	}
-	s.rates.keep(seen)
+	s.rates.keep(g.seen)
 	return sum, nil
 }
 
-func (s *Server) podStats(p Pod, list []*cri.ContainerStats, now time.Time, seen map[string]bool) podStats {
-	out := podStats{PodRef: podRef{p.Name, p.Namespace, p.UID}, Containers: []containerStats{}}
+// gatherer makes one document.
+type gatherer struct {
+	s     *Server
+	now   time.Time
+	seen  map[string]bool // what rates are kept of
+	round *usageRound     // nil: disks and networks are left out
+}
+
+func (g *gatherer) pod(ctx context.Context, x *podSample) podStats {
+	p := x.pod
+	out := podStats{PodRef: podRef{p.Name, p.Namespace, p.UID}, Containers: make([]containerStats, 0, len(x.containers))}
 	if p.Status != nil && p.Status.StartTime != nil {
 		out.StartTime = &p.Status.StartTime.Time
 	}
-	for _, c := range list {
-		name := c.Attributes.Labels[labelContainer]
-		cs := containerStats{Name: name}
-		if st := statusOf(p.Status, name); st != nil && st.State.Running != nil && st.State.Running.StartedAt != nil {
-			cs.StartTime = &st.State.Running.StartedAt.Time
-		}
-		if u := c.CPU; u != nil {
-			at := stamp(u.Timestamp, now)
-			cs.CPU = &cpuStats{Time: at, UsageNanoCores: u.UsageNanoCores, UsageCoreNanoSeconds: u.UsageCoreNanoSeconds}
-			if u.UsageNanoCores == nil && u.UsageCoreNanoSeconds != nil {
-				seen[c.Attributes.ID] = true
-				cs.CPU.UsageNanoCores = s.rates.of(c.Attributes.ID, at, *u.UsageCoreNanoSeconds)
-			}
-		}
-		if m := c.Memory; m != nil {
-			cs.Memory = &memoryStats{
-				Time: stamp(m.Timestamp, now), AvailableBytes: m.AvailableBytes, UsageBytes: m.UsageBytes, WorkingSetBytes: m.WorkingSetBytes,
-				RSSBytes: m.RSSBytes, PageFaults: m.PageFaults, MajorPageFaults: m.MajorPageFaults,
-			}
-		}
-		if l := c.WritableLayer; l != nil {
-			cs.Rootfs = &fsStats{Time: stamp(l.Timestamp, now), UsedBytes: l.UsedBytes, InodesUsed: l.InodesUsed}
-		}
-		out.Containers = append(out.Containers, cs)
+	for i := range x.containers {
+		out.Containers = append(out.Containers, g.container(ctx, x, &x.containers[i]))
 	}
-	slices.SortFunc(out.Containers, func(a, b containerStats) int { return strings.Compare(a.Name, b.Name) })
 	out.sum()
+	if x.grouped { // counts what has ended in the pod, too, and its sandbox
+		g.group(x, &out)
+	}
+	if g.round == nil {
+		return out
+	}
+	out.Network = networkOf(x.network, "eth0", g.now)
+	out.Volumes = g.volumes(ctx, p)
+	out.ephemeral(g.s, g.now)
+	return out
+}
+
+// group tells what the pod's cgroup does, in place of the containers' sum.
+func (g *gatherer) group(x *podSample, out *podStats) {
+	f := x.figures
+	if total := f.get(cpuNanos); total != nil {
+		key := "pod/" + x.pod.UID
+		g.seen[key] = true
+		out.CPU = &cpuStats{Time: g.now, UsageCoreNanoSeconds: total, UsageNanoCores: g.s.rates.of(key, g.now, *total), PSI: x.group.pressure("cpu")}
+	}
+	if f.get(memUsage) != nil {
+		out.Memory = &memoryStats{
+			Time: g.now, UsageBytes: f.get(memUsage), WorkingSetBytes: f.get(memWorkingSet), RSSBytes: f.get(memRSS), AvailableBytes: f.available(),
+			PageFaults: f.get(memFaults), MajorPageFaults: f.get(memMajorFaults), PSI: x.group.pressure("memory"),
+		}
+	}
+	out.IO = g.io(x.group.pressure("io"))
+	out.Swap = g.swap(f)
+	if n := f.get(taskCount); n != nil && *n > 0 {
+		out.Processes = &processStats{n}
+	}
+}
+
+// available is what is left below the limit; nil without one.
+func (f figures) available() *uint64 {
+	limit, ok := f[memLimit]
+	if !ok {
+		return nil
+	}
+	left := limit - min(limit, f[memWorkingSet])
+	return &left
+}
+
+func (g *gatherer) io(p *psiStats) *ioStats {
+	if p == nil {
+		return nil
+	}
+	return &ioStats{Time: g.now, PSI: p}
+}
+
+func (g *gatherer) swap(f figures) *swapStats {
+	if f.get(memSwap) == nil {
+		return nil
+	}
+	return &swapStats{Time: g.now, SwapUsageBytes: f.get(memSwap)}
+}
+
+func (g *gatherer) container(ctx context.Context, x *podSample, c *containerSample) containerStats {
+	out := containerStats{Name: c.name, StartTime: c.started, Swap: g.swap(c.figures)}
+	if u := c.stats.CPU; u != nil {
+		at := stamp(u.Timestamp, g.now)
+		out.CPU = &cpuStats{Time: at, UsageNanoCores: u.UsageNanoCores, UsageCoreNanoSeconds: u.UsageCoreNanoSeconds, PSI: pressureOf(u.PSI)}
+		if u.UsageNanoCores == nil && u.UsageCoreNanoSeconds != nil {
+			id := c.stats.Attributes.ID
+			g.seen[id] = true
+			out.CPU.UsageNanoCores = g.s.rates.of(id, at, *u.UsageCoreNanoSeconds)
+		}
+	}
+	if m := c.stats.Memory; m != nil {
+		out.Memory = &memoryStats{
+			Time: stamp(m.Timestamp, g.now), AvailableBytes: m.AvailableBytes, UsageBytes: m.UsageBytes, WorkingSetBytes: m.WorkingSetBytes,
+			RSSBytes: m.RSSBytes, PageFaults: m.PageFaults, MajorPageFaults: m.MajorPageFaults, PSI: pressureOf(m.PSI),
+		}
+	}
+	if w := c.stats.IO; w != nil {
+		out.IO = g.io(pressureOf(w.PSI))
+	}
+	if c.grouped {
+		g.pressed(c, &out)
+	}
+	if g.round == nil {
+		return out
+	}
+	if l := c.stats.WritableLayer; l != nil {
+		out.Rootfs = &fsStats{Time: stamp(l.Timestamp, g.now), UsedBytes: l.UsedBytes, InodesUsed: l.InodesUsed}
+		if l.FsID != nil {
+			out.Rootfs.room(g.s.disk(l.FsID.Mountpoint, g.now))
+		}
+	}
+	if used, inodes, ok := g.round.of(ctx, filepath.Join(g.s.podLogs(x.pod), c.name)); ok {
+		out.Logs = &fsStats{Time: g.now, UsedBytes: &used, InodesUsed: &inodes}
+		out.Logs.room(g.s.disk(g.s.o.LogDir, g.now))
+	}
+	return out
+}
+
+// pressed adds what the container's cgroup knows and the runtime has not told.
+func (g *gatherer) pressed(c *containerSample, out *containerStats) {
+	if out.CPU != nil && out.CPU.PSI == nil {
+		out.CPU.PSI = c.group.pressure("cpu")
+	}
+	if m := out.Memory; m != nil {
+		if m.PSI == nil {
+			m.PSI = c.group.pressure("memory")
+		}
+		if m.AvailableBytes == nil {
+			m.AvailableBytes = c.figures.available()
+		}
+		if m.RSSBytes == nil {
+			m.RSSBytes = c.figures.get(memRSS)
+		}
+	}
+	if out.IO == nil {
+		out.IO = g.io(c.group.pressure("io"))
+	}
+}
+
+func pressureOf(p *cri.PSIStats) *psiStats {
+	if p == nil {
+		return nil
+	}
+	out := &psiStats{}
+	for from, to := range map[*cri.PSIData]*psiData{p.Full: &out.Full, p.Some: &out.Some} {
+		if from != nil {
+			*to = psiData{Total: from.Total, Avg10: from.Avg10, Avg60: from.Avg60, Avg300: from.Avg300}
+		}
+	}
 	return out
 }
 
@@ -202,13 +215,11 @@ func (p *podStats) sum() {
 			add(&p.Memory.PageFaults, c.Memory.PageFaults)
 			add(&p.Memory.MajorPageFaults, c.Memory.MajorPageFaults)
 		}
-		if c.Rootfs != nil {
-			if p.Ephemeral == nil {
-				p.Ephemeral = &fsStats{}
+		if c.Swap != nil {
+			if p.Swap == nil {
+				p.Swap = &swapStats{Time: c.Swap.Time}
 			}
-			p.Ephemeral.Time = later(p.Ephemeral.Time, c.Rootfs.Time)
-			add(&p.Ephemeral.UsedBytes, c.Rootfs.UsedBytes)
-			add(&p.Ephemeral.InodesUsed, c.Rootfs.InodesUsed)
+			add(&p.Swap.SwapUsageBytes, c.Swap.SwapUsageBytes)
 		}
 	}
 }
@@ -236,53 +247,4 @@ func stamp(ns int64, now time.Time) time.Time {
 		return now
 	}
 	return time.Unix(0, ns)
-}
-
-// rates computes the present use of processors from counters, of which some runtimes give nothing else.
-type rates struct {
-	mu   sync.Mutex
-	last map[string]sample
-}
-
-type sample struct {
-	at    time.Time
-	total uint64
-	rate  *uint64
-}
-
-const (
-	nodeRate  = ""          // the key of the node's own sample
-	rateLeast = time.Second // between two samples that a rate is made of
-)
-
-// of returns the rate since the sample before, in billionths of a core; nil for a first one.
-func (r *rates) of(key string, at time.Time, total uint64) *uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last == nil {
-		r.last = map[string]sample{}
-	}
-	was, ok := r.last[key]
-	passed := at.Sub(was.at)
-	switch {
-	case ok && total >= was.total && passed >= 0 && passed < rateLeast:
-		return was.rate
-	case !ok || total < was.total || passed < 0: // another container, or the clock was set
-		r.last[key] = sample{at: at, total: total}
-		return nil
-	}
-	rate := uint64(float64(total-was.total) / passed.Seconds())
-	r.last[key] = sample{at: at, total: total, rate: &rate}
-	return &rate
-}
-
-// keep forgets all but the keys given.
-func (r *rates) keep(keys map[string]bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for k := range r.last {
-		if !keys[k] {
-			delete(r.last, k)
-		}
-	}
 }

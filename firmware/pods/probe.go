@@ -29,6 +29,7 @@ type prober struct {
 
 	mu     sync.Mutex
 	probed map[string]*probed // by container id
+	counts map[probeResult]uint64
 }
 
 // probed is one running container. Results are guarded by the prober's mu.
@@ -217,6 +218,7 @@ func (l *probeLoop) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		l.p.count(l.spec.Name, l.kind, err)
 		if runtimeGone(err) {
 			continue // says nothing about the container
 		}

@@ -182,6 +182,7 @@ func (p *plane) startAPIServer(ctx context.Context, sup *supervisor, etcd string
 		"--service-account-signing-key-file=" + c.ServiceAccountKey(),
 		"--service-cluster-ip-range=" + serviceCIDR,
 		"--authorization-mode=Node,RBAC",
+		"--enable-aggregator-routing=true", // to the endpoints of an API service (metrics-server): nothing here makes its ClusterIP reachable
 		"--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged=true",
 		"--max-requests-inflight=200",
