@@ -22,7 +22,7 @@ import (
 func both(t *testing.T, test func(t *testing.T)) {
 	for name, r := range map[string]string{"its relay": w.ports[w.holder], "another relay": w.ports[w.other]} {
 		t.Run("through "+name, func(t *testing.T) {
-			w.balancer.through(r)
+			w.balancer.Through(r)
 			test(t)
 		})
 	}
@@ -39,7 +39,7 @@ func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
 	stacktest.Eventually(t, patience, "addressed", func() (bool, string) {
 		out, _ := run(t, nil, "get", "node", node, "-o", "jsonpath={.status.addresses}{.status.daemonEndpoints}{.status.declaredFeatures}{.metadata.annotations}")
 		return strings.Contains(out, `"InternalIP"`) && strings.Contains(out, `"`+w.address+`"`) && !strings.Contains(out, "Hostname") &&
-			strings.Contains(out, fmt.Sprintf(`"Port":%d`, w.balancer.port())) && strings.Contains(out, "skerry.dev/gateway-addresses"), out
+			strings.Contains(out, fmt.Sprintf(`"Port":%d`, w.balancer.Port())) && strings.Contains(out, "skerry.dev/gateway-addresses"), out
 	})
 }
 
@@ -300,7 +300,7 @@ func TestStrangers(t *testing.T) {
 	pod(t, "private", sleeps)
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: skerryCA(t), MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
 	get := func(token string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d", w.address, w.balancer.port())+"/containerLogs/default/private/main", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d", w.address, w.balancer.Port())+"/containerLogs/default/private/main", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +338,7 @@ func TestStrangers(t *testing.T) {
 // TestRelayEndsInTheMiddle: whoever is in a session hears of it, and the next call works once the agent is back.
 func TestRelayEndsInTheMiddle(t *testing.T) {
 	pod(t, "long", sleeps)
-	w.balancer.through(w.ports[w.other])
+	w.balancer.Through(w.ports[w.other])
 	k := call(t, nil, "exec", "long", "--", "sh", "-c", "echo here; sleep 100")
 	if err := k.Start(); err != nil {
 		t.Fatal(err)

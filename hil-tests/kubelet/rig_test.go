@@ -15,10 +15,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/skerry/skerry/hil-tests/rig/balancer"
 	"github.com/skerry/skerry/hil-tests/rig/images"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
 	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
@@ -36,7 +36,7 @@ type world struct {
 	holder, other *stack.Replica
 	ports         map[*stack.Replica]string // where their kubelet ports are
 	address       string                    // of the relays, for the API server
-	balancer      *balancer
+	balancer      *balancer.Balancer
 	first, last   int // nodes' own ports
 }
 
@@ -68,7 +68,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 		if w.balancer != nil {
-			w.balancer.close()
+			w.balancer.Close()
 		}
 	}
 	os.Exit(code)
@@ -93,10 +93,10 @@ func start(ctx context.Context) (*world, error) {
 	if err != nil {
 		return w, err
 	}
-	if w.address, err = machineAddress(); err != nil {
+	if w.address, err = balancer.MachineAddress(); err != nil {
 		return w, err
 	}
-	if w.balancer, err = newBalancer(w.address); err != nil {
+	if w.balancer, err = balancer.New(w.address); err != nil {
 		return w, err
 	}
 	if w.first, err = freeRange(4); err != nil {
@@ -113,7 +113,7 @@ func start(ctx context.Context) (*world, error) {
 			_, port, _ := net.SplitHostPort(at)
 			at = net.JoinHostPort(w.address, port)
 		}
-		kubelet := map[string]any{"listen": at, "address": w.address, "port": w.balancer.port(), "peerAddress": at}
+		kubelet := map[string]any{"listen": at, "address": w.address, "port": w.balancer.Port(), "peerAddress": at}
 		if r == &w.other { // one machine has each port once: the relay without the agent listens at the nodes' own
 			kubelet["nodePorts"] = fmt.Sprintf("%d-%d", w.first, w.last)
 		}
@@ -125,7 +125,7 @@ func start(ctx context.Context) (*world, error) {
 			return w, err
 		}
 	}
-	w.balancer.to.Store(w.ports[w.holder])
+	w.balancer.Through(w.ports[w.holder])
 	w.RelayAt = w.holder.At
 	if err := w.Join(ctx); err != nil {
 		return w, err
@@ -155,88 +155,6 @@ func freeRange(n int) (first int, err error) {
 		}
 	}
 	return 0, errors.New("no free range of ports")
-}
-
-// balancer is the relays' stable address.
-type balancer struct {
-	l     net.Listener
-	to    atomic.Value // string
-	conns sync.WaitGroup
-	mu    sync.Mutex
-	open  map[net.Conn]bool
-}
-
-// machineAddress returns an address of this machine that is not loopback: API servers refuse to proxy to loopback.
-func machineAddress() (string, error) {
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return "", err
-	}
-	for _, a := range list {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
-			return n.IP.String(), nil
-		}
-	}
-	return "", errors.New("this machine has no IPv4 address but loopback")
-}
-
-func newBalancer(address string) (*balancer, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		return nil, err
-	}
-	b := &balancer{l: l, open: map[net.Conn]bool{}}
-	b.conns.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			b.conns.Go(func() { b.serve(c) })
-		}
-	})
-	return b, nil
-}
-
-func (b *balancer) port() int { return b.l.Addr().(*net.TCPAddr).Port }
-
-func (b *balancer) serve(c net.Conn) {
-	defer c.Close()
-	d, err := net.Dial("tcp", b.to.Load().(string))
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	b.mu.Lock()
-	b.open[c], b.open[d] = true, true
-	b.mu.Unlock()
-	done := make(chan struct{}, 2)
-	for _, p := range [][2]net.Conn{{c, d}, {d, c}} {
-		go func() { _, _ = io.Copy(p[0], p[1]); done <- struct{}{} }()
-	}
-	<-done
-	_, _ = c.Close(), d.Close()
-	<-done
-	b.mu.Lock()
-	delete(b.open, c)
-	delete(b.open, d)
-	b.mu.Unlock()
-}
-
-// through sends what comes from now on to a relay, connections that are kept included.
-func (b *balancer) through(at string) {
-	b.to.Store(at)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for c := range b.open {
-		_ = c.Close()
-	}
-}
-
-func (b *balancer) close() {
-	_ = b.l.Close()
-	b.through("127.0.0.1:1")
-	b.conns.Wait()
 }
 
 // kubectl is one call.
