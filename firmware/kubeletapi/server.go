@@ -22,8 +22,10 @@ const (
 	defaultIdle     = 4 * time.Hour // the kubelet's streamingConnectionIdleTimeout
 	headerTimeout   = 10 * time.Second
 	keptIdle        = 30 * time.Second
-	maxHeader       = 256 << 10 // a command and its arguments travel in the URL
-	ioChunk         = 16 << 10  // bytes; a gateway has little memory
+	maxHeader       = 256 << 10        // a command and its arguments travel in the URL
+	ioChunk         = 16 << 10         // bytes; a gateway has little memory
+	maxPages        = 8                // of statistics, that are made or written at once
+	pageTimeout     = 30 * time.Second // to make one, and for whoever asked to read it
 )
 
 // Pod is what the API has to know of a pod.
@@ -105,6 +107,7 @@ type Server struct {
 	handler http.Handler
 	runtime *http.Transport // to the runtime's streaming server
 	slots   chan struct{}
+	pages   chan struct{}
 	buffers conduit.Buffers
 	rates   rates
 	usages  usages
@@ -123,7 +126,7 @@ func New(o Options) (*Server, error) {
 	o.Idle = cmp.Or(o.Idle, defaultIdle)
 	o.Proc = cmp.Or(o.Proc, "/proc")
 	o.Sys = cmp.Or(o.Sys, "/sys")
-	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), buffers: conduit.Buffers{Size: ioChunk}, usages: usages{walking: make(chan struct{}, 1)}}
+	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), pages: make(chan struct{}, maxPages), buffers: conduit.Buffers{Size: ioChunk}, usages: usages{walking: make(chan struct{}, 1)}}
 	s.runtime = &http.Transport{
 		DialContext: dialLoopback, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: time.Minute,
 	}
@@ -166,10 +169,6 @@ func (s *Server) routes() http.Handler {
 	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	}
-	mux.HandleFunc("GET /pods", s.servePods)
-	mux.HandleFunc("GET /pods/{$}", s.servePods)
-	mux.HandleFunc("GET /runningpods/{$}", s.serveRunningPods)
-	mux.HandleFunc("GET /configz", s.serveConfig)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
 	for _, method := range []string{"GET", "POST"} { // WebSocket clients have to use GET
 		for _, container := range []string{"{container}", "{uid}/{container}"} {
@@ -179,12 +178,13 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", s.servePortForward)
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", s.servePortForward)
 	}
-	mux.HandleFunc("GET /stats/summary", s.serveSummary)
-	mux.HandleFunc("GET /stats/{$}", s.serveSummary)
-	mux.HandleFunc("GET /metrics", s.serveOwnMetrics)
-	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
-	mux.HandleFunc("GET /metrics/probes", s.serveProbeMetrics)
-	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
+	for path, serve := range map[string]http.HandlerFunc{
+		"/pods": s.servePods, "/pods/{$}": s.servePods, "/runningpods/{$}": s.serveRunningPods, "/configz": s.serveConfig,
+		"/stats/summary": s.serveSummary, "/stats/{$}": s.serveSummary,
+		"/metrics": s.serveOwnMetrics, "/metrics/cadvisor": s.serveContainerMetrics, "/metrics/probes": s.serveProbeMetrics, "/metrics/resource": s.serveResourceMetrics,
+	} {
+		mux.HandleFunc("GET "+path, s.page(serve))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: of a kubelet's API a Skerry agent has containerLogs, exec, attach, portForward, pods, runningpods, stats/summary, metrics, metrics/cadvisor, metrics/probes, metrics/resource, configz and healthz",
 			r.Method, r.URL.Path, s.o.Node), http.StatusNotFound)
@@ -208,6 +208,30 @@ func (s *Server) limit(next http.Handler) http.Handler {
 		defer s.served.end(r)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// page serves an answer that is made as a whole. Few are made and written at the same time, so that scrapers which ask in parallel, or do not
+// read, take little of the gateway's memory and nothing from those who want a log.
+func (s *Server) page(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		wait := time.NewTimer(statsTimeout)
+		defer wait.Stop()
+		select {
+		case s.pages <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		case <-wait.C:
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, fmt.Sprintf("node %s makes %d pages of statistics already, which is its limit: scrape it less often, or from fewer places", s.o.Node, maxPages), http.StatusServiceUnavailable)
+			return
+		}
+		defer func() { <-s.pages }()
+		// Flushed here, so that who does not read holds a place no longer than the deadline.
+		c := http.NewResponseController(w)
+		_ = c.SetWriteDeadline(time.Now().Add(pageTimeout))
+		serve(w, r)
+		_ = c.Flush()
+	}
 }
 
 // pod finds the pod that a request names, and answers if there is none.

@@ -225,6 +225,9 @@ func TestManyScrapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if grown := after.PSS - before.PSS; grown > 8<<20 {
+		t.Errorf("the agent's memory grew by %d bytes", grown)
+	}
 	t.Logf("memory before 200 scrapes %+v, after %+v", before, after)
 }
 

@@ -25,6 +25,14 @@ func ofPod(at string) bool {
 	return podPaths[first]
 }
 
+// streams reports whether what a path asks for may go on for hours.
+func streams(at string) bool {
+	if rest, ok := strings.CutPrefix(at, explicit); ok {
+		_, at, _ = strings.Cut(rest, "/")
+	}
+	return ofPod(at)
+}
+
 // explicit is the prefix by which people name a node: /nodes/NAME/stats/summary.
 const explicit = "/nodes/"
 

@@ -70,6 +70,18 @@ func TestThroughTheNodeProxy(t *testing.T) {
 	w.expect(ask{path: "/stats/summary", token: "token-of-metrics", header: via("/api/v1/nodes/gw-1/proxy/metrics/resource")}, 403, "nodes/stats")
 }
 
+// TestWhatStreams: only what is read as a whole has an end.
+func TestWhatStreams(t *testing.T) {
+	for path, want := range map[string]bool{
+		logs: true, "/nodes/gw-1" + logs: true, "/exec/default/web/main": true, "/portForward/default/web": true, "/nodes/gw-1/attach/default/web/main": true,
+		"/stats/summary": false, "/nodes/gw-1/metrics/cadvisor": false, "/pods": false, "/": false, "/nodes/exec/stats/summary": false,
+	} {
+		if streams(path) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+}
+
 // TestWhichRelay: one hop, and words for people where there is no way.
 func TestWhichRelay(t *testing.T) {
 	w := newWorld(t)

@@ -33,6 +33,7 @@ const (
 	keptIdle      = 90 * time.Second
 	maxHeader     = 512 << 10 // a command and its arguments travel in the URL
 	closePatience = 2 * time.Second
+	pageLimit     = answerLimit + 30*time.Second // for an answer about a node to be made and read
 )
 
 // Sessions are the agents that are connected to this relay. *hub.Hub implements it.
@@ -181,6 +182,12 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	// What is about a node as a whole is a page; whoever does not read it is let go. A connection may be used again for a stream, which has no end.
+	var end time.Time
+	if !streams(r.URL.Path) {
+		end = time.Now().Add(pageLimit)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(end)
 	if node, ok := s.fromPeer(r); ok {
 		s.serveHere(w, r, node)
 		return
