@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	leaseWorkers  = 32  // 10,000 Leases in 20 s at an API server that takes 60 ms for each
+	leaseWorkers  = 128 // 10,000 Leases in 20 s at an API server that takes 250 ms for each
 	wheelSlots    = 256 // turns in one interval
 	leasePage     = 500
 	graceTime     = 90 * time.Second
