@@ -156,7 +156,9 @@ func (r *fleetRun) plan() []phase {
 		case p.kind == prepares || p.kind == last:
 			return false
 		case r.f.only != "":
-			return !slices.Contains(strings.Split(r.f.only, ","), p.name)
+			only := strings.Split(r.f.only, ",")
+			needs := p.name == "baseline" && (slices.Contains(only, "connect all") || slices.Contains(only, "memory"))
+			return !needs && !slices.Contains(only, p.name)
 		default:
 			return r.f.short && p.kind == extra
 		}

@@ -30,6 +30,9 @@ func TestPlan(t *testing.T) {
 	full := names(testRun(t, fleetOptions{}).plan())
 	short := names(testRun(t, fleetOptions{short: true}).plan())
 	only := names(testRun(t, fleetOptions{only: "idle,rolling"}).plan())
+	if memory := names(testRun(t, fleetOptions{only: "memory"}).plan()); !slices.Contains(memory, "baseline") {
+		t.Errorf("a run that measures memory without a baseline: %v", memory)
+	}
 	if full[0] != "set up" || full[len(full)-1] != "check" {
 		t.Errorf("a run is %v", full)
 	}
