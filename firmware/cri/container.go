@@ -52,10 +52,6 @@ func (m *ContainerConfig) walk(f *fields) {
 	num(f, 18, &m.StopSignal)
 }
 
-// Signal is a CRI stop signal: its own numbering, not the kernel's (api.proto, enum Signal). 0 means the
-// runtime's default.
-type Signal int32
-
 // KeyValue is an environment variable.
 type KeyValue struct{ Key, Value string }
 

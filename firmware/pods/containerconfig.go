@@ -67,8 +67,8 @@ func (l *launch) config() (*cri.ContainerConfig, error) {
 			annoTermFile:   l.termFile,
 			annoGrace:      strconv.FormatInt(*l.pod.Spec.TerminationGracePeriodSeconds, 10),
 		},
-		LogPath:   containerLogPath(c.Name, l.restarts),
-		Stdin:     c.Stdin,
+		LogPath: containerLogPath(c.Name, l.restarts),
+		Stdin:   c.Stdin, StopSignal: cri.SignalOf(stopSignal(c)),
 		StdinOnce: c.StdinOnce,
 		TTY:       c.TTY,
 		Linux: &cri.LinuxContainerConfig{

@@ -139,7 +139,7 @@ func checkMeaning(p *corev1.Pod) (refused []string) {
 			}
 		}
 	}
-	return append(refused, checkUsers(&p.Spec)...)
+	return slices.Concat(refused, checkUsers(&p.Spec), checkSignals(&p.Spec))
 }
 
 // safeName reports whether s can be one element of a path.

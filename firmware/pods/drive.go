@@ -402,6 +402,9 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.refusedBy(c, "CreateContainerError", err)
 	}
+	if err := s.signalTaken(ctx, c, id, cfg.StopSignal); err != nil {
+		return err
+	}
 	w.eventFor(c.Name, eventNormal, "Created", "Container created")
 	if err := rt.StartContainer(ctx, id); err != nil {
 		if !runtimeGone(err) && prior != nil {

@@ -61,6 +61,7 @@ type fakeRuntime struct {
 	failUpdate error
 	memory     uint64 // what each container uses
 	handlers   []cri.RuntimeHandler
+	signals    cri.Signal // 1: it knows stop signals
 }
 
 func newFakeRuntime() *fakeRuntime {
@@ -253,7 +254,7 @@ func (f *fakeRuntime) ContainerStatus(_ context.Context, id string, _ bool) (*cr
 	return &cri.ContainerStatusResponse{Status: &cri.ContainerStatus{
 		ID: id, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.made, StartedAt: nano(c.started), FinishedAt: nano(c.finished),
 		ExitCode: c.code, Reason: c.why, Image: &cri.ImageSpec{Image: c.config.Image.UserSpecifiedImage}, ImageRef: "ref@" + c.config.Image.Image,
-		Annotations: c.config.Annotations,
+		Annotations: c.config.Annotations, StopSignal: cmp.Or(f.signals*c.config.StopSignal, f.signals*cri.SignalOf("SIGTERM")),
 	}}, nil
 }
 

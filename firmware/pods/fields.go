@@ -122,7 +122,7 @@ func (t *fieldTable) containerFields(c string) {
 		t.httpFields(c + hook)
 		t.refuse(c+hook+"tcpSocket", "hooks of this kind do nothing in Kubernetes either: use exec, httpGet or sleep")
 	}
-	t.refuse(c+"lifecycle.stopSignal", "stop signals are not supported yet: set STOPSIGNAL in the image")
+	t.any(c, "lifecycle.stopSignal")
 	sc := c + "securityContext."
 	t.any(sc, "allowPrivilegeEscalation", "capabilities.add", "capabilities.drop", "privileged", "readOnlyRootFilesystem", "runAsGroup",
 		"runAsNonRoot", "runAsUser", "seccompProfile.type", "seccompProfile.localhostProfile")

@@ -42,7 +42,7 @@ func TestOrdinaryPod(t *testing.T) {
 func TestRefusedFields(t *testing.T) {
 	const c = `"containers":[{"name":"c","image":"app:1"`
 	for want, spec := range map[string]string{
-		"spec.containers[0].lifecycle.stopSignal: ":                                        `{` + c + `,"lifecycle":{"stopSignal":"SIGQUIT"}}]}`,
+		"lifecycle.stopSignal: \"SIGNONE\" is no signal":                                   `{` + c + `,"lifecycle":{"stopSignal":"SIGNONE"}}]}`,
 		"spec.containers[0].lifecycle.preStop.tcpSocket: ":                                 `{` + c + `,"lifecycle":{"preStop":{"tcpSocket":{"port":1}}}}]}`,
 		"spec.initContainers[0].restartPolicy: ":                                           `{"initContainers":[{"name":"i","image":"a","restartPolicy":"Sometimes"}],` + c + `}]}`,
 		"spec.containers[0].restartPolicyRules[0].action: ":                                `{` + c + `,"restartPolicy":"Never","restartPolicyRules":[{"action":"Pray","exitCodes":{"operator":"In","values":[1]}}]}]}`,

@@ -58,6 +58,7 @@ type containerState struct {
 	termFile          string                       // where it leaves its termination message, on the host; "": nowhere
 	termPolicy        string                       // terminationMessagePolicy
 	user              *corev1.ContainerUser        // nil: the runtime does not tell
+	stopSignal        string                       // "": likewise
 	resources         *corev1.ResourceRequirements // that it was made with; nil: nobody knows
 }
 
@@ -238,7 +239,7 @@ func (v *observer) inspect(ctx context.Context, c cri.Container) (containerState
 		id: c.ID, name: c.Labels[labelContainer], sandbox: c.PodSandboxID, state: s.State, created: s.CreatedAt,
 		started: fromNano(s.StartedAt), finished: fromNano(s.FinishedAt), exitCode: s.ExitCode, reason: s.Reason, message: s.Message,
 		imageRef: cmp.Or(s.ImageRef, c.ImageRef), hash: s.Annotations[annoHash], logPath: s.LogPath,
-		user:      userOf(s.User),
+		user: userOf(s.User), stopSignal: s.StopSignal.String(),
 		resources: decodeResources(s.Annotations[annoResources]),
 		termFile:  s.Annotations[annoTermFile], termPolicy: s.Annotations[annoTermPolicy],
 	}

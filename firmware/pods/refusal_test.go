@@ -23,6 +23,8 @@ func TestRefusalsOfTheRuntime(t *testing.T) {
 		{limited, `unable to start container process: exec: "/nonexistent": stat /nonexistent: no such file or directory: unknown`,
 			[]string{"the image has no such program", `the command of container "web"`, "/nonexistent"}},
 		{limited, `exec /app: exec format error`, []string{"another processor"}},
+		{limited, "failed to set MOUNT_ATTR_IDMAP on /var/lib/skerry/pods/u1/volumes/kubernetes.io~secret/s: invalid argument (maybe the filesystem used doesn't support idmap mounts on this kernel?)",
+			[]string{`a volume of container "web" cannot be mounted into a user namespace`, "Linux 5.12", "6.3", "upgrade the kernel, or remove spec.hostUsers"}},
 		{limited, "no space left on device", []string{"no space left on device"}},
 	} {
 		got := explainRefusal(c.container, errors.New(runc+c.err))

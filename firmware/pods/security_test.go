@@ -28,8 +28,10 @@ func TestForbiddenSysctls(t *testing.T) {
 		{"net.ipv4.tcp_syncookies", corev1.PodSpec{HostNetwork: true}, modern, "not allowed with host net enabled"},
 		{"kernel.shm_rmid_forced", corev1.PodSpec{HostIPC: true}, modern, "not allowed with host ipc enabled"},
 		{"net.ipv4.tcp_syncookies", corev1.PodSpec{}, kernel{}, ""},
+		{"user.max_user_namespaces", corev1.PodSpec{}, modern, "not allowed with host user enabled"},
+		{"user.max_user_namespaces", corev1.PodSpec{HostUsers: new(bool)}, modern, ""},
 	} {
-		got := forbiddenSysctl(&c.spec, c.name, []string{"kernel.sem", "net.core.*", "vm.*"}, c.running)
+		got := forbiddenSysctl(&c.spec, c.name, []string{"kernel.sem", "net.core.*", "vm.*", "user.*"}, c.running)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s on %v: %q, want %q", c.name, c.running, got, c.want)
 		}

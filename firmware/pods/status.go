@@ -147,7 +147,7 @@ func (in *statusInput) containerStatus(spec *corev1.Container, isInit, initializ
 		return st
 	}
 	st.ContainerID, st.Image, st.ImageID, st.RestartCount = in.runtime+"://"+c.id, c.image, c.imageRef, c.restarts
-	st.User = c.user
+	st.User, st.StopSignal = c.user, c.stopSignal
 	if st.Image == "" {
 		st.Image = spec.Image
 	}

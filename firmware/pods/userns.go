@@ -197,24 +197,22 @@ func mapMounts(mounts []cri.Mount, users *cri.UserNamespace) {
 
 // unable says why the runtime that is there cannot run a pod at all, with the field; "" if it can.
 func (m *Manager) unable(spec *corev1.PodSpec) string {
-	if !ownUsers(spec) {
-		return ""
+	m.mu.Lock()
+	rt := m.rt
+	m.mu.Unlock()
+	if why := noSignals(spec, &rt); why != "" || !ownUsers(spec) {
+		return why
 	}
 	handler, err := runtimeHandler(m.o.Desired, spec)
-	if err != nil {
-		return "" // who makes the sandbox says so
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.rt.can.userNamespaces[handler] {
-		return ""
+	if err != nil || rt.can.userNamespaces[handler] {
+		return "" // of a handler that cannot be found, who makes the sandbox says so
 	}
 	what := ""
 	if handler != "" {
 		what = fmt.Sprintf(", by its handler %q,", handler)
 	}
 	return fmt.Sprintf("spec.hostUsers: the container runtime %s %s%s cannot give pods user namespaces of their own: that takes containerd 2.0 or CRI-O 1.25, or newer, with runc 1.2 or crun 1.9, or newer; "+
-		"upgrade them, or remove the field", m.rt.name, m.rt.version, what)
+		"upgrade them, or remove the field", rt.name, rt.version, what)
 }
 
 // judged returns the desired pod, refused if the runtime cannot run it and has not started anything of it yet.

@@ -26,6 +26,7 @@ type abilities struct {
 	recursiveReadOnly map[string]bool // by handler; "" is the default one
 	userNamespaces    map[string]bool // likewise; with idmapped mounts
 	imageVolumes      bool
+	imageSignalsOnly  bool // it is known to ignore lifecycle.stopSignal
 }
 
 // abilitiesOf reads what the runtime says of itself. Image volumes are nowhere announced: containerd has them from 2.1 on, CRI-O from
@@ -34,7 +35,7 @@ func abilitiesOf(name, version string, status *cri.StatusResponse) abilities {
 	a := abilities{recursiveReadOnly: map[string]bool{}, userNamespaces: map[string]bool{}}
 	switch strings.ToLower(name) {
 	case "containerd":
-		a.imageVolumes = atLeast(version, 2, 1)
+		a.imageVolumes, a.imageSignalsOnly = atLeast(version, 2, 1), !atLeast(version, 2, 3)
 	case "cri-o":
 		a.imageVolumes = atLeast(version, 1, 31)
 	}

@@ -148,10 +148,10 @@ func TestVolumeFollowsConfigMap(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	simulate(t, func(w *world) {
-		w.apply(`{"metadata":{},"spec":{"containers":[{"name":"c","image":"app:1","lifecycle":{"stopSignal":"SIGQUIT"}}]}}`)
+		w.apply(`{"metadata":{},"spec":{"containers":[{"name":"c","image":"app:1","lifecycle":{"preStop":{"tcpSocket":{"port":1}}}}]}}`)
 		w.settle(time.Second)
 		s := w.status()
-		if s.Phase != phasePending || s.Reason != reasonUnsupported || !strings.Contains(s.Message, "spec.containers[0].lifecycle.stopSignal: ") {
+		if s.Phase != phasePending || s.Reason != reasonUnsupported || !strings.Contains(s.Message, "spec.containers[0].lifecycle.preStop.tcpSocket: ") {
 			t.Fatalf("status %+v", s)
 		}
 		if c := cond(s.Conditions, condReady); c.Status != "False" || c.Reason != reasonUnsupported || c.Message != s.Message {

@@ -38,6 +38,10 @@ containers:
   volumeMounts: [{name: v, mountPath: /v}]
 volumes: [{name: v, emptyDir: {}}]`,
 			Steps: []Step{{Want: []string{"phase Failed", "main terminated 3 Error", "main last terminated 42 Error", "main restarts 1"}}}},
+		Row{Name: "stop-signal", Cite: pod + "#pod-termination-stop-signals", Class: Soon, Needs: NeedContainerd2,
+			Promise: "the status says by which signal a container is stopped: that of its image, or SIGTERM",
+			Spec:    "containers: [{name: main, image: <box>, command: [sleep, '3600']}, {name: quits, image: <reg>/box:quit, command: [sleep, '3600']}]",
+			Steps:   []Step{{Want: []string{"main running", "quits running", "field {.status.containerStatuses[0].stopSignal} is SIGTERM", "field {.status.containerStatuses[1].stopSignal} is SIGQUIT"}}}},
 		Row{Name: "hook-host", Cite: "concepts/containers/container-lifecycle-hooks/#hook-handler-implementations", Class: Periods,
 			Promise: "hooks sleep, or ask another host than the pod, with headers",
 			Spec: `

@@ -182,5 +182,6 @@ var lacking = map[string]string{
 	"spec.resources.requests.ephemeral-storage":              "firmware/pods, and what eviction does with it",
 	"spec.containers[].resources.requests.ephemeral-storage": "firmware/pods, and what eviction does with it",
 	"spec.containers[].resources.limits.ephemeral-storage":   "firmware/pods, and hil-tests/pods with a real disk",
+	"spec.containers[].lifecycle.stopSignal":                 "the API server drops it, its gate is off by default: TestStopSignal has a static pod; what an image says is a row",
 	"spec.volumes[].ephemeral.volumeClaimTemplate":           "needs a provisioner: the claim that it makes is the row claim's",
 }

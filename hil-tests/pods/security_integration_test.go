@@ -31,6 +31,15 @@ func testSecurity(t *testing.T, w *world) {
 		w.put(key, deleting("{"+c[0]+"}", "1"))
 		w.gone(key, 15*time.Second)
 	}
+	// This runtime has no user namespaces (hil-tests/conformance has pods with them, on a runtime that has).
+	const users = wire.Key("pods/default/users/sec-users")
+	w.put(users, pod(`{"hostUsers":false,"containers":[{"name":"c","image":"IMAGE"}]}`))
+	s := w.await(users, "refused", func(s *corev1.PodStatus) bool { return s.Reason == "Unsupported" })
+	if s.Phase != "Pending" || !strings.HasPrefix(s.Message, "spec.hostUsers: the container runtime containerd 1.") || !strings.Contains(s.Message, "runc 1.2") {
+		t.Errorf("users: %s %s", s.Phase, s.Message)
+	}
+	w.put(users, deleting(`{"containers":[{"name":"c","image":"IMAGE"}]}`, "1"))
+	w.gone(users, 15*time.Second)
 	w.put(safe, deleting(`{"containers":[{"name":"c","image":"IMAGE"}]}`, "1"))
 	w.gone(safe, 15*time.Second)
 }
