@@ -13,8 +13,9 @@
 // # Paths
 //
 // Those of the kubelet (k8s.io/kubernetes pkg/kubelet/server): /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (with
-// the pod's UID before the container, or without), /portForward/NAMESPACE/POD, /pods, /stats/summary, /metrics/resource, /healthz.
-// /run, /logs (the gateway's own files), checkpoints and debug handlers do not exist.
+// the pod's UID before the container, or without), /portForward/NAMESPACE/POD, /pods, /runningpods/, /stats/summary, /metrics,
+// /metrics/cadvisor, /metrics/probes, /metrics/resource, /configz, /healthz. /run, /logs (the gateway's own files), checkpoints and debug
+// handlers do not exist.
 //
 // exec, attach and port-forward ask the runtime for a session (CRI Exec, Attach, PortForward), whose answer is a URL of the runtime's
 // own streaming server, and hand the upgraded connection through, byte for byte, whether it speaks SPDY or WebSocket. URLs
@@ -23,9 +24,15 @@
 // Logs are read from the files that the runtime writes in the CRI format, rotated ones included, so they are there after a restart of
 // the agent and while the runtime does not answer.
 //
+// # Statistics
+//
+// They are made when they are asked for: containers' by the runtime, pods' from their cgroups (either version) and the network namespace of
+// their sandbox, the node's from /proc. What is in folders is counted at most once a minute, and not beyond 100,000 files. Metrics are written
+// by hand in Prometheus' text format: its client library would cost a gateway more than all of this package.
+//
 // # Limits
 //
-// At most MaxRequests requests at once. An upgraded connection on which nothing moves for Idle is closed; so is a request whose connection
+// At most MaxRequests requests at once, and eight pages of statistics, each to be read within 30 s. An upgraded connection on which nothing moves for Idle is closed; so is a request whose connection
 // is gone, whatever it waits for. A reader that is slow costs one buffer, and delays nobody else.
 //
 // # Concurrency
@@ -35,5 +42,6 @@
 // # Testing
 //
 // Unit tests use log files written as containerd writes them, rotated while they are read, and a streaming server made of net/http. The parser
-// of log lines has a fuzz test. hil-tests/kubelet drives it all with kubectl.
+// of log lines has a fuzz test. Statistics are made of trees of files that look like a machine's. hil-tests/contract/kubelet holds /stats/summary to
+// the kubelet's types, hil-tests/kubelet and hil-tests/metrics drive it all with kubectl, metrics-server and Prometheus' parser.
 package kubeletapi

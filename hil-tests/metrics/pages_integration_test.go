@@ -3,7 +3,12 @@
 package metrics_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
 )
@@ -139,6 +145,52 @@ func TestPages(t *testing.T) {
 	for path, want := range map[string]string{"healthz": "ok", "configz": `"kubeletconfig"`, "runningpods/": `"name":"talks"`, "pods": `"talks"`} {
 		if out := must(t, "get", "--raw", "/api/v1/nodes/"+node+"/proxy/"+path); !strings.Contains(out, want) {
 			t.Errorf("%s: %.300s", path, out)
+		}
+	}
+}
+
+// TestPrometheusPath asks the relays themselves, as docs/kubelet.md tells Prometheus to: by path, with a token, and with a certificate that
+// the cluster's CA has signed.
+func TestPrometheusPath(t *testing.T) {
+	must(t, "create", "serviceaccount", "prometheus")
+	must(t, "create", "clusterrole", "prometheus", "--verb=get", "--resource=nodes/metrics")
+	must(t, "create", "clusterrolebinding", "prometheus", "--clusterrole=prometheus", "--serviceaccount=default:prometheus")
+	token := strings.TrimSpace(must(t, "create", "token", "prometheus"))
+	config, err := w.cluster.Core.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(config.Data["ca.crt"])) {
+		t.Fatal("no CA")
+	}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	get := func(path string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d%s", w.address, w.balancer.Port(), path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	for _, r := range w.relays {
+		w.balancer.Through(w.ports[r.Name])
+		for _, path := range []string{"/metrics", "/metrics/cadvisor", "/metrics/probes", "/metrics/resource"} {
+			if status, body := get("/nodes/" + node + path); status != http.StatusOK || !strings.Contains(body, "# TYPE ") {
+				t.Errorf("%s by %s: %d %.200s", path, r.Name, status, body)
+			}
+		}
+		if status, body := get("/nodes/" + node + "/stats/summary"); status != http.StatusForbidden {
+			t.Errorf("without the right: %d %.200s", status, body)
 		}
 	}
 }

@@ -14,9 +14,9 @@
 // # Which gateway
 //
 // All nodes share one address and port, so that an agent which changes relays changes nothing in its Node. Paths that name a pod
-// lead to its node by the relay's own cache. Paths that do not (/stats/summary, /metrics/resource, /pods) need a connection that says
-// which node it is for: a name below Options.Domain (TLS server name or Host header), or a port of the node's own (Options.Ports).
-// People may write /nodes/NAME/stats/summary. docs/adr/0007 says why.
+// lead to its node by the relay's own cache. Paths that do not (/stats/summary, /metrics/…, /pods) name it in front (/nodes/NAME/stats/summary), or
+// come through the API server's node proxy, which says for which node it was asked, or by a connection that is for one node: to a name below
+// Options.Domain (TLS server name or Host header), or to a port of the node's own (Options.Ports). docs/adr/0007 says why.
 //
 // # Which relay
 //
