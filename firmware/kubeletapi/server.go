@@ -102,16 +102,17 @@ type Options struct {
 
 // Server answers the requests. Make it with New.
 type Server struct {
-	o       Options
-	log     *slog.Logger
-	handler http.Handler
-	runtime *http.Transport // to the runtime's streaming server
-	slots   chan struct{}
-	pages   chan struct{}
-	buffers conduit.Buffers
-	rates   rates
-	usages  usages
-	served  served
+	o        Options
+	log      *slog.Logger
+	handler  http.Handler
+	runtime  *http.Transport // to the runtime's streaming server
+	slots    chan struct{}
+	pages    chan struct{}
+	buffers  conduit.Buffers
+	rates    rates
+	usages   usages
+	served   served
+	compress compressor
 }
 
 // New checks the options. It does nothing else.
@@ -229,7 +230,7 @@ func (s *Server) page(serve http.HandlerFunc) http.HandlerFunc {
 		// Flushed here, so that who does not read holds a place no longer than the deadline.
 		c := http.NewResponseController(w)
 		_ = c.SetWriteDeadline(time.Now().Add(pageTimeout))
-		serve(w, r)
+		s.compress.serve(w, r, serve)
 		_ = c.Flush()
 	}
 }
