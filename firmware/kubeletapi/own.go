@@ -53,6 +53,11 @@ func (s *Server) serveOwnMetrics(w http.ResponseWriter, r *http.Request) {
 	m.value("kubelet_node_name", labels("node", s.o.Node), 1, time.Time{})
 	m.family("kubernetes_build_info", "gauge", "what runs here")
 	m.value("kubernetes_build_info", labels("compiler", runtime.Compiler, "git_version", s.o.Version, "go_version", runtime.Version(), "platform", runtime.GOOS+"/"+runtime.GOARCH), 1, time.Time{})
+	if s.o.Expires != nil {
+		if end := s.o.Expires(); !end.IsZero() {
+			m.single("kubelet_certificate_manager_client_ttl_seconds", "gauge", "seconds until the agent's certificate ends; negative: since", float64(int64(time.Until(end)/time.Second)))
+		}
+	}
 	pods := s.o.Pods.All()
 	m.single("kubelet_desired_pods", "gauge", "pods that this node should run", float64(len(pods)))
 	if err := s.runningMetrics(ctx, m); err != nil {

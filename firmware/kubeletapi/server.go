@@ -93,6 +93,8 @@ type Options struct {
 	Probes func() []ProbeCount
 	// Config returns what is answered to /configz, the fields of a KubeletConfiguration. May be nil.
 	Config func() map[string]any
+	// Expires returns when the agent's certificate ends; zero: not known. May be nil.
+	Expires func() time.Time
 	// Version is the agent's, for kubernetes_build_info.
 	Version string
 

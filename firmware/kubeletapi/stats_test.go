@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
 )
@@ -324,6 +325,7 @@ func TestOtherPages(t *testing.T) {
 		o.Probes = func() []ProbeCount {
 			return []ProbeCount{{"default", "web", "u-1", "main", "Readiness", "successful", 3}, {"default", "web", "u-1", "main", "Liveness", "failed", 1}}
 		}
+		o.Expires = func() time.Time { return time.Now().Add(100 * time.Hour) }
 		o.Config = func() map[string]any { return map[string]any{"maxPods": 7} }
 	})
 	resource := series(t, second(b.get("/metrics/resource")))
@@ -347,6 +349,9 @@ func TestOtherPages(t *testing.T) {
 	}
 	if own[`kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="claim"}`] == 0 {
 		t.Errorf("no size of the claim: %v", slices.Sorted(maps.Keys(own)))
+	}
+	if left := own["kubelet_certificate_manager_client_ttl_seconds"]; left < 359000 || left > 360000 {
+		t.Errorf("the certificate ends in %v s", left)
 	}
 	probes := series(t, second(b.get("/metrics/probes")))
 	if n := probes[`prober_probe_total{container="main",namespace="default",pod="web",pod_uid="u-1",probe_type="Readiness",result="successful"}`]; n != 3 || len(probes) != 2 {
@@ -390,4 +395,37 @@ func TestLabels(t *testing.T) {
 	if got, want := with(labels("a", "x\\y", "b", "\"\n"), "c", "é\xff"), `{a="x\\y",b="\"\n",c="é`+"\ufffd"+`"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+}
+
+// FuzzMachine: whatever the files of a machine hold, its figures are in order and their pages can be read.
+func FuzzMachine(f *testing.F) {
+	for _, files := range []map[string]string{firstTree(), secondTree()} {
+		for _, text := range files {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if list := parseInterfaces([]byte(text)); len(list) > maxInterfaces {
+			t.Errorf("%d interfaces", len(list))
+		}
+		if p := parsePressure(text); p != nil {
+			if _, err := json.Marshal(p); err != nil {
+				t.Error(err) // no number that is none
+			}
+		}
+		by := map[string]*ioCount{}
+		at := func(device string) *ioCount {
+			by[device] = new(ioCount)
+			return by[device]
+		}
+		ioSecond(text, at)
+		ioFirst(text, func(d string) (r, w *uint64) { c := at(d); return &c.reads, &c.writes })
+		figures{}.keyed(text, 1000, map[string]figure{"usage_usec": cpuNanos})
+		defaultInterface([]byte(text), []byte(text))
+		memInfo([]byte(text))
+		parseProcess([]byte(text), []byte(text))
+		if set := with(labels("a", text), "b", text); strings.Count(set, "\n") != 0 {
+			t.Errorf("%q", set)
+		}
+	})
 }

@@ -8,5 +8,7 @@
 // rights of its own ServiceAccount. It verifies the relays' serving certificate, which the cluster's signer kubernetes.io/kubelet-serving has
 // made as docs/kubelet.md says. Pages are read by Prometheus' own parser.
 //
+// With SKERRY_CONTAINERD2=…/containerd2/containerd it runs on that containerd instead of Debian's.
+//
 // The tests share one system, which TestMain starts; they run one after the other.
 package metrics

@@ -30,6 +30,11 @@ func write(t *testing.T, path string, text []byte) {
 	}
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // page reads one of the node's pages through the API server, as Prometheus' does.
 func page(t *testing.T, path string) map[string]*dto.MetricFamily {
 	t.Helper()
@@ -128,8 +133,11 @@ func TestPages(t *testing.T) {
 	if v, ok := value(families, "machine_memory_bytes", nil); !ok || v < 64<<20 {
 		t.Errorf("the machine's memory: %v", v)
 	}
+	if _, ok := value(families, "container_pressure_cpu_waiting_seconds_total", map[string]string{"id": "/"}); !ok && exists("/proc/pressure/cpu") {
+		t.Error("nothing of the node's pressure")
+	}
 	families = page(t, "metrics")
-	for _, name := range []string{"kubelet_node_name", "kubelet_running_pods", "kubelet_desired_pods", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds", "process_open_fds", "go_goroutines"} {
+	for _, name := range []string{"kubelet_node_name", "kubelet_running_pods", "kubelet_desired_pods", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds", "process_open_fds", "go_goroutines", "kubelet_certificate_manager_client_ttl_seconds"} {
 		if v, ok := value(families, name, nil); !ok || v <= 0 {
 			t.Errorf("%s: %v (%v)", name, v, ok)
 		}

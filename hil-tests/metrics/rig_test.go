@@ -93,7 +93,7 @@ func start(ctx context.Context) (*world, error) {
 	if err != nil {
 		return w, err
 	}
-	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: stacktest.Bin(), Module: module, Node: node}); err != nil {
+	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: stacktest.Bin(), Module: module, Node: node, Runtime2: os.Getenv("SKERRY_CONTAINERD2")}); err != nil {
 		return w, err
 	}
 	for _, step := range []func(context.Context) error{w.prepare, w.startRelays, w.startAgent, w.deployMetricsServer} {

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -97,4 +98,20 @@ func TestWhichRelay(t *testing.T) {
 	w.expect(ask{relay: "b", path: logs, cert: api}, 503, "it is changing relays")
 	w.relays["a"].stop()
 	w.expect(ask{relay: "b", path: logs, cert: api}, 503, "relay b cannot reach node gw-1")
+}
+
+// FuzzProxied: what the API server says names a node, or nothing.
+func FuzzProxied(f *testing.F) {
+	for _, uri := range []string{"/api/v1/nodes/gw-1/proxy/stats/summary", "/api/v1/nodes/https:gw-1:10250/proxy", "/api/v1/nodes/http:https:x/proxy/", "/api/v1/nodes/../proxy/"} {
+		f.Add(uri, "keep-alive")
+	}
+	f.Fuzz(func(t *testing.T, uri, connection string) {
+		r := &http.Request{Header: http.Header{forwardedURI: {uri}, "Connection": {connection}}}
+		switch node := proxied(r); {
+		case strings.ContainsAny(node, "/:"):
+			t.Errorf("%q: %q", uri, node)
+		case node != "" && (!strings.HasPrefix(uri, proxyPrefix) || strings.Contains(strings.ToLower(connection), "upgrade")):
+			t.Errorf("%q with %q: %q", uri, connection, node)
+		}
+	})
 }
