@@ -181,7 +181,12 @@ func (a *Agent) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return id.TLSConfig()
+	c, err := id.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	c.Time = a.renewer.Clock(id)
+	return c, nil
 }
 
 // newRenewer returns what keeps the certificate from running out. The link reads the identity anew for each connection, so

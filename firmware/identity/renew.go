@@ -42,6 +42,7 @@ type Renewer struct {
 	mu      sync.Mutex
 	relay   time.Time // the relay's clock, when it was heard last
 	heardAt time.Time // the gateway's clock then, with its monotonic part
+	dials   int       // since then, for Clock
 	refused bool      // a relay says that the certificate has expired
 	told    time.Time // when Failing was called last
 	unsaved *renewal  // what a relay signed and the disk did not take
@@ -100,7 +101,7 @@ const (
 // time that has passed since, rather than by the gateway's clock: the relay's is the one that will judge them.
 func (r *Renewer) Heard(relay time.Time) {
 	r.mu.Lock()
-	r.relay, r.heardAt = relay, r.opts.now()
+	r.relay, r.heardAt, r.dials = relay, r.opts.now(), 0
 	r.mu.Unlock()
 	r.poke()
 }
@@ -190,6 +191,23 @@ func (r *Renewer) look(id *Identity) time.Duration {
 		return 0
 	}
 	return id.RenewAt().Sub(r.time(id))
+}
+
+// Clock returns the clock by which the certificate of the next relay is to be judged: the relay's own as it was heard, so that a link that has been up
+// comes up again after the gateway's clock was set wrong. If that did not lead to a relay, the next one is judged by the gateway's: a machine that was
+// suspended has missed time. Either is never earlier than the gateway's own certificate.
+func (r *Renewer) Clock(id *Identity) func() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dials++
+	if r.dials%2 == 0 {
+		return notBefore(r.opts.now, id.NotBefore())
+	}
+	return notBefore(func() time.Time {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.time(id)
+	}, id.NotBefore())
 }
 
 // time is the best that is known of the relay's clock. r.mu is held.
@@ -296,7 +314,7 @@ func (r *Renewer) ask(ctx context.Context, id *Identity) (*renewal, error) {
 	}
 	var peer []*x509.Certificate
 	// No client certificate: the handshake would refuse one that has expired.
-	config := clientTLS(id.roots, notBefore(r.opts.now, id.NotBefore()))
+	config := clientTLS(id.roots, r.Clock(id))
 	a := &asker{
 		addresses: r.opts.Addresses, dial: r.opts.Dial, path: join.RenewPath, now: r.opts.now, tls: config,
 		body: func(cs *tls.ConnectionState) ([]byte, error) {

@@ -151,6 +151,32 @@ func TestWhenToRenew(t *testing.T) {
 	}
 }
 
+// TestClockOfRelays: relays' certificates are judged by the relay's clock once it was heard, and by the gateway's if that leads nowhere.
+func TestClockOfRelays(t *testing.T) {
+	p := newPeer(t)
+	id, dir := p.joined(t)
+	r := p.renewer(dir)
+	clock := time.Unix(100, 0)
+	r.opts.now = func() time.Time { return clock }
+	if got := r.Clock(id)(); !got.Equal(id.NotBefore()) && !got.Equal(id.issued) {
+		t.Errorf("in 1970 it reads %v", got)
+	}
+	clock = p.clock.AddDate(5, 0, 0)
+	if got := r.Clock(id)(); !got.Equal(clock) {
+		t.Errorf("before a relay was heard it reads %v, the gateway's is %v", got, clock)
+	}
+	r.Heard(p.clock)
+	for i, want := range []time.Time{p.clock, clock, p.clock} {
+		if got := r.Clock(id)(); !got.Equal(want) {
+			t.Errorf("dial %d after a relay was heard is judged by %v, want %v", i, got, want)
+		}
+	}
+	r.Heard(p.clock)
+	if got := r.Clock(id)(); !got.Equal(p.clock) {
+		t.Errorf("after it was heard again it reads %v", got)
+	}
+}
+
 // TestSignedAndNotSaved cuts the connection, as a power cut does, after the relay has signed: nothing is lost by it.
 func TestSignedAndNotSaved(t *testing.T) {
 	p := newPeer(t)

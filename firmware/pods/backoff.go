@@ -25,8 +25,7 @@ func (b *backoff) fail(now time.Time, first, most time.Duration) time.Duration {
 
 // left returns how long to wait still.
 func (b *backoff) left(now time.Time) time.Duration {
-	// A clock that was set back must not extend the wait.
-	return max(0, min(b.delay, b.since.Add(b.delay).Sub(now)))
+	return max(0, b.since.Add(b.delay).Sub(now))
 }
 
 // restartBackoff delays restarts of one container: the first restart is immediate, the following wait 10 s, 20 s, … 5 min after
@@ -48,14 +47,13 @@ func (r *restartBackoff) wait(c *containerState, now time.Time) time.Duration {
 			r.next()
 		}
 	}
-	if !c.started.IsZero() && c.finished.Sub(c.started) >= r.forget() {
+	if !c.began.IsZero() && c.ended.Sub(c.began) >= r.forget() {
 		r.delay = 0
 	}
-	ended := c.finished
-	if ended.IsZero() || ended.After(now) {
-		ended = now.Add(-r.delay) // unknown, or a clock that was set back
+	if c.ended.IsZero() {
+		return 0 // the runtime does not say
 	}
-	return max(0, ended.Add(r.delay).Sub(now))
+	return max(0, c.ended.Add(r.delay).Sub(now))
 }
 
 // next is called when the container is started again.

@@ -86,7 +86,7 @@ func (w *worker) fail(d *desiredPod, f failure) {
 	w.shared.ending = true
 	w.m.mu.Unlock()
 	now := time.Now()
-	s := &corev1.PodStatus{StartTime: startOf(w.status, now)}
+	s := &corev1.PodStatus{StartTime: startOf(w.status, d.pod.Metadata.CreationTimestamp, now)}
 	if w.status != nil {
 		*s = *w.status
 		s.Conditions = append([]corev1.Condition(nil), w.status.Conditions...)

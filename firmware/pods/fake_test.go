@@ -110,7 +110,7 @@ func (f *fakeRuntime) tick() {
 	now := time.Now()
 	for _, c := range f.containers {
 		if c.state == cri.ContainerRunning && !c.ends.IsZero() && !now.Before(c.ends) {
-			c.state, c.finished, c.code, c.why = cri.ContainerExited, c.ends, c.does.code, c.does.why
+			c.state, c.finished, c.code, c.why = cri.ContainerExited, now.Add(c.ends.Sub(now)), c.does.code, c.does.why
 		}
 	}
 }

@@ -127,7 +127,7 @@ func isPodDir(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
 		switch e.Name() {
-		case statusFile, statusFile + nextSuffix, idsFile, idsFile + nextSuffix, volumesFolder, containersFolder, subPathsFolder, hostsName:
+		case statusFile, statusFile + nextSuffix, idsFile, idsFile + nextSuffix, activeFile, activeFile + nextSuffix, volumesFolder, containersFolder, subPathsFolder, hostsName:
 		default:
 			return false
 		}

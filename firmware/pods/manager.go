@@ -40,6 +40,7 @@ type Manager struct {
 	statics  *statics                      // set by Run before there are workers
 	images   *imageKeeper                  // set by Run before there are workers
 	ids      *idKeeper                     // likewise
+	clocks   *clocks                       // likewise
 	pulls    *pulls                        // likewise
 	access   *imageAccess                  // likewise
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
@@ -112,6 +113,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	refs := m.o.Watch(wire.KindConfigMap, wire.KindSecret, wire.KindRuntimeClass, wire.KindPersistentVolumeClaim, wire.KindPersistentVolume)
 	defer refs.Close()
 
+	m.clocks = openClocks(m.o.Dir, m.o.Uptime)
+	m.lookAtClock()
 	m.pulls = newPulls(ctx, &m.o, m.wg.Go)
 	m.access = newImageAccess(m.o.ImageCheck, m.o.ImageRecords, func() (map[string]string, error) { return importedImages(m.o.Dir) }, m.o.Log)
 	m.statics, m.images, m.ids = newStatics(m), newImageKeeper(m), newIDKeeper(&m.o)
@@ -136,6 +139,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 	seen := map[string]uint64{}
 	for ctx.Err() == nil {
+		m.lookAtClock()
 		if !m.reread.IsZero() && !time.Now().Before(m.reread) {
 			m.reconcile(ctx)
 		}

@@ -235,10 +235,11 @@ func (n *nodeReporter) transitions(list []corev1.Condition) {
 	for i := range list {
 		c := &list[i]
 		old, ok := n.before[c.Type]
-		if ok && old.Status == c.Status {
+		now := time.Now()
+		if ok && old.Status == c.Status && believable(old.LastTransitionTime, nil, now) {
 			c.LastTransitionTime = old.LastTransitionTime
 		} else {
-			c.LastTransitionTime = corev1.NewTime(time.Now())
+			c.LastTransitionTime = corev1.NewTime(now)
 		}
 		n.before[c.Type] = *c
 	}

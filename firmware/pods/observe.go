@@ -46,8 +46,9 @@ type sandboxState struct {
 type containerState struct {
 	id, name, sandbox string
 	state             cri.ContainerState
-	created           int64 // ns
-	started, finished time.Time
+	created           int64     // ns
+	started, finished time.Time // by the runtime's clock, for the status
+	began, ended      time.Time // the same by this process's monotonic clock (moment), for all that is counted; zero: not, or not known
 	exitCode          int32
 	reason, message   string
 	image, imageRef   string
@@ -129,16 +130,20 @@ type observer struct {
 	node  string
 	uid   string
 	cache map[string]containerState // by container id
-	ipsOf string                    // sandbox that ips belong to
-	ips   []string
+	last  time.Time                 // when cache was true; zero: never
+
+	clocks *clocks
+	ipsOf  string // sandbox that ips belong to
+	ips    []string
 }
 
-func newObserver(rt Runtime, node, uid string) *observer {
-	return &observer{rt: rt, node: node, uid: uid, cache: map[string]containerState{}}
+func newObserver(rt Runtime, node, uid string, c *clocks) *observer {
+	return &observer{rt: rt, node: node, uid: uid, clocks: c, cache: map[string]containerState{}}
 }
 
 // observe returns what the runtime has now.
 func (v *observer) observe(ctx context.Context) (*observation, error) {
+	asked := time.Now()
 	selector := map[string]string{labelNode: v.node, labelPodUID: v.uid}
 	sandboxes, err := v.rt.ListPodSandbox(ctx, &cri.PodSandboxFilter{LabelSelector: selector})
 	if err != nil {
@@ -165,11 +170,12 @@ func (v *observer) observe(ctx context.Context) (*observation, error) {
 			} else if err != nil {
 				return nil, err
 			}
+			v.date(&st, v.cache[c.ID].began)
 		}
 		fresh[c.ID] = st
 		obs.containers = append(obs.containers, st)
 	}
-	v.cache = fresh
+	v.cache, v.last = fresh, asked
 	obs.sort()
 	if sb := obs.sandbox(); sb != nil {
 		if err := v.address(ctx, sb.id); err != nil {

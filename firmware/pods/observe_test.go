@@ -38,7 +38,7 @@ func TestReasonOfKilledContainer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rt := &lateOOM{after: c.after}
 			begin := time.Now()
-			st, err := newObserver(rt, "n", "u").inspect(t.Context(), cri.Container{ID: "x"})
+			st, err := newObserver(rt, "n", "u", new(clocks)).inspect(t.Context(), cri.Container{ID: "x"})
 			if err != nil || st.reason != c.reason || rt.asks != c.asks {
 				t.Errorf("%s: reason %q after %d questions, %v; want %q after %d", c.what, st.reason, rt.asks, err, c.reason, c.asks)
 			}

@@ -152,6 +152,9 @@ type Options struct {
 	// Network says what keeps pods from having a network, and what to do; "" if nothing is known. It must not block. nil: nothing is known.
 	Network func() string
 
+	// Uptime says which boot of the machine this is, and for how long it has been up. Default: the kernel's CLOCK_BOOTTIME. An empty boot: nobody knows.
+	Uptime func() (boot string, up time.Duration)
+
 	ClusterDomain string   // default "cluster.local": of the cluster's DNS, for the full names of pods with a subdomain
 	ClusterDNS    []string // addresses of the cluster's DNS; none: ClusterFirst is the node's own resolver
 
@@ -224,6 +227,9 @@ func (o *Options) fill() error {
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
+	}
+	if o.Uptime == nil {
+		o.Uptime = uptime
 	}
 	setDefault(&o.ClusterDomain, "cluster.local")
 	setDefault(&o.MaxRestartDelay, backoffMax)

@@ -133,7 +133,7 @@ func (p *prober) begin(spec *corev1.Container, field string, c *containerState, 
 		if kind != probeReadiness {
 			ctx = health
 		}
-		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, field: field, kind: kind, probe: probe, started: c.started}
+		l := &probeLoop{caller: caller{rt: p.rt, spec: spec, id: c.id, ip: ip}, p: p, pr: pr, field: field, kind: kind, probe: probe, began: c.began}
 		pr.wg.Go(func() { l.run(ctx) })
 	}
 }
@@ -187,20 +187,20 @@ func (p *prober) grace(id string, pod int64) int64 {
 // probeLoop runs one probe of one container.
 type probeLoop struct {
 	caller
-	p       *prober
-	pr      *probed
-	field   string // of the container, for events
-	kind    string
-	probe   *corev1.Probe
-	started time.Time
-	good    int32
-	bad     int32
+	p     *prober
+	pr    *probed
+	field string // of the container, for events
+	kind  string
+	probe *corev1.Probe
+	began time.Time // of the container, by the monotonic clock: its first probes must not come early because the clock was set
+	good  int32
+	bad   int32
 }
 
 func (l *probeLoop) run(ctx context.Context) {
 	initial := time.Duration(l.probe.InitialDelaySeconds) * time.Second
-	if age := time.Since(l.started); !l.started.IsZero() && age > 0 {
-		initial = max(0, initial-age)
+	if !l.began.IsZero() {
+		initial = max(0, initial-time.Since(l.began))
 	}
 	timer := time.NewTimer(initial)
 	defer timer.Stop()

@@ -37,11 +37,9 @@ type statusInput struct {
 	now       time.Time
 }
 
-// startOf returns when a pod began, which is what its deadline counts from. A time that the gateway noted while its clock was not set
-// (it may wake up in 1970, and learn the time hours later) says nothing once it is: the pod begins now.
-func startOf(before *corev1.PodStatus, now time.Time) *corev1.Time {
-	clockSet := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	if before == nil || before.StartTime == nil || before.StartTime.Before(clockSet) && !now.Before(clockSet) {
+// startOf returns when a pod began.
+func startOf(before *corev1.PodStatus, created *corev1.Time, now time.Time) *corev1.Time {
+	if before == nil || !believable(before.StartTime, created, now) {
 		return corev1.NewTime(now)
 	}
 	return before.StartTime
@@ -55,7 +53,7 @@ func makeStatus(in *statusInput) *corev1.PodStatus {
 	s := &corev1.PodStatus{
 		ObservedGeneration: in.pod.Metadata.Generation,
 		QOSClass:           qosClass(&in.pod.Spec),
-		StartTime:          startOf(in.before, in.now),
+		StartTime:          startOf(in.before, in.pod.Metadata.CreationTimestamp, in.now),
 	}
 	s.HostIP = first(in.hostIPs)
 	for _, ip := range in.hostIPs {
@@ -321,7 +319,7 @@ func conditions(in *statusInput, s *corev1.PodStatus, initialized bool) []corev1
 			continue
 		}
 		for j := range in.before.Conditions {
-			if old := &in.before.Conditions[j]; old.Type == c.Type && old.Status == c.Status && old.LastTransitionTime != nil {
+			if old := &in.before.Conditions[j]; old.Type == c.Type && old.Status == c.Status && believable(old.LastTransitionTime, in.pod.Metadata.CreationTimestamp, in.now) {
 				c.LastTransitionTime = old.LastTransitionTime
 			}
 		}

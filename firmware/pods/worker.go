@@ -60,6 +60,7 @@ type worker struct {
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
+	since      time.Time            // when it became active, by the monotonic clock; zero: not asked yet
 }
 
 // sharedState is what the manager tells a worker.
@@ -84,7 +85,7 @@ type sharedState struct {
 func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
-		obs:      newObserver(m.o.Runtime, m.o.Node, uid),
+		obs:      newObserver(m.o.Runtime, m.o.Node, uid, m.clocks),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: before,
@@ -243,8 +244,7 @@ func (w *worker) deadline(d *desiredPod) time.Duration {
 	if limit == nil || w.status == nil || w.status.StartTime == nil || terminalPhase(w.status) {
 		return 0
 	}
-	now := time.Now()
-	left := startOf(w.status, now).Add(time.Duration(*limit) * time.Second).Sub(now)
+	left := time.Duration(*limit)*time.Second - w.active(d)
 	if left <= 0 {
 		w.fail(d, failure{reason: reasonDeadline, message: messageDeadlineOver, eventType: eventNormal})
 	}

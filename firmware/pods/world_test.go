@@ -224,6 +224,7 @@ func simulate(t *testing.T, test func(w *world)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
+		boot := time.Now()
 		w := &world{t: t, rt: newFakeRuntime(), desired: &fakeDesired{objects: map[wire.Key]wire.Object{}},
 			reports: map[wire.Key][]byte{}, counts: map[wire.Key]int{}}
 		w.o = Options{
@@ -231,6 +232,9 @@ func simulate(t *testing.T, test func(w *world)) {
 			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine), ClusterDNS: []string{"10.96.0.10"},
 			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
 			Log: slog.New(slog.NewTextHandler(w, nil)), DiskUsage: func(string) (int64, int64, error) { return 1000, 500, nil },
+			Uptime: func() (string, time.Duration) {
+				return "this boot", time.Since(boot)
+			},
 			FileSystem: func(string) (FileSystem, error) {
 				return FileSystem{Device: 1, Size: 1000, Available: 500, Inodes: 100, InodesFree: 50}, nil
 			},

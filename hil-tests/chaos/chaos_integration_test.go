@@ -113,15 +113,26 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nothing := func() error { return nil }
 	for _, c := range []struct {
-		name   string
-		strike func() error
+		name               string
+		begin, strike, end func() error
 	}{
-		{"agent", w.killAgent}, {"containerd", w.killRuntime}, {"both", w.killBoth}, {"full disk", w.fillDisk},
+		{"agent", nothing, w.killAgent, nothing},
+		{"containerd", nothing, w.killRuntime, nothing},
+		{"both", nothing, w.killBoth, nothing},
+		{"full disk", nothing, w.fillDisk, nothing},
+		{"clock", w.withClock, w.stepClock, w.rightClock},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.t, w.kills = t, 0
+			if err := c.begin(); err != nil {
+				t.Fatal(err)
+			}
 			w.storm(part, c.strike)
+			if err := c.end(); err != nil {
+				t.Fatal(err)
+			}
 			w.converge()
 			w.clear()
 			w.noLeaks(before)

@@ -1,5 +1,5 @@
-// Package chaos kills what runs pods while pods are created, changed and deleted through the Kubernetes API: the agent, containerd, both, and the
-// agent with a full disk. When the killing ends, what runs must be what is wanted, and nothing may be left of what is not.
+// Package chaos kills what runs pods while pods are created, changed and deleted through the Kubernetes API: the agent, containerd, both, the
+// agent with a full disk, and the agent while its clock is set. When the killing ends, what runs must be what is wanted, and nothing may be left of what is not.
 //
 //	make chaos                                                       # ten minutes of each, and 200 pods that come and go
 //	go test -tags integration ./hil-tests/chaos                      # the short form: about a minute of killing in all
@@ -16,5 +16,7 @@
 // Not held: shims and cgroups of sandboxes that containerd itself forgets when it, or the call that makes them, is interrupted (seen with 1.6). They
 // are not in its lists, so that no client can remove them; the log has their number.
 //
-// Not done: stepping the clock. A time namespace does not move CLOCK_REALTIME, and the machine's own clock is not ours to set.
+// The machine's clock is not set, for others use it: the agent is compiled with a package time of which Now has an offset (rig/clockstep), a year or ten
+// minutes in either direction, or 1970. containerd and the kernel keep the right time, so that the agent meets containers dated a year away from its own
+// clock all the time, which is worse than what a step of the whole machine does. TestClockUnits has that one too, in virtual time.
 package chaos

@@ -13,6 +13,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -59,12 +60,19 @@ type Stack struct {
 	Runtime   *containerd.Runtime // nil with NoPods
 	Relay     *process.Process    // nil while it is stopped
 	Agent     *process.Process    // nil while it is stopped
+	Skerry    AgentProgram        // what StartAgent starts, if it is not Bin's skerryd
 	RelayAt   string              // host:port of the link
 	RelayWeb  string              // host:port of the relay's metrics
 	KubeletAt string              // host:port of the relay's kubelet API, with Kubelet
 	AgentWeb  string              // host:port of the agent's metrics
 
 	replicas []*Replica
+}
+
+// AgentProgram is another build of skerryd, and what is added to its environment.
+type AgentProgram struct {
+	Path string
+	Env  []string
 }
 
 // Start brings up control plane, containerd and registry, and prepares the cluster with `skerryctl init`.
@@ -263,7 +271,9 @@ func (s *Stack) WriteAgentConfig(edit ...func(map[string]any)) error {
 
 // StartAgent starts skerryd and waits until it answers on its socket. It does not wait for the relay.
 func (s *Stack) StartAgent(ctx context.Context) error {
-	p, err := process.Start(process.Spec{Name: "skerryd", Path: s.bin("skerryd"), Args: []string{"run", "-config", s.AgentConfig()}, Log: s.log("skerryd")})
+	p, err := process.Start(process.Spec{
+		Name: "skerryd", Path: cmp.Or(s.Skerry.Path, s.bin("skerryd")), Env: s.Skerry.Env, Args: []string{"run", "-config", s.AgentConfig()}, Log: s.log("skerryd"),
+	})
 	if err != nil {
 		return fmt.Errorf("start the agent: %w", err)
 	}
