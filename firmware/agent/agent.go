@@ -74,6 +74,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			log.Error("closing the store: what was not yet written is lost", "error", err)
 		}
 	}()
+	a.events = newRecorder(a.outbox, a.log)
+	defer a.events.close()
 	if err := a.build(ctx); err != nil {
 		return err
 	}
@@ -129,7 +131,6 @@ func (a *Agent) openStore(ctx context.Context) error {
 
 func (a *Agent) build(ctx context.Context) error {
 	cfg := a.cfg
-	a.events = newRecorder(a.outbox, a.log)
 	if cfg.Relay.Proxy != "" {
 		p, err := proxy.Parse(cfg.Relay.Proxy)
 		if err != nil {

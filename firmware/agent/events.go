@@ -18,16 +18,26 @@ const (
 	eventBuckets = 1024 // bound on memory; the bucket that was used longest ago goes first
 )
 
+// Events are written by a goroutine of their own, those that come together in one commit: whoever starts a container does not wait for the disk
+// each time that it says so. Only a queue that is full makes it wait.
+const (
+	eventQueue = 256
+	eventBatch = 64
+)
+
 type outbox interface {
-	Append(kind string, body []byte) error
+	AppendAll(kind string, bodies [][]byte) error
 }
 
 // recorder turns what happens on the gateway into Kubernetes events in the durable outbox. It is safe for concurrent use
-// and never waits for the network.
+// and never waits for the network. close ends it.
 type recorder struct {
 	outbox outbox
 	log    *slog.Logger
 	now    func() time.Time
+	queue  chan []byte
+	quit   chan struct{} // closed by close
+	done   chan struct{} // closed when all that was queued has been written
 
 	mu      sync.Mutex
 	buckets map[eventKey]*eventBucket
@@ -42,7 +52,54 @@ type eventBucket struct {
 }
 
 func newRecorder(o outbox, log *slog.Logger) *recorder {
-	return &recorder{outbox: o, log: log, now: time.Now, buckets: map[eventKey]*eventBucket{}}
+	r := &recorder{
+		outbox: o, log: log, now: time.Now, buckets: map[eventKey]*eventBucket{},
+		queue: make(chan []byte, eventQueue), quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	go r.write()
+	return r
+}
+
+// close writes what is queued. Nobody may record events any more.
+func (r *recorder) close() {
+	close(r.quit)
+	<-r.done
+}
+
+// write puts events into the outbox until close.
+func (r *recorder) write() {
+	defer close(r.done)
+	for {
+		var bodies [][]byte
+		select {
+		case b := <-r.queue:
+			bodies = append(bodies, b)
+		case <-r.quit:
+			if len(r.queue) == 0 {
+				return
+			}
+		}
+		for len(bodies) < eventBatch && len(r.queue) > 0 {
+			bodies = append(bodies, <-r.queue)
+		}
+		if err := r.outbox.AppendAll("event", bodies); err != nil {
+			r.one(bodies)
+		}
+	}
+}
+
+// one stores events of a batch that could not be stored: one that is too large must not cost the others.
+func (r *recorder) one(bodies [][]byte) {
+	lost := 0
+	var err error
+	for _, b := range bodies {
+		if e := r.outbox.AppendAll("event", [][]byte{b}); e != nil {
+			lost, err = lost+1, e
+		}
+	}
+	if lost > 0 {
+		r.log.Error("events could not be stored and are only in this log", "events", lost, "error", err)
+	}
 }
 
 // Event records an event of type Normal or Warning about ref. A full outbox drops by its own counted policy.
@@ -64,12 +121,11 @@ func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) 
 		"type": eventType, "reason": reason, "message": message,
 		"time": r.now().UTC().Format(time.RFC3339Nano), "count": int64(1 + held), "component": "skerryd",
 	})
-	if err == nil {
-		err = r.outbox.Append("event", body)
-	}
 	if err != nil {
-		r.log.Error("an event could not be stored and is only in this log", "event", reason, "error", err)
+		r.log.Error("an event cannot be encoded and is only in this log", "event", reason, "error", err)
+		return
 	}
+	r.queue <- body
 }
 
 func (r *recorder) admit(k eventKey) (held int, ok bool) {

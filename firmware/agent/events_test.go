@@ -2,44 +2,68 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
 )
 
-type fakeOutbox struct{ bodies []string }
-
-func (f *fakeOutbox) Append(_ string, body []byte) error {
-	text, err := canon.ToJSON(body)
-	f.bodies = append(f.bodies, string(text))
-	return err
+type fakeOutbox struct {
+	bodies  []string
+	commits int
+	most    int // bytes of a body
 }
 
-func TestRecorderHoldsBackWhatFlaps(t *testing.T) {
+func (f *fakeOutbox) AppendAll(_ string, bodies [][]byte) error {
+	for _, body := range bodies {
+		if len(body) > f.most {
+			return errors.New("too large")
+		}
+	}
+	f.commits++
+	for _, body := range bodies {
+		text, err := canon.ToJSON(body)
+		if err != nil {
+			return err
+		}
+		f.bodies = append(f.bodies, string(text))
+	}
+	return nil
+}
+
+func TestRecorderHoldsBackWhatFlaps(t *testing.T) { synctest.Test(t, holdsBack) }
+
+func holdsBack(t *testing.T) {
 	var out bytes.Buffer
-	box := &fakeOutbox{}
+	box := &fakeOutbox{most: 1 << 16}
 	r := newRecorder(box, slog.New(slog.NewTextHandler(&out, nil)))
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	defer r.close()
 	r.now = func() time.Time { return now }
 	ref := wire.ObjectRef{Kind: "Device", APIVersion: "devices.kubeedge.io/v1beta1", Namespace: "default", Name: "pump"}
 	for range 25 {
 		r.Event(ref, "Warning", "Unreachable", "no answer")
 	}
+	synctest.Wait()
 	if len(box.bodies) != eventBurst {
 		t.Errorf("%d events of 25 passed, want %d", len(box.bodies), eventBurst)
 	}
 	other := ref
 	other.Name = "fan"
 	r.Event(other, "Warning", "Unreachable", "no answer")
+	synctest.Wait()
 	if len(box.bodies) != eventBurst+1 {
 		t.Error("one device's flapping holds back another's event")
 	}
 	now = now.Add(eventRefill)
 	r.Event(ref, "Warning", "Unreachable", "no answer")
+	synctest.Wait()
 	last := box.bodies[len(box.bodies)-1]
 	for _, want := range []string{`"count":16`, "(15 similar events were held back)", `"name":"pump"`, `"reason":"Unreachable"`, `"type":"Warning"`} {
 		if !strings.Contains(last, want) {
@@ -48,5 +72,34 @@ func TestRecorderHoldsBackWhatFlaps(t *testing.T) {
 	}
 	if out.Len() != 0 {
 		t.Errorf("events are logged by whoever records them; the recorder logged them again:\n%s", out.String())
+	}
+}
+
+// TestRecorderWritesTogether: what comes while the disk is busy is one commit, in order; an event that cannot be stored costs no other; and close waits.
+func TestRecorderWritesTogether(t *testing.T) {
+	var out bytes.Buffer
+	box := &fakeOutbox{most: 2000}
+	r := &recorder{outbox: box, log: slog.New(slog.NewTextHandler(&out, nil)), now: time.Now, buckets: map[eventKey]*eventBucket{},
+		queue: make(chan []byte, eventQueue), quit: make(chan struct{}), done: make(chan struct{})}
+	const n = 2*eventBatch + 3
+	for i := range n {
+		r.Event(wire.ObjectRef{Kind: "Pod", Name: strconv.Itoa(i)}, "Normal", "Started", "Container started")
+	}
+	go r.write()
+	r.close()
+	if len(box.bodies) != n || box.commits != 3 {
+		t.Errorf("%d events in %d commits", len(box.bodies), box.commits)
+	}
+	for i, b := range box.bodies {
+		if !strings.Contains(b, `"name":"`+strconv.Itoa(i)+`"`) {
+			t.Fatalf("event %d is %s", i, b)
+		}
+	}
+	r = newRecorder(box, r.log)
+	r.Event(wire.ObjectRef{Kind: "Pod", Name: "large"}, "Normal", "Started", strings.Repeat("x", 3000))
+	r.Event(wire.ObjectRef{Kind: "Pod", Name: "small"}, "Normal", "Started", "x")
+	r.close()
+	if len(box.bodies) != n+1 || !strings.Contains(out.String(), "events=1") {
+		t.Errorf("%d events; log:\n%s", len(box.bodies), out.String())
 	}
 }

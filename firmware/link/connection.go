@@ -134,6 +134,7 @@ func (n *connection) read(ctx context.Context, ws *websocket.Conn) error {
 			return err
 		}
 		if f != nil {
+			n.trace(ctx, f)
 			n.c.step(Received{Conn: n.number, Frame: f, Size: len(b)})
 		}
 	}
@@ -191,6 +192,7 @@ func (n *connection) write(ctx context.Context, ws *websocket.Conn) {
 			if err != nil {
 				return // the reader learns it too, and reports the loss
 			}
+			n.trace(ctx, f)
 			n.c.countSent(size)
 		}
 		if cap(buf) > 128<<10 {

@@ -95,16 +95,26 @@ func (o *Outbox) add(e outboxEntry) {
 }
 
 // Append stores a message; it is durable when Append returns nil. It may drop the oldest messages to make room. Bodies have at most 64 KiB.
-func (o *Outbox) Append(kind string, body []byte) error {
-	if len(body) > maxOutboxBody || len(kind) > MaxKey {
-		return fmt.Errorf("store: outbox item of kind %.40q with %d bytes, at most %d are allowed: %w", kind, len(body), maxOutboxBody, ErrTooLarge)
+func (o *Outbox) Append(kind string, body []byte) error { return o.AppendAll(kind, [][]byte{body}) }
+
+// AppendAll is Append for messages of one kind in one commit: all of them are stored, in their order, or none.
+func (o *Outbox) AppendAll(kind string, bodies [][]byte) error {
+	size := 0
+	for _, body := range bodies {
+		if len(body) > maxOutboxBody || len(kind) > MaxKey {
+			return fmt.Errorf("store: outbox item of kind %.40q with %d bytes, at most %d are allowed: %w", kind, len(body), maxOutboxBody, ErrTooLarge)
+		}
+		size += len(body)
 	}
 	o.appending.Lock()
 	defer o.appending.Unlock()
 	var b Batch
 	o.mu.Lock()
-	drop, stats := o.victims(len(body))
-	entry := outboxEntry{o.stats.Epoch, o.seq + 1, len(body)}
+	drop, stats := o.victims(len(bodies), size)
+	var entries []outboxEntry
+	for i, body := range bodies {
+		entries = append(entries, outboxEntry{o.stats.Epoch, o.seq + 1 + uint64(i), len(body)})
+	}
 	o.mu.Unlock()
 	for _, v := range drop {
 		b.Delete(SpaceOutbox, v.key())
@@ -113,7 +123,9 @@ func (o *Outbox) Append(kind string, body []byte) error {
 		meta := binary.BigEndian.AppendUint64(nil, stats.Dropped)
 		b.Put(SpaceMeta, outboxMeta, binary.BigEndian.AppendUint64(meta, stats.DroppedBytes))
 	}
-	b.Put(SpaceOutbox, entry.key(), encodeItem(kind, body))
+	for i, body := range bodies {
+		b.Put(SpaceOutbox, entries[i].key(), encodeItem(kind, body))
+	}
 	if err := o.store.Commit(context.Background(), b); err != nil {
 		return err
 	}
@@ -122,8 +134,10 @@ func (o *Outbox) Append(kind string, body []byte) error {
 		o.remove(drop[len(drop)-1].epoch, drop[len(drop)-1].seq)
 		o.stats.Dropped, o.stats.DroppedBytes = stats.Dropped, stats.DroppedBytes
 	}
-	o.seq = entry.seq
-	o.add(entry)
+	for _, entry := range entries {
+		o.seq = entry.seq
+		o.add(entry)
+	}
 	o.mu.Unlock()
 	o.wake()
 	if len(drop) > 0 {
@@ -132,16 +146,16 @@ func (o *Outbox) Append(kind string, body []byte) error {
 	return nil
 }
 
-// victims returns which of the oldest items must go for one more of the given size, and the counters after that. A tenth goes at
+// victims returns which of the oldest items must go for so many more of size bytes together, and the counters after that. A tenth goes at
 // once, so that a full outbox does not write a counter and a warning with every message.
-func (o *Outbox) victims(size int) ([]outboxEntry, OutboxStats) {
+func (o *Outbox) victims(more, size int) ([]outboxEntry, OutboxStats) {
 	stats := o.stats
-	if stats.Pending+1 <= o.limits.Items && stats.PendingBytes+int64(size) <= o.limits.Bytes {
+	if stats.Pending+more <= o.limits.Items && stats.PendingBytes+int64(size) <= o.limits.Bytes {
 		return nil, stats
 	}
 	items, bytes := o.limits.Items-o.limits.Items/10, o.limits.Bytes-o.limits.Bytes/10
 	n := 0
-	for n < len(o.items) && (stats.Pending+1 > items || stats.PendingBytes+int64(size) > bytes) {
+	for n < len(o.items) && (stats.Pending+more > items || stats.PendingBytes+int64(size) > bytes) {
 		stats.Pending--
 		stats.PendingBytes -= int64(o.items[n].size)
 		stats.Dropped++

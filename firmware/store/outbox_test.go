@@ -154,3 +154,35 @@ func TestOutboxPassesOverLostItems(t *testing.T) {
 		t.Errorf("after a lost item: %q", got)
 	}
 }
+
+// TestOutboxTogether: messages that are stored together are one commit, stay in order, and are all there or none.
+func TestOutboxTogether(t *testing.T) {
+	opt := fastOptions(t, t.TempDir())
+	s := mustOpen(t, opt)
+	o := mustOutbox(t, s, OutboxLimits{Items: 20})
+	appendItem(t, o, "a")
+	if err := o.AppendAll("event", [][]byte{[]byte("b"), []byte("c"), []byte("d")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.AppendAll("event", [][]byte{[]byte("e"), make([]byte, maxOutboxBody+1)}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too large an item: %v", err)
+	}
+	if got, _, seq := waiting(o, 10); got != "a b c d" || seq != 4 {
+		t.Errorf("%q, seq %d", got, seq)
+	}
+	var many [][]byte
+	for i := range 18 { // a tenth of the room is made at once
+		many = append(many, []byte(fmt.Sprint(i)))
+	}
+	if err := o.AppendAll("event", many); err != nil {
+		t.Fatal(err)
+	}
+	if st := o.Stats(); st.Pending != 18 || st.Dropped != 4 {
+		t.Errorf("stats %+v", st)
+	}
+	mustClose(t, s)
+	o = mustOutbox(t, mustOpen(t, opt), OutboxLimits{Items: 20})
+	if got, _, seq := waiting(o, 3); got != "0 1 2" || seq != 7 {
+		t.Errorf("after reopening: %q, seq %d", got, seq)
+	}
+}

@@ -32,10 +32,10 @@ const Env = "SKERRY_CLOCK_FILE"
 // What is replaced in package time of the toolchain: the line that reads the clocks in Now.
 const (
 	reads = "\tsec, nsec, mono := runtimeNow()\n"
-	moved = reads + "\tif mono == 0 {\n\t\tmono = sec*1e9 + int64(nsec)\n\t}\n\tsec += wallOffset(mono)\n"
+	moved = reads + "\tif mono == 0 {\n\t\tmono = sec*1e9 + int64(nsec)\n\t}\n\tsec += wallOffset()\n"
 )
 
-// extra is the file that is added to package time. It reads the offset every 10 ms at most.
+// extra is the file that is added to package time. It reads the offset every 10 ms. (Not Now itself: timers call it on the system's stack.)
 const extra = `package time
 
 import (
@@ -43,44 +43,52 @@ import (
 	"syscall"
 )
 
-var wallShift, wallLook atomic.Int64
+var wallShift atomic.Int64
 
 // SetWallClock moves the wall clock of this process by so many seconds from the machine's.
 func SetWallClock(seconds int64) { wallShift.Store(seconds) }
 
-func wallOffset(mono int64) int64 {
-	next := wallLook.Load()
-	if mono < next || !wallLook.CompareAndSwap(next, mono+10e6) {
-		return wallShift.Load()
-	}
+func wallOffset() int64 { return wallShift.Load() }
+
+func init() {
 	path, ok := syscall.Getenv("` + Env + `")
 	if !ok {
-		return wallShift.Load()
+		return
 	}
+	readWallClock(path)
+	go func() {
+		for {
+			Sleep(10 * Millisecond)
+			readWallClock(path)
+		}
+	}()
+}
+
+func readWallClock(path string) {
 	fd, err := open(path)
 	if err != nil {
-		return wallShift.Load()
+		return
 	}
 	var buf [32]byte
 	n, err := read(fd, buf[:])
 	closefd(fd)
-	if err == nil && n > 0 {
-		var v int64
-		minus := false
-		for _, c := range buf[:n] {
-			switch {
-			case c == '-':
-				minus = true
-			case c >= '0' && c <= '9':
-				v = 10*v + int64(c-'0')
-			}
-		}
-		if minus {
-			v = -v
-		}
-		wallShift.Store(v)
+	if err != nil || n == 0 {
+		return
 	}
-	return wallShift.Load()
+	var v int64
+	minus := false
+	for _, c := range buf[:n] {
+		switch {
+		case c == '-':
+			minus = true
+		case c >= '0' && c <= '9':
+			v = 10*v + int64(c-'0')
+		}
+	}
+	if minus {
+		v = -v
+	}
+	wallShift.Store(v)
 }
 `
 

@@ -147,6 +147,7 @@ func (s *Stack) log(name string) string { return s.path("logs", name+".log") }
 func (s *Stack) AgentConfig() string    { return s.path("agent", "skerryd.yaml") }
 func (s *Stack) AgentSocket() string    { return s.path("agent", "skerryd.sock") }
 func (s *Stack) AgentData() string      { return s.path("agent", "data") }
+func (s *Stack) AgentLog() string       { return s.log("skerryd") }
 func (s *Stack) PodLogs() string        { return s.path("agent", "log", "pods") }
 
 // FreeAddress returns a loopback address on which nothing listens now.

@@ -2,20 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
@@ -28,6 +24,8 @@ type podOptions struct {
 	churn  time.Duration
 	watch  time.Duration
 	short  bool
+
+	latency bool
 }
 
 func (o *podOptions) register(fs *flag.FlagSet) {
@@ -35,6 +33,7 @@ func (o *podOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.atOnce, "at-once", 20, "pods at the same time, and idle pods")
 	fs.DurationVar(&o.watch, "watch", 2*time.Minute, "how long the agent's processor time with idle pods is counted")
 	fs.DurationVar(&o.churn, "churn", time.Hour, "how long pods come and go while the agent's memory is followed")
+	fs.BoolVar(&o.latency, "latency", false, "only how long pods take to run")
 	fs.BoolVar(&o.short, "short", false, "5 minutes of churn, extrapolated to an hour")
 }
 
@@ -48,7 +47,7 @@ func podBench(ctx context.Context, r *bench.Report, o options) (err error) {
 		return err
 	}
 	defer func() { err = joinStop(err, s) }()
-	for _, start := range []func(context.Context) error{s.StartRelay, s.Join, s.StartAgent} {
+	for _, start := range []func(context.Context) error{s.StartRelay, s.Join, func(context.Context) error { return s.WriteAgentConfig(tracing) }, s.StartAgent} {
 		if err := start(ctx); err != nil {
 			return err
 		}
@@ -61,7 +60,11 @@ func podBench(ctx context.Context, r *bench.Report, o options) (err error) {
 	if err := w.nodeReady(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context, *bench.Report) error{w.oneByOne, w.allAtOnce, w.idlePods, w.churn} {
+	parts := []func(context.Context, *bench.Report) error{w.oneByOne, w.allAtOnce, w.quietly, w.idlePods, w.churn}
+	if o.pods.latency {
+		parts = parts[:2]
+	}
+	for _, part := range parts {
 		if err := part(ctx, r); err != nil {
 			return err
 		}
@@ -70,123 +73,6 @@ func podBench(ctx context.Context, r *bench.Report, o options) (err error) {
 		}
 	}
 	return nil
-}
-
-// oneByOne compares single pods: through the API, and the same sandbox and container asked of the runtime directly, in turn.
-func (w *workload) oneByOne(ctx context.Context, r *bench.Report) error {
-	w.opt.say("%d pods, one after the other, and as many sandboxes with a container asked of the runtime directly", w.opt.pods.rounds)
-	var api, direct []float64
-	for i := range w.opt.pods.rounds + 1 {
-		took, err := w.onePod(ctx, "one-"+strconv.Itoa(i))
-		if err != nil {
-			return err
-		}
-		alone, err := w.direct(ctx, "one-direct-"+strconv.Itoa(i))
-		if err != nil {
-			return err
-		}
-		if i > 0 { // the first pulls the image
-			api, direct = append(api, took.Seconds()*1e3), append(direct, alone.Seconds()*1e3)
-		}
-	}
-	addSpread(r, "pod_running", "p99", 0.99, api)
-	addSpread(r, "crictl", "p99", 0.99, direct)
-	r.Add("pod_vs_crictl_ratio", bench.Median(api)/bench.Median(direct), "")
-	return nil
-}
-
-// allAtOnce is the same with all of them at the same time: once through the API, once directly.
-func (w *workload) allAtOnce(ctx context.Context, r *bench.Report) error {
-	n := w.opt.pods.atOnce
-	w.opt.say("%d at the same time", n)
-	direct := make([]float64, n)
-	var g errgroup.Group
-	for i := range n {
-		g.Go(func() error {
-			took, err := w.direct(ctx, "many-direct-"+strconv.Itoa(i))
-			direct[i] = took.Seconds() * 1e3
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	api, err := w.createAndWatch(ctx, "many", n)
-	if err != nil {
-		return err
-	}
-	addSpread(r, "pod_running_at_once", "p99", 0.99, api)
-	addSpread(r, "crictl_at_once", "p99", 0.99, direct)
-	r.Add("pod_vs_crictl_at_once_ratio", bench.Median(api)/bench.Median(direct), "")
-	return w.deleteSet(ctx, "many")
-}
-
-// createAndWatch creates n pods and returns when each became Running, in ms after its creation, as a watcher of the API sees it.
-func (w *workload) createAndWatch(ctx context.Context, set string, n int) ([]float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	pods := w.cluster.Core.CoreV1().Pods(namespace)
-	watch, err := pods.Watch(ctx, metav1.ListOptions{LabelSelector: "set=" + set})
-	if err != nil {
-		return nil, err
-	}
-	defer watch.Stop()
-	began := map[string]time.Time{}
-	for i := range n {
-		name := set + "-" + strconv.Itoa(i)
-		began[name] = time.Now()
-		if _, err := pods.Create(ctx, w.pod(set, name), metav1.CreateOptions{}); err != nil {
-			return nil, err
-		}
-	}
-	var ms []float64
-	for len(began) > 0 {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%d of %d pods did not become Running: %w", len(began), n, ctx.Err())
-		case e, ok := <-watch.ResultChan():
-			if !ok {
-				return nil, errors.New("the watch of pods ended")
-			}
-			p, isPod := e.Object.(*corev1.Pod)
-			if !isPod || p.Status.Phase != corev1.PodRunning || began[p.Name].IsZero() {
-				continue
-			}
-			ms = append(ms, time.Since(began[p.Name]).Seconds()*1e3)
-			delete(began, p.Name)
-		}
-	}
-	return ms, nil
-}
-
-// direct makes a sandbox and a container of the same kind as the pods' through the runtime's own interface, as crictl does, and removes
-// them. It returns the time until the container was started.
-func (w *workload) direct(ctx context.Context, name string) (took time.Duration, err error) {
-	rt := w.stack.Runtime.Client()
-	logs := filepath.Join(w.stack.Dir, "direct", name)
-	if err := os.MkdirAll(logs, 0o755); err != nil {
-		return 0, err
-	}
-	box := &cri.PodSandboxConfig{
-		Metadata: &cri.PodSandboxMetadata{Name: name, UID: "uid-" + name, Namespace: namespace}, Hostname: name, LogDirectory: logs,
-		Labels: map[string]string{"app": name}, Linux: &cri.LinuxPodSandboxConfig{CgroupParent: w.stack.Runtime.CgroupParent() + "/" + name},
-	}
-	container := &cri.ContainerConfig{
-		Metadata: &cri.ContainerMetadata{Name: "main"}, Image: &cri.ImageSpec{Image: w.stack.Images.Ref("sample:1")}, Args: []string{"sleep"}, LogPath: "main.log",
-	}
-	began := time.Now()
-	id, err := rt.RunPodSandbox(ctx, box, "")
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		err = errors.Join(err, rt.StopPodSandbox(ctx, id), rt.RemovePodSandbox(ctx, id))
-	}()
-	c, err := rt.CreateContainer(ctx, id, container, box)
-	if err == nil {
-		err = rt.StartContainer(ctx, c)
-	}
-	return time.Since(began), err
 }
 
 // deleteSet deletes a set of pods and waits until they are gone.
