@@ -33,7 +33,7 @@ func TestReportsOfTheAgentsOwnTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, to, err := podStatus(map[string]any{}, child(doc, "status"))
+	_, to, err := podStatus(map[string]any{}, child(doc, "status"), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,4 +114,29 @@ func FuzzDecodeReport(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTimesOfAWrongClock: times that cannot be true are the relay's, once; all others stay what they were first.
+func TestTimesOfAWrongClock(t *testing.T) {
+	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	status := func(start, ready string) map[string]any {
+		return map[string]any{"phase": "Running", "startTime": start, "conditions": []any{map[string]any{"type": "Ready", "status": "True", "lastTransitionTime": ready}}}
+	}
+	const right, relay = "2026-05-04T03:00:00Z", "2026-05-04T03:02:01Z"
+	for name, c := range map[string]struct{ current, reported map[string]any }{
+		"a year ahead":                {map[string]any{}, status("2027-05-04T03:00:00Z", "2027-05-04T03:00:10Z")},
+		"1970":                        {map[string]any{}, status("1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z")},
+		"written by an older relay":   {status("2027-05-04T03:00:00Z", "2027-05-04T03:00:10Z"), status(relay, relay)},
+		"and by an older agent, too":  {status("2027-05-04T03:00:00Z", "2027-05-04T03:00:10Z"), status("2027-05-04T03:00:00Z", "2027-05-04T03:00:10Z")},
+		"not again":                   {status(relay, relay), status("2028-05-04T03:00:00Z", "2028-05-04T03:00:10Z")},
+		"not for what was noted once": {status(relay, relay), status(right, right)},
+	} {
+		_, to, err := podStatus(c.current, c.reported, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if field(to, "startTime") != relay || field(to, "conditions", 0, "lastTransitionTime") != relay {
+			t.Errorf("%s: %v", name, to)
+		}
+	}
 }

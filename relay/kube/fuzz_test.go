@@ -52,7 +52,7 @@ func FuzzStatusDocuments(f *testing.F) {
 		for what, merge := range map[string]func() (from, to map[string]any, err error){
 			"node":   func() (map[string]any, map[string]any, error) { return nodeStatus(map[string]any{}, status, now) },
 			"again":  func() (map[string]any, map[string]any, error) { return nodeStatus(status, status, now) },
-			"pod":    func() (map[string]any, map[string]any, error) { return podStatus(map[string]any{}, status) },
+			"pod":    func() (map[string]any, map[string]any, error) { return podStatus(map[string]any{}, status, time.Now()) },
 			"device": func() (map[string]any, map[string]any, error) { return deviceState(map[string]any{}, doc) },
 			"values": func() (map[string]any, map[string]any, error) {
 				v, err := deviceStatus(child(doc, "deviceStatus"))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,7 +50,7 @@ func (s *Sink) writePod(ctx context.Context, w *work) (outcome, error) {
 		return dropReport, refusal{"pod report has neither status nor deleted"}
 	}
 	return s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
-		return podStatus(current, reported)
+		return podStatus(current, reported, time.Now())
 	})
 }
 
@@ -59,7 +60,9 @@ func (s *Sink) lastStatus(ctx context.Context, w *work, reported map[string]any)
 	if rec := s.index.get(w.key); reported == nil || rec == nil || !rec.deleting {
 		return nil
 	}
-	_, err := s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) { return podStatus(current, reported) })
+	_, err := s.patchStatus(ctx, w, func(current map[string]any) (from, to map[string]any, err error) {
+		return podStatus(current, reported, time.Now())
+	})
 	var no refusal
 	if errors.As(err, &no) || permanent(err) {
 		s.log.Debug("the last status of a pod is not written", slog.String("key", string(w.key)), slog.Any("error", err))
@@ -77,8 +80,26 @@ func (s *Sink) unknownObject(w *work) outcome {
 	return awaitObject
 }
 
-// podStatus merges what the node reports into the current status, and returns both in comparable form.
-func podStatus(current, reported map[string]any) (from, to map[string]any, err error) {
+// clockLead is how far a gateway's clock may be ahead before the times in its statuses are the relay's. Whoever counts from a time (a Deployment's
+// minReadySeconds does) would wait until then.
+const clockLead = 2 * time.Minute
+
+// sane reports whether a time can be true: it is neither from before there were gateways nor in the future. A relay whose own clock is wrong does not know.
+func sane(at string, now time.Time) bool {
+	t, err := time.Parse(time.RFC3339, at)
+	return err == nil && (now.Before(noEventBefore) || !t.Before(noEventBefore) && !t.After(now.Add(clockLead)))
+}
+
+// mendTime replaces a time of a status that cannot be true.
+func mendTime(in map[string]any, name string, now time.Time) {
+	if at := text(in, name); at != "" && !sane(at, now) {
+		in[name] = now.UTC().Format(time.RFC3339)
+	}
+}
+
+// podStatus merges what the node reports into the current status, and returns both in comparable form. The times at which a pod began and its conditions
+// changed stay what they were, unless they were noted by a clock that was wrong.
+func podStatus(current, reported map[string]any, now time.Time) (from, to map[string]any, err error) {
 	if from, err = normalise(current, &corev1.PodStatus{}); err != nil {
 		return nil, nil, err
 	}
@@ -89,11 +110,15 @@ func podStatus(current, reported map[string]any) (from, to map[string]any, err e
 		// A pod that has ended never comes back; the API lets others end it (pod garbage collection, eviction).
 		return nil, nil, refusal{fmt.Sprintf("the pod is %s in the API and cannot become %s again", was, is)}
 	}
-	for _, name := range append(slices.Clone(schedulerFields), "startTime") {
+	for _, name := range schedulerFields {
 		if v, ok := from[name]; ok {
 			to[name] = v
 		}
 	}
+	if at := text(from, "startTime"); sane(at, now) {
+		to["startTime"] = at
+	}
+	mendTime(to, "startTime", now)
 	have, order := conditionsByType(from)
 	ours, reportedOrder := conditionsByType(to)
 	var merged []any
@@ -102,13 +127,17 @@ func podStatus(current, reported map[string]any) (from, to map[string]any, err e
 		case t == string(corev1.PodScheduled), c == nil && !slices.Contains(kubeletConditions, t) && !strings.Contains(t, "skerry.dev/"):
 			merged = append(merged, have[t])
 		case c != nil:
-			keepTransition(c, have[t], "")
+			if sane(text(have[t], "lastTransitionTime"), now) {
+				keepTransition(c, have[t], "")
+			}
+			mendTime(c, "lastTransitionTime", now)
 			// The kubelet's probe time is null; what the API stores of it is the same as what we send.
 			merged = append(merged, c)
 		}
 	}
 	for _, t := range reportedOrder {
 		if _, known := have[t]; !known && t != string(corev1.PodScheduled) {
+			mendTime(ours[t], "lastTransitionTime", now)
 			merged = append(merged, ours[t])
 		}
 	}
