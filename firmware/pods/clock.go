@@ -113,7 +113,7 @@ func (c *clocks) look(now time.Time) (by time.Duration, known bool, err error) {
 	c.Settings = c.Settings[max(0, len(c.Settings)-maxClocks):]
 	b, err := json.Marshal(c)
 	if err == nil {
-		err = replaceFile(c.path, b, statusFileMode)
+		err = replaceFile(c.path, b, 0o600)
 	}
 	return by, known, err
 }
@@ -176,7 +176,7 @@ func (w *worker) activeBefore(d *desiredPod, now time.Time) time.Duration {
 	}
 	age := max(0, now.Sub(startOf(w.status, d.pod.Metadata.CreationTimestamp, now).Time))
 	if boot != "" {
-		if err := replaceFile(path, []byte(boot+" "+strconv.FormatInt(int64(up-age), 10)), statusFileMode); err != nil {
+		if err := replaceFile(path, []byte(boot+" "+strconv.FormatInt(int64(up-age), 10)), 0o600); err != nil {
 			w.log.Warn("it is not kept since when the pod is active: its deadline counts by the wall clock after a restart of the agent", "error", err)
 		}
 	}
