@@ -29,7 +29,7 @@ var values = []struct {
 	name, text string
 	has, lacks []string
 }{
-	{name: "defaults", has: []string{"type: LoadBalancer", "replicas: 2", "maxUnavailable: 1"}, lacks: []string{"hostPort", "HorizontalPodAutoscaler", "--address", "GOMEMLIMIT", "FlowSchema"}},
+	{name: "defaults", has: []string{"type: LoadBalancer", "replicas: 2", "maxUnavailable: 1", "kind: ValidatingAdmissionPolicyBinding", "'system:serviceaccount:skerry-system:skerry-relay'"}, lacks: []string{"hostPort", "HorizontalPodAutoscaler", "--address", "GOMEMLIMIT", "FlowSchema"}},
 	{name: "node ports, and replicas with addresses of their own", text: `
 service: {type: NodePort, nodePort: 30743, externalTrafficPolicy: Cluster, ipFamilyPolicy: SingleStack}
 ownAddress: {from: hostIP, port: 17443}
@@ -41,7 +41,7 @@ networkPolicy: {enabled: false}
 podDisruptionBudget: {enabled: false}
 rbac: {create: false}
 serviceAccount: {create: false, name: mine}
-`, has: []string{"--address=[$(POD_IP)]:7443", "serviceAccountName: mine"}, lacks: []string{"NetworkPolicy", "PodDisruptionBudget", "ClusterRole", "kind: ServiceAccount", "externalTrafficPolicy"}},
+`, has: []string{"--address=[$(POD_IP)]:7443", "serviceAccountName: mine"}, lacks: []string{"NetworkPolicy", "PodDisruptionBudget", "ClusterRole", "ValidatingAdmission", "kind: ServiceAccount", "externalTrafficPolicy"}},
 	{name: "a large fleet", text: `
 autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 20, agentsPerReplica: 5000}
 drainSeconds: 60
@@ -136,7 +136,7 @@ func (r *rig) testLookup() {
 		}
 		return out
 	}
-	rights := []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+	rights := []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 	have := kinds()
 	for _, kind := range rights {
 		if have[kind] {
@@ -158,11 +158,13 @@ func (r *rig) testLookup() {
 // removeRights deletes what init has granted.
 func (r *rig) removeRights() {
 	r.t.Helper()
-	text, err := render(r.t, r.tool, "", "-only", "rbac.yaml")
-	if err != nil {
-		r.t.Fatal(err)
+	for _, file := range []string{"rbac.yaml", "policies.yaml"} {
+		text, err := render(r.t, r.tool, "", "-only", file)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.remove(text)
 	}
-	r.remove(text)
 	account, err := render(r.t, r.tool, "", "-only", "serviceaccount.yaml")
 	if err != nil {
 		r.t.Fatal(err)

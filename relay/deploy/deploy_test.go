@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
@@ -81,6 +82,49 @@ func TestRights(t *testing.T) {
 		if !bound[ns] {
 			t.Errorf("the rights in namespace %q are bound to nobody", ns)
 		}
+	}
+}
+
+// TestPolicies: the plain YAML has the policies that `skerryctl init` makes, for the same account, and they are in force.
+func TestPolicies(t *testing.T) {
+	have, bound := map[string]admissionv1.ValidatingAdmissionPolicySpec{}, map[string]bool{}
+	for _, doc := range documents(t, "skerry-relay.yaml") {
+		var o struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Spec     json.RawMessage
+		}
+		if err := json.Unmarshal(doc, &o); err != nil {
+			t.Fatal(err)
+		}
+		switch o.Kind {
+		case "ValidatingAdmissionPolicy":
+			var spec admissionv1.ValidatingAdmissionPolicySpec
+			if err := json.Unmarshal(o.Spec, &spec); err != nil {
+				t.Fatal(err)
+			}
+			have[o.Metadata.Name] = spec
+		case "ValidatingAdmissionPolicyBinding":
+			var spec admissionv1.ValidatingAdmissionPolicyBindingSpec
+			if err := json.Unmarshal(o.Spec, &spec); err != nil {
+				t.Fatal(err)
+			}
+			bound[spec.PolicyName] = reflect.DeepEqual(spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) && spec.MatchResources == nil
+		}
+	}
+	for _, p := range setup.Policies() {
+		if !reflect.DeepEqual(have[p.Name], p.Spec) {
+			t.Errorf("%s is %+v, want, from relay/setup, %+v (make generate)", p.Name, have[p.Name], p.Spec)
+		}
+		if !bound[p.Name] {
+			t.Errorf("%s is not in force", p.Name)
+		}
+		if conditions := p.Spec.MatchConditions; len(conditions) != 1 || !strings.Contains(conditions[0].Expression, "'"+setup.Account+"'") {
+			t.Errorf("%s is about %v, want the relay's account alone", p.Name, conditions)
+		}
+	}
+	if len(have) != len(setup.Policies()) {
+		t.Errorf("the plain YAML has %d policies", len(have))
 	}
 }
 

@@ -64,7 +64,10 @@ func Apply(ctx context.Context, core kubernetes.Interface, ext apiextensions.Int
 	if err := a.ticketKeys(); err != nil {
 		return err
 	}
-	return a.rights()
+	if err := a.rights(); err != nil {
+		return err
+	}
+	return a.policies()
 }
 
 // mayMakeCA refuses a new CA where there are traces of another one: relays that run would take it up at once, and end every session.

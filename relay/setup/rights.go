@@ -6,7 +6,7 @@ import (
 	"github.com/skerry/skerry/relay/enroll"
 )
 
-// The relay's rights, each with its use. It cannot create pods, read logs, touch RBAC, or write Secrets outside
+// The relay's rights, each with its use. What is wider here than that use (pods, tokens) admission policies narrow (policies.go). It cannot read logs, touch RBAC, or write Secrets outside
 // enroll.Namespace. It can read ConfigMaps and Secrets of all namespaces, because pods of any namespace may be bound to
 // its nodes; what a node gets to see of them, the relay decides for every message. The same holds for tokens of service accounts. Of
 // Services, claims, volumes and runtime classes it writes nothing.

@@ -22,6 +22,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/releaseutil"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -79,7 +80,11 @@ func render(o options) (text, notes []byte, err error) {
 		}
 	}
 	release := chartutil.ReleaseOptions{Name: o.release, Namespace: o.namespace, Revision: 1, IsInstall: true}
-	values, err := chartutil.ToRenderValues(c, given, release, chartutil.DefaultCapabilities)
+	capabilities, err := capabilitiesOf(o.kubeconfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := chartutil.ToRenderValues(c, given, release, capabilities)
 	if err != nil {
 		return nil, nil, fmt.Errorf("values: %w", err)
 	}
@@ -100,6 +105,34 @@ func render(o options) (text, notes []byte, err error) {
 	}
 	text, err = join(o.header, files)
 	return text, notes, err
+}
+
+// capabilitiesOf returns what Helm knows of the cluster: its APIs with their kinds.
+func capabilitiesOf(kubeconfig string) (*chartutil.Capabilities, error) {
+	if kubeconfig == "" {
+		return chartutil.DefaultCapabilities, nil
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	client, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	_, lists, err := client.ServerGroupsAndResources()
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's APIs: %w", err)
+	}
+	out := chartutil.DefaultCapabilities.Copy()
+	out.APIVersions = nil
+	for _, list := range lists {
+		out.APIVersions = append(out.APIVersions, list.GroupVersion)
+		for _, r := range list.APIResources {
+			out.APIVersions = append(out.APIVersions, list.GroupVersion+"/"+r.Kind)
+		}
+	}
+	return out, nil
 }
 
 func execute(c *chart.Chart, values chartutil.Values, kubeconfig string) (map[string]string, error) {
