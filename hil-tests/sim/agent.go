@@ -36,6 +36,8 @@ type agent struct {
 	busy    bool
 	flushes bool
 
+	streamed []*streams // of the sessions that had some
+
 	// For the checks.
 	seen    map[wire.Key]sighting
 	acked   map[wire.Key]acked
@@ -103,6 +105,7 @@ func (a *agent) crash(power bool) {
 	for _, n := range sortedKeys(a.conns) {
 		a.conns[n].agentGone(power)
 	}
+	a.streamed = nil
 	a.conns = map[uint64]*conn{}
 	a.store.Crash(kept)
 	a.s.check.afterCrash(a)
@@ -166,6 +169,7 @@ func (a *agent) do(act link.Action) {
 		}
 	case link.Hangup:
 		if c := a.conns[t.Conn]; c != nil {
+			c.streams.endAt(atAgent, fmt.Sprint(t.Why))
 			c.later(&c.up, func() {
 				delete(a.conns, t.Conn)
 				c.agentGone(false)
@@ -182,6 +186,15 @@ func (a *agent) do(act link.Action) {
 			a.flushSoon()
 		})
 	case link.StreamsUp:
+		if a.s.opts.World.Streams > 0 {
+			a.agentStreams(t)
+		}
+	case link.Streamed:
+		if c := a.conns[t.Conn]; c != nil {
+			if err := c.streams.receive(atAgent, t.Frame); err != nil {
+				a.step(link.StreamBroke{Conn: t.Conn, Err: err})
+			}
+		}
 	case link.Note:
 		a.s.note(a.node, "note", t.Text)
 	default:

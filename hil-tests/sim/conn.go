@@ -39,12 +39,15 @@ type conn struct {
 	ended   bool // the hub has let it go
 	wake    time.Time
 	unacked int // commits sent and not acknowledged
+	streams streams
+	due     []int // of the queue's actions: bytes of streams that had been sent when each came
 }
 
 // pipe is one direction. What is in it arrives in order.
 type pipe struct {
 	last   time.Time
 	bytes  int
+	stream int // of those, of streams
 	frames int
 	held   []func() // arrives when the partition heals
 }
@@ -97,11 +100,19 @@ func (c *conn) send(p *pipe, f wire.Frame, arrive func(f wire.Frame, size int)) 
 	if c.unlucky() {
 		return
 	}
+	streamed := 0
+	if _, ok := f.(wire.StreamFrame); ok {
+		streamed = len(b)
+	} else if p.stream > streamAhead {
+		c.s.fail("state delayed", "%s: %d bytes of streams are on their way before %v", c.who, p.stream, f.Type())
+	}
 	p.bytes += len(b)
+	p.stream += streamed
 	p.frames++
 	c.s.count.bytes += uint64(len(b))
-	c.later(p, func() {
+	c.deliver(p, len(b), func() {
 		p.bytes -= len(b)
+		p.stream -= streamed
 		p.frames--
 		if c.cut || c.silent {
 			return
@@ -116,8 +127,17 @@ func (c *conn) send(p *pipe, f wire.Frame, arrive func(f wire.Frame, size int)) 
 }
 
 // later runs fn when what went before it in the pipe has arrived, and the network lets it through.
-func (c *conn) later(p *pipe, fn func()) {
+func (c *conn) later(p *pipe, fn func()) { c.deliver(p, 0, fn) }
+
+// deliver is later for something of a size, which takes its time where the network is slow.
+func (c *conn) deliver(p *pipe, size int, fn func()) {
 	at := c.s.now.Add(c.s.netDelay())
+	if w := c.s.world.Bandwidth; w > 0 {
+		if p.last.Before(c.s.now) {
+			p.last = c.s.now
+		}
+		p.last = p.last.Add(time.Duration(size) * time.Second / time.Duration(w))
+	}
 	if at.Before(p.last) {
 		at = p.last
 	}
@@ -207,6 +227,7 @@ func (c *conn) breakNow() {
 
 func (c *conn) lostAtAgent(err error) {
 	if c.life == c.agent.life && c.agent.conns[c.number] == c {
+		c.streams.endAt(atAgent, err.Error())
 		delete(c.agent.conns, c.number)
 		c.agent.step(link.Lost{Conn: c.number, Err: err})
 	}
@@ -221,6 +242,9 @@ func (c *conn) lostAtRelay() {
 
 // agentGone is the death of the agent's process: its kernel resets the connection, unless the power went with it.
 func (c *conn) agentGone(power bool) {
+	if c.life != c.agent.life || !c.agent.up {
+		c.streams.gone(atAgent)
+	}
 	if power {
 		c.silent = true
 		return
@@ -232,6 +256,7 @@ func (c *conn) agentGone(power bool) {
 // relayGone is the same for the relay.
 func (c *conn) relayGone() {
 	c.ended = true
+	c.streams.gone(atRelay)
 	if c.s.chance(0.3) {
 		c.silent = true
 		return
@@ -247,6 +272,9 @@ func (c *conn) step(ev session.Event) {
 	}
 	acts := c.machine.Step(ev, c.r.now())
 	c.queue = append(c.queue, acts...)
+	for range acts {
+		c.due = append(c.due, c.streams.flow[atRelay].sent)
+	}
 	c.s.check.relayQueue(c)
 	if len(c.queue) > 0 {
 		c.wakePump()
@@ -282,6 +310,15 @@ func (c *conn) pump() {
 	if c.ended || c.r.dead {
 		return
 	}
+	if c.s.broken(StreamsFirst) {
+		for c.streams.alive(atRelay) && c.down.bytes < streamRoom {
+			f := c.streams.next(atRelay)
+			if f == nil {
+				break
+			}
+			c.toAgent(f)
+		}
+	}
 	for len(c.queue) > 0 {
 		if send, ok := c.queue[0].(session.Send); ok && !c.writable(send) {
 			c.s.after(500*time.Millisecond, c.pump)
@@ -290,6 +327,10 @@ func (c *conn) pump() {
 		act := c.queue[0]
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
+		if n := c.streams.flow[atRelay].sent - c.due[0]; n > 0 {
+			c.s.fail("state delayed", "%s: %d bytes of streams were sent before %T, which was due", c.who, n, act)
+		}
+		c.due = c.due[1:]
 		c.do(act)
 		if c.ended {
 			return
@@ -300,6 +341,9 @@ func (c *conn) pump() {
 		keys := sortedKeys(c.dirty)
 		clear(c.dirty)
 		c.step(session.Dirty{Keys: keys})
+	}
+	if len(c.queue) == 0 {
+		c.streams.sendPiece()
 	}
 }
 
@@ -359,8 +403,13 @@ func (c *conn) do(act session.Action) {
 			err := r.sink.Outbox(ctx, c.agent.node, t.Items)
 			c.step(session.OutboxStored{Err: err})
 		})
+	case session.Streamed:
+		if c.relayStreams() != nil {
+			_ = c.streams.receive(atRelay, t.Frame) // it has been told of
+		}
 	case session.Hangup:
 		s.note(c.who, "hangs up", t.Reason)
+		c.streams.endAt(atRelay, t.Reason)
 		s.count.closes[t.Code]++
 		if t.Code == wire.CloseProtocol {
 			s.fail("protocol", "%s was closed for %s", c.who, t.Reason)
@@ -387,6 +436,7 @@ func (c *conn) end() {
 		return
 	}
 	c.ended = true
+	c.streams.endAt(atRelay, "the connection was lost")
 	c.unsub()
 	clear(c.dirty)
 	if c.started {
@@ -401,7 +451,7 @@ func (c *conn) end() {
 	st := c.machine.Stats()
 	c.s.count.add(st)
 	c.s.note(c.who, "ended", strconv.Itoa(len(c.queue))+" actions dropped")
-	c.queue = nil
+	c.queue, c.due = nil, nil
 }
 
 func (c *conn) acked(a *wire.Ack) {

@@ -3,9 +3,9 @@
 //
 // # What is real
 //
-// link.Machine on each agent; session.Machine for each connection, kube.Index and kube.Sink on each relay, all of them the code
+// link.Machine on each agent; session.Machine for each connection, stream.Mux at both ends of it, kube.Index and kube.Sink on each relay, all of them the code
 // that ships. Modelled are the network, the API server with its etcd (resourceVersions, UIDs, deletion with grace, watches
-// that lag, break and list anew, conflicts, restore from a backup), the hub between a relay's connections and its machines, the node
+// that lag, break and list anew, conflicts, restore from a backup), the hub between a relay's connections and its machines, the users of streams, the node
 // controller, and the agent's store and what stands behind it (containers, devices). The store's model is held to the same suite
 // as firmware/store: see firmware/store/storetest.
 //
@@ -26,8 +26,9 @@
 // All the time: no commit takes an object back, sends again what is held, or leaves a pod or device without what it refers to;
 // no pod starts without what it needs; nothing that was acknowledged is lost in a crash; no live pod is taken away, at an agent or
 // in the API; no report is written over a newer one of the same agent; outbox items are stored in order, and none is
-// forgotten before; queues stay short. After each round, once the faults have ended: agents hold what the cloud has,
-// object by object; the cloud shows the newest report of everything; outboxes are empty; nodes are ready and their Leases fresh.
+// forgotten before; queues stay short; streams carry what was written in order and to its end, or end with a cause, and with their session at the latest; nothing
+// of them is sent while something else is due; they hold no more than their windows, and of those nothing is lost or made up. After each round, once the faults have ended: agents hold what the cloud has,
+// object by object; the cloud shows the newest report of everything; outboxes are empty; streams have come to their ends; nodes are ready and their Leases fresh.
 //
 // # Testing the tests
 //

@@ -71,10 +71,20 @@ func (s *Sim) disagreement() string {
 		if st := a.machine.Status(); !st.Connected || !st.InSync {
 			return fmt.Sprintf("%s is not in sync: %s", a.node, st.LastError)
 		}
-		for _, differs := range []func(*agent) string{s.downward, s.upward, s.outboxLeft} {
+		for _, differs := range []func(*agent) string{s.downward, s.upward, s.outboxLeft, s.streamsLeft} {
 			if why := differs(a); why != "" {
 				return why
 			}
+		}
+	}
+	return ""
+}
+
+// streamsLeft says what the streams of an agent leave undone.
+func (s *Sim) streamsLeft(a *agent) string {
+	for _, n := range sortedKeys(a.conns) {
+		if why := a.conns[n].streams.idle(); why != "" {
+			return why
 		}
 	}
 	return ""

@@ -35,6 +35,7 @@ type Result struct {
 type Counts struct {
 	Sessions, Commits, ObjectsSent, ObjectsResumed, DeletesSent, Reports, ReportsRefused uint64
 	Events, Stored, Dropped, Requests, Fenced, AgentCrashes, RelayCrashes, Settled       uint64
+	Streams, Streamed                                                                    uint64 // opened, and bytes that they carried
 	Upward                                                                               int
 	LongestQueue                                                                         int
 }
@@ -42,7 +43,7 @@ type Counts struct {
 // counts is what a run counts while it goes on.
 type counts struct {
 	sessions, commits, events, stored, dropped, fenced, agentCrashes, relayCrashes, settled uint64
-	bytes                                                                                   uint64
+	bytes, streams, streamed                                                                uint64
 	longestQueue                                                                            int
 	closes                                                                                  map[wire.CloseCode]int
 	stats                                                                                   session.Stats
@@ -82,6 +83,8 @@ type Sim struct {
 	cutoffs  []cutoff
 	conns    int
 	payloads int
+	stopped  bool
+	buffer   []byte
 }
 
 // Run plays one seed of a world. It must be called in a synctest bubble.
@@ -186,7 +189,7 @@ func (s *Sim) shutdown() {
 			r.crash()
 		}
 	}
-	s.spawned, s.marked, s.queue = nil, nil, nil
+	s.spawned, s.marked, s.queue, s.stopped = nil, nil, nil, true
 }
 
 func (s *Sim) result() *Result {
@@ -204,7 +207,7 @@ func (s *Sim) result() *Result {
 			DeletesSent: st.DeletesSent, Reports: st.Reports, ReportsRefused: st.ReportsRefused,
 			Events: s.count.events, Stored: s.count.stored, Dropped: s.count.dropped, Requests: s.requests,
 			Fenced: s.count.fenced, AgentCrashes: s.count.agentCrashes, RelayCrashes: s.count.relayCrashes,
-			Settled: s.count.settled, Upward: s.check.upward, LongestQueue: s.count.longestQueue,
+			Settled: s.count.settled, Streams: s.count.streams, Streamed: s.count.streamed, Upward: s.check.upward, LongestQueue: s.count.longestQueue,
 		},
 	}
 }

@@ -178,6 +178,11 @@ func TestMutations(t *testing.T) {
 		AckBeforeSync:    {"agents crash", []string{"durable", "store"}},
 		ForgetCommit:     {"bad disks", []string{"store", "not in sync"}},
 		EarlyOutboxAck:   {"API trouble", []string{"outbox lost", "protocol"}},
+		StreamsFirst:     {"streams", []string{"state delayed"}},
+		KeepStreams:      {"streams", []string{"outlives"}},
+		IgnoreWindows:    {"streams", []string{"credit", "stream protocol"}},
+		LoseWindows:      {"streams", []string{"not in sync"}},
+		GiveTwice:        {"streams", []string{"credit", "stream protocol"}},
 	}
 	const within = 10
 	for _, m := range Mutations() {

@@ -44,6 +44,11 @@ type World struct {
 	WatchBreak float64 // per delivery
 	StaleList  float64 // a list shows an older state
 
+	Bandwidth int // bytes a second and direction; 0: any number
+
+	// Streams between agent and relay: chance that an end opens one, each time that its users look, about three times a second.
+	Streams float64
+
 	// API server.
 	APIDelay time.Duration
 	APILost  float64 // a request, or its answer, is lost
@@ -88,6 +93,11 @@ func Worlds() []World {
 		}),
 		world("clocks", func(w *World) { w.Skew, w.Drop, w.Silent, w.RelayCrash = 20*time.Second, 0.02, 0.005, 0.01 }),
 		world("restores", func(w *World) { w.Restore, w.Drop, w.Lag, w.AgentCrash = 0.7, 0.01, time.Second, 0.01 }),
+		world("streams", func(w *World) {
+			w.Streams, w.Pace, w.Round, w.Quiet, w.Delay, w.Bandwidth = 0.12, time.Second, 2*time.Minute, time.Minute, 100*time.Millisecond, 32<<10
+			w.Deaf, w.Drop, w.Silent, w.Partition = 0.008, 0.0005, 0.00005, 0.004
+			w.AgentCrash, w.RelayStop, w.RelayCrash = 0.004, 0.004, 0.002
+		}),
 		world("all of it", func(w *World) {
 			w.Delay, w.Drop, w.Silent, w.Refuse, w.Partition, w.Deaf = 500*time.Millisecond, 0.01, 0.005, 0.1, 0.01, 0.01
 			w.Sync, w.SyncFail, w.CrashOnApply, w.AgentCrash, w.Outbox = 500*time.Millisecond, 0.05, 0.02, 0.01, 40
@@ -101,7 +111,7 @@ func Worlds() []World {
 // quiet is the world without its faults: what settles in it must come right. What is slow by nature stays so.
 func (w World) quiet() World {
 	q := World{
-		Name: w.Name, Agents: w.Agents, Relays: w.Relays, Rounds: w.Rounds, Round: w.Round, Quiet: w.Quiet, Pace: w.Pace,
+		Name: w.Name, Agents: w.Agents, Relays: w.Relays, Rounds: w.Rounds, Round: w.Round, Quiet: w.Quiet, Pace: w.Pace, Bandwidth: w.Bandwidth,
 		Delay: min(w.Delay, time.Second), Sync: min(w.Sync, time.Second), Lag: min(w.Lag, time.Second), Outbox: w.Outbox,
 		APIDelay: min(w.APIDelay, 500*time.Millisecond), Skew: w.Skew,
 	}
@@ -145,17 +155,23 @@ const (
 	AckBeforeSync             // agents acknowledge what is not yet durable
 	ForgetCommit              // stores lose a commit now and then
 	EarlyOutboxAck            // relays acknowledge outbox items before they are stored
+	StreamsFirst              // relays send streams before state
+	KeepStreams               // agents do not end the streams of a session that is over
+	IgnoreWindows             // relays send more of a stream than the agent has announced
+	LoseWindows               // what is given back of windows is lost now and then
+	GiveTwice                 // relays give windows back twice
 )
 
 // Mutations returns all of them but Intact.
 func Mutations() []Mutation {
-	return []Mutation{IgnoreRevisions, IgnoreReferences, IgnoreFencing, BlindWrites, AckBeforeSync, ForgetCommit, EarlyOutboxAck}
+	return []Mutation{IgnoreRevisions, IgnoreReferences, IgnoreFencing, BlindWrites, AckBeforeSync, ForgetCommit, EarlyOutboxAck, StreamsFirst, KeepStreams, IgnoreWindows, LoseWindows, GiveTwice}
 }
 
 // String names the mutation.
 func (m Mutation) String() string {
 	return [...]string{"intact", "relays ignore revisions", "relays ignore references", "sinks ignore fencing", "sinks ignore conflicts",
-		"agents acknowledge before the sync", "stores forget commits", "relays acknowledge the outbox early"}[m]
+		"agents acknowledge before the sync", "stores forget commits", "relays acknowledge the outbox early", "relays send streams before state",
+		"agents keep streams after their session", "relays ignore windows", "windows get lost", "windows are given back twice"}[m]
 }
 
 // kinds that the load refers to.
