@@ -1,6 +1,8 @@
 package kubelet
 
 import (
+	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -59,4 +61,38 @@ func TestFollowedLogIsNotIdle(t *testing.T) {
 			t.Errorf("%d bytes came through, want %d", n, lines*len(line))
 		}
 	})
+}
+
+// TestUnreadPageEnds: scrapers that do not read are let go, through both relays, and who reads a log is not.
+func TestUnreadPageEnds(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.pageLimit = 200 * time.Millisecond })
+	api := w.cluster.named("apiserver")
+	hang := func(a ask) *tls.Conn {
+		t.Helper()
+		a.cert = api
+		c, err := tls.Dial("tcp", w.at(a), w.config(a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", a.path); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	open := func() int64 { return w.relays["a"].srv.meter.open.Load() + w.relays["b"].srv.meter.open.Load() }
+	log := hang(ask{path: "/containerLogs/default/web/main?endless"})
+	w.until("the log is open", func() bool { return open() == 1 })
+	for i := range 10 {
+		hang(ask{relay: []string{"a", "b"}[i%2], path: "/nodes/gw-1/metrics/cadvisor?endless"})
+	}
+	w.until("the pages are asked for", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.seen) == 11
+	})
+	w.until("let go", func() bool { return open() == 1 })
+	if n, err := io.CopyN(io.Discard, log, 8<<20); err != nil {
+		t.Errorf("of the log %d bytes: %v", n, err)
+	}
 }

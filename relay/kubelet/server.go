@@ -79,6 +79,8 @@ type Options struct {
 	Idle         time.Duration // after which a connection without traffic is closed; default 4 h
 	Metrics      *metrics.Set  // may be nil
 	Log          *slog.Logger  // may be nil
+
+	pageLimit time.Duration // default pageLimit
 }
 
 // Server serves the kubelet port. Make it with New, and run it.
@@ -108,7 +110,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
-	o.Idle = cmp.Or(o.Idle, defaultIdle)
+	o.Idle, o.pageLimit = cmp.Or(o.Idle, defaultIdle), cmp.Or(o.pageLimit, pageLimit)
 	s := &Server{o: o, log: o.Log, meter: newMeter(o.Metrics)}
 	var err error
 	if s.serving, err = newServingCertificate(o.CertFile, o.KeyFile, o.Identity); err != nil {
@@ -185,7 +187,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	// What is about a node as a whole is a page; whoever does not read it is let go. A connection may be used again for a stream, which has no end.
 	var end time.Time
 	if !streams(r.URL.Path) {
-		end = time.Now().Add(pageLimit)
+		end = time.Now().Add(s.o.pageLimit)
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(end)
 	if node, ok := s.fromPeer(r); ok {

@@ -174,6 +174,13 @@ func (w *world) serveAgent(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.seen = append(w.seen, r)
 	w.mu.Unlock()
+	if r.URL.Query().Has("endless") {
+		for block := make([]byte, 64<<10); ; {
+			if _, err := rw.Write(block); err != nil {
+				return
+			}
+		}
+	}
 	if r.Header.Get("Upgrade") == "" {
 		fmt.Fprintf(rw, "agent: %s %s", r.Method, r.URL)
 		return
