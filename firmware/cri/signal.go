@@ -30,7 +30,10 @@ func SignalOf(name string) Signal {
 
 // String returns the signal's name, "" for the runtime's default and for numbers that are none.
 func (s Signal) String() string {
-	if names := signals(); s > 0 && int(s) < len(names) {
+	if s <= 0 {
+		return ""
+	}
+	if names := signals(); int(s) < len(names) {
 		return names[s]
 	}
 	return ""

@@ -211,7 +211,7 @@ func (m *Manager) unable(spec *corev1.PodSpec) string {
 	if handler != "" {
 		what = fmt.Sprintf(", by its handler %q,", handler)
 	}
-	return fmt.Sprintf("spec.hostUsers: the container runtime %s %s%s cannot give pods user namespaces of their own: that takes containerd 2.0 or CRI-O 1.25, or newer, with runc 1.2 or crun 1.9, or newer; "+
+	return fmt.Sprintf("spec.hostUsers: the container runtime %s %s%s cannot give pods user namespaces of their own: that takes containerd 2.0 or CRI-O 1.30, or newer, with runc 1.2 or crun 1.9, or newer; "+
 		"upgrade them, or remove the field", rt.name, rt.version, what)
 }
 

@@ -164,6 +164,7 @@ func (f *fakeMachine) set(adjust func(*Measurement)) {
 }
 
 type fakeMounter struct {
+	mu      sync.Mutex
 	busy    string // what cannot be unmounted
 	dirs    map[string]int64
 	binds   map[string]string // target → what it is, resolved
@@ -171,6 +172,8 @@ type fakeMounter struct {
 }
 
 func (f *fakeMounter) Bind(source, target string, private bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	at, err := os.Readlink(source)
 	if err != nil {
 		return err
@@ -183,12 +186,16 @@ func (f *fakeMounter) Bind(source, target string, private bool) error {
 }
 
 func (f *fakeMounter) Tmpfs(dir string, size int64) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	_, there := f.dirs[dir]
 	f.dirs[dir] = size
 	return !there, nil
 }
 
 func (f *fakeMounter) Below(dir string) (out []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, at := range slices.Concat(slices.Collect(maps.Keys(f.dirs)), slices.Collect(maps.Keys(f.binds)), []string{f.busy}) {
 		if strings.HasPrefix(at, dir+"/") {
 			out = append(out, at)
@@ -199,6 +206,8 @@ func (f *fakeMounter) Below(dir string) (out []string, err error) {
 }
 
 func (f *fakeMounter) Unmount(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.busy != "" && f.busy == dir {
 		return errors.New("unmount " + dir + ": device or resource busy")
 	}

@@ -7,8 +7,8 @@ func userNamespaceRows() []Row {
 		Row{Name: "user-namespace", Cite: howto + "#create-pod", Class: Soon, Needs: NeedContainerd2,
 			Promise: "hostUsers: false: root in the container is another user of the node, and what belongs to root in the image belongs to root",
 			Spec: tell(`awk '{print "root is " ($2 >= 65536 ? "another" : "root") " of " $3, $1}' /proc/self/uid_map /proc/self/gid_map; id -u
-stat -c 'busybox is of %u:%g' /bin/busybox; touch /x && stat -c 'x is of %u:%g' /x; hostname; cat /etc/hosts`, "", "hostUsers: false"),
-			Steps: []Step{{Want: []string{"phase Succeeded", "main says root is another of 65536 0", "main says busybox is of 0:0", "main says x is of 0:0", "main says security-user-namespace"}}}},
+stat -c 'busybox is of %u:%g' /bin/busybox; touch /x && stat -c 'x is of %u:%g' /x; hostname; cat /etc/hosts; cat /etc/resolv.conf >/dev/null && echo resolves`, "", "hostUsers: false"),
+			Steps: []Step{{Want: []string{"phase Succeeded", "main says root is another of 65536 0", "main says busybox is of 0:0", "main says x is of 0:0", "main says security-user-namespace", "main says resolves"}}}},
 		Row{Name: "user-namespace-off", Cite: page, Class: Soon,
 			Promise: "hostUsers: true is the same as without the field: the users of the node",
 			Spec:    tell("cat /proc/self/uid_map", "", "hostUsers: true"),
@@ -77,6 +77,29 @@ containers:
 			Spec: tell("mkdir /tmp/m; mount -t tmpfs t /tmp/m && echo mounted; hostname other && hostname; echo 1 > /sys/kernel/mm/ksm/run || echo refused",
 				"securityContext: {capabilities: {add: [SYS_ADMIN]}}", "hostUsers: false"),
 			Steps: []Step{{Want: []string{"phase Succeeded", "main says mounted", "main says other", "main says refused"}}}},
+		Row{Name: "user-namespace-beside", Cite: page, Class: Periods, Needs: NeedContainerd2,
+			Promise: "what else starts in such a pod is in its user namespace: init containers, hooks, probes, ephemeral containers",
+			Spec: `
+hostUsers: false
+shareProcessNamespace: true
+volumes: [{name: v, emptyDir: {}}]
+initContainers: [{name: first, image: <box>, command: [sh, -c, 'cat /proc/self/uid_map > /v/map; cat /v/map > /dev/termination-log'], volumeMounts: [{name: v, mountPath: /v}]}]
+containers:
+- name: main
+  image: <box>
+  command: [sleep, '3600']
+  volumeMounts: [{name: v, mountPath: /v}]
+  lifecycle: {postStart: {exec: {command: [cmp, /v/map, /proc/self/uid_map]}}}
+  readinessProbe: {exec: {command: [cmp, /v/map, /proc/self/uid_map]}, periodSeconds: 1}`,
+			Steps: []Step{
+				{Want: []string{"main ready", "first says 65536", "first lacks 4294967295", "no event FailedPostStartHook"}},
+				{Do: subresource("ephemeralcontainers", `{"spec":{"ephemeralContainers":[{"name":"debug","image":"<box>","command":["sh","-c","(cmp /proc/self/uid_map /proc/1/uid_map && echo same; ps) > /dev/termination-log"],"targetContainerName":"main"}]}}`),
+					Want: []string{"debug terminated 0 Completed", "debug says same", "debug says sleep 3600", "main restarts 0"}},
+			}},
+		Row{Name: "user-namespace-privileged", Cite: page, Class: Soon, Needs: NeedContainerd2,
+			Promise: "a privileged container of such a pod has all capabilities, but not on the node",
+			Spec:    tell("grep CapEff /proc/self/status; mkdir /tmp/m; mount -t tmpfs t /tmp/m && echo mounted; mknod /tmp/m/null c 1 3 || echo refused", "securityContext: {privileged: true}", "hostUsers: false"),
+			Steps:   []Step{{Want: []string{"phase Succeeded", "main says ffffffff", "main says mounted", "main says refused"}}}},
 		Row{Name: "user-namespace-image", Cite: "concepts/storage/volumes/#image", Class: Soon, Needs: NeedContainerd2,
 			Promise: "an image as a volume belongs to root in such a pod, too",
 			Spec:    tell("stat -c 'busybox is of %u:%g' /v/bin/busybox", "volumeMounts: [{name: v, mountPath: /v}]", "hostUsers: false\nvolumes: [{name: v, image: {reference: <box>, pullPolicy: IfNotPresent}}]"),
