@@ -87,10 +87,6 @@ func Start(ctx context.Context, o Options) (s *Stack, err error) {
 		if o.Dir, err = os.MkdirTemp("", "skerry-"); err != nil {
 			return nil, fmt.Errorf("make a folder for the system: %w", err)
 		}
-		// Root in a user namespace of a pod's own is another user, and has to find its way to the images below.
-		if err := os.Chmod(o.Dir, 0o711); err != nil { //nolint:gosec // see above
-			return nil, fmt.Errorf("open the system's folder: %w", err)
-		}
 	} else if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the system's folder: %w", err)
 	}
