@@ -99,7 +99,7 @@ containers:
 		Row{Name: "user-namespace-privileged", Cite: page, Class: Soon, Needs: NeedContainerd2,
 			Promise: "a privileged container of such a pod has all capabilities, but not on the node",
 			Spec:    tell("grep CapEff /proc/self/status; mkdir /tmp/m; mount -t tmpfs t /tmp/m && echo mounted; mknod /tmp/m/null c 1 3 || echo refused", "securityContext: {privileged: true}", "hostUsers: false"),
-			Steps:   []Step{{Want: []string{"phase Succeeded", "main says ffffffff", "main says mounted", "main says refused"}}}},
+			Steps:   []Step{{Want: []string{"phase Succeeded", "main says 000001ff", "main says mounted", "main says refused"}}}},
 		Row{Name: "user-namespace-image", Cite: "concepts/storage/volumes/#image", Class: Soon, Needs: NeedContainerd2,
 			Promise: "an image as a volume belongs to root in such a pod, too",
 			Spec:    tell("stat -c 'busybox is of %u:%g' /v/bin/busybox", "volumeMounts: [{name: v, mountPath: /v}]", "hostUsers: false\nvolumes: [{name: v, image: {reference: <box>, pullPolicy: IfNotPresent}}]"),
