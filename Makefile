@@ -28,11 +28,13 @@ help: ## list the targets
 
 # --- what a machine needs -------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-arm deps-qemu
+.PHONY: deps deps-arm deps-qemu deps-networking
 deps: ## install the Debian packages that the demo and the integration tests run on
 	@scripts/deps.sh rig
 deps-arm:
 	@scripts/deps.sh arm
+deps-networking:
+	@scripts/deps.sh networking
 deps-qemu:
 	@scripts/deps.sh qemu
 
@@ -76,7 +78,7 @@ rig: deps build-host kube ## everything that the demo, the benchmarks and the in
 
 # --- the two commands -----------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-unit test-contract test-integration test-arm conformance chaos
+.PHONY: demo test test-unit test-contract test-integration test-arm conformance networking chaos
 demo: rig ## the whole system on loopback, step by step (ONCE=1: no terminal, exits 0 only if every step held)
 	@$(BIN)/demo -bin $(BIN) $(if $(ONCE),-once)
 
@@ -104,6 +106,11 @@ test-integration: rig metrics-server
 conformance: rig containerd2 ## the table of what Kubernetes promises about pods (docs/conformance.md), on Debian's containerd and on containerd 2
 	$(call say,conformance of pods)
 	@SKERRY_BIN=$(BIN) SKERRY_CONTAINERD2=$(BIN)/containerd2/containerd go test -tags integration,containerd2 -count=1 -timeout 20m ./hil-tests/conformance
+
+networking: rig deps-networking ## kube-proxy (iptables and nftables) and CoreDNS as their projects ship them, as pods of a gateway that is cut off and restarted
+	@scripts/build-networking.sh $(BIN)
+	$(call say,Services and names)
+	@SKERRY_BIN=$(BIN) go test -tags integration,networking -count=1 -timeout 15m -v -run TestServices ./hil-tests/network
 
 chaos: rig ## kill agent, containerd and both, and fill the disk, for CHAOS=10m each while pods come and go; then 200 pods that leave nothing behind
 	$(call say,chaos)

@@ -6,6 +6,7 @@ set -euo pipefail
 case "${1:-}" in
 rig) want="containerd runc containernetworking-plugins busybox-static iptables iproute2 python3 python3-pymodbus git" ;;
 containerd2) want="gcc libc6-dev libseccomp-dev pkg-config" ;;
+networking) want="nftables" ;;
 arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
 *) echo "usage: $0 rig|containerd2|arm|qemu" >&2; exit 2 ;;

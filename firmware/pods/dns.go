@@ -110,7 +110,9 @@ func (w *worker) dnsEvents(pod *corev1.Pod, h *host) {
 	}
 	for _, n := range notes {
 		if n.reason == reasonNoDNS {
-			w.m.o.Events.Event(w.m.nodeRef(), eventWarning, n.reason, n.message)
+			if !w.m.toldNoDNS.Swap(true) { // every event is written to the flash at once: the node's is told once, the pod's with each sandbox
+				w.m.o.Events.Event(w.m.nodeRef(), eventWarning, n.reason, n.message)
+			}
 			n.message = fmt.Sprintf("pod: %q. %s", pod.Metadata.Name+"_"+pod.Metadata.Namespace+"("+pod.Metadata.UID+")", n.message)
 		}
 		w.event(eventWarning, n.reason, n.message)

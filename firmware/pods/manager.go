@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -23,6 +24,7 @@ type Manager struct {
 	fields    *fieldTable
 	poked     chan struct{} // relist soon
 	nodePoked chan struct{} // look at the node soon
+	toldNoDNS atomic.Bool   // the node has said that it knows no cluster DNS
 	wg        sync.WaitGroup
 	reread    time.Time // when to read pods again that the store could not read; zero: not at all. Run's own
 

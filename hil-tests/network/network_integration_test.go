@@ -51,6 +51,17 @@ func (w *world) testAddresses(t *testing.T) {
 	if err != nil || !netip.MustParsePrefix(clusterCIDR).Contains(given.Addr()) {
 		t.Fatalf("the node has podCIDR %q of %s: %v", n.Spec.PodCIDR, clusterCIDR, err)
 	}
+	other, err := w.cluster.Core.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "gw-2"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stacktest.Eventually(t, patience, "another node has other addresses", func() (bool, string) {
+		if other, err = w.cluster.Core.CoreV1().Nodes().Get(t.Context(), other.Name, metav1.GetOptions{}); err != nil {
+			return false, err.Error()
+		}
+		second, err := netip.ParsePrefix(other.Spec.PodCIDR)
+		return err == nil && !second.Overlaps(given), other.Spec.PodCIDR
+	})
 	doc := w.conflist(t, cni.FileName)
 	if doc == nil {
 		t.Fatalf("no %s in %s", cni.FileName, w.Runtime.CNIDir())

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(isolation.Run(m)) }
 
 const (
 	clusterCIDR = "10.244.0.0/16"
-	patience    = 60 * time.Second
+	patience    = 40 * time.Second
 )
 
 // world is a system whose containerd has no CNI configuration of its own.
