@@ -4,10 +4,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestWhoAsks: the API server's certificate and reviewed tokens open the port, and nothing else does.
@@ -28,7 +32,7 @@ func TestWhoAsks(t *testing.T) {
 		t.Errorf("the gateway was given the token: %q", r.Header)
 	}
 	w.expect(ask{path: logs, token: "forged"}, 401, "not valid")
-	w.expect(ask{path: logs, token: "token-of-nobody"}, 403, `user "nobody" may not get nodes/proxy of gw-1`)
+	w.expect(ask{path: logs, token: "token-of-nobody"}, 403, `user "nobody" may not get nodes/proxy of the node that this is about`)
 	w.expect(ask{path: logs, token: "token-of-broken"}, 500, "cannot ask the API server")
 	before := w.reviews.Load()
 	w.expect(ask{path: logs, token: "token-of-apiserver"}, 200, "agent: GET")
@@ -82,7 +86,34 @@ func TestWhatTheyMay(t *testing.T) {
 	}
 	w.expect(ask{path: "/nodes/gw-1/metrics/resource", token: "token-of-metrics"}, 200, "agent: GET /metrics/resource")
 	w.expect(ask{path: "/nodes/gw-1/stats/summary", token: "token-of-metrics"}, 403, "nodes/stats")
-	w.expect(ask{path: "/containerLogs/nowhere/secret/main", token: "token-of-metrics"}, 403, "of any node")
+}
+
+// TestNobodyLearns: who may not ask does not learn whether there is such a pod or node, or where: not by words, and not while reviews fail.
+func TestNobodyLearns(t *testing.T) {
+	w := newWorld(t)
+	say := func(user, path string) string {
+		status, body := w.do(ask{path: path, token: "token-of-" + user})
+		var s metav1.Status
+		if json.Unmarshal([]byte(body), &s) == nil {
+			body = s.Message
+		}
+		return fmt.Sprint(status, " ", strings.TrimSpace(body))
+	}
+	for user, want := range map[string]string{"nobody": "403 user", "metrics": "403 user", "broken": "500 relay a cannot ask"} {
+		for _, paths := range [][]string{
+			{"/containerLogs/default/web/main", "/containerLogs/default/new/main", "/containerLogs/nowhere/secret/main"}, {"/nodes/gw-1/pods", "/nodes/gw-9/pods"},
+		} {
+			there := say(user, paths[0])
+			if !strings.HasPrefix(there, want) || strings.Contains(there, "gw-1") {
+				t.Errorf("%s is told %q", user, there)
+			}
+			for _, path := range paths[1:] {
+				if other := say(user, path); other != there {
+					t.Errorf("%s learns from %q and %q", user, there, other)
+				}
+			}
+		}
+	}
 }
 
 // TestOnlyRelaysArePeers: what the relays' CA has signed for others does not open the door between relays, and the header that names a node

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -117,11 +118,17 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 			for _, secret := range []string{"Authorization", "Cookie", "Proxy-Authorization", nodeHeader} {
 				pr.Out.Header.Del(secret)
 			}
+			dropTokens(pr.Out.Header)
 			if mark != nil {
 				mark(pr.Out.Header)
 			}
 		},
 		ModifyResponse: func(answer *http.Response) error {
+			if !streams(r.URL.Path) && answer.StatusCode != http.StatusSwitchingProtocols {
+				if err := boundPage(answer); err != nil {
+					return err
+				}
+			}
 			if tracks(r.URL.Path, answer) {
 				out.tracker = &spdyTracker{message: lostText(s.o.Name, node)}
 			}
@@ -137,6 +144,25 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, node string, by h
 		},
 	}
 	p.ServeHTTP(out, r.WithContext(ctx))
+}
+
+// tokenProtocol is the WebSocket subprotocol in which browsers' clients of the API server carry a bearer token (k8s.io/apiserver,
+// pkg/authentication/request/websocket). The API server takes it out; who comes here directly may have left it in.
+const tokenProtocol = "base64url.bearer.authorization.k8s.io."
+
+func dropTokens(h http.Header) {
+	const field = "Sec-Websocket-Protocol"
+	var kept []string
+	for _, line := range h[field] {
+		for item := range strings.SplitSeq(line, ",") {
+			if item = strings.TrimSpace(item); item != "" && !strings.HasPrefix(item, tokenProtocol) {
+				kept = append(kept, item)
+			}
+		}
+	}
+	if h.Del(field); len(kept) > 0 {
+		h.Set(field, strings.Join(kept, ", "))
+	}
 }
 
 // agentTransport opens a stream for each request: it costs a frame or two, and an agent has no connections to keep.
@@ -159,7 +185,7 @@ func (s *Server) agentTransport() *http.Transport {
 			}
 			return conduit.NoHalfClose(c), nil
 		},
-		DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: answerLimit,
+		DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: answerLimit, MaxResponseHeaderBytes: maxAnswerHeader,
 	}
 }
 

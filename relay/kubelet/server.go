@@ -203,8 +203,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	node, path, problem := s.route(r)
 	if problem != nil {
 		// Whether a pod exists is not told to those who may not ask about any node.
-		if ok, err := s.access.allowed(r.Context(), user, r.Method, path, ""); err == nil && !ok {
-			s.refuse(w, r, http.StatusForbidden, "forbidden", forbidden(user, r.Method, path, ""))
+		switch ok, err := s.access.allowed(r.Context(), user, r.Method, path, ""); {
+		case err != nil:
+			s.reviewFailed(w, r, err)
+			return
+		case !ok:
+			s.refuse(w, r, http.StatusForbidden, "forbidden", forbidden(user, r.Method, path))
 			return
 		}
 		s.refuse(w, r, problem.status, "no-node", problem.text)
@@ -213,21 +217,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	ok, err := s.access.allowed(r.Context(), user, r.Method, path, node)
 	switch {
 	case err != nil:
-		s.refuse(w, r, http.StatusInternalServerError, "review-failed", fmt.Sprintf("relay %s cannot ask the API server whether this is allowed: %v", s.o.Name, err))
+		s.reviewFailed(w, r, err)
 		return
 	case !ok:
-		s.refuse(w, r, http.StatusForbidden, "forbidden", forbidden(user, r.Method, path, node))
+		s.refuse(w, r, http.StatusForbidden, "forbidden", forbidden(user, r.Method, path))
 		return
 	}
 	r.URL.Path, r.URL.RawPath = path, ""
 	s.hand(w, r, node)
 }
 
-func forbidden(u user, method, path, node string) string {
-	if node == "" {
-		node = "any node"
-	}
-	return fmt.Sprintf("user %q may not %s nodes/%s of %s: grant it by RBAC (docs/kubelet.md, rights)", u.name, verb(method), subresources(path)[0], node)
+func (s *Server) reviewFailed(w http.ResponseWriter, r *http.Request, err error) {
+	s.refuse(w, r, http.StatusInternalServerError, "review-failed", fmt.Sprintf("relay %s cannot ask the API server whether this is allowed: %v", s.o.Name, err))
+}
+
+// forbidden is the same whether there is such a pod or node, and where: who may not ask does not learn it.
+func forbidden(u user, method, path string) string {
+	return fmt.Sprintf("user %q may not %s nodes/%s of the node that this is about: grant it by RBAC (docs/kubelet.md, rights)", u.name, verb(method), subresources(path)[0])
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason, text string) {

@@ -10,12 +10,15 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry/skerry/relay/source"
 )
 
 // What the API server publishes for those who verify its clients (Kubernetes: extension API servers, authentication).
@@ -51,10 +54,14 @@ type authenticator struct {
 	log    *slog.Logger
 	roots  atomic.Pointer[x509.CertPool] // nil: not known yet
 	tokens *remembered[[32]byte, *user]
+
+	suspects suspects
+	mu       sync.Mutex
+	underWay map[[32]byte]*review // by the token's hash
 }
 
 func newAuthenticator(client kubernetes.Interface, file string, log *slog.Logger) (*authenticator, error) {
-	a := &authenticator{client: client, file: file, log: log, tokens: newRemembered[[32]byte, *user](tokensKept)}
+	a := &authenticator{client: client, file: file, log: log, tokens: newRemembered[[32]byte, *user](tokensKept), underWay: map[[32]byte]*review{}}
 	if file == "" {
 		return a, nil
 	}
@@ -130,7 +137,7 @@ func (a *authenticator) authenticate(r *http.Request) (user, error) {
 	if len(token) > maxToken {
 		return user{}, errors.New("the bearer token is too long")
 	}
-	return a.token(r.Context(), token)
+	return a.token(r.Context(), token, source.Of(r.RemoteAddr))
 }
 
 func (a *authenticator) certificate(chain []*x509.Certificate) (user, error) {
@@ -153,7 +160,8 @@ func (a *authenticator) certificate(chain []*x509.Certificate) (user, error) {
 	return user{name: leaf.Subject.CommonName, groups: append(append([]string(nil), leaf.Subject.Organization...), "system:authenticated")}, nil
 }
 
-func (a *authenticator) token(ctx context.Context, token string) (user, error) {
+// token finds out whose a token is. One that many present at the same time is reviewed once.
+func (a *authenticator) token(ctx context.Context, token, from string) (user, error) {
 	key := sha256.Sum256([]byte(token))
 	if u, ok := a.tokens.get(key); ok {
 		if u == nil {
@@ -161,17 +169,52 @@ func (a *authenticator) token(ctx context.Context, token string) (user, error) {
 		}
 		return *u, nil
 	}
+	a.mu.Lock()
+	r, other := a.underWay[key]
+	if !other {
+		if !a.suspects.may(from, time.Now()) {
+			a.mu.Unlock()
+			return user{}, errTokens
+		}
+		r = &review{done: make(chan struct{})}
+		a.underWay[key] = r
+	}
+	a.mu.Unlock()
+	if !other {
+		// Others wait for it, too: it goes on when whoever came first has gone.
+		r.user, r.err = a.review(context.WithoutCancel(ctx), token, key)
+		if r.err == nil {
+			a.suspects.good(from)
+		}
+		a.mu.Lock()
+		delete(a.underWay, key)
+		a.mu.Unlock()
+		close(r.done)
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return user{}, ctx.Err()
+	}
+	if r.err != nil {
+		return user{}, r.err
+	}
+	return *r.user, nil
+}
+
+// review has the API server say whose a token is, and remembers it.
+func (a *authenticator) review(ctx context.Context, token string, key [32]byte) (*user, error) {
 	ctx, cancel := context.WithTimeout(ctx, reviewLimit)
 	defer cancel()
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
 	review, err := a.client.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
 		a.log.Warn("kubelet API: a token cannot be reviewed", slog.Any("error", err))
-		return user{}, errors.New("the bearer token cannot be reviewed now; the relay's log says why")
+		return nil, errors.New("the bearer token cannot be reviewed now; the relay's log says why")
 	}
 	if !review.Status.Authenticated {
 		a.tokens.put(key, nil, tokenBad)
-		return user{}, errToken
+		return nil, errToken
 	}
 	of := review.Status.User
 	u := &user{name: of.Username, uid: of.UID, groups: of.Groups}
@@ -182,7 +225,10 @@ func (a *authenticator) token(ctx context.Context, token string) (user, error) {
 		u.extra[k] = v
 	}
 	a.tokens.put(key, u, tokenGood)
-	return *u, nil
+	return u, nil
 }
 
-var errToken = errors.New("the bearer token is not valid")
+var (
+	errToken  = errors.New("the bearer token is not valid")
+	errTokens = fmt.Errorf("%d bearer tokens from this address have just been found not valid: try again in %v", badTokens, tokenBad)
+)
