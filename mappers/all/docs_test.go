@@ -13,28 +13,29 @@ import (
 	"github.com/skerry/skerry/mappers/device"
 )
 
-func manual(t *testing.T) string {
+func manual(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("../../docs/devices.md")
+	b, err := os.ReadFile("../../docs/" + name + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
-// TestManualListsEveryField holds docs/devices.md to what the drivers accept.
+// TestManualListsEveryField holds each protocol's page to what its driver accepts.
 func TestManualListsEveryField(t *testing.T) {
-	text := manual(t)
 	for _, d := range Drivers() {
+		name := d.Protocols()[0]
+		text := manual(t, name)
 		desc := d.Describe()
 		for _, f := range append(append([]device.FieldDoc(nil), desc.Device...), desc.Visitor...) {
 			row := regexp.MustCompile("(?m)^\\| `" + f.Name + "` \\|.*$").FindString(text)
 			if row == "" {
-				t.Errorf("docs/devices.md has no row for %s's field %q", d.Protocols()[0], f.Name)
+				t.Errorf("docs/%s.md has no row for field %q", name, f.Name)
 			}
 			for _, a := range f.Aliases {
 				if !strings.Contains(row, "`"+a+"`") {
-					t.Errorf("docs/devices.md does not say that %q is accepted for %q", a, f.Name)
+					t.Errorf("docs/%s.md does not say that %q is accepted for %q", name, a, f.Name)
 				}
 			}
 		}
@@ -55,7 +56,7 @@ type manifest struct {
 
 // TestManualsExampleWorks gives the manual's example to the driver.
 func TestManualsExampleWorks(t *testing.T) {
-	text := manual(t)
+	text := manual(t, "devices")
 	start := strings.Index(text, "```yaml\n")
 	end := strings.Index(text[start+8:], "```")
 	if start < 0 || end < 0 {

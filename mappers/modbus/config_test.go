@@ -23,6 +23,7 @@ func TestDeviceSpellings(t *testing.T) {
 	} {
 		got, err := parseConfig(device.Config{Protocol: c.data})
 		c.want.limits = limits{registers: 125, bits: 2000}
+		c.want.busyRetries, c.want.busyPause, c.want.broadcastPause, c.want.pipeline, c.want.holeRetry = 3, 100*time.Millisecond, 100*time.Millisecond, 1, time.Minute
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v %v, want %+v", name, got, err, c.want)
 		}
@@ -35,7 +36,7 @@ func TestVisitorSpellings(t *testing.T) {
 		data map[string]any
 		want string
 	}{
-		"KubeEdge int":         {device.TypeInt, map[string]any{"register": "HoldingRegister", "offset": 2, "limit": 1, "scale": 1, "isSwap": true, "isRegisterSwap": true}, "holding register 2 (int16 DCBA)"},
+		"KubeEdge int":         {device.TypeInt, map[string]any{"register": "HoldingRegister", "offset": 2, "limit": 1, "scale": 1, "isSwap": true, "isRegisterSwap": true}, "holding register 2 (int16 BA)"},
 		"KubeEdge 32-bit":      {device.TypeInt, map[string]any{"register": "InputRegister", "offset": "2", "limit": 2.0}, "input register 2 (int32)"},
 		"KubeEdge float":       {device.TypeFloat, map[string]any{"register": "HoldingRegister", "offset": 2, "limit": 2, "isRegisterSwap": "true"}, "holding register 2 (float32 CDAB)"},
 		"KubeEdge scaled":      {device.TypeFloat, map[string]any{"register": "HoldingRegister", "offset": 2, "limit": 1, "scale": 0.1}, "holding register 2 (int16 × 0.1)"},
@@ -46,6 +47,18 @@ func TestVisitorSpellings(t *testing.T) {
 		"hexadecimal":          {device.TypeInt, map[string]any{"register": "holding", "offset": "0x10"}, "holding register 16 (int16)"},
 		"boolean in register":  {device.TypeBoolean, map[string]any{"register": "holding", "offset": 1}, "holding register 1 (bool)"},
 		"last register":        {device.TypeInt, map[string]any{"register": "holding", "offset": 65534, "limit": 2}, "holding register 65534 (int32)"},
+		"one-based":            {device.TypeInt, map[string]any{"register": "holding", "offset": 65536, "addressing": "one"}, "holding register 65535 (int16)"},
+		"modicon 40001":        {device.TypeInt, map[string]any{"offset": 40001.0, "addressing": "modicon"}, "holding register 0 (int16)"},
+		"modicon 465536":       {device.TypeInt, map[string]any{"address": "465536", "addressing": "modicon", "register": "holding"}, "holding register 65535 (int16)"},
+		"modicon 30010":        {device.TypeInt, map[string]any{"offset": 30010, "addressing": "modicon"}, "input register 9 (int16)"},
+		"modicon 100001":       {device.TypeBoolean, map[string]any{"offset": 100001, "addressing": "modicon"}, "discrete input 0 (bool)"},
+		"modicon coil":         {device.TypeBoolean, map[string]any{"offset": 17, "addressing": "modicon"}, "coil 16 (bool)"},
+		"modicon coil 010001":  {device.TypeBoolean, map[string]any{"offset": "010001", "addressing": "modicon"}, "coil 10000 (bool)"},
+		"everything":           {device.TypeFloat, map[string]any{"register": "holding", "offset": 1, "type": "uint32", "wordOrder": "CDAB", "mask": "0xFFF0", "shift": 4, "scale": 0.5, "valueOffset": -1, "readBack": false}, "holding register 1 (uint32 CDAB & 0xfff0 >> 4 × 0.5 + -1, no read-back)"},
+		"a string":             {device.TypeString, map[string]any{"register": "holding", "offset": 1, "limit": 8}, "holding register 1 (string of 8 registers)"},
+		"bytes":                {device.TypeBytes, map[string]any{"register": "holding", "offset": 1, "limit": 8, "byteOrder": "BA"}, "holding register 1 (bytes of 8 registers BA)"},
+		"bit":                  {device.TypeBoolean, map[string]any{"register": "input", "offset": 1, "bit": "3"}, "input register 1 (bool, bit 3)"},
+		"low byte":             {device.TypeInt, map[string]any{"register": "input", "offset": 1, "type": "uint8-low"}, "input register 1 (uint8-low)"},
 		"a number as a STRING": {device.TypeString, map[string]any{"register": "holding", "offset": 1, "type": "uint16"}, "holding register 1 (uint16)"},
 	} {
 		p, err := parsePoint(device.PointConfig{Property: "p", Path: "x", Type: c.t, Visitor: c.data})

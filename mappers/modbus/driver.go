@@ -8,7 +8,7 @@ import (
 	"github.com/skerry/skerry/mappers/device"
 )
 
-// Driver is the Modbus TCP driver. It owns one endpoint for each host:port that has an open session. It is safe for
+// Driver is the Modbus driver. It owns one endpoint for each address that has an open session. It is safe for
 // concurrent use.
 type Driver struct {
 	dialer dialer
@@ -54,20 +54,32 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &session{driver: d, config: c, endpoint: d.acquire(c.endpoint), closed: make(chan struct{}), alone: make(map[span]bool)}, nil
+	return &session{driver: d, config: c, endpoint: d.acquire(&c), closed: make(chan struct{})}, nil
 }
 
-// acquire returns the endpoint at addr, shared by all sessions that use it.
-func (d *Driver) acquire(addr string) *endpoint {
+// acquire returns the endpoint of a configuration, shared by all sessions that use it.
+func (d *Driver) acquire(c *config) *endpoint {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e := d.endpoints[addr]
+	key := c.key()
+	e := d.endpoints[key]
 	if e == nil {
-		e = newEndpoint(addr, d.dialer)
-		d.endpoints[addr] = e
+		e = newEndpoint(key, c.framing, d.opener(c))
+		d.endpoints[key] = e
 	}
 	e.refs++
 	return e
+}
+
+// opener returns what opens the line of a configuration.
+func (d *Driver) opener(c *config) opener {
+	switch {
+	case c.listen != "":
+		return &listenOpener{addr: c.listen, from: c.from, news: make(chan struct{}, 1)}
+	case c.backup != "":
+		return &tcpOpener{dialer: d.dialer, addrs: []string{c.endpoint, c.backup}}
+	}
+	return &tcpOpener{dialer: d.dialer, addrs: []string{c.endpoint}}
 }
 
 // release gives an endpoint back; the last one closes it.
@@ -76,7 +88,7 @@ func (d *Driver) release(e *endpoint) {
 	e.refs--
 	last := e.refs == 0
 	if last {
-		delete(d.endpoints, e.addr)
+		delete(d.endpoints, e.key)
 	}
 	d.mu.Unlock()
 	if last {

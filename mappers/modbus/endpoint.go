@@ -2,50 +2,48 @@ package modbus
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"os"
-	"syscall"
 	"time"
-
-	"github.com/goburrow/modbus"
 
 	"github.com/skerry/skerry/mappers/device"
 )
 
-// dialer opens connections; *net.Dialer is one.
-type dialer interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// endpoint is one host:port with everything behind it. do and close may be called by anyone; all else belongs to the
-// owner goroutine in run.
+// endpoint is one connection with everything behind it: a TCP address, a serial line, a gateway that dials in. push, close and
+// done may be used by anyone; all else belongs to the owner goroutine in run.
 type endpoint struct {
-	addr   string
-	dialer dialer
-	queue  *queue
-	cancel context.CancelFunc
-	ctx    context.Context
-	done   chan struct{}
-	refs   int // sessions; guarded by the Driver
+	key     string
+	name    string // for messages
+	framing framing
+	opener  opener
+	queue   *queue
+	cancel  context.CancelFunc
+	ctx     context.Context
+	done    chan struct{}
+	refs    int // sessions; guarded by the Driver
 
-	conn     net.Conn
-	packager *modbus.TCPClientHandler // only its Encode is used
-	buf      [maxADU]byte
-	health   health
-	units    map[byte]*health
-	silent   map[byte]bool // units that did not answer since anything did
+	line    line
+	unhook  func() bool // ends the hook by which close interrupts line
+	replied bool        // something has been answered on this line
+	flight  []*transaction
+	held    *transaction // is next, once there is room in flight
+	id      uint16
+	buf     [bufSize]byte
+	have    int       // bytes in buf
+	last    time.Time // when bytes last went over the line
+	noisy   bool      // there may be more of a bad reply on the line
+	idle    time.Duration
+	health  health
+	units   map[byte]*health
+	silent  map[byte]bool // units that did not answer since anything did
 }
 
 // newEndpoint starts the owner goroutine. close ends it.
-func newEndpoint(addr string, d dialer) *endpoint {
+func newEndpoint(key string, f framing, o opener) *endpoint {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &endpoint{
-		addr: addr, dialer: d, queue: newQueue(), ctx: ctx, cancel: cancel, done: make(chan struct{}),
-		packager: modbus.NewTCPClientHandler(addr), units: make(map[byte]*health), silent: make(map[byte]bool),
-	}
+	e := &endpoint{key: key, name: o.name(), framing: f, opener: o, queue: newQueue(), ctx: ctx, cancel: cancel, done: make(chan struct{}),
+		units: make(map[byte]*health), silent: make(map[byte]bool)}
 	go e.run()
 	return e
 }
@@ -56,262 +54,331 @@ func (e *endpoint) close() {
 	<-e.done
 }
 
-// do sends one request and waits for its answer, until ctx ends or stop is closed. The data is the caller's.
-func (e *endpoint) do(ctx context.Context, stop <-chan struct{}, unit byte, r *request, timeout time.Duration, urgent bool) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", r, err)
-	}
-	t := &transaction{ctx: ctx, unit: unit, request: r, timeout: timeout, urgent: urgent, done: make(chan answer, 1)}
-	e.queue.push(t)
-	select {
-	case a := <-t.done:
-		return a.data, a.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: %w", r, ctx.Err())
-	case <-stop:
-		return nil, device.ErrClosed
-	case <-e.done:
-		return nil, device.ErrClosed
-	}
-}
-
-// run owns the connection.
+// run owns the line.
 func (e *endpoint) run() {
 	defer close(e.done)
+	defer e.opener.close()
 	defer e.drop()
-	for {
-		t := e.queue.pop()
-		if t == nil {
-			select {
-			case <-e.ctx.Done():
-				return
-			case <-e.queue.wake:
-			}
-			continue
+	for e.ctx.Err() == nil {
+		e.fill()
+		if len(e.flight) > 0 {
+			e.receive()
+		} else {
+			e.rest()
 		}
-		if e.ctx.Err() != nil {
+	}
+}
+
+// rest waits for work, and closes a connection that has none for long.
+func (e *endpoint) rest() {
+	var idle <-chan time.Time
+	if e.line != nil && e.idle > 0 {
+		timer := time.NewTimer(e.idle)
+		defer timer.Stop()
+		idle = timer.C
+	}
+	select {
+	case <-e.ctx.Done():
+	case <-e.queue.wake:
+	case <-idle:
+		e.drop()
+	}
+}
+
+// fill sends what waits, as far as the device takes several requests at a time.
+func (e *endpoint) fill() {
+	for e.ctx.Err() == nil {
+		t := e.held
+		if e.held = nil; t == nil {
+			t = e.queue.pop()
+		}
+		switch {
+		case t == nil:
 			return
+		case t.gone():
+		case len(e.flight) > 0 && len(e.flight) >= t.cfg.pipeline:
+			e.held = t
+			return
+		default:
+			e.serve(t)
 		}
-		if t.ctx.Err() != nil {
-			continue // the caller has left
-		}
-		data, err := e.serve(t)
-		t.done <- answer{data: data, err: err}
 	}
 }
 
-// serve carries out one transaction, unless the unit or the endpoint is in back-off.
-func (e *endpoint) serve(t *transaction) ([]byte, error) {
+func (e *endpoint) unit(id byte) *health {
+	h := e.units[id]
+	if h == nil {
+		h = new(health)
+		e.units[id] = h
+	}
+	return h
+}
+
+// serve sends one transaction, unless the unit or the endpoint is in back-off.
+func (e *endpoint) serve(t *transaction) {
 	now := time.Now()
-	unit := e.units[t.unit]
-	if unit == nil {
-		unit = new(health)
-		e.units[t.unit] = unit
-	}
 	if err := e.health.blocked(now); err != nil {
-		return nil, err
+		t.finish(err)
+		return
 	}
-	if err := unit.blocked(now); err != nil {
-		return nil, err
+	if err := e.unit(t.cfg.unit).blocked(now); err != nil && !t.cfg.broadcast {
+		t.finish(err)
+		return
 	}
-	data, err := e.attempt(t)
-	return data, e.judge(t, unit, err)
+	t.deadline = now.Add(t.cfg.timeout)
+	if d, ok := t.ctx.Deadline(); ok && d.Before(t.deadline) {
+		t.deadline = d
+	}
+	t.reused = e.line != nil
+	e.idle = t.cfg.idleClose
+	if err := e.ready(t); err != nil {
+		e.judge(t, err)
+		return
+	}
+	if err := e.send(t); err != nil {
+		e.flight = append(e.flight, t)
+		e.broken(err)
+		return
+	}
+	if t.cfg.broadcast {
+		e.pause(time.Now().Add(t.cfg.broadcastPause)) // nobody answers, and everybody is busy (Serial Line V1.02, section 2.4.1)
+		t.finish(nil)
+		return
+	}
+	e.flight = append(e.flight, t)
 }
 
-// attempt connects if need be and exchanges request and reply. A connection that turns out to have been closed by
-// the peer while it was idle is replaced once, for reads: a write might have been carried out.
-func (e *endpoint) attempt(t *transaction) ([]byte, error) {
-	deadline := time.Now().Add(t.timeout)
-	if d, ok := t.ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if e.conn != nil && !flush(e.conn) {
-		e.drop()
-	}
-	reused := e.conn != nil
-	if err := e.connect(deadline); err != nil {
-		return nil, err
-	}
-	data, n, err := e.exchange(t, deadline)
-	if err != nil && reused && n == 0 && t.request.echo == nil && lost(err) {
-		e.drop()
-		if err := e.connect(deadline); err != nil {
-			return nil, err
+// ready brings the line into a state in which a request can go out: connected, silent for long enough, nothing waiting on it.
+func (e *endpoint) ready(t *transaction) error {
+	if e.line != nil && len(e.flight) == 0 {
+		if err := e.quiet(t); err != nil {
+			e.drop()
+			t.reused = false
 		}
-		data, _, err = e.exchange(t, deadline)
 	}
-	return data, err
+	if e.line != nil {
+		return nil
+	}
+	return e.connect(t)
 }
 
-// connectError marks errors of dialling.
+// quiet waits for the silence between two requests and throws away what is on the line: nothing has been asked, so it
+// answers nothing. Its error means that the line has to be opened again.
+func (e *endpoint) quiet(t *transaction) error {
+	gap := max(t.cfg.requestGap, t.cfg.silence)
+	if e.noisy && t.cfg.silence > 0 {
+		// The rest of a bad frame, or a unit that woke up late: what follows would run into it.
+		for limit := time.Now().Add(maxNoise); ; {
+			if err := e.line.SetDeadline(time.Now().Add(gap)); err != nil {
+				return err
+			}
+			n, err := e.line.Read(e.buf[:])
+			if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if n == 0 && err != nil {
+				return err
+			}
+			if e.last = time.Now(); e.last.After(limit) || e.ctx.Err() != nil {
+				return &frameError{what: "the line is never silent"}
+			}
+		}
+	}
+	e.pause(e.last.Add(gap))
+	e.have, e.noisy = 0, false
+	_, err := e.line.Discard()
+	return err
+}
+
+// maxNoise is how long a line may go on after a bad reply before it is opened anew.
+const maxNoise = time.Second
+
+// pause waits until t; close interrupts it.
+func (e *endpoint) pause(t time.Time) {
+	d := time.Until(t)
+	switch {
+	case d <= 0:
+	case d < 20*time.Millisecond:
+		time.Sleep(d)
+	default:
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-e.ctx.Done():
+		}
+	}
+}
+
+// connectError marks errors of connecting.
 type connectError struct{ err error }
 
 func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
-func (e *endpoint) connect(deadline time.Time) error {
-	if e.conn != nil {
-		return nil
-	}
-	ctx, cancel := context.WithDeadline(e.ctx, deadline)
+func (e *endpoint) connect(t *transaction) error {
+	ctx, cancel := context.WithDeadline(e.ctx, t.deadline)
 	defer cancel()
-	conn, err := e.dialer.DialContext(ctx, "tcp", e.addr)
+	l, err := e.opener.open(ctx)
 	if err != nil {
 		return &connectError{err}
 	}
-	e.conn = conn
+	e.line, e.replied, e.have, e.noisy, e.last = l, false, 0, false, time.Now()
+	e.unhook = context.AfterFunc(e.ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	if t.cfg.connectPause > 0 {
+		e.pause(time.Now().Add(t.cfg.connectPause))
+		t.deadline = time.Now().Add(t.cfg.timeout)
+	}
 	return nil
 }
 
 func (e *endpoint) drop() {
-	if e.conn != nil {
-		_ = e.conn.Close() // what is left of it does not matter
-		e.conn = nil
+	if e.line == nil {
+		return
 	}
+	e.unhook()
+	_ = e.line.Close() // what is left of it does not matter
+	e.line, e.have = nil, 0
+	e.opener.closed(e.replied)
 }
 
-// exchange sends the request and reads its reply. n is how many bytes of a reply came, also if there is an error.
-func (e *endpoint) exchange(t *transaction, deadline time.Time) (data []byte, n int, err error) {
-	if err := e.conn.SetDeadline(deadline); err != nil {
-		return nil, 0, err
+// send puts the request on the line.
+func (e *endpoint) send(t *transaction) error {
+	r := t.request
+	if r.adu == nil || r.unit != t.cfg.unit {
+		adu, err := e.framing.encode(t.cfg.unit, &r.pdu)
+		if err != nil {
+			return err
+		}
+		r.adu, r.unit = adu, t.cfg.unit
 	}
-	conn := e.conn
-	defer context.AfterFunc(e.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // close interrupts
-	e.packager.SlaveId = t.unit
-	adu, err := e.packager.Encode(&t.request.pdu)
-	if err != nil {
-		return nil, 0, err
+	if e.framing == framingTCP {
+		e.id++
+		t.id = e.id
+		binary.BigEndian.PutUint16(r.adu, t.id)
 	}
-	if _, err := conn.Write(adu); err != nil {
-		return nil, 0, err
+	if t.cfg.charTime > 0 { // the time-out is the unit's; what the line takes comes on top
+		t.deadline = t.deadline.Add(t.cfg.charTime * time.Duration(len(r.adu)+r.expected(e.framing)))
 	}
-	n, err = io.ReadFull(conn, e.buf[:headerSize])
-	if err != nil {
-		return nil, n, err
-	}
-	length, err := replyLength(adu, e.buf[:headerSize])
-	if err != nil {
-		return nil, n, err
-	}
-	pdu := e.buf[headerSize : headerSize+length]
-	if _, err := io.ReadFull(conn, pdu); err != nil {
-		return nil, n, err
-	}
-	data, err = t.request.check(pdu)
-	return append([]byte(nil), data...), n, err
-}
-
-// judge keeps or closes the connection, keeps count of failures, and words the error.
-func (e *endpoint) judge(t *transaction, unit *health, err error) error {
-	now := time.Now()
-	var ex *exception
-	var frame *frameError
-	var dial *connectError
-	switch {
-	case err == nil, errors.As(err, &ex) && !ex.unreachable():
-		unit.ok()
-		e.health.ok()
-		clear(e.silent)
-		return err
-	case ex != nil: // a gateway that speaks for a dead unit
-		e.health.ok()
-		clear(e.silent)
-		err = unreachable("unit %d at %s: %s", t.unit, e.addr, ex)
-		unit.failed(now, err, unitBase, unitLimit)
+	if err := e.line.SetDeadline(t.deadline); err != nil {
 		return err
 	}
-	e.drop()
 	if e.ctx.Err() != nil {
 		return device.ErrClosed
 	}
-	switch {
-	case errors.As(err, &dial):
-		err = unreachable("cannot connect to %s: %s", e.addr, cause(err))
-		e.health.failed(now, err, connectBase, connectLimit)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		if t.ctx.Err() != nil || e.early(t, now) {
-			return fmt.Errorf("%s: %w", t.request, context.DeadlineExceeded) // the caller's time was up, not the unit's
-		}
-		err = unreachable("unit %d at %s did not answer within %v", t.unit, e.addr, t.timeout)
-		unit.failed(now, err, unitBase, unitLimit)
-		if e.silent[t.unit] = true; len(e.silent) > 1 { // nobody answers: it is not the unit
-			e.health.failed(now, unreachable("%s accepts connections and does not answer", e.addr), connectBase, connectLimit)
-		}
-	case errors.As(err, &frame):
-		err = unreachable("unit %d at %s: %s: the connection was closed", t.unit, e.addr, err)
-		unit.failed(now, err, connectBase, unitLimit)
-	default:
-		err = unreachable("the connection to %s broke: %s", e.addr, cause(err))
-		e.health.failed(now, err, connectBase, connectLimit)
-	}
+	_, err := e.line.Write(r.adu)
+	e.last = time.Now()
 	return err
 }
 
-// early tells that the caller's deadline left the unit less than its time-out.
-func (e *endpoint) early(t *transaction, now time.Time) bool {
-	d, ok := t.ctx.Deadline()
-	return ok && !now.Before(d.Add(-time.Millisecond))
+// expected is about how many characters the reply has.
+func (r *request) expected(f framing) int {
+	n := 4 + max(r.want, 4)
+	if f == framingASCII {
+		n = 2*n + 3
+	}
+	return n
 }
 
-// lost tells that the peer closed the connection.
-func lost(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
-// cause words an error of the network without addresses and ports of our own, which change with every attempt.
-func cause(err error) string {
-	var no syscall.Errno
-	var dns *net.DNSError
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "it does not answer: check that the device is on and the address is right"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused: nothing listens there; check ip, port and the device"
-	case errors.Is(err, io.EOF):
-		return "the device closed it"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "the device closed it within a reply"
-	case errors.As(err, &no):
-		return no.Error()
-	case errors.As(err, &dns):
-		return "the name cannot be resolved: " + dns.Err
-	default:
-		return err.Error()
-	}
-}
-
-// flush throws away bytes that wait on an idle connection: nothing has been asked, so they answer nothing. It does not
-// block, and returns false if the peer has closed the connection.
-func flush(conn net.Conn) bool {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return true // a connection of a test, which has no socket
-	}
-	// The deadline of the last exchange has long passed, and would fail the read before it is tried.
-	if err := conn.SetReadDeadline(time.Time{}); err != nil {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	open := true
-	err = raw.Read(func(fd uintptr) bool {
-		var junk [maxADU]byte
-		for range 64 { // a peer that floods an idle connection is as good as broken
-			n, err := syscall.Read(int(fd), junk[:])
-			switch {
-			case errors.Is(err, syscall.EAGAIN):
-				return true
-			case errors.Is(err, syscall.EINTR):
-				continue
-			case err != nil || n == 0:
-				open = false
-				return true
-			}
+// receive waits for bytes and completes what they answer.
+func (e *endpoint) receive() {
+	deadline := e.flight[0].deadline
+	for _, t := range e.flight[1:] {
+		if t.deadline.Before(deadline) {
+			deadline = t.deadline
 		}
-		open = false
-		return true
-	})
-	return err == nil && open
+	}
+	if err := e.line.SetDeadline(deadline); err != nil {
+		e.broken(err)
+		return
+	}
+	if e.ctx.Err() != nil {
+		return
+	}
+	n, err := e.line.Read(e.buf[e.have:])
+	if n > 0 {
+		e.have += n
+		e.last = time.Now()
+		e.scan()
+		return
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e.expired()
+	default:
+		e.broken(err)
+	}
+}
+
+// scan completes the transactions whose replies have come.
+func (e *endpoint) scan() {
+	for len(e.flight) > 0 && e.have > 0 {
+		i, pdu, size, err := e.match()
+		switch {
+		case err != nil:
+			e.wrong(i, err)
+			return
+		case size == 0 && e.have == len(e.buf):
+			e.wrong(i, badFrame("%d bytes, and no reply among them", e.have))
+			return
+		case size == 0:
+			return
+		}
+		t := e.flight[i]
+		data, err := t.request.check(pdu)
+		if err != nil && isBadFrame(err) {
+			e.wrong(i, err)
+			return
+		}
+		t.data = t.reply[:copy(t.reply[:], data)]
+		e.have = copy(e.buf[:], e.buf[size:e.have])
+		e.take(i)
+		e.judge(t, err)
+	}
+}
+
+func isBadFrame(err error) bool {
+	var frame *frameError
+	return errors.As(err, &frame)
+}
+
+// match finds the reply at the start of buf and the transaction that it answers. If there is an error, that is the one to
+// blame for it.
+func (e *endpoint) match() (i int, pdu []byte, size int, err error) {
+	buf := e.buf[:e.have]
+	t := e.flight[0]
+	switch e.framing {
+	case framingRTU:
+		pdu, size, err = scanRTU(buf, t.cfg.unit, t.request.pdu.FunctionCode)
+		return 0, pdu, size, err
+	case framingASCII:
+		pdu, size, err = scanASCII(buf, t.cfg.unit)
+		return 0, pdu, size, err
+	case framingTCP:
+	}
+	if len(e.flight) == 1 && e.have >= 2 && binary.BigEndian.Uint16(buf) != t.id {
+		return 0, nil, 0, badFrame("transaction id %d instead of %d", binary.BigEndian.Uint16(buf), t.id)
+	}
+	m, err := scanTCP(buf)
+	if err != nil || m.size == 0 {
+		return 0, nil, 0, err
+	}
+	for i, t := range e.flight {
+		if t.id != m.transaction {
+			continue
+		}
+		if t.cfg.unit != m.unit {
+			return i, nil, 0, badFrame("unit %d answered instead of unit %d", m.unit, t.cfg.unit)
+		}
+		return i, m.pdu, m.size, nil
+	}
+	return 0, nil, 0, badFrame("transaction id %d, which no request under way has", m.transaction)
+}
+
+// take removes a transaction from flight.
+func (e *endpoint) take(i int) *transaction {
+	t := e.flight[i]
+	e.flight = append(e.flight[:i], e.flight[i+1:]...)
+	return t
 }

@@ -8,10 +8,19 @@ import (
 	"github.com/goburrow/modbus"
 )
 
-// Quantities that one request may ask for (Application Protocol V1.1b3, sections 6.1 to 6.4).
+// Quantities that one request may carry (Application Protocol V1.1b3, sections 6.1 to 6.17).
 const (
-	maxReadBits      = 2000
-	maxReadRegisters = 125
+	maxReadBits       = 2000
+	maxReadRegisters  = 125
+	maxWriteBits      = 1968
+	maxWriteRegisters = 123
+	maxPDU            = 253
+)
+
+// Functions and exceptions that goburrow/modbus has no names for.
+const (
+	funcEncapsulated = 43 // with MEI type 14: read device identification
+	meiIdentity      = 14
 )
 
 // table is one of the four address spaces.
@@ -38,49 +47,37 @@ func (t table) readFunction() byte {
 	return [...]byte{modbus.FuncCodeReadCoils, modbus.FuncCodeReadDiscreteInputs, modbus.FuncCodeReadInputRegisters, modbus.FuncCodeReadHoldingRegisters}[t]
 }
 
-// exception is a Modbus exception: the device understood the request and says why it does not serve it.
-type exception struct {
-	function, code byte
-	doing          string // what was asked, e.g. "read holding registers 40 to 49"
-}
-
-var exceptionWords = map[byte][2]string{
-	modbus.ExceptionCodeIllegalFunction:                    {"illegal function", "the device does not support this access; check the register's table"},
-	modbus.ExceptionCodeIllegalDataAddress:                 {"illegal data address", "the device has no such address; check offset, limit and type"},
-	modbus.ExceptionCodeIllegalDataValue:                   {"illegal data value", "the device refuses the value or the quantity"},
-	modbus.ExceptionCodeServerDeviceFailure:                {"server device failure", "the device failed while it served the request"},
-	modbus.ExceptionCodeAcknowledge:                        {"acknowledge", "the device accepted the request and needs more time"},
-	modbus.ExceptionCodeServerDeviceBusy:                   {"server device busy", "the device is busy; it is asked again"},
-	modbus.ExceptionCodeMemoryParityError:                  {"memory parity error", "the device's memory is damaged"},
-	modbus.ExceptionCodeGatewayPathUnavailable:             {"gateway path unavailable", "the gateway has no way to this unit; check slaveID and the gateway"},
-	modbus.ExceptionCodeGatewayTargetDeviceFailedToRespond: {"gateway target device failed to respond", "the device behind the gateway is off or has another slaveID"},
-}
-
-func (e *exception) Error() string {
-	w, ok := exceptionWords[e.code]
-	if !ok {
-		w = [2]string{"unknown exception", "see the device's manual"}
+// bytes is how much data a read of so many bits or registers returns.
+func (t table) bytes(quantity int) int {
+	if t.bits() {
+		return (quantity + 7) / 8
 	}
-	return fmt.Sprintf("%s (%d): %s: %s", w[0], e.code, e.doing, w[1])
+	return 2 * quantity
 }
 
-// unreachable tells that a gateway says that the unit does not answer.
-func (e *exception) unreachable() bool {
-	return e.code == modbus.ExceptionCodeGatewayPathUnavailable || e.code == modbus.ExceptionCodeGatewayTargetDeviceFailedToRespond
-}
-
-// request is one request with all that is needed to judge its reply.
+// request is one request with all that is needed to judge its reply. Only adu changes, and it belongs to the owner of the
+// endpoint.
 type request struct {
 	table    table
 	addr     uint16
 	quantity uint16
 	pdu      modbus.ProtocolDataUnit
-	echo     []byte // what a reply to a write repeats; nil for reads
+	echo     []byte // what a reply to a write repeats; nil for what returns data
+	want     int    // bytes of data in the reply; -1: as many as the device says
+	write    bool   // it changes something, so it must not be sent twice unasked
+
+	unit byte   // for which adu was made
+	adu  []byte // the request in the endpoint's framing; made once
 }
 
 func (r *request) String() string {
 	verb, unit := "read", r.table.String()
-	if r.echo != nil {
+	switch {
+	case r.pdu.FunctionCode == funcEncapsulated:
+		return "read device identification"
+	case r.pdu.FunctionCode == modbus.FuncCodeReadWriteMultipleRegisters:
+		verb = "write and read back"
+	case r.write:
 		verb = "write"
 	}
 	if r.quantity == 1 {
@@ -89,11 +86,18 @@ func (r *request) String() string {
 	return fmt.Sprintf("%s %ss %d to %d", verb, unit, r.addr, int(r.addr)+int(r.quantity)-1)
 }
 
+func words(v ...uint16) []byte {
+	out := make([]byte, 0, 2*len(v))
+	for _, x := range v {
+		out = binary.BigEndian.AppendUint16(out, x)
+	}
+	return out
+}
+
 // readRequest asks for quantity bits or registers.
 func readRequest(t table, addr, quantity uint16) *request {
-	data := binary.BigEndian.AppendUint16(nil, addr)
-	data = binary.BigEndian.AppendUint16(data, quantity)
-	return &request{table: t, addr: addr, quantity: quantity, pdu: modbus.ProtocolDataUnit{FunctionCode: t.readFunction(), Data: data}}
+	return &request{table: t, addr: addr, quantity: quantity, want: t.bytes(int(quantity)),
+		pdu: modbus.ProtocolDataUnit{FunctionCode: t.readFunction(), Data: words(addr, quantity)}}
 }
 
 // writeCoil writes one coil with FC 5.
@@ -102,23 +106,48 @@ func writeCoil(addr uint16, on bool) *request {
 	if on {
 		value = 0xFF00
 	}
-	echo := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, addr), value)
-	return &request{table: coils, addr: addr, quantity: 1, echo: echo, pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleCoil, Data: echo}}
+	echo := words(addr, value)
+	return &request{table: coils, addr: addr, quantity: 1, echo: echo, write: true, pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleCoil, Data: echo}}
 }
 
-// writeRegisters writes the 1 to 4 registers of a value, given as big-endian bytes, one with FC 6 and several with FC 16.
-func writeRegisters(addr uint16, regs []byte) *request {
-	r := &request{table: holdingRegisters, addr: addr, quantity: uint16(len(regs) / 2)}
-	head := binary.BigEndian.AppendUint16(nil, addr)
-	if r.quantity == 1 {
-		r.echo = append(head, regs...)
-		r.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleRegister, Data: r.echo}
-		return r
+// writeRegister writes one register, given as big-endian bytes, with FC 6.
+func writeRegister(addr uint16, reg []byte) *request {
+	echo := append(words(addr), reg...)
+	return &request{table: holdingRegisters, addr: addr, quantity: 1, echo: echo, write: true, pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteSingleRegister, Data: echo}}
+}
+
+// writeMany writes quantity coils (packed) with FC 15, or registers with FC 16.
+func writeMany(t table, addr, quantity uint16, data []byte) *request {
+	r := &request{table: t, addr: addr, quantity: quantity, echo: words(addr, quantity), write: true}
+	r.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteMultipleRegisters, Data: append(append(bytes.Clone(r.echo), byte(len(data))), data...)}
+	if t == coils {
+		r.pdu.FunctionCode = modbus.FuncCodeWriteMultipleCoils
 	}
-	r.echo = binary.BigEndian.AppendUint16(head, r.quantity)
-	data := append(bytes.Clone(r.echo), byte(len(regs)))
-	r.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteMultipleRegisters, Data: append(data, regs...)}
 	return r
+}
+
+// maskWrite changes the bits of mask in one register to those of value with FC 22 (section 6.16: (current AND and) OR (or
+// AND NOT and)).
+func maskWrite(addr, mask, value uint16) *request {
+	echo := words(addr, ^mask, value)
+	return &request{table: holdingRegisters, addr: addr, quantity: 1, echo: echo, write: true, pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeMaskWriteRegister, Data: echo}}
+}
+
+// writeAndRead writes registers and reads the same ones back in one request with FC 23, which writes first (section 6.17).
+func writeAndRead(addr uint16, regs []byte) *request {
+	n := uint16(len(regs) / 2)
+	data := append(words(addr, n, addr, n), byte(len(regs)))
+	return &request{table: holdingRegisters, addr: addr, quantity: n, want: len(regs), write: true,
+		pdu: modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeReadWriteMultipleRegisters, Data: append(data, regs...)}}
+}
+
+// maxMixed is how many registers FC 23 can write.
+const maxMixed = 121
+
+// identify asks for the objects of a device's identification from an object on: category 1 basic, 2 regular, 3 extended
+// (section 6.21).
+func identify(category, object byte) *request {
+	return &request{want: -1, pdu: modbus.ProtocolDataUnit{FunctionCode: funcEncapsulated, Data: []byte{meiIdentity, category, object}}}
 }
 
 // check judges the PDU of a reply against the request. For reads it returns the data, which aliases pdu and has exactly
@@ -140,18 +169,16 @@ func (r *request) check(pdu []byte) ([]byte, error) {
 		return nil, badFrame("function %d instead of %d", pdu[0], fc)
 	}
 	data := pdu[1:]
-	if r.echo != nil {
+	switch {
+	case r.echo != nil:
 		if !bytes.Equal(data, r.echo) {
 			return nil, badFrame("the reply to a write repeats % x instead of % x", data, r.echo)
 		}
 		return nil, nil
-	}
-	want := int(r.quantity) * 2
-	if r.table.bits() {
-		want = (int(r.quantity) + 7) / 8
-	}
-	if len(data) != want+1 || int(data[0]) != want {
-		return nil, badFrame("%d bytes of data, announced as %d, instead of %d", len(data)-1, first(data), want)
+	case r.want < 0:
+		return data, nil
+	case len(data) != r.want+1 || int(data[0]) != r.want:
+		return nil, badFrame("%d bytes of data, announced as %d, instead of %d", len(data)-1, first(data), r.want)
 	}
 	return data[1:], nil
 }

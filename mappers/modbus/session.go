@@ -3,11 +3,9 @@ package modbus
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/goburrow/modbus"
 
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -20,12 +18,23 @@ type session struct {
 	once     sync.Once
 	closed   chan struct{}
 
-	mu    sync.Mutex
-	alone map[span]bool // what the device refuses to serve together with its neighbours
+	change sync.Mutex // held while bits of a register are changed that holds others too
+
+	mu      sync.Mutex
+	free    []*transaction
+	plans   []*readPlan // the newest first
+	holes   []hole
+	expires time.Time // when the first of holes does
+	noMask  bool      // the device has no FC 22
+	noMixed bool      // the device has no FC 23
 }
 
-// maxAlone bounds what a session remembers of refused groupings.
-const maxAlone = 4096
+// Bounds of what a session remembers.
+const (
+	maxHoles = 4096
+	maxPlans = 16
+	maxFree  = 2 * maxPipeline
+)
 
 // Close implements device.Session.
 func (s *session) Close() error {
@@ -36,124 +45,131 @@ func (s *session) Close() error {
 	return nil
 }
 
+// submit hands a request to the endpoint.
+func (s *session) submit(ctx context.Context, r *request, urgent bool) *transaction {
+	s.mu.Lock()
+	var t *transaction
+	if n := len(s.free); n > 0 {
+		t = s.free[n-1]
+		s.free = s.free[:n-1]
+	}
+	s.mu.Unlock()
+	if t == nil {
+		t = &transaction{done: make(chan struct{}, 1)}
+	}
+	t.ctx, t.cfg, t.request, t.urgent = ctx, &s.config, r, urgent
+	t.data, t.err, t.again, t.tries = nil, nil, false, 0
+	s.endpoint.queue.push(t)
+	return t
+}
+
+// wait waits for a transaction. Without an error, or with an exception, t is the caller's again, who gives it back with reuse.
+func (s *session) wait(ctx context.Context, t *transaction) error {
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+		t.left.Store(true)
+		return ctx.Err()
+	case <-s.closed:
+	case <-s.endpoint.done:
+	}
+	t.left.Store(true)
+	return device.ErrClosed
+}
+
+// reuse gives back a transaction that has been waited for.
+func (s *session) reuse(t *transaction) {
+	if t.left.Load() {
+		return // the endpoint may still have it
+	}
+	t.ctx, t.request = nil, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) < maxFree {
+		s.free = append(s.free, t)
+	}
+}
+
+// do carries out one request and asks a busy device again. The data is the caller's.
 func (s *session) do(ctx context.Context, r *request, urgent bool) ([]byte, error) {
+	for tries := 0; ; tries++ {
+		if err := s.usable(ctx); err != nil {
+			return nil, err
+		}
+		t := s.submit(ctx, r, urgent)
+		err := s.wait(ctx, t)
+		data := append([]byte(nil), t.dataOf(err)...)
+		s.reuse(t)
+		if !busy(err) || tries >= s.config.busyRetries {
+			return data, err
+		}
+		if err := s.sleep(ctx, s.config.busyPause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// dataOf returns the reply's data, nil if there was an error: then the transaction may not be the caller's.
+func (t *transaction) dataOf(err error) []byte {
+	if err != nil {
+		return nil
+	}
+	return t.data
+}
+
+func (s *session) usable(ctx context.Context) error {
 	select {
 	case <-s.closed:
-		return nil, device.ErrClosed
+		return device.ErrClosed
 	default:
-		return s.endpoint.do(ctx, s.closed, s.config.unit, r, s.config.timeout, urgent)
+		return ctx.Err()
 	}
 }
 
-// Read implements device.Session: neighbours are read in one request. If the device refuses such a request, its points are
-// read one by one, and those that the device only serves alone are remembered.
-func (s *session) Read(ctx context.Context, points []device.Point, values []device.Value) error {
-	now := time.Now()
-	spans := make([]span, len(points))
-	compiled := make([]*point, len(points))
-	for i, p := range points {
-		mp, ok := p.(*point)
-		if !ok {
-			return fmt.Errorf("modbus: point %d is a %T, which another driver compiled", i, p)
-		}
-		spans[i], compiled[i] = mp.span, mp
-		values[i] = device.BadValue("not read", now)
-	}
-	blocks := s.plan(spans)
-	for n, b := range blocks {
-		err := s.readBlock(ctx, b, compiled, values)
-		if err == nil {
-			continue
-		}
-		if n > 0 && errors.Is(err, context.DeadlineExceeded) {
-			// It answers, and the time for one reading was too short for all of it.
-			spoil(blocks[n:], values, tooSlow)
-			return nil
-		}
-		// The device as a whole does not answer: asking for the rest would only cost its neighbours time.
-		spoil(blocks[n:], values, err.Error())
-		return err
-	}
-	return nil
-}
-
-// tooSlow is the reason of values that were not read in time.
-const tooSlow = "the device is too slow to read all its properties within one reading, and this one's turn did not come: raise maxGap, so that " +
-	"fewer requests do, or read less"
-
-// spoil marks what was not read of the blocks.
-func spoil(blocks []block, values []device.Value, why string) {
-	now := time.Now()
-	for _, b := range blocks {
-		for _, i := range b.members {
-			if values[i].Kind() == device.KindNone {
-				values[i] = device.BadValue(why, now)
-			}
-		}
-	}
-}
-
-func (s *session) plan(spans []span) []block {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.alone) == 0 {
-		return plan(spans, s.config.limits, nil)
-	}
-	return plan(spans, s.config.limits, func(i int) bool { return s.alone[spans[i]] })
-}
-
-// readBlock reads one block into the values of its members. Its error means that the device does not answer.
-func (s *session) readBlock(ctx context.Context, b block, points []*point, values []device.Value) error {
-	data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), false)
-	now := time.Now()
-	var ex *exception
-	switch {
-	case err == nil:
-		for _, i := range b.members {
-			values[i] = points[i].value(b.addr, data).At(now)
-		}
+func (s *session) sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
 		return nil
-	case !errors.As(err, &ex):
-		return err
-	case len(b.members) > 1 && splits(ex.code):
-		return s.readApart(ctx, b, points, values)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closed:
+		return device.ErrClosed
 	}
-	for _, i := range b.members {
-		values[i] = device.BadValue(ex.Error(), now)
-	}
-	return nil
 }
 
-// splits tells which exceptions may be the fault of one point of a block, or of the block's size.
-func splits(code byte) bool {
-	return code == modbus.ExceptionCodeIllegalDataAddress || code == modbus.ExceptionCodeIllegalDataValue || code == modbus.ExceptionCodeServerDeviceFailure
+func busy(err error) bool {
+	var ex *exception
+	return errors.As(err, &ex) && ex.busy()
 }
 
-// readApart reads the points of a refused block one by one and remembers which ones spoil it: those that are refused
-// alone too, or all of them if none is (some devices do not serve reads across an internal boundary).
-func (s *session) readApart(ctx context.Context, b block, points []*point, values []device.Value) error {
-	var refused, all []span
-	for _, i := range b.members {
-		p := points[i]
-		single := block{span: p.span, members: []int{i}}
-		if err := s.readBlock(ctx, single, points, values); err != nil {
-			return err
-		}
-		all = append(all, p.span)
-		if values[i].Kind() == device.KindNone {
-			refused = append(refused, p.span)
-		}
-	}
-	if len(refused) == 0 {
-		refused = all
-	}
+// learn remembers a hole, and makes all plans anew.
+func (s *session) learn(h hole) {
+	h.until = time.Now().Add(s.config.holeRetry)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.alone) > maxAlone {
-		clear(s.alone)
+	if len(s.holes) >= maxHoles {
+		s.holes = nil
 	}
-	for _, sp := range refused {
-		s.alone[sp] = true
+	if len(s.holes) == 0 || h.until.Before(s.expires) {
+		s.expires = h.until
 	}
-	return nil
+	s.holes = append(s.holes, h)
+	s.plans = nil
+}
+
+// forget drops holes whose time has come, and all plans with them. The lock is held.
+func (s *session) forget(now time.Time) {
+	if len(s.holes) == 0 || now.Before(s.expires) {
+		return
+	}
+	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return !now.Before(h.until) })
+	s.plans, s.expires = nil, time.Time{}
+	for _, h := range s.holes {
+		if s.expires.IsZero() || h.until.Before(s.expires) {
+			s.expires = h.until
+		}
+	}
 }

@@ -13,8 +13,13 @@ import (
 	"github.com/skerry/skerry/mappers/device"
 )
 
-// Write implements device.Session: FC 5 and 6 for one coil or register, FC 16 for values of several, and FC 15 or 16 where
-// a device does not know FC 5 or 6. Writes and their read-back go ahead of reads.
+const (
+	illegalFunction = modbus.ExceptionCodeIllegalFunction
+	illegalAddress  = modbus.ExceptionCodeIllegalDataAddress
+)
+
+// Write implements device.Session: FC 5 and 6 for one coil or register, FC 16 for values of several, FC 22 for bits of a
+// register, and others where a device does not know those. Writes and their read-back go ahead of reads.
 func (s *session) Write(ctx context.Context, writes []device.Write) []device.WriteResult {
 	out := make([]device.WriteResult, len(writes))
 	for i, w := range writes {
@@ -29,31 +34,102 @@ func (s *session) Write(ctx context.Context, writes []device.Write) []device.Wri
 }
 
 func (s *session) writeOne(ctx context.Context, p *point, v device.Value) device.WriteResult {
-	r, err := p.write(v)
+	data, err := p.encode(v)
 	if err != nil {
 		return device.WriteResult{Err: err}
 	}
-	_, err = s.do(ctx, r, true)
-	var ex *exception
-	if errors.As(err, &ex) && ex.code == modbus.ExceptionCodeIllegalFunction {
-		if many := r.asMultiple(); many != nil {
-			_, err = s.do(ctx, many, true)
+	mask := []byte(nil) // all bits are the value's
+	switch {
+	case p.table == coils:
+		err = s.writeWhole(ctx, p, writeCoil(p.addr, data[0] == 1), data)
+	case p.layout.partial():
+		mask = p.layout.maskBytes()
+		err = s.writePart(ctx, p, data, mask)
+	case s.wantsMixed(p):
+		back, err := s.do(ctx, writeAndRead(p.addr, data), true)
+		if !isException(err, illegalFunction) {
+			return s.compare(p, data, nil, back, err)
 		}
+		s.set(&s.noMixed)
+		err = s.writeRegisters(ctx, p, data)
+	default:
+		err = s.writeRegisters(ctx, p, data)
 	}
-	if err != nil {
+	if err != nil || !p.readBack || s.config.broadcast {
 		return device.WriteResult{Err: err}
 	}
-	if !p.readBack {
-		return device.WriteResult{}
-	}
-	return s.verify(ctx, p, r)
+	return s.verify(ctx, p, data, mask)
 }
 
-// verify reads back what r wrote. The bits on the wire are compared, not the scaled values, so rounding cannot hide a
-// difference nor invent one.
-func (s *session) verify(ctx context.Context, p *point, r *request) device.WriteResult {
-	read := readRequest(p.table, p.addr, p.width)
-	data, err := s.do(ctx, read, true)
+func (s *session) wantsMixed(p *point) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.mixed && !s.noMixed && p.readBack && !s.config.broadcast && p.width <= maxMixed
+}
+
+func (s *session) set(flag *bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*flag = true
+}
+
+func isException(err error, code byte) bool {
+	var ex *exception
+	return errors.As(err, &ex) && ex.code == code
+}
+
+func (s *session) writeRegisters(ctx context.Context, p *point, data []byte) error {
+	if p.width > 1 {
+		_, err := s.do(ctx, writeMany(holdingRegisters, p.addr, p.width, data), true)
+		return err
+	}
+	return s.writeWhole(ctx, p, writeRegister(p.addr, data), data)
+}
+
+// writeWhole writes one coil or register with single, or with FC 15 or 16 if the device or its manifest wants that.
+func (s *session) writeWhole(ctx context.Context, p *point, single *request, data []byte) error {
+	if !p.multiple {
+		_, err := s.do(ctx, single, true)
+		if !isException(err, illegalFunction) {
+			return err
+		}
+	}
+	_, err := s.do(ctx, writeMany(p.table, p.addr, 1, data), true)
+	return err
+}
+
+// writePart changes the bits of mask and leaves the others as they are: with FC 22, which the device carries out as a whole, or
+// by reading and writing where the device has no FC 22.
+func (s *session) writePart(ctx context.Context, p *point, data, mask []byte) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.mu.Lock()
+	masks := p.width == 1 && !s.noMask
+	s.mu.Unlock()
+	if masks {
+		_, err := s.do(ctx, maskWrite(p.addr, binary.BigEndian.Uint16(mask), binary.BigEndian.Uint16(data)), true)
+		if !isException(err, illegalFunction) {
+			return err
+		}
+		s.set(&s.noMask)
+	}
+	if s.config.broadcast {
+		return errors.New("some bits of a register cannot be broadcast to devices without FC 22: their other bits are not known")
+	}
+	whole, err := s.do(ctx, readRequest(p.table, p.addr, p.width), true)
+	if err != nil {
+		return fmt.Errorf("the register's other bits: %w", err)
+	}
+	for i := range whole {
+		whole[i] = whole[i]&^mask[i] | data[i]
+	}
+	return s.writeRegisters(ctx, p, whole)
+}
+
+// verify reads back what was written. The bits on the wire are compared, not the scaled values, so rounding cannot hide a
+// difference nor invent one. mask is which bits count; nil means all.
+func (s *session) verify(ctx context.Context, p *point, wrote, mask []byte) device.WriteResult {
+	data, err := s.do(ctx, readRequest(p.table, p.addr, p.width), true)
 	var ex *exception
 	switch {
 	case errors.As(err, &ex):
@@ -61,40 +137,22 @@ func (s *session) verify(ctx context.Context, p *point, r *request) device.Write
 	case err != nil:
 		return device.WriteResult{Err: fmt.Errorf("written, and the read-back failed: %w", err)}
 	}
+	return s.compare(p, wrote, mask, data, nil)
+}
+
+// compare judges what was read back.
+func (s *session) compare(p *point, wrote, mask, data []byte, err error) device.WriteResult {
+	if err != nil {
+		return device.WriteResult{Err: err}
+	}
 	res := device.WriteResult{Readback: p.value(p.addr, data).At(time.Now())}
-	if res.Verified = bytes.Equal(data, r.written()); !res.Verified {
-		want := p.value(p.addr, r.written())
+	shown := bytes.Clone(data)
+	for i := range mask {
+		shown[i] &= mask[i]
+	}
+	if res.Verified = bytes.Equal(shown, wrote); !res.Verified {
+		want := p.value(p.addr, wrote)
 		res.Err = fmt.Errorf("%w: wrote %s to %s %d, and the device shows %s", device.ErrNotVerified, want.Text(), p.table, p.addr, res.Readback.Text())
 	}
 	return res
-}
-
-// written returns what a write put into the table, in the form in which a read returns it.
-func (r *request) written() []byte {
-	data := r.pdu.Data
-	switch r.pdu.FunctionCode {
-	case modbus.FuncCodeWriteSingleCoil:
-		return []byte{data[2] & 1}
-	case modbus.FuncCodeWriteSingleRegister:
-		return data[2:]
-	default:
-		return data[5:]
-	}
-}
-
-// asMultiple returns the same write with FC 15 or 16; nil if it is one already.
-func (r *request) asMultiple() *request {
-	head := append(bytes.Clone(r.pdu.Data[:2]), 0, 1) // address, quantity 1
-	out := &request{table: r.table, addr: r.addr, quantity: 1, echo: head}
-	switch r.pdu.FunctionCode {
-	case modbus.FuncCodeWriteSingleCoil:
-		out.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteMultipleCoils, Data: append(bytes.Clone(head), 1, r.pdu.Data[2]&1)}
-	case modbus.FuncCodeWriteSingleRegister:
-		data := append(bytes.Clone(head), 2)
-		out.pdu = modbus.ProtocolDataUnit{FunctionCode: modbus.FuncCodeWriteMultipleRegisters,
-			Data: binary.BigEndian.AppendUint16(data, binary.BigEndian.Uint16(r.pdu.Data[2:]))}
-	default:
-		return nil
-	}
-	return out
 }
