@@ -1,7 +1,7 @@
 package pods
 
 import (
-	"strings"
+	"path"
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -64,7 +64,7 @@ func (m *Manager) view(w *worker) PodView {
 
 // Group returns where cgroups are mounted, and where below that, or below a controller's folder there, a pod's is; uid "": the one of all
 // pods. It may be called by any goroutine.
-func (m *Manager) Group(uid string) (root, path string) {
+func (m *Manager) Group(uid string) (root, below string) {
 	m.mu.Lock()
 	systemd := m.rt.systemd
 	m.mu.Unlock()
@@ -74,6 +74,5 @@ func (m *Manager) Group(uid string) (root, path string) {
 	if uid != "" {
 		return m.o.CgroupRoot, "/" + groupPath(m.o.CgroupParent, uid, systemd)
 	}
-	all := groupPath(m.o.CgroupParent, "x", systemd)
-	return m.o.CgroupRoot, "/" + all[:strings.LastIndexByte(all, '/')] // the folder of any pod's
+	return m.o.CgroupRoot, path.Dir("/" + groupPath(m.o.CgroupParent, "x", systemd)) // the folder of any pod's
 }
