@@ -7,9 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/skerry/skerry/firmware/regular"
 )
 
 const (
@@ -41,7 +42,7 @@ func openLogs(path string) (*logFiles, error) {
 	l := &logFiles{path: path}
 	var infos []os.FileInfo
 	for i, missing := 0, 0; i < maxGenerations; i++ {
-		f, info, err := openRegular(generation(path, i))
+		f, info, err := regular.Open(generation(path, i))
 		if errors.Is(err, fs.ErrNotExist) {
 			if missing++; missing > gap {
 				break
@@ -67,30 +68,6 @@ func openLogs(path string) (*logFiles, error) {
 		l.sizes[i], l.sizes[j] = l.sizes[j], l.sizes[i]
 	}
 	return l, nil
-}
-
-// openRegular opens a file that is no link, pipe or device.
-func openRegular(path string) (*os.File, os.FileInfo, error) {
-	before, err := os.Lstat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !before.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
 }
 
 func (l *logFiles) close() {
@@ -135,7 +112,7 @@ func (l *logFiles) next(f *os.File) (*os.File, error) {
 }
 
 func (l *logFiles) openGeneration(i int) (*os.File, error) {
-	f, _, err := openRegular(generation(l.path, i))
+	f, _, err := regular.Open(generation(l.path, i))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // renamed meanwhile: the next look finds it
 	}

@@ -3,9 +3,9 @@ package pods
 import (
 	"bytes"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/skerry/skerry/firmware/regular"
 )
 
 // maxTailLines is how many lines of a log become a termination message at most, as in Kubernetes.
@@ -13,13 +13,13 @@ const maxTailLines = 80
 
 // tailLog returns the end of a log in the CRI format (time, stream, P or F, text), at most limit bytes of text.
 func tailLog(path string, limit int) string {
-	f, err := os.Open(filepath.Clean(path))
+	f, info, err := regular.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()                 //nolint:errcheck // read only
 	window := int64(limit)*4 + 4096 // a line's head is longer than a short text
-	if info, err := f.Stat(); err == nil && info.Size() > window {
+	if info.Size() > window {
 		if _, err := f.Seek(-window, io.SeekEnd); err != nil {
 			return ""
 		}

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/regular"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
@@ -287,11 +286,7 @@ func terminationMessage(c *containerState) string {
 
 // readHead reads at most limit bytes of a regular file; a container may have put anything else there.
 func readHead(path string, limit int64) string {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	f, err := os.Open(filepath.Clean(path))
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return ""
 	}
