@@ -280,3 +280,18 @@ func TestHTTPSStaysHere(t *testing.T) {
 		})
 	}
 }
+
+// TestProbeCommandKnowsVariables: those that the spec gives a value, and no hook's.
+func TestProbeCommandKnowsVariables(t *testing.T) {
+	simulate(t, func(w *world) {
+		ran := w.commands(nil)
+		w.apply(`{"metadata":{"name":"web","namespace":"default","uid":"u1"},"spec":{"containers":[{"name":"c","image":"app:1",
+		"env":[{"name":"PORT","value":"80"},{"name":"NODE","valueFrom":{"fieldRef":{"fieldPath":"spec.nodeName"}}}],
+		"lifecycle":{"postStart":{"exec":{"command":["began at $(PORT)"]}}},
+		"readinessProbe":{"exec":{"command":["ask $(PORT) $(NODE)$(OTHER) $$(PORT)"]},"periodSeconds":1}}]}}`)
+		w.settle(3 * time.Second)
+		if got := ran(); len(got) < 2 || got[0] != "began at $(PORT)" || got[1] != "ask 80 $(OTHER) $(PORT)" {
+			t.Errorf("ran %q", got)
+		}
+	})
+}

@@ -273,7 +273,7 @@ func (l *probeLoop) once(ctx context.Context) error {
 		// The runtime ends the command at its timeout; the call itself gets a little more, to hear of it.
 		ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
 		defer cancel()
-		return l.exec(ctx, l.probe.Exec, timeout)
+		return l.exec(ctx, &corev1.ExecAction{Command: expandAll(l.probe.Exec.Command, staticEnv(l.spec))}, timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -286,4 +286,14 @@ func (l *probeLoop) once(ctx context.Context) error {
 		return l.tcp(ctx, l.probe.TCPSocket)
 	}
 	return nil
+}
+
+// staticEnv are a container's variables as far as its spec has their values: those that $(NAME) stands for in the command of a probe, as with a kubelet.
+// Others are empty there.
+func staticEnv(c *corev1.Container) []cri.KeyValue {
+	out := make([]cri.KeyValue, len(c.Env))
+	for i := range c.Env {
+		out[i] = cri.KeyValue{Key: c.Env[i].Name, Value: c.Env[i].Value}
+	}
+	return out
 }

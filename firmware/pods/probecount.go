@@ -1,10 +1,12 @@
 package pods
 
+import "errors"
+
 // Results of probes, as the kubelet's metrics call them.
 const (
 	probeSuccessful = "successful"
 	probeFailed     = "failed"
-	probeUnknown    = "unknown" // the runtime did not answer: it says nothing about the container
+	probeUnknown    = "unknown" // the runtime did not answer, or nobody could be asked: it says nothing about the container
 )
 
 // ProbeCount is how often a probe had a result since this agent was started.
@@ -21,8 +23,9 @@ type probeResult struct{ container, kind, result string }
 // count notes a probe's result.
 func (p *prober) count(container, kind string, err error) {
 	r := probeResult{container, kind, probeSuccessful}
+	_, vague := errors.AsType[*inconclusive](err)
 	switch {
-	case runtimeGone(err):
+	case runtimeGone(err), vague:
 		r.result = probeUnknown
 	case err != nil:
 		r.result = probeFailed
