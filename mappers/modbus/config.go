@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/serialline"
 )
 
 const (
@@ -19,13 +20,14 @@ const (
 	maxPipeline    = 16
 )
 
-// config is a device's protocol configData. It is comparable and immutable.
+// config is a device's protocol configData. It is immutable.
 type config struct {
 	framing  framing
 	endpoint string       // host:port; empty for a serial line and for a gateway that dials in
 	backup   string       // host:port
 	listen   string       // host:port that a gateway dials
 	from     netip.Prefix // who may dial
+	serial   *serialline.Config
 
 	unit           byte
 	broadcast      bool          // to all units; nobody answers
@@ -47,10 +49,9 @@ type config struct {
 
 // Spellings of the fields; the first of each is ours.
 var (
-	hostNames    = []string{"ip", "host", "address"}
-	unitNames    = []string{"slaveID", "unitID", "unit"}
-	modeNames    = []string{"serialType", "communicateMode", "mode"}
-	lineSettings = []string{"baudRate", "dataBits", "parity", "stopBits"}
+	hostNames = []string{"ip", "host", "address"}
+	unitNames = []string{"slaveID", "unitID", "unit"}
+	modeNames = []string{"serialType", "communicateMode", "mode"}
 )
 
 // mode is what serialType says.
@@ -64,23 +65,25 @@ var (
 		"tcp": {framing: framingTCP}, "rtuovertcp": {framing: framingRTU}, "asciiovertcp": {framing: framingASCII},
 		"rtu": {framingRTU, true}, "rs485": {framingRTU, true}, "rs232": {framingRTU, true}, "serial": {framingRTU, true}, "ascii": {framingASCII, true},
 	}
-	modeAllowed = []string{"TCP", "RTUoverTCP", "ASCIIoverTCP"}
+	modeAllowed = []string{"TCP", "RTU (RS485, RS232)", "ASCII", "RTUoverTCP", "ASCIIoverTCP"}
 )
 
 // describeDevice is the reference of config.
 func describeDevice() []device.FieldDoc {
-	return []device.FieldDoc{
-		{Name: "ip", Aliases: hostNames[1:], Meaning: "address or host name of the device or gateway", Default: "required, unless listen is given", Allowed: "an IP address or a host name"},
+	out := serialline.Describe()
+	out[0].Default = "required for a serial line"
+	return append([]device.FieldDoc{
+		{Name: "ip", Aliases: hostNames[1:], Meaning: "address or host name of the device or gateway", Default: "required, unless serialPort or listen is given", Allowed: "an IP address or a host name"},
 		{Name: "port", Meaning: "TCP port", Default: "502", Allowed: "1 to 65535"},
 		{Name: "backup", Meaning: "a second address of the same device, for when the first does not answer", Default: "none", Allowed: "host or host:port"},
 		{Name: "listen", Meaning: "instead of ip: the address at which the agent waits for a gateway that dials in", Default: "none", Allowed: "host:port or :port"},
 		{Name: "listenFrom", Meaning: "who may dial in", Default: "anyone", Allowed: "an IP address or a prefix, e.g. 10.1.0.0/16"},
-		{Name: "serialType", Aliases: modeNames[1:], Meaning: "transport", Default: "TCP", Allowed: strings.Join(modeAllowed, ", ")},
-		{Name: "slaveID", Aliases: unitNames[1:], Meaning: "unit id behind the endpoint", Default: "1", Allowed: "0 to 255"},
-		{Name: "broadcast", Meaning: "writes go to all units, without a reply; nothing can be read", Default: "false", Allowed: "true, false; only with slaveID 0"},
+		{Name: "serialType", Aliases: modeNames[1:], Meaning: "transport", Default: "TCP; RTU if serialPort is given", Allowed: strings.Join(modeAllowed, ", ")},
+		{Name: "slaveID", Aliases: unitNames[1:], Meaning: "unit id behind the endpoint; 0 on a serial line is a broadcast", Default: "1", Allowed: "0 to 255; 0 to 247 on a serial line"},
+		{Name: "broadcast", Meaning: "writes go to all units, without a reply; nothing can be read", Default: "false; true for slaveID 0 on a serial line", Allowed: "true, false; only with slaveID 0"},
 		{Name: "timeout", Meaning: "how long one request may take, in milliseconds", Default: "1000", Allowed: "50 to 8000"},
-		{Name: "retries", Meaning: "how often a read that was lost is repeated before the device counts as dead", Default: "0", Allowed: "0 to 5"},
-		{Name: "requestGap", Meaning: "pause between two requests, in milliseconds", Default: "0", Allowed: "0 to 1000"},
+		{Name: "retries", Meaning: "how often a read that was lost is repeated before the device counts as dead", Default: "0; 1 on a serial line", Allowed: "0 to 5"},
+		{Name: "requestGap", Meaning: "pause between two requests, in milliseconds", Default: "0; on a serial line the standard's 3.5 characters at least", Allowed: "0 to 1000"},
 		{Name: "connectPause", Meaning: "pause between connecting and the first request, in milliseconds", Default: "0", Allowed: "0 to 10000"},
 		{Name: "idleClose", Meaning: "a connection that is not used for so long is closed, in seconds; 0: never", Default: "0", Allowed: "0 to 3600"},
 		{Name: "busyRetries", Meaning: "how often a device that says that it is busy (exceptions 5 and 6) is asked again", Default: "3", Allowed: "0 to 20"},
@@ -93,7 +96,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "onePerRequest", Meaning: "each property is read in a request of its own", Default: "false", Allowed: "true, false"},
 		{Name: "holeRetry", Meaning: "how long an address that the device does not have is left out before it is tried again, in seconds", Default: "60", Allowed: "1 to 86400"},
 		{Name: "readWrite", Meaning: "values of registers are written and read back in one request (FC 23)", Default: "false", Allowed: "true, false"},
-	}
+	}, out...)
 }
 
 // parseConfig judges a device's configuration without I/O.
@@ -101,15 +104,20 @@ func parseConfig(cfg device.Config) (config, error) {
 	f := device.NewFields(configPath, cfg.Protocol)
 	var c config
 	m := device.Choice(f, mode{}, modeWords, modeAllowed, modeNames...)
-	c.framing = m.framing
-	refuseSerial(f, m)
-	c.parseAddress(f)
-	c.unit = byte(f.Int(1, 0, 255, unitNames...))
-	if c.broadcast = f.Bool(false, "broadcast"); c.broadcast && c.unit != 0 {
+	retries := int64(0)
+	if m.serial || !f.Has(modeNames...) && serialline.Given(f) && !f.Has(hostNames...) {
+		c.parseSerial(f, m)
+		retries = 1
+	} else {
+		c.framing = m.framing
+		c.parseNet(f)
+	}
+	c.unit = byte(f.Int(1, 0, int64(c.lastUnit()), unitNames...))
+	if c.broadcast = f.Bool(c.serial != nil && c.unit == 0, "broadcast"); c.broadcast && c.unit != 0 {
 		f.Fail("slaveID", c.unit, "contradicts broadcast, which goes to all units", "0, or broadcast: false")
 	}
 	c.timeout = millis(f, defaultTimeout.Milliseconds(), 50, 8000, "timeout")
-	c.retries = int(f.Int(0, 0, 5, "retries"))
+	c.retries = int(f.Int(retries, 0, 5, "retries"))
 	c.requestGap = millis(f, 0, 0, 1000, "requestGap")
 	c.connectPause = millis(f, 0, 0, 10000, "connectPause")
 	c.idleClose = time.Duration(f.Int(0, 0, 3600, "idleClose")) * time.Second
@@ -135,14 +143,38 @@ func millis(f *device.Fields, def, low, high int64, name string) time.Duration {
 	return time.Duration(f.Int(def, low, high, name)) * time.Millisecond
 }
 
-// parseAddress reads where the device is.
-func (c *config) parseAddress(f *device.Fields) {
+// parseSerial reads a line's settings. The framing is RTU unless ASCII is asked for.
+func (c *config) parseSerial(f *device.Fields, m mode) {
+	line := serialline.FromFields(f)
+	c.serial, c.framing = &line, max(m.framing, framingRTU)
+	c.silence, c.charTime = line.FrameGap(), line.CharTime(1)
+	for _, n := range []string{"ip", "port", "backup", "listen", "listenFrom"} {
+		if names := map[string][]string{"ip": hostNames}[n]; f.Has(append(names, n)...) {
+			f.Fail(n, f.Text("", append(names, n)...), "is for TCP, and serialType and serialPort ask for a serial line", "leave it out, or serialType TCP, RTUoverTCP, ASCIIoverTCP")
+		}
+	}
+}
+
+// lastUnit is the greatest unit id: a serial line has only 247 (Serial Line V1.02, section 2.2).
+func (c *config) lastUnit() byte {
+	if c.serial != nil {
+		return 247
+	}
+	return 255
+}
+
+// parseNet reads where the device is. Line settings beside an address are leftovers of a template and mean nothing.
+func (c *config) parseNet(f *device.Fields) {
+	if serialline.Given(f) {
+		f.Fail("serialPort", f.Text("", "serialPort", "devicePath", "tty"), "is for a serial line, and serialType or ip ask for TCP", "leave it out, or serialType RTU without ip")
+	}
+	serialline.Ignore(f)
 	port := f.Int(defaultPort, 1, 65535, "port")
 	if f.Has("listen") {
 		c.parseListen(f)
 		return
 	}
-	f.Require("an IP address or a host name", hostNames...)
+	f.Require("an IP address or a host name; or serialPort", hostNames...)
 	host := f.Text("", hostNames...)
 	if host == "" {
 		return
@@ -197,24 +229,10 @@ func (c *config) parseListen(f *device.Fields) {
 
 // key says which devices share an endpoint.
 func (c *config) key() string {
+	if c.serial != nil {
+		return "serial " + c.serial.Path
+	}
 	return fmt.Sprintf("%s %s %s %s %s", c.framing, c.endpoint, c.backup, c.listen, c.from)
-}
-
-// refuseSerial refuses what asks for a serial line. Line settings beside an ip are leftovers of a template and mean nothing.
-func refuseSerial(f *device.Fields, m mode) {
-	const problem = "serial lines are not supported yet: tcp only"
-	if m.serial {
-		f.Fail("serialType", f.Text("", modeNames...), problem, "TCP, RTUoverTCP, ASCIIoverTCP with ip and port")
-	}
-	hasHost := f.Has(hostNames...) || f.Has("listen")
-	if port := f.Text("", "serialPort"); port != "" {
-		f.Fail("serialPort", port, problem, "ip and port instead")
-	}
-	for _, name := range lineSettings {
-		if v := f.Text("", name); v != "" && !hasHost {
-			f.Fail(name, v, problem, "ip and port instead")
-		}
-	}
 }
 
 func validHost(host string) bool {

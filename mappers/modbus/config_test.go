@@ -80,8 +80,28 @@ func TestMessagesNameFieldValueAndRemedy(t *testing.T) {
 			t.Errorf("%v\ndoes not say %q", err, want)
 		}
 	}
-	_, err = parseConfig(device.Config{Protocol: map[string]any{"serialPort": "/dev/ttyS0", "serialType": "RS485", "slaveID": 1}})
-	if err == nil || !strings.Contains(err.Error(), `spec.protocol.configData.serialPort: "/dev/ttyS0": serial lines are not supported yet: tcp only`) {
+	_, err = parseConfig(device.Config{Protocol: map[string]any{"serialPort": "/dev/ttyS0", "serialType": "TCP", "ip": "10.0.0.1"}})
+	if err == nil || !strings.Contains(err.Error(), `spec.protocol.configData.serialPort: "/dev/ttyS0": is for a serial line, and serialType or ip ask for TCP`) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestSerialSpellings(t *testing.T) {
+	for name, c := range map[string]struct {
+		data    map[string]any
+		line    string
+		framing framing
+	}{
+		"KubeEdge":        {map[string]any{"slaveID": 1, "serialPort": "/dev/ttyS0", "baudRate": 9600, "dataBits": 8, "parity": "even", "stopBits": 1, "serialType": "RS485"}, "/dev/ttyS0 (9600 8E1)", framingRTU},
+		"port alone":      {map[string]any{"serialPort": "/dev/ttyS0"}, "/dev/ttyS0 (9600 8N1)", framingRTU},
+		"template":        {map[string]any{"serialPort": "/dev/ttyS0", "ip": "", "baudRate": "19200"}, "/dev/ttyS0 (19200 8N1)", framingRTU},
+		"ASCII, 7 bits":   {map[string]any{"mode": "ascii", "serialPort": "/dev/ttyS0", "dataBits": 7, "parity": "E"}, "/dev/ttyS0 (9600 7E1)", framingASCII},
+		"RTU, our way":    {map[string]any{"mode": "RTU", "serialPort": "/dev/serial/by-id/x"}, "/dev/serial/by-id/x (9600 8N1)", framingRTU},
+		"broadcast, unit": {map[string]any{"serialPort": "/dev/ttyS0", "slaveID": 0}, "/dev/ttyS0 (9600 8N1)", framingRTU},
+	} {
+		got, err := parseConfig(device.Config{Protocol: c.data})
+		if err != nil || got.serial == nil || got.serial.String() != c.line || got.framing != c.framing || got.retries != 1 || got.broadcast != (got.unit == 0) {
+			t.Errorf("%s: %+v %v", name, got, err)
+		}
 	}
 }

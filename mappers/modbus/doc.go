@@ -13,8 +13,8 @@
 //   - pdu.go, exception.go, framing.go: requests, their frames over TCP, RTU and ASCII, and the check of every reply against its
 //     request; pure
 //   - endpoint.go, faults.go, queue.go, health.go: one owner goroutine for each line, shared by all devices behind it
-//   - line.go, listen.go: connections that we dial, and that gateways dial
-//   - session.go, read.go, write.go: device.Session
+//   - line.go, listen.go: serial ports, connections that we dial, and that gateways dial
+//   - session.go, read.go, write.go, identify.go: device.Session and device.Browser
 //
 // PDU codes and the packaging of requests come from goburrow/modbus. Its clients and its transporters are not used: they index
 // replies unchecked, never recover from a late reply, do not reconnect and know no context.
@@ -28,6 +28,7 @@
 //
 // # Testing
 //
-// The pure parts have table, property and fuzz tests; polling numbers is held to no allocation at all. The transporter runs against modbustest, a hand-written server that can
-// misbehave. The same conformance suite runs against pymodbus in hil-tests/modbus.
+// The pure parts have table, property and fuzz tests; polling numbers is held to no allocation at all. The transports run against modbustest, a hand-written server that can
+// misbehave, over TCP and over pseudo-terminals; the timing of a line over a model of one. The same conformance suite runs against
+// pymodbus in hil-tests/modbus.
 package modbus

@@ -2,16 +2,19 @@ package modbus
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/serialline"
 )
 
 // Driver is the Modbus driver. It owns one endpoint for each address that has an open session. It is safe for
 // concurrent use.
 type Driver struct {
 	dialer dialer
+	port   func(serialline.Config) (line, error)
 
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
@@ -19,11 +22,15 @@ type Driver struct {
 
 // New returns the driver.
 func New() *Driver {
-	return &Driver{dialer: &net.Dialer{}, endpoints: make(map[string]*endpoint)}
+	return &Driver{dialer: &net.Dialer{}, port: openPort, endpoints: make(map[string]*endpoint)}
 }
 
+func openPort(cfg serialline.Config) (line, error) { return serialline.Open(cfg) }
+
 // Protocols implements device.Driver.
-func (d *Driver) Protocols() []string { return []string{"modbus", "modbus-tcp", "modbustcp"} }
+func (d *Driver) Protocols() []string {
+	return []string{"modbus", "modbus-tcp", "modbustcp", "modbus-rtu", "modbusrtu"}
+}
 
 // Describe implements device.Driver.
 func (d *Driver) Describe() device.Description {
@@ -54,11 +61,15 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &session{driver: d, config: c, endpoint: d.acquire(&c), closed: make(chan struct{})}, nil
+	e, err := d.acquire(&c)
+	if err != nil {
+		return nil, err
+	}
+	return &session{driver: d, config: c, endpoint: e, closed: make(chan struct{})}, nil
 }
 
 // acquire returns the endpoint of a configuration, shared by all sessions that use it.
-func (d *Driver) acquire(c *config) *endpoint {
+func (d *Driver) acquire(c *config) (*endpoint, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := c.key()
@@ -67,13 +78,29 @@ func (d *Driver) acquire(c *config) *endpoint {
 		e = newEndpoint(key, c.framing, d.opener(c))
 		d.endpoints[key] = e
 	}
+	if err := e.fits(c); err != nil {
+		return nil, err
+	}
 	e.refs++
-	return e
+	return e, nil
+}
+
+// fits refuses a device that wants a serial line in another way than those that have it open.
+func (e *endpoint) fits(c *config) error {
+	o, ok := e.opener.(*serialOpener)
+	if !ok || e.framing == c.framing && o.cfg.SameLine(*c.serial) {
+		return nil
+	}
+	return &device.FieldError{Field: configPath + ".serialPort", Value: c.serial.Path,
+		Problem: fmt.Sprintf("other devices use the line with %s as %s, this one wants %s as %s", e.framing, o.cfg, c.framing, c.serial),
+		Allowed: "the same serialType and line settings for all devices of a line"}
 }
 
 // opener returns what opens the line of a configuration.
 func (d *Driver) opener(c *config) opener {
 	switch {
+	case c.serial != nil:
+		return &serialOpener{cfg: *c.serial, port: d.port}
 	case c.listen != "":
 		return &listenOpener{addr: c.listen, from: c.from, news: make(chan struct{}, 1)}
 	case c.backup != "":

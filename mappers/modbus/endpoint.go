@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/serialline"
 )
 
 // endpoint is one connection with everything behind it: a TCP address, a serial line, a gateway that dials in. push, close and
@@ -137,6 +138,10 @@ func (e *endpoint) serve(t *transaction) {
 	}
 	if err := e.send(t); err != nil {
 		e.flight = append(e.flight, t)
+		if errors.Is(err, serialline.ErrEcho) {
+			e.wrong(len(e.flight)-1, badFrame("%s: another unit talks at the same time, or echo is set where there is none", err))
+			return
+		}
 		e.broken(err)
 		return
 	}

@@ -142,7 +142,9 @@ func (e *endpoint) verdict(t *transaction, err error) error {
 		err = unreachable("unit %d at %s: %s", id, e.name, ex)
 		unit.failed(now, err, unitBase, unitLimit)
 	case errors.As(err, &dial):
-		err = unreachable("cannot connect to %s: %s", e.name, cause(err))
+		if err = unreachable("cannot connect to %s: %s", e.name, cause(err)); !e.stream() {
+			err = unreachable("%s", cause(dial.err))
+		}
 		e.health.failed(now, err, connectBase, connectLimit)
 	case errors.As(err, &mute):
 		err = e.mute(t, mute)

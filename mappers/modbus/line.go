@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/skerry/skerry/mappers/serialline"
 )
 
 // line is an open connection or serial port: serialline.Line is one. It belongs to the owner of an endpoint; SetDeadline and
@@ -29,6 +31,19 @@ type opener interface {
 	closed(replied bool) // the line was closed, after something was answered on it or before
 	close()
 }
+
+// serialOpener opens a port of our own.
+type serialOpener struct {
+	cfg  serialline.Config
+	port func(serialline.Config) (line, error)
+}
+
+func (o *serialOpener) name() string { return o.cfg.String() }
+func (o *serialOpener) stream() bool { return false }
+func (o *serialOpener) closed(bool)  {}
+func (o *serialOpener) close()       {}
+
+func (o *serialOpener) open(context.Context) (line, error) { return o.port(o.cfg) }
 
 // dialer opens connections; *net.Dialer is one.
 type dialer interface {

@@ -1,4 +1,4 @@
-// Package modbustest is a small Modbus TCP server for tests, which can misbehave in the ways real devices and broken
+// Package modbustest is a small Modbus server for tests, over TCP and over anything that carries RTU or ASCII, which can misbehave in the ways real devices and broken
 // gateways do.
 //
 // # Usage
@@ -48,6 +48,9 @@ const (
 	Hangup                 // the connection is closed instead of a reply
 	Duplicate              // correct, twice
 	Garbage                // not Modbus at all
+	BadSum                 // RTU and ASCII: the checksum is wrong
+	Noise                  // RTU and ASCII: correct, after a few bytes that mean nothing
+	Endless                // bytes without an end
 )
 
 // Unit is the memory of one unit. Addresses beyond Limit are refused with exception 2.
@@ -62,6 +65,9 @@ type Unit struct {
 	silent   bool
 	noSingle bool
 	stuck    bool
+	noMask   bool
+	busy     int
+	holes    map[uint16]bool
 }
 
 // Server is the server.
@@ -78,6 +84,7 @@ type Server struct {
 	delay    time.Duration
 	accepted int
 	log      []Request
+	framing  Framing
 }
 
 // Request is one request as the server saw it.
@@ -88,9 +95,14 @@ type Request struct {
 	Quantity uint16 // of reads; the value of FC 5 and 6
 }
 
+// New makes a server that does not listen, for Serve.
+func New(t testing.TB) *Server {
+	return &Server{t: t, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), units: make(map[byte]*Unit)}
+}
+
 // Start listens on loopback until the test ends.
 func Start(t testing.TB) *Server {
-	s := &Server{t: t, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), units: make(map[byte]*Unit)}
+	s := New(t)
 	s.Restart()
 	t.Cleanup(s.Kill)
 	return s
@@ -118,7 +130,7 @@ func (s *Server) Unit(id byte) *Unit {
 	defer s.mu.Unlock()
 	u := s.units[id]
 	if u == nil {
-		u = &Unit{srv: s, coils: map[uint16]bool{}, discrete: map[uint16]bool{}, input: map[uint16]uint16{}, holding: map[uint16]uint16{}, limit: 65536}
+		u = &Unit{srv: s, coils: map[uint16]bool{}, discrete: map[uint16]bool{}, input: map[uint16]uint16{}, holding: map[uint16]uint16{}, holes: map[uint16]bool{}, limit: 65536}
 		s.units[id] = u
 	}
 	return u
@@ -210,6 +222,13 @@ func (s *Server) serve(c net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
+	s.mu.Lock()
+	framing := s.framing
+	s.mu.Unlock()
+	if framing != MBAP {
+		s.Serve(c, framing)
+		return
+	}
 	for {
 		head := make([]byte, 7)
 		if _, err := io.ReadFull(c, head); err != nil {
@@ -231,16 +250,9 @@ func (s *Server) serve(c net.Conn) {
 	}
 }
 
-// send sends a reply with a fault in it; false ends the connection.
-func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
-	head = append([]byte(nil), head...)
+// spoil puts a fault into a reply.
+func spoil(pdu []byte, fault Fault) []byte {
 	switch fault {
-	case WrongTransaction:
-		head[1] ^= 0x55
-	case WrongUnit:
-		head[6]++
-	case WrongProtocol:
-		head[3] = 9
 	case WrongFunction:
 		pdu[0]++
 	case ShortData:
@@ -253,6 +265,22 @@ func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 		pdu[1] += 2
 	case WrongEcho:
 		pdu[len(pdu)-1] ^= 1
+	case None, WrongTransaction, WrongUnit, WrongProtocol, HugeLength, ZeroLength, ByteWise, Late, Silent, Hangup, Duplicate, Garbage, BadSum, Noise, Endless:
+	}
+	return pdu
+}
+
+// send sends a reply with a fault in it; false ends the connection.
+func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
+	head = append([]byte(nil), head...)
+	pdu = spoil(pdu, fault)
+	switch fault {
+	case WrongTransaction:
+		head[1] ^= 0x55
+	case WrongUnit:
+		head[6]++
+	case WrongProtocol:
+		head[3] = 9
 	case Late:
 		time.Sleep(delay)
 	case Silent:
@@ -262,7 +290,13 @@ func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 	case Garbage:
 		_, err := c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 		return err == nil
-	case None, HugeLength, ZeroLength, ByteWise, Duplicate:
+	case Endless:
+		for {
+			if _, err := c.Write(make([]byte, 512)); err != nil {
+				return false
+			}
+		}
+	case None, HugeLength, ZeroLength, ByteWise, Duplicate, WrongFunction, ShortData, LongData, WrongCount, WrongEcho, BadSum, Noise:
 	}
 	binary.BigEndian.PutUint16(head[4:], uint16(len(pdu)+1))
 	switch fault {
@@ -287,4 +321,11 @@ func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 		}
 	}
 	return true
+}
+
+// Open returns how many connections are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }

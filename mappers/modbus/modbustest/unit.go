@@ -57,22 +57,40 @@ func (u *Unit) SetSilent(on bool) { u.with(func() { u.silent = on }) }
 // SetNoSingle makes the unit refuse FC 5 and 6.
 func (u *Unit) SetNoSingle(on bool) { u.with(func() { u.noSingle = on }) }
 
+// SetBusy makes the unit answer the next n requests with exception 6.
+func (u *Unit) SetBusy(n int) { u.with(func() { u.busy = n }) }
+
+// SetNoMask makes the unit refuse FC 22, 23 and 43.
+func (u *Unit) SetNoMask(on bool) { u.with(func() { u.noMask = on }) }
+
+// SetHole makes a holding register unreadable, or readable again.
+func (u *Unit) SetHole(addr uint16, on bool) { u.with(func() { u.holes[addr] = on }) }
+
 // SetStuck makes the unit accept writes without changing anything.
 func (u *Unit) SetStuck(on bool) { u.with(func() { u.stuck = on }) }
 
 // answer serves a request; nil means no reply. The server's lock is held.
 func (s *Server) answer(id byte, pdu []byte) []byte {
+	if pdu[0] == 43 {
+		return s.identify(id, pdu)
+	}
 	if len(pdu) < 5 {
 		return []byte{pdu[0] | 0x80, 3}
 	}
 	fc, addr, n := pdu[0], binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
 	s.log = append(s.log, Request{Unit: id, Function: fc, Addr: addr, Quantity: n})
+	if id == 0 && s.framing != MBAP {
+		for _, u := range s.units { // a broadcast
+			u.write(fc, addr, int(n), pdu)
+		}
+		return nil
+	}
 	u := s.units[id]
 	if u == nil || u.silent {
 		return nil
 	}
 	quantity := int(n)
-	if fc == 5 || fc == 6 {
+	if fc == 5 || fc == 6 || fc == 22 {
 		quantity = 1
 	}
 	switch {
@@ -80,6 +98,13 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 		return []byte{fc | 0x80, u.exc}
 	case u.noSingle && (fc == 5 || fc == 6):
 		return []byte{fc | 0x80, 1}
+	case u.busy > 0:
+		u.busy--
+		return []byte{fc | 0x80, 6}
+	case u.noMask && (fc == 22 || fc == 23):
+		return []byte{fc | 0x80, 1}
+	case u.missing(fc, addr, quantity):
+		return []byte{fc | 0x80, 2}
 	case int(addr)+quantity > u.limit:
 		return []byte{fc | 0x80, 2}
 	}
@@ -96,7 +121,38 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 	if !u.stuck {
 		u.write(fc, addr, quantity, pdu)
 	}
+	switch fc {
+	case 22:
+		return append([]byte(nil), pdu...)
+	case 23:
+		return words(fc, u.holding, addr, quantity)
+	}
 	return append([]byte(nil), pdu[:5]...)
+}
+
+// missing tells that the request touches a hole.
+func (u *Unit) missing(fc byte, addr uint16, quantity int) bool {
+	for a := range quantity {
+		if fc == 3 && u.holes[addr+uint16(a)] {
+			return true
+		}
+	}
+	return false
+}
+
+// identify serves FC 43/14 with three objects, the last of which comes in a second reply.
+func (s *Server) identify(id byte, pdu []byte) []byte {
+	s.log = append(s.log, Request{Unit: id, Function: 43})
+	u := s.units[id]
+	switch {
+	case u == nil || u.silent:
+		return nil
+	case len(pdu) < 4 || u.noMask:
+		return []byte{43 | 0x80, 1}
+	case pdu[3] < 2:
+		return append([]byte{43, 14, pdu[2], 1, 0xFF, 2, 2, 0, 5}, "Acme!\x01\x02P7"...)
+	}
+	return append([]byte{43, 14, pdu[2], 1, 0, 0, 1, 2, 3}, "1.2"...)
 }
 
 func (u *Unit) write(fc byte, addr uint16, quantity int, pdu []byte) {
@@ -105,6 +161,14 @@ func (u *Unit) write(fc byte, addr uint16, quantity int, pdu []byte) {
 		u.coils[addr] = pdu[3] == 0xFF
 	case 6:
 		u.holding[addr] = binary.BigEndian.Uint16(pdu[3:])
+	case 22:
+		and, or := binary.BigEndian.Uint16(pdu[3:]), binary.BigEndian.Uint16(pdu[5:])
+		u.holding[addr] = u.holding[addr]&and | or&^and
+	case 23:
+		at, n := binary.BigEndian.Uint16(pdu[5:]), binary.BigEndian.Uint16(pdu[7:])
+		for i := range int(n) {
+			u.holding[at+uint16(i)] = binary.BigEndian.Uint16(pdu[10+2*i:])
+		}
 	case 15:
 		for i := range quantity {
 			u.coils[addr+uint16(i)] = pdu[6+i/8]>>(i%8)&1 == 1

@@ -1,0 +1,250 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
+	"github.com/skerry/skerry/mappers/modbus/modbustest"
+	"github.com/skerry/skerry/mappers/serialline"
+	"github.com/skerry/skerry/mappers/serialline/linetest"
+)
+
+// bus is a serial line with slaves on it.
+type bus struct {
+	*modbustest.Server
+	pty *linetest.PTY
+	wg  sync.WaitGroup
+	f   modbustest.Framing
+}
+
+func newBus(t testing.TB, f modbustest.Framing) *bus {
+	b := &bus{Server: modbustest.New(t), f: f}
+	t.Cleanup(b.wg.Wait) // after the port is gone
+	b.pty = linetest.OpenPTY(t)
+	b.serve()
+	return b
+}
+
+func (b *bus) serve() {
+	peer := b.pty.Peer()
+	b.wg.Go(func() { b.Serve(peer, b.f) })
+}
+
+func (b *bus) config(unit int, kv ...any) device.Config {
+	m := map[string]any{"serialPort": b.pty.Path, "slaveID": unit, "timeout": 150, "baudRate": 115200, "serialType": map[modbustest.Framing]string{modbustest.RTU: "RTU", modbustest.ASCII: "ASCII"}[b.f]}
+	for i := 0; i < len(kv); i += 2 {
+		m[kv[i].(string)] = kv[i+1]
+	}
+	return device.Config{Device: "ns/dev", Protocol: m}
+}
+
+// TestTransportsConform runs the suite over all that carries Modbus.
+func TestTransportsConform(t *testing.T) {
+	points := func(s devicetest.Subject, srv *modbustest.Server) devicetest.Subject {
+		srv.Unit(1).SetHolding(10, 0x41AC, 0x0000)
+		srv.Unit(1).SetCoil(3, true)
+		s.Driver = New()
+		s.Read = []device.PointConfig{
+			visitor("temperature", device.TypeFloat, false, "register", "holding", "offset", 10, "type", "float32"),
+			visitor("pump", device.TypeBoolean, false, "register", "coil", "offset", 3),
+		}
+		s.Write = visitor("setpoint", device.TypeInt, true, "register", "HoldingRegister", "offset", 20, "limit", 2)
+		s.Values = [2]device.Value{device.Int(-70000), device.Int(12)}
+		s.Hang = func() { srv.Misbehave(modbustest.Silent) }
+		s.Recovery = 8 * time.Second
+		return s
+	}
+	for name, f := range map[string]modbustest.Framing{"RTU": modbustest.RTU, "ASCII": modbustest.ASCII} {
+		t.Run(name, func(t *testing.T) {
+			devicetest.Run(t, func(t *testing.T) devicetest.Subject {
+				b := newBus(t, f)
+				gone := false
+				return points(devicetest.Subject{Config: b.config(1),
+					Kill: func() { b.pty.Unplug(); gone = true },
+					Revive: func() {
+						b.Misbehave(modbustest.None)
+						if gone {
+							b.pty.Replug()
+							b.serve()
+						}
+					}}, b.Server)
+			})
+		})
+		t.Run(name+" over TCP", func(t *testing.T) {
+			devicetest.Run(t, func(t *testing.T) devicetest.Subject {
+				srv := modbustest.Start(t)
+				srv.SetFraming(f)
+				cfg := configFor(srv, 1)
+				cfg.Protocol["serialType"] = name + "overTCP"
+				return points(devicetest.Subject{Config: cfg, Kill: srv.Kill, Revive: func() {
+					srv.Misbehave(modbustest.None)
+					srv.Kill()
+					srv.Restart()
+				}}, srv)
+			})
+		})
+	}
+}
+
+// TestHostileSlavesOnALine: what a slave does wrong costs its own values for as long as it does it, and nothing is ever taken
+// for a value that is none.
+func TestHostileSlavesOnALine(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault modbustest.Fault
+		want  string // "": the reply is still found
+	}{
+		"wrong unit": {modbustest.WrongUnit, "unit 1 at"}, "wrong function": {modbustest.WrongFunction, "unit 1 at"}, "short data": {modbustest.ShortData, "instead of 2"},
+		"long data": {modbustest.LongData, "instead of 2"}, "wrong count": {modbustest.WrongCount, "unit 1 at"}, "garbage": {modbustest.Garbage, "unit 1 at"},
+		"wrong checksum": {modbustest.BadSum, "the line is disturbed"}, "silence": {modbustest.Silent, "did not answer within 150ms"},
+		"endless": {modbustest.Endless, "unit 1 at"}, "noise before it": {modbustest.Noise, ""}, "byte by byte": {modbustest.ByteWise, ""}, "twice": {modbustest.Duplicate, ""},
+	} {
+		for _, f := range []modbustest.Framing{modbustest.RTU, modbustest.ASCII} {
+			t.Run(fmt.Sprintf("%s/%d", name, f), func(t *testing.T) {
+				t.Parallel()
+				b := newBus(t, f)
+				b.Unit(1).SetHolding(0, 42)
+				s := mustOpen(t, New(), b.config(1))
+				points := mustCompile(t, holding(0))
+				if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
+					t.Fatalf("before: %v %v", v, err)
+				}
+				b.Misbehave(c.fault)
+				for i := range 3 {
+					b.Unit(1).SetHolding(0, uint16(i))
+					v, err := read(t, s, points)
+					switch {
+					case c.want == "" && (err != nil || v[0].AsInt() != int64(i)):
+						t.Errorf("round %d: %s %v", i, v[0].Text(), err)
+					case c.want != "" && (!errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), c.want) && i == 0 || v[0].Quality != device.Bad):
+						t.Errorf("round %d: got %q %v, want an error with %q", i, v[0].Text(), err, c.want)
+					}
+				}
+				if c.fault == modbustest.Endless { // it does not end by itself
+					b.pty.Unplug()
+					b.Misbehave(modbustest.None)
+					b.pty.Replug()
+					b.serve()
+				}
+				b.Misbehave(modbustest.None)
+				b.Unit(1).SetHolding(0, 77)
+				waitFor(t, 8*time.Second, func() bool {
+					v, err := read(t, s, points)
+					if err == nil && v[0].Text() != "77" {
+						t.Fatalf("read %s, which is not there any more", v[0].Text())
+					}
+					return err == nil
+				})
+			})
+		}
+	}
+}
+
+// TestLateReplyOnALine: a slave that answers after its time does not answer the next request, its own or a neighbour's.
+func TestLateReplyOnALine(t *testing.T) {
+	b := newBus(t, modbustest.RTU)
+	b.Unit(1).SetHolding(0, 100)
+	b.Unit(2).SetHolding(0, 200)
+	d := New()
+	one, two := mustOpen(t, d, b.config(1, "retries", 0)), mustOpen(t, d, b.config(2))
+	points := mustCompile(t, holding(0))
+	b.SetDelay(170 * time.Millisecond)
+	b.Misbehave(modbustest.Late)
+	if _, err := read(t, one, points); !errors.Is(err, device.ErrUnreachable) {
+		t.Fatalf("a reply after the time-out: %v", err)
+	}
+	b.Misbehave(modbustest.None)
+	waitFor(t, 6*time.Second, func() bool {
+		v, err := read(t, two, points)
+		if err == nil && v[0].Text() != "200" {
+			t.Fatalf("unit 2 shows %s, which is unit 1's", v[0].Text())
+		}
+		return err == nil
+	})
+}
+
+func TestDevicesOfALineAgreeAboutIt(t *testing.T) {
+	b := newBus(t, modbustest.RTU)
+	b.Unit(1)
+	d := New()
+	mustOpen(t, d, b.config(1))
+	_, err := d.Open(t.Context(), b.config(2, "parity", "even"))
+	if fe := device.FieldErrors(err); len(fe) != 1 || !strings.Contains(err.Error(), "8N1), this one wants RTU as "+b.pty.Path+" (115200 8E1)") {
+		t.Errorf("%v", err)
+	}
+	if _, err := d.Open(t.Context(), b.config(2, "serialType", "ASCII")); err == nil {
+		t.Error("RTU and ASCII on one line")
+	}
+	mustOpen(t, d, b.config(2))
+}
+
+func TestBroadcast(t *testing.T) {
+	b := newBus(t, modbustest.RTU)
+	b.Unit(1).SetHolding(5, 0xFF00)
+	b.Unit(2)
+	d := New()
+	all, one := mustOpen(t, d, b.config(0, "broadcastPause", 5)), mustOpen(t, d, b.config(1))
+	w := mustCompile(t, holding(3, "type", "uint32"), holding(5, "type", "bool", "bit", 2))
+	for i, v := range []device.Value{device.Int(0x00010002), device.Bool(true)} {
+		if res := all.Write(t.Context(), []device.Write{{Point: w[i], Value: v}}); res[0].Err != nil || res[0].Verified {
+			t.Fatalf("%+v", res)
+		}
+	}
+	if _, err := read(t, one, w); err != nil { // what was sent before it has been carried out
+		t.Fatal(err)
+	}
+	if b.Unit(1).Holding(4) != 2 || b.Unit(2).Holding(3) != 1 || b.Unit(1).Holding(5) != 0xFF04 {
+		t.Errorf("%d %d %x", b.Unit(1).Holding(4), b.Unit(2).Holding(3), b.Unit(1).Holding(5))
+	}
+	v, err := read(t, all, w)
+	if err != nil || !strings.Contains(v[0].Reason, "a broadcast has no reply") {
+		t.Errorf("%v %v", v[0].Reason, err)
+	}
+}
+
+// TestLineUse: at every speed, what a line could carry by the standard's arithmetic is used to 95 % at least: request, silence of
+// 3.5 characters, reply, silence. The line is a model that takes the time that characters take.
+func TestLineUse(t *testing.T) {
+	for _, baud := range []int{9600, 19200, 115200} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := serialline.Config{Path: "/dev/model", Baud: baud, DataBits: 8, Parity: serialline.ParityEven, StopBits: 1}
+			near, far := linetest.Pair(cfg)
+			srv := modbustest.New(t)
+			srv.Unit(1)
+			d := New()
+			d.port = func(serialline.Config) (line, error) { return near, nil }
+			var wg sync.WaitGroup
+			wg.Go(func() { srv.Serve(far, modbustest.RTU) })
+			s, err := d.Open(t.Context(), device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": baud, "parity": "even"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			points := mustCompile(t, holding(0, "type", "float32"), holding(2, "type", "float32"), holding(4, "type", "float32"), holding(6, "type", "float32"), holding(8, "type", "float32"))
+			values := make([]device.Value, len(points))
+			const rounds = 200
+			start := time.Now()
+			for range rounds {
+				if err := s.Read(context.Background(), points, values); err != nil {
+					t.Fatal(err)
+				}
+			}
+			took := time.Since(start)
+			ideal := rounds * (cfg.CharTime(8) + cfg.CharTime(5+20) + cfg.FrameGap())
+			if ratio := float64(ideal) / float64(took); ratio < 0.95 || ratio > 1.01 {
+				t.Errorf("%d baud: %.3f of what the line can carry (%v for %d requests)", baud, ratio, took, rounds)
+			} else {
+				t.Logf("%d baud: %.3f", baud, ratio)
+			}
+			_ = s.Close()
+			_ = far.Close()
+			wg.Wait()
+		})
+	}
+}
