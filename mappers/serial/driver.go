@@ -1,0 +1,129 @@
+package serial
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/serialline"
+)
+
+// CaptureDir is where raw captures are written: memory of the gateway, not its flash.
+const CaptureDir = "/run/skerry/capture"
+
+// Driver is the driver for serial devices. It owns one port for each line in use. It is safe for concurrent use.
+type Driver struct {
+	captureDir string
+
+	mu    sync.Mutex
+	ports map[string]*port
+}
+
+// New returns the driver.
+func New() *Driver { return NewCapturing(CaptureDir) }
+
+// NewCapturing returns the driver with another folder for captures.
+func NewCapturing(dir string) *Driver {
+	return &Driver{captureDir: dir, ports: make(map[string]*port)}
+}
+
+// Protocols implements device.Driver.
+func (d *Driver) Protocols() []string { return []string{"serial", "serial-line", "uart"} }
+
+// Describe implements device.Driver.
+func (d *Driver) Describe() device.Description {
+	return device.Description{Device: describeDevice(), Visitor: describeVisitor()}
+}
+
+// Check implements device.Driver.
+func (d *Driver) Check(cfg device.Config) error {
+	_, err := parseConfig(cfg)
+	return err
+}
+
+// Compile implements device.Driver.
+func (d *Driver) Compile(cfg device.PointConfig) (device.Point, error) {
+	p, err := parsePoint(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Open implements device.Driver. It does no I/O: the port is opened with the first reading.
+func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, error) {
+	c, err := parseConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s := newSession(d, c)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := c.key()
+	p := d.ports[key]
+	if p == nil {
+		p = newPort(key, c.name(), d.opener(c))
+		d.ports[key] = p
+	}
+	p.refs++
+	s.port = p
+	p.join(s)
+	return s, nil
+}
+
+// release gives a session's port back; the last one closes it.
+func (d *Driver) release(s *session) {
+	p := s.port
+	p.leave(s)
+	d.mu.Lock()
+	p.refs--
+	last := p.refs == 0
+	if last {
+		delete(d.ports, p.key)
+	}
+	d.mu.Unlock()
+	if last {
+		p.close()
+	}
+}
+
+// dialTimeout bounds connecting to a serial server.
+const dialTimeout = 5 * time.Second
+
+// opener returns what opens a device's line, with a capture if one is wanted. A capture that cannot be written does not keep a device
+// from working.
+func (d *Driver) opener(c *config) func(ctx context.Context) (serialline.Line, func(), error) {
+	return func(ctx context.Context) (serialline.Line, func(), error) {
+		var tap serialline.Tap
+		end := func() {}
+		if c.capture > 0 {
+			if capture, err := serialline.NewCapture(d.captureDir, c.name(), c.capture); err == nil {
+				tap = capture.Tap
+				end = func() { _ = capture.Close() } // what was not written is only a help for people
+			}
+		}
+		var line serialline.Line
+		var err error
+		if c.address != "" {
+			dial, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			line, err = serialline.Dial(dial, c.address, tap)
+		} else {
+			cfg := c.line
+			cfg.Tap = tap
+			var p *serialline.Port
+			if p, err = serialline.Open(cfg); err == nil {
+				line = p
+			}
+		}
+		if err != nil {
+			end()
+			return nil, nil, err
+		}
+		return line, end, nil
+	}
+}

@@ -1,0 +1,193 @@
+package serial
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/serialline/linetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// meter is a device on a pseudo-terminal: lines like "01R set" are answered with "01set=12.5", and "01W set 7" with "01OK".
+type meter struct {
+	pty *linetest.PTY
+
+	mu     sync.Mutex
+	values map[string]string
+	silent bool
+	log    []string
+	answer func(request string) (reply string, ok bool) // instead of the usual one
+	wg     sync.WaitGroup
+}
+
+func startMeter(t *testing.T) *meter {
+	t.Helper()
+	m := &meter{pty: linetest.OpenPTY(t), values: map[string]string{}}
+	m.serve()
+	t.Cleanup(func() {
+		m.pty.Unplug()
+		m.wg.Wait()
+	})
+	return m
+}
+
+// serve answers until the port is unplugged.
+func (m *meter) serve() {
+	peer := m.pty.Peer()
+	m.wg.Go(func() {
+		var have []byte
+		buf := make([]byte, 256)
+		for {
+			n, err := peer.Read(buf)
+			if err != nil {
+				return
+			}
+			have = append(have, buf[:n]...)
+			for {
+				line, rest, ok := bytes.Cut(have, []byte("\r"))
+				if !ok {
+					break
+				}
+				have = rest
+				if reply := m.reply(string(line)); reply != "" {
+					if _, err := peer.WriteString(reply); err != nil {
+						return
+					}
+				}
+			}
+		}
+	})
+}
+
+func (m *meter) reply(request string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log = append(m.log, request)
+	if m.silent {
+		return ""
+	}
+	if m.answer != nil {
+		if reply, ok := m.answer(request); ok {
+			return reply
+		}
+	}
+	var station, verb, name, value string
+	if _, err := fmt.Sscanf(request, "%2s%1s %s %s", &station, &verb, &name, &value); err != nil && verb == "" {
+		return ""
+	}
+	switch verb {
+	case "R":
+		return station + name + "=" + m.values[name] + "\r\n"
+	case "W":
+		if value == "13" {
+			return station + "NO unlucky\r\n"
+		}
+		m.values[name] = value
+		return station + "OK\r\n"
+	}
+	return ""
+}
+
+func (m *meter) set(name, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.values[name] = value
+}
+
+func (m *meter) hush(silent bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.silent = silent
+}
+
+// requests returns what the device was asked so far, and forgets it.
+func (m *meter) requests() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.log
+	m.log = nil
+	return out
+}
+
+func (m *meter) say(t *testing.T, text string) {
+	t.Helper()
+	if _, err := m.pty.Peer().WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func data(kv ...any) map[string]any {
+	m := map[string]any{}
+	for i := 0; i < len(kv); i += 2 {
+		m[kv[i].(string)] = kv[i+1]
+	}
+	return m
+}
+
+// visitor is a property's configuration for tests.
+func visitor(t device.Type, kv ...any) device.PointConfig {
+	d := data(kv...)
+	return device.PointConfig{Property: "p", Path: "spec.properties[p].visitors.configData", Type: t, Writable: d["write"] != nil, Visitor: d}
+}
+
+func (m *meter) config(kv ...any) device.Config {
+	d := data("serialPort", m.pty.Path, "delimiter", "\\r\\n", "timeout", 150, "retries", 0)
+	for k, v := range data(kv...) {
+		d[k] = v
+	}
+	return device.Config{Device: "ns/dev", Protocol: d}
+}
+
+func open(t *testing.T, d device.Driver, cfg device.Config) device.Session {
+	t.Helper()
+	s, err := d.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func compile(t *testing.T, d device.Driver, cfgs ...device.PointConfig) []device.Point {
+	t.Helper()
+	var out []device.Point
+	for _, c := range cfgs {
+		p, err := d.Compile(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// read reads and returns the values' texts, or their reasons in brackets.
+func read(t *testing.T, s device.Session, points []device.Point) ([]string, error) {
+	t.Helper()
+	values := make([]device.Value, len(points))
+	err := s.Read(t.Context(), points, values)
+	out := make([]string, len(values))
+	for i, v := range values {
+		if out[i] = v.Text(); v.Quality != device.Good {
+			out[i] += "[" + v.Quality.String() + ": " + v.Reason + "]"
+		}
+	}
+	return out, err
+}
+
+// eventually waits until check is content.
+func eventually(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !check(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
