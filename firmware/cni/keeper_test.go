@@ -24,6 +24,7 @@ type gateway struct {
 	t   *testing.T
 	dir string
 	o   Options
+	end func() // of the Keeper that runs
 
 	mu       sync.Mutex
 	node     string // spec of the node as JSON; "": not told yet
@@ -33,11 +34,19 @@ type gateway struct {
 }
 
 func newGateway(t *testing.T) *gateway {
-	g := &gateway{t: t, dir: t.TempDir()}
+	g := &gateway{t: t, dir: t.TempDir(), end: func() {}}
 	g.o = Options{
 		Node: "gw-1", Desired: g, Runtime: g, Masquerade: true, Log: slog.New(slog.DiscardHandler),
-		Networks: func() ([]Network, error) { return g.networks, nil },
-		Warn:     func(m string) { g.warnings = append(g.warnings, m) },
+		Networks: func() ([]Network, error) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.networks, nil
+		},
+		Warn: func(m string) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.warnings = append(g.warnings, m)
+		},
 	}
 	for _, p := range plugins {
 		g.file("bin/"+p, "#!/bin/sh", 0o755)
@@ -88,18 +97,20 @@ func (g *gateway) spec(s string) {
 	g.node = s
 }
 
-// run starts a Keeper, and ends it with the test.
+// run starts a Keeper, after ending the one before, as a restart of the agent does. The last one ends with the test.
 func (g *gateway) run() *Keeper {
+	g.end()
 	k := New(g.o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- k.Run(ctx) }()
-	g.t.Cleanup(func() {
+	g.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			g.t.Errorf("Run: %v", err)
 		}
 	})
+	g.t.Cleanup(g.end)
 	synctest.Wait()
 	return k
 }
@@ -150,6 +161,7 @@ func TestDefaultIsNotANetworkOfTheGateway(t *testing.T) {
 		k := g.run()
 		time.Sleep(10 * time.Second)
 		g.expect("the plant has 10.0.0.0/8", "192.168.252.0/22", k)
+		g.end()
 		g.networks = nil
 		k = g.run()
 		g.expect("after a restart", "192.168.252.0/22", k)
@@ -184,7 +196,9 @@ func TestTheClustersAddresses(t *testing.T) {
 		time.Sleep(time.Minute)
 		g.expect("a node that is registered anew", "10.9.0.0/16", k)
 
+		g.mu.Lock()
 		g.networks = []Network{{"eth0", netip.MustParsePrefix("10.244.0.0/16")}}
+		g.mu.Unlock()
 		g.spec(`{"podCIDR":"10.244.3.0/24"}`)
 		changed <- struct{}{}
 		g.expect("those of the plant's network", "10.9.0.0/16", k)
@@ -240,6 +254,7 @@ func TestDisabled(t *testing.T) {
 		k := g.run()
 		time.Sleep(10 * time.Second)
 		g.expect("enabled", "10.254.0.0/22", k)
+		g.end()
 		g.o.Disabled = true
 		k = g.run()
 		g.expect("disabled", "", k, "pods.network.enabled", "DaemonSet")

@@ -203,6 +203,9 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 	}
 	handler := ""
 	if p.newSandbox {
+		if why := w.m.withoutNetwork(); why != "" && !d.pod.Spec.HostNetwork {
+			return hold("sandbox", errors.New("network is not ready: "+why), reasonNoNetwork)
+		}
 		if handler, err = runtimeHandler(w.m.o.Desired, &d.pod.Spec); err != nil {
 			return hold("sandbox", err, "FailedCreatePodSandBox")
 		}

@@ -45,6 +45,7 @@ type Manager struct {
 	clocks   *clocks                       // likewise
 	pulls    *pulls                        // likewise
 	access   *imageAccess                  // likewise
+	offline  string                        // why pods have no network; "" if they have, or nobody knows
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
 }
 

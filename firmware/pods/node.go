@@ -19,8 +19,6 @@ import (
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
-const reasonNoNetwork = "NetworkNotReady"
-
 // Machine measures the gateway. Zero figures are unknown, and cause no pressure.
 type Machine interface {
 	Measure() (Measurement, error)
@@ -70,13 +68,6 @@ func (n *nodeReporter) run(ctx context.Context) {
 	}
 }
 
-func (m *Manager) networkProblem() string {
-	if m.o.Network == nil {
-		return ""
-	}
-	return m.o.Network()
-}
-
 // sample looks at the machine and the runtime and makes the node's document.
 func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	m := n.m
@@ -119,6 +110,11 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Address: ip, Type: "InternalIP"})
 	}
 	ready, runtimeSays := n.ready(ctx)
+	if ready.Reason == reasonNoNetwork {
+		m.setNetwork(ready.Message)
+	} else if runtimeSays != nil {
+		m.setNetwork("")
+	}
 	s.Conditions = append(pressure(m.pressures(), m.o.Dir), ready)
 	s.Images = n.has.images
 	s.RuntimeHandlers, s.Features = runtimeHandlers(runtimeSays)

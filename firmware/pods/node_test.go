@@ -34,6 +34,12 @@ func TestNodeStatus(t *testing.T) {
 	})
 }
 
+func (w *world) boxes() int {
+	w.rt.mu.Lock()
+	defer w.rt.mu.Unlock()
+	return len(w.rt.boxes)
+}
+
 // TestNodeWithoutNetwork: the message says what is missing, and the node is ready again soon after it is there.
 func TestNodeWithoutNetwork(t *testing.T) {
 	simulate(t, func(w *world) {
@@ -46,8 +52,20 @@ func TestNodeWithoutNetwork(t *testing.T) {
 		if c := cond(w.node().Status.Conditions, "Ready"); c.Status != "False" || c.Reason != "NetworkNotReady" || !strings.Contains(c.Message, "portmap; pods with hostNetwork") {
 			t.Errorf("condition %+v", c)
 		}
+		w.apply(simplePod)
+		w.put("pods/default/bare/u2", strings.NewReplacer(`"u1"`, `"u2"`, `"web"`, `"bare"`, `"spec":{`, `"spec":{"hostNetwork":true,`).Replace(simplePod))
+		w.settle(20 * time.Second)
+		if e := w.event("NetworkNotReady"); e == nil || !strings.Contains(e.message, "network is not ready: CNI plugins are missing in /x: portmap") {
+			t.Errorf("event %+v", e)
+		}
+		if n := w.boxes(); n != 1 {
+			t.Errorf("%d sandboxes, want that of the pod on the host's network alone", n)
+		}
 		problem.Store("")
-		w.settle(2 * time.Second)
+		w.settle(3 * time.Second)
+		if n := w.boxes(); n != 2 {
+			t.Errorf("%d sandboxes, want both", n)
+		}
 		if c := cond(w.node().Status.Conditions, "Ready"); c.Status != "True" {
 			t.Errorf("condition %+v", c)
 		}

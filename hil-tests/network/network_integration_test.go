@@ -20,6 +20,7 @@ import (
 
 // TestNetwork shares one system. The order counts: the last one brings another CNI.
 func TestNetwork(t *testing.T) {
+	serveNames(t, isolation.Address+":53")
 	w := start(t, nil)
 	w.nodeSays(t, corev1.ConditionTrue)
 	t.Run("addresses", w.testAddresses)
@@ -140,7 +141,7 @@ func (w *world) testHostPorts(t *testing.T) {
 	})
 }
 
-// testDNSPolicy looks at what pods resolve names with; hil-tests/network's other tests resolve them.
+// testDNSPolicy holds what pods resolve names with. The resolver stands in for a cluster's: TestServices has the real one.
 func (w *world) testDNSPolicy(t *testing.T) {
 	a := &w.pods(t, "default", "app=a", 1)[0]
 	own := "search plant.example\nnameserver " + isolation.Address
@@ -152,14 +153,14 @@ func (w *world) testDNSPolicy(t *testing.T) {
 	if err := w.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
-	w.configure(t, map[string]any{"clusterDNS": []string{"10.96.0.10"}})
+	w.configure(t, map[string]any{"clusterDNS": []string{isolation.Address}})
 	if err := w.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ spec, want string }{
-		"first":  {"dnsPolicy: ClusterFirst", "search default.svc.cluster.local svc.cluster.local cluster.local plant.example\nnameserver 10.96.0.10\noptions ndots:5"},
+		"first":  {"dnsPolicy: ClusterFirst", "search default.svc.cluster.local svc.cluster.local cluster.local plant.example\nnameserver " + isolation.Address + "\noptions ndots:5"},
 		"node":   {"dnsPolicy: Default", own},
-		"hosted": {"dnsPolicy: ClusterFirstWithHostNet\n  hostNetwork: true", "search default.svc.cluster.local svc.cluster.local cluster.local plant.example\nnameserver 10.96.0.10\noptions ndots:5"},
+		"hosted": {"dnsPolicy: ClusterFirstWithHostNet\n  hostNetwork: true", "search default.svc.cluster.local svc.cluster.local cluster.local plant.example\nnameserver " + isolation.Address + "\noptions ndots:5"},
 		"bare":   {"dnsPolicy: ClusterFirst\n  hostNetwork: true", own},
 		"none":   {"dnsPolicy: None\n  dnsConfig: {nameservers: [192.0.2.9], searches: [x.example], options: [{name: ndots, value: '2'}]}", "search x.example\nnameserver 192.0.2.9\noptions ndots:2"},
 	} {
@@ -170,6 +171,22 @@ func (w *world) testDNSPolicy(t *testing.T) {
 		}
 	}
 	w.says(t, a, own, "cat", "/etc/resolv.conf") // pods that run keep theirs
+
+	// Names resolve without the cloud: a resolver on the spot is all that it takes.
+	if err := w.StopRelay(); err != nil {
+		t.Fatal(err)
+	}
+	first := &w.pods(t, "default", "app=first", 1)[0]
+	w.says(t, first, serviceIP, "resolve", "stub")
+	w.says(t, first, serviceIP, "resolve", "stub.default.svc.cluster.local")
+	w.says(t, first, plcIP, "resolve", "plc")
+	w.says(t, a, plcIP, "resolve", "plc")
+	if out, err := w.inside(t, a, "resolve", "stub"); err == nil {
+		t.Errorf("dnsPolicy Default resolves a Service's short name: %q", out)
+	}
+	if err := w.StartRelay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A DaemonSet that ships a CNI configuration as flannel's does: on the host's network, privileged, by hostPath.
@@ -223,6 +240,11 @@ func (w *world) testAnotherCNI(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.nodeSays(t, corev1.ConditionFalse, "NetworkNotReady", "another CNI", "Restart skerryd")
+	w.apply(t, strings.NewReplacer("NAME", "late", "containers:", "nodeName: gw-1\n  containers:").Replace(web)) // not by the scheduler: the node is tainted
+	stacktest.Eventually(t, patience, "a pod waits for the network", func() (bool, string) {
+		m := w.events(t, "late", "NetworkNotReady")
+		return len(m) > 0 && strings.HasPrefix(m[0], "network is not ready: "), strings.Join(m, "\n")
+	})
 	if err := w.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
@@ -232,5 +254,6 @@ func (w *world) testAnotherCNI(t *testing.T) {
 	}
 	w.nodeSays(t, corev1.ConditionTrue)
 	t.Logf("ready %v after the restart", time.Since(began).Round(time.Millisecond))
+	w.pods(t, "default", "app=late", 1)
 	w.says(t, c, "a asked by ", "get", "http://"+a.Status.PodIP+":8080/peer")
 }

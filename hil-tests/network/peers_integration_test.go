@@ -4,67 +4,13 @@ package network_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"sync"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"github.com/skerry/skerry/firmware/cri"
 )
-
-const plcIP = "192.0.2.77"
-
-// serveNames is the plant's resolver: it knows plc.plant.example, and that there is nothing else.
-func serveNames(t *testing.T, at string) {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				if b := answer(buf[:n]); b != nil {
-					conn.WriteTo(b, from) //nolint:errcheck // whoever asked asks again
-				}
-			}
-		}
-	}()
-	t.Cleanup(func() { conn.Close(); <-done })
-}
-
-func answer(query []byte) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(query) != nil || len(m.Questions) != 1 {
-		return nil
-	}
-	q := m.Questions[0]
-	m.Response, m.RecursionAvailable, m.Answers, m.Additionals = true, true, nil, nil
-	switch {
-	case q.Name.String() != "plc.plant.example.":
-		m.RCode = dnsmessage.RCodeNameError
-	case q.Type == dnsmessage.TypeA:
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
-			Body:   &dnsmessage.AResource{A: [4]byte(net.ParseIP(plcIP).To4())},
-		}}
-	}
-	b, err := m.Pack()
-	if err != nil {
-		return nil
-	}
-	return b
-}
 
 // forwarder is the way to the API server, which may be cut.
 type forwarder struct {

@@ -24,9 +24,8 @@ import (
 )
 
 const (
-	apiPort   = "6443" // of the API server, on the uplink
-	dnsIP     = "10.96.0.10"
-	serviceIP = "10.96.0.50"
+	apiPort = "6443" // of the API server, on the uplink
+	dnsIP   = "10.96.0.10"
 )
 
 // services is a world with kube-proxy, CoreDNS and a Service of two pods.
@@ -39,7 +38,7 @@ type services struct {
 // TestServices runs kube-proxy in each of its modes, each on a system of its own.
 func TestServices(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables"} {
-		t.Run(mode, func(t *testing.T) {
+		t.Run("iptables-"+mode, func(t *testing.T) {
 			s := startServices(t, mode)
 			// What follows the first two does not depend on the mode. One that fails leaves nothing to the next.
 			_ = t.Run("cluster ip", s.testClusterIP) && t.Run("names", s.testNames) && mode == "iptables" &&
