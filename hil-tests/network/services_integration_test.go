@@ -18,6 +18,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/rig/images"
 	"github.com/skerry/skerry/hil-tests/rig/isolation"
 	"github.com/skerry/skerry/hil-tests/rig/stack/stacktest"
@@ -38,7 +39,7 @@ type services struct {
 // TestServices runs kube-proxy in each of its modes, each on a system of its own.
 func TestServices(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables"} {
-		t.Run("iptables-"+mode, func(t *testing.T) {
+		t.Run(mode, func(t *testing.T) {
 			s := startServices(t, mode)
 			// What follows the first two does not depend on the mode. One that fails leaves nothing to the next.
 			_ = t.Run("cluster ip", s.testClusterIP) && t.Run("names", s.testNames) && mode == "iptables" &&
@@ -204,8 +205,22 @@ func (s *services) testCutOff(t *testing.T) {
 	// kube-proxy dies: what it has set up stays in the kernel.
 	s.killContainer(t, "kube-proxy")
 	s.both(t, s.asClient(t, "http://"+serviceIP+"/peer"))
+	// CoreDNS dies: a new one knows the plant's names, and none of the cluster's.
+	s.killContainer(t, "coredns")
+	s.says(t, s.client, plcIP, "resolve", "plc.plant.example")
+	if out, err := s.inside(t, s.client, "resolve", "web.default.svc.cluster.local"); err == nil {
+		t.Errorf("a CoreDNS that has never seen the cluster says %q", out)
+	}
 	s.mend(t)
+	s.recovers(t)
+}
+
+// recovers holds that everything works again, changes included.
+func (s *services) recovers(t *testing.T) {
+	t.Helper()
 	s.pods(t, "kube-system", "k8s-app=kube-proxy", 1)
+	s.pods(t, "kube-system", "k8s-app=kube-dns", 1)
+	s.pods(t, "default", "app=web", 2)
 	s.resolves(t)
 }
 
@@ -224,16 +239,13 @@ func (s *services) killContainer(t *testing.T, name string) {
 
 // testReboot is a power cut while the gateway is cut off: no pod, no rule and no connection is left.
 func (s *services) testReboot(t *testing.T) {
-	before := s.client.Status.PodIP
 	s.cut(t)
 	if err := s.KillAgent(); err != nil {
 		t.Fatal(err)
 	}
 	s.endAllPods(t)
-	for _, command := range []string{"nft flush ruleset"} {
-		if out, err := exec.CommandContext(t.Context(), "nft", strings.Fields(command)[1:]...).CombinedOutput(); err != nil {
-			t.Fatal(err, string(out))
-		}
+	if out, err := exec.CommandContext(t.Context(), "nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
 	}
 	if err := s.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
@@ -241,20 +253,34 @@ func (s *services) testReboot(t *testing.T) {
 	for _, name := range []string{"web", "client", "coredns", "kube-proxy"} {
 		stacktest.Eventually(t, patience, name+" has been started from the store", func() (bool, string) { return s.container(t, name) != "", "" })
 	}
-	web := s.container(t, "web")
-	status, err := s.Runtime.Client().ContainerStatus(t.Context(), web, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("the client had %s before; container of web: %s", before, status.Status.ID)
+	s.says(t, s.client, "web-", "get", "http://"+s.address(t, "web-")+":8080/peer") // pods reach each other by address
+	s.says(t, s.client, "asked by", "get", "http://"+isolation.Address+":18085/peer")
 	// Without kube-proxy's rules, addresses of Services lead nowhere: it needs the API server once, to set them up.
 	if out, err := s.inside(t, s.client, "get", "http://"+serviceIP+"/peer"); err == nil {
 		t.Errorf("the Service answers %q although nobody can have set it up", out)
 	}
 	s.mend(t)
-	s.pods(t, "kube-system", "k8s-app=kube-proxy", 1)
-	s.pods(t, "kube-system", "k8s-app=kube-dns", 1)
-	s.resolves(t)
+	s.recovers(t)
+}
+
+// address returns the address that a pod has by now, whatever the API says.
+func (s *services) address(t *testing.T, prefix string) string {
+	t.Helper()
+	list, err := s.Runtime.Client().ListPodSandbox(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list {
+		if !strings.HasPrefix(p.Metadata.Name, prefix) || p.State != cri.SandboxReady {
+			continue
+		}
+		r, err := s.Runtime.Client().PodSandboxStatus(t.Context(), p.ID, false)
+		if err == nil && r.Status.Network != nil {
+			return r.Status.Network.IP
+		}
+	}
+	t.Fatalf("no pod %s… has an address", prefix)
+	return ""
 }
 
 func (s *services) endAllPods(t *testing.T) {
