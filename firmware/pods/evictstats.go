@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/skerry/skerry/firmware/cri"
@@ -123,11 +121,7 @@ func storageRequest(s *corev1.PodSpec) (sum int64) {
 // groupValue reads a number from a pod's cgroup of either version, 0 if there is none. controller is version 1's.
 func (m *Manager) groupValue(uid, controller, file string) int64 {
 	for _, dir := range m.groupDirs(uid, controller) {
-		b, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			continue
-		}
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
+		if n, ok := groupNumber(dir, file); ok {
 			return n
 		}
 	}
@@ -146,27 +140,14 @@ func (m *Manager) groupDirs(uid, controller string) []string {
 // groupMemory is the working set of a pod's cgroup, for runtimes that do not tell: what is used, less what the kernel can take back
 // at once. It is 0 if there is no such cgroup.
 func (m *Manager) groupMemory(uid string) int64 {
-	used := m.groupValue(uid, "memory", "memory.current")
-	inactive := "inactive_file "
-	if used == 0 {
-		used, inactive = m.groupValue(uid, "memory", "memory.usage_in_bytes"), "total_inactive_file "
-	}
-	if used == 0 {
-		return 0
-	}
 	for _, dir := range m.groupDirs(uid, "memory") {
-		b, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if text, ok := strings.CutPrefix(line, inactive); ok {
-				n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-				return max(0, used-n)
+		for _, file := range []string{"memory.current", "memory.usage_in_bytes"} {
+			if used, ok := groupNumber(dir, file); ok && used > 0 {
+				return workingSet(dir, used)
 			}
 		}
 	}
-	return used
+	return 0
 }
 
 // treeUsage adds up what is below dir on dir's own file system: bytes on the disk, and inodes. What cannot be read counts nothing.

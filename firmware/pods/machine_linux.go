@@ -17,6 +17,8 @@ import (
 type LocalMachine struct {
 	Dir  string // a folder on the file system that holds the pods
 	Proc string // default /proc
+
+	Groups Groups // cgroups that hold all pods
 }
 
 // Measure reads /proc and asks the file system.
@@ -34,6 +36,7 @@ func (l LocalMachine) Measure() (Measurement, error) {
 			v.PIDs, _ = strconv.ParseInt(all, 10, 64)
 		}
 	}
+	l.Groups.narrow(&v)
 	return v, errors.Join(errs...)
 }
 

@@ -8,6 +8,8 @@ import "errors"
 type LocalMachine struct {
 	Dir  string // a folder on the file system that holds the pods
 	Proc string // not used
+
+	Groups Groups // not used
 }
 
 // Measure fails outside of Linux, where no pods run.

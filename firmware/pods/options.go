@@ -248,7 +248,7 @@ func (o *Options) fill() error {
 		o.CSI = noCSI{}
 	}
 	if o.Machine == nil {
-		o.Machine = LocalMachine{Dir: o.Dir}
+		o.Machine = LocalMachine{Dir: o.Dir, Groups: parentGroups(o.CgroupRoot, o.CgroupParent)}
 	}
 	if o.FileSystem == nil {
 		o.FileSystem = fileSystem

@@ -301,6 +301,22 @@ func filledVolumes(spec *corev1.PodSpec) map[string]bool {
 // removePodDir unmounts what is mounted below a pod's folder and removes it: parts of volumes, tmpfs, and what a container has mounted in a volume
 // with mountPropagation Bidirectional. What cannot be unmounted keeps the folder, so that nothing is ever deleted through a mount.
 func removePodDir(dir string, mount Mounter) error {
+	if err := unmountBelow(dir, mount); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// removeVolumes removes the volumes of a pod that has ended, and what they hold, as a kubelet does: what was evicted because it had filled the disk must
+// not go on filling it until somebody deletes the pod.
+func removeVolumes(dir string, mount Mounter) error {
+	if err := unmountBelow(dir, mount); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(dir, volumesFolder)), os.RemoveAll(filepath.Join(dir, subPathsFolder)))
+}
+
+func unmountBelow(dir string, mount Mounter) error {
 	if err := unmountSubPaths(dir, mount); err != nil {
 		return fmt.Errorf("remove pod folder: %w", err)
 	}
@@ -319,5 +335,5 @@ func removePodDir(dir string, mount Mounter) error {
 	case len(mounts) > 0:
 		return fmt.Errorf("remove pod folder: %s is still mounted; nothing is deleted before it is gone", strings.Join(mounts, ", "))
 	}
-	return os.RemoveAll(dir)
+	return nil
 }

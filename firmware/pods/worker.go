@@ -288,6 +288,9 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 	w.m.releasePorts(w)
 	w.report(d, obs)
 	if terminalPhase(w.status) {
+		if err := removeVolumes(w.m.podDir(w.uid), w.m.o.Mount); err != nil {
+			w.log.Warn("volumes of a pod that has ended stay until it is deleted", "error", err)
+		}
 		w.ended()
 		if err := w.strip(ctx, obs); err != nil {
 			return err

@@ -154,7 +154,7 @@ func processUses(pid int, container string) bool {
 	return err == nil && bytes.Contains(data, []byte(container))
 }
 
-// mounts returns the mount points below our folders, in the order in which they were made.
+// mounts returns our folders, if they are mount points, and the mount points below them, in the order in which they were made.
 func (r *Runtime) mounts() (points []string, err error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *Runtime) mounts() (points []string, err error) {
 		if len(fields) < 5 {
 			continue
 		}
-		if p := fields[4]; strings.HasPrefix(p, r.dir+"/") || strings.HasPrefix(p, r.stateDir+"/") {
+		if p := fields[4]; p == r.dir || strings.HasPrefix(p, r.dir+"/") || strings.HasPrefix(p, r.stateDir+"/") {
 			points = append(points, p)
 		}
 	}
