@@ -112,7 +112,7 @@ networking: rig deps-networking ## kube-proxy (iptables and nftables) and CoreDN
 	$(call say,Services and names)
 	@SKERRY_BIN=$(BIN) go test -tags integration,networking -count=1 -timeout 15m -v -run TestServices ./hil-tests/network
 
-chaos: rig ## kill agent, containerd and both, and fill the disk, for CHAOS=10m each while pods come and go; then 200 pods that leave nothing behind
+chaos: rig ## kill agent, containerd and both, fill the disk and set the clock, for CHAOS=10m each while pods come and go; then 200 pods that leave nothing behind
 	$(call say,chaos)
 	@SKERRY_BIN=$(BIN) CHAOS=$(CHAOS) CHAOS_CYCLES=200 go test -tags integration -count=1 -timeout 3h -v ./hil-tests/chaos
 

@@ -31,7 +31,7 @@ import (
 func tracing(doc map[string]any) { doc["log"] = map[string]any{"level": "debug"} }
 
 // quietly starts the agent again as gateways run it.
-func (w *workload) quietly(ctx context.Context, _ *bench.Report) error {
+func (w *workload) quietly(ctx context.Context) error {
 	return errors.Join(w.stack.StopAgent(), w.stack.WriteAgentConfig(), w.stack.StartAgent(ctx), w.nodeReady(ctx))
 }
 

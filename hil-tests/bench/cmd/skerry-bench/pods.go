@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,8 +26,7 @@ type podOptions struct {
 	churn  time.Duration
 	watch  time.Duration
 	short  bool
-
-	latency bool
+	parts  string
 }
 
 func (o *podOptions) register(fs *flag.FlagSet) {
@@ -33,7 +34,7 @@ func (o *podOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.atOnce, "at-once", 20, "pods at the same time, and idle pods")
 	fs.DurationVar(&o.watch, "watch", 2*time.Minute, "how long the agent's processor time with idle pods is counted")
 	fs.DurationVar(&o.churn, "churn", time.Hour, "how long pods come and go while the agent's memory is followed")
-	fs.BoolVar(&o.latency, "latency", false, "only how long pods take to run")
+	fs.StringVar(&o.parts, "parts", "one,many,idle,churn", "what to measure: pods one by one, many at once, idle ones, and memory while they come and go")
 	fs.BoolVar(&o.short, "short", false, "5 minutes of churn, extrapolated to an hour")
 }
 
@@ -60,12 +61,14 @@ func podBench(ctx context.Context, r *bench.Report, o options) (err error) {
 	if err := w.nodeReady(ctx); err != nil {
 		return err
 	}
-	parts := []func(context.Context, *bench.Report) error{w.oneByOne, w.allAtOnce, w.quietly, w.idlePods, w.churn}
-	if o.pods.latency {
-		parts = parts[:2]
-	}
-	for _, part := range parts {
-		if err := part(ctx, r); err != nil {
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, *bench.Report) error
+	}{{"one", w.oneByOne}, {"many", w.allAtOnce}, {"idle", w.idlePods}, {"churn", w.churn}} {
+		if !slices.Contains(strings.Split(o.pods.parts, ","), part.name) {
+			continue
+		}
+		if err := part.run(ctx, r); err != nil {
 			return err
 		}
 		if err := r.Write(filepath.Join(o.module, "build", "bench")); err != nil { // what has been found is kept if a later part fails
@@ -93,6 +96,9 @@ func (w *workload) deleteSet(ctx context.Context, set string) error {
 
 // idlePods measures the agent with pods that only have probes, every 10 s.
 func (w *workload) idlePods(ctx context.Context, r *bench.Report) error {
+	if err := w.quietly(ctx); err != nil {
+		return err
+	}
 	n := w.opt.pods.atOnce
 	pods := w.cluster.Core.CoreV1().Pods(namespace)
 	for i := range n {
@@ -151,48 +157,4 @@ func (w *workload) allReady(ctx context.Context, set string, n int) error {
 		}
 		return nil
 	})
-}
-
-// churn lets pods come and go, four at a time, and fits a line through the agent's memory: what it was when no pod was there.
-func (w *workload) churn(ctx context.Context, r *bench.Report) error {
-	w.opt.say("pods come and go for %v", w.opt.pods.churn)
-	var hours, megabytes []float64
-	began, cycles := time.Now(), 0
-	for time.Since(began) < w.opt.pods.churn {
-		set := "churn-" + strconv.Itoa(cycles)
-		if _, err := w.createAndWatch(ctx, set, 4); err != nil {
-			return err
-		}
-		if err := w.deleteSet(ctx, set); err != nil {
-			return err
-		}
-		m, err := w.stack.Agent.Memory()
-		if err != nil {
-			return err
-		}
-		cycles += 4
-		if at := time.Since(began); at > w.opt.pods.churn/5 { // the first fifth fills caches and pools
-			hours, megabytes = append(hours, at.Hours()), append(megabytes, float64(m.PSS)/mb)
-		}
-	}
-	if len(hours) < 3 {
-		return fmt.Errorf("%d rounds of churn in %v say nothing: give it longer", len(hours), w.opt.pods.churn)
-	}
-	r.Add("churn_pods", float64(cycles), "pods")
-	r.Add("churn_seconds", time.Since(began).Seconds(), "s")
-	r.Add("churn_growth_mb_per_hour", slope(hours, megabytes), "MB/h")
-	r.Attach("churn", map[string]any{"extrapolated": w.opt.pods.churn < time.Hour, "pss_mb": megabytes})
-	return nil
-}
-
-// slope is that of the line through the points with the least squares.
-func slope(x, y []float64) float64 {
-	var mx, my, xy, xx float64
-	for i := range x {
-		mx, my = mx+x[i]/float64(len(x)), my+y[i]/float64(len(y))
-	}
-	for i := range x {
-		xy, xx = xy+(x[i]-mx)*(y[i]-my), xx+(x[i]-mx)*(x[i]-mx)
-	}
-	return xy / xx
 }
