@@ -24,6 +24,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 			return 0, obs, err
 		}
 	}
+	w.made = nil
 	unhealthy := w.probes.unhealthy()
 	p := makePlan(&d.pod, obs, w.forced, unhealthy, w.probes.started)
 	p.ephemeral = w.planEphemeral(d, obs, &p)
@@ -58,7 +59,12 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	}
 	if !p.idle() {
 		var err error
-		if obs, err = w.obs.observe(ctx); err != nil {
+		if m := w.made; m != nil {
+			obs, err = w.obs.lookAt(ctx, m)
+		} else {
+			obs, err = w.obs.observe(ctx)
+		}
+		if err != nil {
 			return 0, obs, err
 		}
 	}
@@ -245,7 +251,12 @@ func (w *worker) launch(ctx context.Context, d *desiredPod, obs *observation, p 
 		}
 	}
 	s := &starter{w: w, d: d, obs: obs, sandbox: box.id, config: config, volumes: paths, host: h, ips: ips}
-	return s.startAll(ctx, starting)
+	next, err := s.startAll(ctx, starting)
+	if err == nil && p.newSandbox && len(obs.sandboxes) == 0 && len(obs.containers) == 0 && len(s.started) == len(starting) {
+		box.file = d.file
+		w.made = &made{sandbox: *box, containers: s.started}
+	}
+	return next, err
 }
 
 // makeSandbox makes a sandbox and finds its addresses.
@@ -277,6 +288,7 @@ type starter struct {
 	volumes map[string]string
 	host    *host
 	ips     []string
+	started []cri.Container // made, and if all went well started
 }
 
 // startAll starts containers one after the other; one that cannot be started does not keep the others.
@@ -409,6 +421,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 		return err
 	}
 	w.eventFor(c.Name, eventNormal, "Created", "Container created")
+	s.started = append(s.started, cri.Container{ID: id, PodSandboxID: s.sandbox, State: cri.ContainerRunning, Metadata: cfg.Metadata, Labels: cfg.Labels, ImageRef: cfg.Image.Image})
 	if err := rt.StartContainer(ctx, id); err != nil {
 		if !runtimeGone(err) && prior != nil {
 			w.restarts[c.Name].next()

@@ -37,6 +37,7 @@ type Manager struct {
 	ips      []string
 	ports    map[hostPort]*worker          // who publishes what
 	adopted  map[string]bool               // UIDs of pods that were found running
+	there    map[string]bool               // UIDs of pods that the runtime had something of at the last look; nil: it has not been asked
 	logs     []containerLog                // of the containers that run
 	closing  bool                          // the machine is about to go down
 	statics  *statics                      // set by Run before there are workers
@@ -85,6 +86,7 @@ func (m *Manager) reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.workers, m.ports, m.adopted = map[string]*worker{}, map[hostPort]*worker{}, map[string]bool{}
+	m.there = nil
 	m.rt = runtimeState{name: "containerd", err: fmt.Errorf("the container runtime at %s has not answered yet", m.o.Socket)}
 }
 
@@ -408,6 +410,7 @@ func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Durat
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.logs = logs
+	m.noteThere(sandboxes)
 	for uid, print := range now {
 		if w := m.workers[uid]; w != nil && seen[uid] != print {
 			w.poke()

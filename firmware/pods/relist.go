@@ -41,6 +41,9 @@ func (m *Manager) census(ctx context.Context) {
 	}
 	m.adopt(sandboxes)
 	m.runtimeFound(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noteThere(sandboxes)
 }
 
 // adopt notes which pods run when the runtime answers for the first time, or again: they keep their host ports.

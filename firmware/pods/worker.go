@@ -60,6 +60,8 @@ type worker struct {
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
 	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
+	looked     bool                 // look was called
+	made       *made                // what the launch of a pod that had nothing has made; nil: ask the runtime
 	since      time.Time            // when it became active, by the monotonic clock; zero: not asked yet
 }
 
@@ -174,7 +176,7 @@ func (w *worker) sync(ctx context.Context, d *desiredPod) (next time.Duration, d
 	if err := w.m.runtimeUp(); err != nil {
 		return 0, false, err
 	}
-	obs, err := w.obs.observe(ctx)
+	obs, err := w.look(ctx)
 	if err != nil {
 		return 0, false, err
 	}
@@ -385,7 +387,7 @@ func (w *worker) graceOf(obs *observation) int64 {
 // withoutRuntime makes a status for a pod that the runtime has never been asked about. All others keep the one that they have. A pod that was not
 // let in before is asked about when the runtime answers.
 func (w *worker) withoutRuntime(d *desiredPod, err error) {
-	if d == nil || w.status != nil || d.refused != "" || d.unread || d.terminating() {
+	if d == nil || begun(w.status) || d.refused != "" || d.unread || d.terminating() {
 		return
 	}
 	for i := range d.pod.Spec.Containers {

@@ -209,20 +209,41 @@ func (w *workload) createAndWatch(ctx context.Context, set string, n int) ([]pod
 	return runs, nil
 }
 
-// direct makes a sandbox and a container of the same kind as the pods' through the runtime's own interface, as crictl does, and removes
-// them. It returns the time until the container was started.
+// direct makes the sandbox and the container of a pod through the runtime's own interface, as crictl does with a file for each, and removes
+// them: what the agent asks for, but without its labels and annotations. It returns the time until the container was started.
 func (w *workload) direct(ctx context.Context, name string) (took time.Duration, err error) {
 	rt := w.stack.Runtime.Client()
-	logs := filepath.Join(w.stack.Dir, "direct", name)
-	if err := os.MkdirAll(logs, 0o755); err != nil {
+	dir := filepath.Join(w.stack.Dir, "direct", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, err
 	}
+	var mounts []cri.Mount
+	for file, at := range map[string]string{"hosts": "/etc/hosts", "message": "/dev/termination-log"} {
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path, nil, 0o666); err != nil {
+			return 0, err
+		}
+		mounts = append(mounts, cri.Mount{ContainerPath: at, HostPath: path})
+	}
+	alone := &cri.NamespaceOption{Network: cri.NamespacePod, IPC: cri.NamespacePod, PID: cri.NamespaceContainer}
 	box := &cri.PodSandboxConfig{
-		Metadata: &cri.PodSandboxMetadata{Name: name, UID: "uid-" + name, Namespace: namespace}, Hostname: name, LogDirectory: logs,
-		Labels: map[string]string{"app": name}, Linux: &cri.LinuxPodSandboxConfig{CgroupParent: w.stack.Runtime.CgroupParent() + "/" + name},
+		Metadata: &cri.PodSandboxMetadata{Name: name, UID: "uid-" + name, Namespace: namespace}, Hostname: name, LogDirectory: dir,
+		Labels: map[string]string{"app": name}, DNSConfig: &cri.DNSConfig{Servers: []string{"127.0.0.1"}},
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent: w.stack.Runtime.CgroupParent() + "/" + name, Resources: &cri.LinuxContainerResources{CPUShares: 2},
+			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: alone, Seccomp: &cri.SecurityProfile{ProfileType: cri.ProfileRuntimeDefault}},
+		},
 	}
 	container := &cri.ContainerConfig{
-		Metadata: &cri.ContainerMetadata{Name: "main"}, Image: &cri.ImageSpec{Image: w.stack.Images.Ref("sample:1")}, Args: []string{"sleep"}, LogPath: "main.log",
+		Metadata: &cri.ContainerMetadata{Name: "main"}, Image: &cri.ImageSpec{Image: w.stack.Images.Ref("sample:1")}, Args: []string{"sleep"}, LogPath: "main.log", Mounts: mounts,
+		Linux: &cri.LinuxContainerConfig{
+			Resources: &cri.LinuxContainerResources{CPUShares: 2, OOMScoreAdj: 1000},
+			SecurityContext: &cri.LinuxContainerSecurityContext{
+				NamespaceOptions: alone, Seccomp: &cri.SecurityProfile{ProfileType: cri.ProfileUnconfined},
+				MaskedPaths:   []string{"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"},
+				ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			},
+		},
 	}
 	began := time.Now()
 	id, err := rt.RunPodSandbox(ctx, box, "")
