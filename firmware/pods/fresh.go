@@ -48,7 +48,9 @@ func begun(s *corev1.PodStatus) bool {
 	if s == nil {
 		return false
 	}
-	has := func(c corev1.ContainerStatus) bool { return c.ContainerID != "" || c.State.Waiting == nil || c.LastState.Terminated != nil }
+	has := func(c corev1.ContainerStatus) bool {
+		return c.ContainerID != "" || c.State.Waiting == nil || c.LastState.Terminated != nil
+	}
 	return terminal(s.Phase) || slices.ContainsFunc(s.InitContainerStatuses, has) || slices.ContainsFunc(s.ContainerStatuses, has)
 }
 
