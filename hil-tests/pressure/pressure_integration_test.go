@@ -100,20 +100,18 @@ func newWorld(t *testing.T) *world {
 // limit gives the group of all pods a limit, in whichever version of cgroups the machine has.
 func (w *world) limit(controller, v2, v1 string, value int64) {
 	w.t.Helper()
-	for dir, file := range map[string]string{filepath.Join("/sys/fs/cgroup", controller): v1, "/sys/fs/cgroup": v2} {
-		if _, err := os.Stat(dir); err != nil || file == v2 && !enabled(dir, controller) {
-			continue
-		}
-		group := filepath.Join(dir, w.Runtime.CgroupParent())
-		if err := os.MkdirAll(group, 0o755); err != nil {
-			w.t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(group, file), []byte(strconv.FormatInt(value, 10)), 0o644); err != nil {
-			w.t.Fatal(err)
-		}
-		return
+	const root = "/sys/fs/cgroup"
+	dir, file := filepath.Join(root, controller), v1
+	if enabled(root, controller) {
+		dir, file = root, v2
 	}
-	w.t.Fatalf("this machine has no controller %s", controller)
+	group := filepath.Join(dir, w.Runtime.CgroupParent())
+	if err := os.MkdirAll(group, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(group, file), []byte(strconv.FormatInt(value, 10)), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func enabled(root, controller string) bool {
