@@ -191,14 +191,14 @@ func TestOwnersOfWhatIsPulled(t *testing.T) {
 	}
 	p := &peer{handle: map[string]func([]byte) ([]byte, string){"List": func([]byte) ([]byte, string) {
 		return slices.Concat(
-			info("sha256:m1", map[string]string{"containerd.io/gc.ref.content.l.0": "sha256:ab", "containerd.io/gc.ref.content.config": "sha256:cd", "containerd.io/distribution.source.registry.example.org:5000": "team/app,team/copy"}),
+			info("sha256:m1", map[string]string{"containerd.io/gc.ref.content.l.0": "sha256:ab", "containerd.io/gc.ref.content.config": "sha256:cd", "containerd.io/distribution.source.registry.example.org": "team/app,team/copy"}),
 			info("sha256:m2", map[string]string{"containerd.io/gc.ref.content.l.0": "sha256:other", "containerd.io/distribution.source.docker.io": "library/busybox"}),
 			info("sha256:ab", map[string]string{"containerd.io/distribution.source.docker.io": "library/old"}),
 		), "0"
 	}}}
 	c := start(t, p)
 	for ref, want := range map[string]string{
-		"layer-sha256:ab": "registry.example.org:5000/team/app registry.example.org:5000/team/copy", "layer-sha256:zz": "", "odd": "",
+		"layer-sha256:ab": "registry.example.org/team/app registry.example.org/team/copy", "layer-sha256:zz": "", "odd": "",
 	} {
 		got, err := c.Owners(t.Context(), ref)
 		if err != nil || strings.Join(got, " ") != want {

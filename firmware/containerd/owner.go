@@ -12,10 +12,10 @@ import (
 // Labels that containerd puts onto what it pulls.
 const (
 	labelChild  = "containerd.io/gc.ref.content"       // + more: digest of what a manifest is made of
-	labelSource = "containerd.io/distribution.source." // + registry: repositories, separated by commas
+	labelSource = "containerd.io/distribution.source." // + registry, without its port: repositories, separated by commas
 )
 
-// Owners returns of which repositories (as docker.io/library/busybox) an ingest of a pull is: those of the manifests that name what it
+// Owners returns of which repositories (as docker.io/library/busybox, without the registry's port) an ingest of a pull is: those of the manifests that name what it
 // fetches. None: nobody knows (yet).
 func (c *Client) Owners(ctx context.Context, ref string) ([]string, error) {
 	_, digest, ok := strings.Cut(ref, "-") // layer-sha256:…

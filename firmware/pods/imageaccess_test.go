@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,25 +14,31 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 )
 
-// keptRecords are in memory, and outlive an agent. fail makes them refuse.
+// keptRecords are in memory, and outlive an agent.
 type keptRecords struct {
+	mu   sync.Mutex
 	kept map[string][]byte
 	puts int
-	fail error
+	fail error // of all calls
 }
 
 func (k *keptRecords) Scan(prefix string, fn func(string, []byte) error) error {
-	for key, b := range maps.Clone(k.kept) {
+	k.mu.Lock()
+	all, fail := maps.Clone(k.kept), k.fail
+	k.mu.Unlock()
+	for key, b := range all {
 		if strings.HasPrefix(key, prefix) {
 			if err := fn(key, b); err != nil {
 				return err
 			}
 		}
 	}
-	return k.fail
+	return fail
 }
 
 func (k *keptRecords) Put(_ context.Context, key string, b []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.fail == nil {
 		k.kept[key] = b
 		k.puts++
@@ -40,10 +47,19 @@ func (k *keptRecords) Put(_ context.Context, key string, b []byte) error {
 }
 
 func (k *keptRecords) Delete(_ context.Context, keys ...string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, key := range keys {
 		delete(k.kept, key)
 	}
 	return k.fail
+}
+
+// refuse makes all calls fail; nil: no longer.
+func (k *keptRecords) refuse(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fail = err
 }
 
 // privateImage makes app:2 need the password "right", and gives the namespace the secrets right, copy (the same password) and wrong.
@@ -217,18 +233,18 @@ func TestPowerFailsDuringAPull(t *testing.T) {
 func TestRecordsThatCannotBeKept(t *testing.T) {
 	simulate(t, func(w *world) {
 		k := privateImage(w)
-		k.fail = errors.New("no space left on device")
+		k.refuse(errors.New("no space left on device"))
 		first := with(w, "first", "right", "IfNotPresent")
 		w.settle(2 * time.Second)
 		w.expect(first, "ImagePullBackOff")
 		if e := w.lastEvent("Failed"); e == nil || !strings.Contains(e.message, "no space left") {
 			t.Errorf("event %+v", e)
 		}
-		k.fail = nil
+		k.refuse(nil)
 		w.settle(time.Minute)
 		w.expect(first, "running")
-		k.kept["image/sha256:app:2"] = []byte(`{"docker.io/libr`) // damaged
 		w.stop()
+		k.kept["image/sha256:app:2"] = []byte(`{"docker.io/libr`) // damaged
 		w.start()
 		none, again := with(w, "none", "", "IfNotPresent"), with(w, "again", "right", "IfNotPresent")
 		w.settle(2 * time.Second)

@@ -20,7 +20,8 @@ type PullProgress func(ctx context.Context) (map[string]PullPart, error)
 // PullPart is one part of an image that is being pulled. Total is 0 where it is not known yet.
 type PullPart struct{ Have, Total int64 }
 
-// PartOwner tells of which repositories (as docker.io/library/busybox) a part is that is being pulled; none if nobody knows.
+// PartOwner tells of which repositories (as docker.io/library/busybox, without the registry's port) a part is that is being pulled; none if nobody
+// knows.
 type PartOwner func(ctx context.Context, part string) ([]string, error)
 
 const (

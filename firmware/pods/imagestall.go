@@ -4,31 +4,43 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
 // silence is how many times pulls.stall may pass without any progress before a pull is ended of which nobody knows what it waits for: it may be a
 // registry that does not answer, but also a large layer that is being unpacked onto slow flash.
-const silence = 15
+const silence = 3
 
 // partSeen is a part of an image, and when more of it came last.
 type partSeen struct {
 	PullPart
 	moved time.Time // zero: it was there before the pull began, and nothing came
+	whose whose
 }
 
+// whose says whether a part belongs to the pull.
+type whose int
+
+const (
+	unknown whose = iota
+	own
+	others
+)
+
 // pullWatch looks after one pull: it says how far it is, and ends it if nothing comes any more. containerd before 1.7 would wait for a registry
-// that hangs until the connection breaks, which may be never. It belongs to one goroutine.
+// that hangs until the connection breaks, which may be never. containerd writes what it fetches a MiB at a time: on a slow line nothing moves for long.
+// It belongs to one goroutine.
 //
-// With several pulls at a time, which part is whose is asked only when it matters. One that gets nothing does not keep others waiting in any case: it
-// goes on beyond the limit of parallel pulls.
+// With several pulls at a time it is asked whose a part is; one of which nobody knows counts for all. A pull that gets nothing does not keep others
+// waiting: it goes on beyond the limit of parallel pulls.
 type pullWatch struct {
 	p     *pulls
 	one   *pull
 	free  func() // lets another pull begin
 	parts map[string]partSeen
 	begun time.Time
-	moved time.Time // when anything came last, of any pull; begun: nothing has
+	moved time.Time // when anything came last; begun: nothing has
 }
 
 func (w *pullWatch) run(ctx context.Context) {
@@ -75,34 +87,40 @@ func (w *pullWatch) look(ctx context.Context) bool {
 		return false
 	}
 	for name, seen := range w.parts {
-		if _, there := now[name]; !there { // that one is done
-			if seen.Total > 0 && seen.Have < seen.Total {
-				w.parts[name] = partSeen{PullPart{seen.Total, seen.Total}, time.Now()}
-				w.moved = time.Now()
-			}
+		if _, there := now[name]; !there && seen.Have < seen.Total { // that one is done
+			seen.Have = seen.Total
+			w.came(ctx, name, seen)
 		}
 	}
 	for name, part := range now {
 		seen, known := w.parts[name]
-		switch {
-		case known && seen.Have == part.Have:
-			seen.Total = part.Total
+		same := known && seen.Have == part.Have
+		seen.PullPart = part
+		if same || !known && w.moved.IsZero() {
 			w.parts[name] = seen
-		case !known && w.moved.IsZero():
-			w.parts[name] = partSeen{PullPart: part}
-		default:
-			w.moved = time.Now()
-			w.parts[name] = partSeen{part, w.moved}
+		} else {
+			w.came(ctx, name, seen)
 		}
 	}
 	return true
 }
 
-// tell says how far it is. With several pulls at a time nobody knows which part is whose: the figures are of all.
+// came notes that more of a part is there.
+func (w *pullWatch) came(ctx context.Context, name string, seen partSeen) {
+	if seen.moved = time.Now(); seen.whose == unknown && !w.p.alone(w.one) {
+		seen.whose = w.ask(ctx, name)
+	}
+	if seen.whose != others {
+		w.moved = seen.moved
+	}
+	w.parts[name] = seen
+}
+
+// tell says how far it is. What nobody knows the pull of is counted in.
 func (w *pullWatch) tell() {
 	var have, total int64
 	for _, seen := range w.parts {
-		if !seen.moved.IsZero() {
+		if !seen.moved.IsZero() && seen.whose != others {
 			have, total = have+seen.Have, total+max(seen.Total, seen.Have)
 		}
 	}
@@ -128,13 +146,28 @@ func (w *pullWatch) stuck(ctx context.Context) string {
 
 // mine reports whether a part belongs to this pull: to an image of the same repository, or to the only pull that there is.
 func (w *pullWatch) mine(ctx context.Context, part string, seen partSeen) bool {
-	if w.p.owner != nil {
-		if repos, err := w.p.owner(ctx, part); err == nil && len(repos) > 0 {
-			_, repo := fullName(w.one.name)
-			return slices.Contains(repos, repo)
-		}
+	if seen.whose == unknown {
+		seen.whose = w.ask(ctx, part)
 	}
-	return !seen.moved.IsZero() && w.p.alone(w.one)
+	return seen.whose == own || seen.whose == unknown && !seen.moved.IsZero() && w.p.alone(w.one)
+}
+
+// ask asks whose a part is.
+func (w *pullWatch) ask(ctx context.Context, part string) whose {
+	if w.p.owner == nil {
+		return unknown
+	}
+	repos, err := w.p.owner(ctx, part)
+	if err != nil || len(repos) == 0 {
+		return unknown
+	}
+	_, repo := fullName(w.one.name)
+	host, path, _ := strings.Cut(repo, "/")
+	host, _, _ = strings.Cut(host, ":")
+	if slices.Contains(repos, host+"/"+path) {
+		return own
+	}
+	return others
 }
 
 // alone reports whether no other pull is under way.

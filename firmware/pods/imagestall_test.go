@@ -70,7 +70,7 @@ func stallRig(t *testing.T, h *hangingRegistry, most int) (*pulls, *sync.WaitGro
 // TestPullThatHangsIsEnded, and the one beside it that gets something is not.
 func TestPullThatHangsIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingRegistry{parts: map[string]PullPart{"good/old": {1, 9}}, ends: map[string]time.Duration{"good:1": 10 * time.Minute}}
+		h := &hangingRegistry{parts: map[string]PullPart{"good/old": {1, 9}}, ends: map[string]time.Duration{"good:1": 5 * time.Minute}}
 		p, wg := stallRig(t, h, 2)
 		begin := time.Now()
 		var pods sync.WaitGroup
@@ -100,13 +100,13 @@ func TestPullThatHangsIsEnded(t *testing.T) {
 // TestPullThatGetsNothing lets others pass, and is ended after a long time: it may be unpacking.
 func TestPullThatGetsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingRegistry{parts: map[string]PullPart{}, ends: map[string]time.Duration{"good:1": time.Second, "unpacks:1": 14 * time.Minute}}
+		h := &hangingRegistry{parts: map[string]PullPart{}, ends: map[string]time.Duration{"good:1": time.Second, "unpacks:1": 2*time.Minute + 50*time.Second}}
 		p, wg := stallRig(t, h, 2)
 		begin := time.Now()
 		var pods sync.WaitGroup
 		pods.Go(func() {
 			_, err := p.get(t.Context(), spec("silent:1"), nil, nil, func(string) {})
-			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "nothing has come from the registry for 15m0s") || took < 15*time.Minute || took > 16*time.Minute {
+			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "nothing has come from the registry for 3m0s") || took < 3*time.Minute || took > 4*time.Minute {
 				t.Errorf("after %v: %v", took, err)
 			}
 		})
@@ -131,7 +131,7 @@ func TestWhosePartHangs(t *testing.T) {
 		others bool
 		ended  time.Duration // within which it is
 	}{
-		{"?/1", false, 2 * time.Minute}, {"!/1", false, 2 * time.Minute}, {"else/1", false, 17 * time.Minute}, {"?/1", true, 17 * time.Minute},
+		{"?/1", false, 2 * time.Minute}, {"!/1", false, 2 * time.Minute}, {"else/1", false, 5 * time.Minute}, {"?/1", true, 5 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &hangingRegistry{parts: map[string]PullPart{}, ends: map[string]time.Duration{"other:1": time.Hour}}
@@ -153,4 +153,40 @@ func TestWhosePartHangs(t *testing.T) {
 			wg.Wait()
 		})
 	}
+}
+
+// TestSilentPullBesideOneThatMoves: it does not live on what the other one gets.
+func TestSilentPullBesideOneThatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangingRegistry{parts: map[string]PullPart{}, ends: map[string]time.Duration{"moves:1": 10 * time.Minute, "good:1": time.Second}}
+		p, wg := stallRig(t, h, 2)
+		begin := time.Now()
+		var said []string
+		var pods sync.WaitGroup
+		pods.Go(func() {
+			if _, err := p.get(t.Context(), spec("silent:1"), nil, nil, func(text string) { said = append(said, text) }); err == nil || time.Since(begin) > 4*time.Minute {
+				t.Errorf("after %v: %v", time.Since(begin), err)
+			}
+		})
+		pods.Go(func() {
+			if _, err := p.get(t.Context(), spec("moves:1"), nil, nil, func(string) {}); err != nil {
+				t.Error(err)
+			}
+		})
+		pods.Go(func() {
+			for i := range int64(58) {
+				time.Sleep(10 * time.Second)
+				h.set("moves/1", i<<20, 100<<20)
+			}
+		})
+		time.Sleep(time.Second)
+		if _, err := p.get(t.Context(), spec("good:1"), nil, nil, func(string) {}); err != nil || time.Since(begin) > 2*time.Minute {
+			t.Errorf("who came later waited %v: %v", time.Since(begin), err)
+		}
+		pods.Wait()
+		wg.Wait()
+		if len(said) == 0 || strings.Contains(strings.Join(said, ""), "MiB") {
+			t.Errorf("what the other one gets is told as its own: %q", said)
+		}
+	})
 }

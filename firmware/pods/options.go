@@ -140,7 +140,7 @@ type Options struct {
 	ParallelPulls int
 	PullProgress  PullProgress  // nil: nobody can tell
 	PartOwner     PartOwner     // nil: nobody can tell
-	PullStall     time.Duration // default 2 min: after which a pull that gets nothing is ended
+	PullStall     time.Duration // default 10 min: after which a pull that gets nothing is ended
 	PrePull       []string      // images to fetch ahead of the pods that need them, and to keep
 	ImageCheck    string        // default CheckPulled: who may use private images that are on the disk
 	ImageRecords  Records       // of the credentials of images. nil: they are forgotten with the agent
@@ -219,7 +219,7 @@ func (o *Options) fill() error {
 	setDefault(&o.ImageHigh, 85)
 	setDefault(&o.ImageLow, 80)
 	setDefault(&o.ParallelPulls, 2)
-	setDefault(&o.PullStall, 2*time.Minute)
+	setDefault(&o.PullStall, 10*time.Minute)
 	setDefault(&o.ImageCheck, CheckPulled)
 	if !slices.Contains([]string{CheckPulled, CheckAll, CheckNone}, o.ImageCheck) {
 		return fmt.Errorf("pods: ImageCheck %q is none of %s, %s and %s", o.ImageCheck, CheckPulled, CheckAll, CheckNone)
