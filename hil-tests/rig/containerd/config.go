@@ -49,12 +49,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         Root = "{{.RuncRoot}}"
         SystemdCgroup = false
-{{if .Registry}}
-  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{{.Registry}}"]
-    endpoint = ["http://{{.Registry}}"]
-{{end}}`
 
-// configTemplate3 is the same for containerd 2, whose CRI plugin is several. A registry on loopback needs no entry: containerd speaks HTTP to it.
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{{.CertsDir}}"
+`
+
+// configTemplate3 is the same for containerd 2, whose CRI plugin is several.
 const configTemplate3 = `version = 3
 root = "{{.Root}}"
 state = "{{.State}}"
@@ -72,6 +72,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.sna
 
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "{{.SandboxImage}}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{{.CertsDir}}"
 
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
@@ -123,24 +126,32 @@ type layout struct {
 	Root, State, Socket, RuncRoot, CNIBin, CNIConf, IPAM string
 	ConfigFile, LogFile, BridgeFile                      string
 	Bridge, Subnet                                       string
-	Registry, SandboxImage                               string
+	SandboxImage                                         string
+	CertsDir                                             string // folders of registries, each with a hosts.toml
+	Pinns, Home                                          string // of CRI-O
 	config                                               string // template of the configuration
+	args                                                 []string
 }
 
 func newLayout(o Options, stateDir string) layout {
 	in := func(name string) string { return filepath.Join(o.Dir, name) }
-	return layout{
+	l := layout{
 		Root: in("root"), CNIConf: in("cni"), IPAM: in("ipam"),
 		ConfigFile: in("config.toml"), LogFile: in("containerd.log"), BridgeFile: in("bridge"),
 		State: filepath.Join(stateDir, "state"), RuncRoot: filepath.Join(stateDir, "runc"),
 		Socket:   filepath.Join(stateDir, "containerd.sock"),
-		Registry: o.Registry, SandboxImage: o.SandboxImage, config: map[bool]string{false: configTemplate, true: configTemplate3}[o.Version2],
+		CertsDir: in("certs.d"), SandboxImage: o.SandboxImage, config: map[bool]string{false: configTemplate, true: configTemplate3}[o.Version2],
 	}
+	l.args = []string{"--config", l.ConfigFile}
+	if o.CRIO != "" {
+		l.useCRIO(o.Dir, o.CRIO)
+	}
+	return l
 }
 
 // write makes the folders and writes the configuration files.
 func (l *layout) write() error {
-	for _, dir := range []string{l.Root, l.CNIConf, l.IPAM, l.State, l.RuncRoot} {
+	for _, dir := range []string{l.Root, l.CNIConf, l.IPAM, l.State, l.RuncRoot, l.CertsDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("make containerd's folders: %w", err)
 		}
@@ -158,7 +169,7 @@ func (l *layout) write() error {
 			return fmt.Errorf("write containerd's configuration: %w", err)
 		}
 	}
-	return nil
+	return l.writeHome()
 }
 
 // findCNI returns the folder of the CNI plugins: Debian's, or the one upstream uses.

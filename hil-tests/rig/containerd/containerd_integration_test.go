@@ -35,7 +35,7 @@ func newRig(t *testing.T) *rig {
 	reg, err := images.Start(t.Context(), images.Options{ModuleDir: "../../..", BuildDir: filepath.Join(dir, "images")})
 	noError(t, err)
 	t.Cleanup(func() { noError(t, reg.Close()) })
-	options := containerd.Options{Dir: filepath.Join(dir, "containerd"), Registry: reg.Addr(), SandboxImage: reg.PauseImage()}
+	options := containerd.Options{Dir: filepath.Join(dir, "containerd"), SandboxImage: reg.PauseImage()}
 	began := time.Now()
 	rt, err := containerd.Start(t.Context(), options)
 	noError(t, err)

@@ -1,10 +1,13 @@
 // Package containerd runs a real containerd for tests and the demo, apart from the host's own: with our
 // configuration, our folders, our socket, our CNI network on a bridge of its own, and images from a loopback registry.
 //
-//	rt, err := containerd.Start(ctx, containerd.Options{Dir: dir, Registry: reg.Addr(), SandboxImage: reg.PauseImage()})
+//	rt, err := containerd.Start(ctx, containerd.Options{Dir: dir, SandboxImage: reg.PauseImage()})
 //	defer rt.Cleanup(context.Background())
 //	rt.Client().Version(ctx)                    // a cri.Client; rt.Socket() is for the agent's configuration
 //	rt.Kill(); err = rt.Restart(ctx)            // faults
+//
+// Options.CRIO runs a CRI-O in containerd's place, with the same network and folders: what is said here of containerd holds for it, but for
+// shims and what CNI leaves in /var/lib/cni.
 //
 // It needs root, and Debian's packages containerd, runc, containernetworking-plugins and iproute2.
 //

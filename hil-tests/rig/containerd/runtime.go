@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,8 +30,6 @@ type Options struct {
 	Dir string
 	// StateDir holds sockets and mounts; its path must be short. Default /run/skerry-rig-XXXXXXXX, derived from Dir.
 	StateDir string
-	// Registry is the host:port of a registry without TLS.
-	Registry string
 	// SandboxImage is the pause image's full reference.
 	SandboxImage string
 	// Binary is the containerd to run. Default "containerd".
@@ -39,6 +38,8 @@ type Options struct {
 	NoNetwork bool
 	// Version2 says that Binary is containerd 2, with its shim and its runc beside it.
 	Version2 bool
+	// CRIO is the path of a CRI-O to run instead of containerd, with its pinns beside it. It needs conmon.
+	CRIO string
 }
 
 // Runtime is one containerd. Its owner calls Cleanup.
@@ -84,10 +85,13 @@ func prepare(o Options) (*Runtime, error) {
 	if o.Version2 { // or the shim and the runc that are found first on the PATH are those of the installed containerd
 		r.env = []string{"PATH=" + filepath.Dir(o.Binary) + ":" + os.Getenv("PATH")}
 	}
+	if o.CRIO != "" {
+		r.env = []string{"HOME=" + r.layout.Home}
+	}
 	if len(r.layout.Socket)+len(".ttrpc") > maxSocket {
 		return nil, fmt.Errorf("containerd's socket path %s is too long for a unix socket: give a shorter StateDir", r.layout.Socket)
 	}
-	if r.binary, err = exec.LookPath(cmp.Or(o.Binary, "containerd")); err != nil {
+	if r.binary, err = exec.LookPath(cmp.Or(o.CRIO, o.Binary, "containerd")); err != nil {
 		return nil, fmt.Errorf("containerd is not installed (%w): install it with `apt-get install containerd runc`", err)
 	}
 	if r.layout.CNIBin, err = findCNI(); err != nil {
@@ -101,6 +105,11 @@ func prepare(o Options) (*Runtime, error) {
 	if err := r.layout.write(); err != nil {
 		return nil, err
 	}
+	if registry, _, ok := strings.Cut(o.SandboxImage, "/"); ok {
+		if err := r.AllowHTTP(registry); err != nil {
+			return nil, err
+		}
+	}
 	r.client = cri.New(cri.Options{Socket: r.layout.Socket})
 	return r, nil
 }
@@ -110,6 +119,13 @@ func (r *Runtime) Client() *cri.Client { return r.client }
 
 // Socket returns the path of the CRI socket.
 func (r *Runtime) Socket() string { return r.layout.Socket }
+
+// CertsDir is the folder in which the runtime looks for what it has to know of a registry, in HOST:PORT/hosts.toml, at each pull. Of a
+// registry on loopback it needs nothing: it speaks HTTP to it.
+func (r *Runtime) CertsDir() string { return r.layout.CertsDir }
+
+// ConfigFile returns the path of the runtime's configuration.
+func (r *Runtime) ConfigFile() string { return r.layout.ConfigFile }
 
 // CgroupParent returns a parent for pods' cgroups that only this Runtime uses: LinuxPodSandboxConfig.CgroupParent.
 func (r *Runtime) CgroupParent() string { return "/skerry-rig-" + r.id }
@@ -182,7 +198,7 @@ func (r *Runtime) start(ctx context.Context) error {
 		return err
 	}
 	p, err := process.Start(process.Spec{
-		Name: "containerd", Path: r.binary, Args: []string{"--config", r.layout.ConfigFile}, Env: r.env, Log: r.layout.LogFile, Grace: stopGrace,
+		Name: "containerd", Path: r.binary, Args: r.layout.args, Env: r.env, Log: r.layout.LogFile, Grace: stopGrace,
 	})
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ type Options struct {
 	Keep     bool   // leave Dir in place
 	NoPods   bool   // no containerd and no registry; the agent runs devices only
 	Runtime2 string // path of a containerd 2 to run instead of Debian's containerd
+	CRIO     string // path of a CRI-O to run instead of it
 	// ClusterCIDR are the addresses of pods of which the cluster gives every node a part; empty: it gives none.
 	ClusterCIDR string
 	NoNetwork   bool                             // containerd has no CNI configuration until somebody writes one into CNIDir
@@ -126,8 +127,8 @@ func (s *Stack) startContainerd(ctx context.Context) (err error) {
 	}
 	s.Say("starting containerd")
 	s.Runtime, err = containerd.Start(ctx, containerd.Options{
-		Dir: s.path("containerd"), Registry: s.Images.Addr(), SandboxImage: s.Images.PauseImage(), Binary: s.Runtime2, Version2: s.Runtime2 != "",
-		NoNetwork: s.NoNetwork,
+		Dir: s.path("containerd"), SandboxImage: s.Images.PauseImage(), Binary: s.Runtime2, Version2: s.Runtime2 != "",
+		NoNetwork: s.NoNetwork, CRIO: s.CRIO,
 	})
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)
