@@ -72,13 +72,17 @@ containerd2: ## build containerd 2, its shim and a current runc (once: about 3 C
 metrics-server: ## build metrics-server (once: about 3 CPU minutes)
 	@scripts/build-metrics-server.sh $(BIN)/metrics-server
 
+crio: ## build CRI-O (once: about 8 CPU minutes)
+	@scripts/deps.sh crio
+	@scripts/build-crio.sh $(BIN)/crio
+
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
 	$(call say,building the sample images and the rig)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
 
 # --- the two commands -----------------------------------------------------------------------------------------------
 
-.PHONY: demo test test-unit test-contract test-integration test-arm conformance networking chaos
+.PHONY: demo test test-unit test-contract test-integration test-arm conformance conformance-crio networking chaos
 demo: rig ## the whole system on loopback, step by step (ONCE=1: no terminal, exits 0 only if every step held)
 	@$(BIN)/demo -bin $(BIN) $(if $(ONCE),-once)
 
@@ -106,6 +110,10 @@ test-integration: rig metrics-server
 conformance: rig containerd2 ## the table of what Kubernetes promises about pods (docs/conformance.md), on Debian's containerd and on containerd 2
 	$(call say,conformance of pods)
 	@SKERRY_BIN=$(BIN) SKERRY_CONTAINERD2=$(BIN)/containerd2/containerd go test -tags integration,containerd2 -count=1 -timeout 20m ./hil-tests/conformance
+
+conformance-crio: rig crio ## pods and the same table on CRI-O (docs/runtimes.md)
+	$(call say,conformance of pods on CRI-O)
+	@SKERRY_BIN=$(BIN) SKERRY_CRIO=$(BIN)/crio/crio go test -tags integration,crio -count=1 -timeout 20m -p 1 -run CRIO ./hil-tests/pods ./hil-tests/conformance
 
 networking: rig deps-networking ## kube-proxy (iptables and nftables) and CoreDNS as their projects ship them, as pods of a gateway that is cut off and restarted
 	@scripts/build-networking.sh $(BIN)

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that one group of targets needs; quiet when everything is there.
-# Usage: deps.sh rig|containerd2|arm|qemu
+# Usage: deps.sh rig|containerd2|crio|arm|qemu
 set -euo pipefail
 
 case "${1:-}" in
 rig) want="containerd runc containernetworking-plugins busybox-static iptables iproute2 python3 python3-pymodbus git" ;;
 containerd2) want="gcc libc6-dev libseccomp-dev pkg-config" ;;
 networking) want="nftables" ;;
+crio) want="gcc libc6-dev libseccomp-dev pkg-config conmon runc containernetworking-plugins" ;;
 arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
-*) echo "usage: $0 rig|containerd2|arm|qemu" >&2; exit 2 ;;
+*) echo "usage: $0 rig|containerd2|crio|arm|qemu" >&2; exit 2 ;;
 esac
 
 need_go=1.26

@@ -11,7 +11,7 @@ import (
 
 // TestConformanceOnContainerd2 runs the table on the containerd 2 that `make containerd2` builds; `make conformance` says where it is.
 func TestConformanceOnContainerd2(t *testing.T) {
-	conform(t, stack.Options{Runtime2: containerd2(t)}, NeedContainerd2)
+	conform(t, stack.Options{Runtime2: containerd2(t)}, NeedContainerd2, nil)
 }
 
 // containerd2 returns the path of containerd 2, beside which are its shim and a runc that knows idmapped mounts.

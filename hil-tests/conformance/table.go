@@ -26,7 +26,7 @@ What the Kubernetes documentation promises about pods, row by row, and what the 
 container can see, it tells in its termination message. [Development](development.md#conformance-of-pods) says how to run single rows; the pods themselves are in
 `+"`hil-tests/conformance/rows_*.go`"+`.
 
-%d rows, %d of them with a gap that is still open, %d that need a newer runtime than Debian's containerd 1.6. CRI-O is not in the table: no CRI-O has been run.
+%d rows, %d of them with a gap that is still open, %d that need a newer runtime than Debian's containerd 1.6. [Container runtimes](runtimes.md#cri-o) says which of them pass on CRI-O.
 
 **Time**: how long a step may take at most on a machine with two busy cores: *soon* %v, *periods* (of probes, or some seconds of work) %v, *back-off* (one of ten seconds
 at least) %v, *refresh* (a change of another object has to reach the pod) %v.

@@ -103,6 +103,9 @@ func (w *world) pushImages(ctx context.Context) (err error) {
 	if w.private, err = w.Images.Private("edge", "s3cret"); err != nil {
 		return err
 	}
+	if err := w.Runtime.AllowHTTP(w.private.Addr()); err != nil {
+		return err
+	}
 	w.values["<private>"] = w.private.Addr()
 	return nil
 }

@@ -45,11 +45,11 @@ func testResize(t *testing.T, w *world) {
 	}
 	w.put(key, pod(spec("100m", "64Mi")))
 	before := w.await(key, "running", running)
-	id := strings.TrimPrefix(before.ContainerStatuses[0].ContainerID, "containerd://")
+	_, id, _ := strings.Cut(before.ContainerStatuses[0].ContainerID, "://")
 	limits := func() (memory, cpu string) {
 		for file, to := range map[string]*string{"memory.limit_in_bytes": &memory, "memory.max": &memory, "cpu.cfs_quota_us": &cpu, "cpu.max": &cpu} {
 			for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
-				found, err := filepath.Glob(pattern + w.rt.CgroupParent() + "/podre-1/" + id + "/" + file)
+				found, err := filepath.Glob(pattern + w.rt.CgroupParent() + "/podre-1/*" + id + "/" + file)
 				if err != nil {
 					t.Fatal(err)
 				}

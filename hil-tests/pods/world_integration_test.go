@@ -53,7 +53,7 @@ func (w *watch) C() <-chan struct{} { return w.c }
 func (w *watch) Take() []wire.Key   { return nil }
 func (w *watch) Close()             {}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, o containerd.Options) *world {
 	t.Helper()
 	dir := t.TempDir()
 	reg, err := images.Start(t.Context(), images.Options{ModuleDir: "../..", BuildDir: filepath.Join(dir, "images")})
@@ -61,7 +61,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = reg.Close() })
-	rt, err := containerd.Start(t.Context(), containerd.Options{Dir: filepath.Join(dir, "containerd"), Registry: reg.Addr(), SandboxImage: reg.PauseImage()})
+	o.Dir, o.SandboxImage = filepath.Join(dir, "containerd"), reg.PauseImage()
+	rt, err := containerd.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
