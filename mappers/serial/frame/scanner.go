@@ -40,11 +40,20 @@ func (s *Scanner) Begun() bool { return len(s.buf) > 0 || s.inside || s.escaped 
 
 // Silence tells the scanner that nothing came for a while: that ends a frame of kind Gap, and the hope for the rest of another.
 func (s *Scanner) Silence(emit func(payload []byte)) {
-	if s.f.Kind == Gap {
-		if len(s.buf) > 0 && !s.skip {
+	switch {
+	case len(s.buf) == 0:
+	case s.f.Kind == Gap:
+		if !s.skip {
 			s.finish(s.buf, emit)
 		}
-	} else if len(s.buf) > 0 {
+	case s.f.Kind == Fixed, s.f.Kind == Counted:
+		s.stats.Cut++
+		// The beginning of a frame may have been noise, with a good frame behind it.
+		for len(s.buf) > 0 {
+			s.buf = s.drop(s.buf, len(s.buf))
+			s.cut(emit)
+		}
+	default:
 		s.stats.Cut++
 		s.stats.Garbage += uint64(len(s.buf))
 	}

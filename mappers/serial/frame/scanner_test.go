@@ -238,3 +238,21 @@ func FuzzScanner(f *testing.F) {
 		}
 	})
 }
+
+// TestFrameBehindFalseStart: noise that looks like the beginning of a longer frame must not swallow the good one behind it for ever.
+func TestFrameBehindFalseStart(t *testing.T) {
+	f := formats()["counted"]
+	good, err := f.Encode([]byte("\x68\x00\x00hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewScanner(f)
+	if got := push(s, append([]byte{0x68, 0x1A, 0}, good...), 1); len(got) != 0 {
+		t.Fatalf("%q", got)
+	}
+	var got []string
+	s.Silence(func(p []byte) { got = append(got, string(p)) })
+	if len(got) != 1 || got[0][3:] != "hello" || s.Begun() {
+		t.Errorf("%q %+v", got, s.Stats())
+	}
+}
