@@ -27,7 +27,9 @@ func TestDriversAreDistinctAndDescribed(t *testing.T) {
 			}
 		}
 	}
-	if !seen["modbus"] {
-		t.Error("the Modbus driver is not in the table")
+	for _, name := range []string{"modbus", "serial"} {
+		if !seen[name] {
+			t.Errorf("the driver %s is not in the table", name)
+		}
 	}
 }

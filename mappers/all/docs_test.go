@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,22 +55,43 @@ type manifest struct {
 	}
 }
 
-// TestManualsExampleWorks gives the manual's example to the driver.
-func TestManualsExampleWorks(t *testing.T) {
-	text := manual(t, "devices")
-	start := strings.Index(text, "```yaml\n")
-	end := strings.Index(text[start+8:], "```")
-	if start < 0 || end < 0 {
-		t.Fatal("docs/devices.md has no example")
+// TestManualsExamplesWork gives every device of the manual to its driver.
+func TestManualsExamplesWork(t *testing.T) {
+	for _, page := range []struct {
+		name       string
+		properties int
+	}{{"devices", 4}, {"serial", 3 + 4 + 4}} {
+		seen := 0
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(apiVersion:.*?)```").FindAllStringSubmatch(manual(t, page.name), -1) {
+			seen += checkExample(t, block[1])
+		}
+		if seen != page.properties {
+			t.Errorf("%d properties in the examples of docs/%s.md, want %d", seen, page.name, page.properties)
+		}
 	}
-	dec := yaml.NewDecoder(strings.NewReader(strings.NewReplacer("configData:", "configdata:", "accessMode:", "accessmode:").Replace(text[start+8 : start+8+end])))
-	driver := Drivers()[0]
+}
+
+func driverOf(t *testing.T, protocol string) device.Driver {
+	t.Helper()
+	for _, d := range Drivers() {
+		if slices.Contains(d.Protocols(), protocol) {
+			return d
+		}
+	}
+	t.Fatalf("no driver for %q", protocol)
+	return nil
+}
+
+// checkExample gives a model and its device to the device's driver, and returns how many properties it has.
+func checkExample(t *testing.T, text string) int {
+	t.Helper()
+	dec := yaml.NewDecoder(strings.NewReader(strings.NewReplacer("configData:", "configdata:", "accessMode:", "accessmode:", "protocolName:", "protocolname:").Replace(text)))
 	types, writable, seen := map[string]device.Type{}, map[string]bool{}, 0
 	for {
 		var m manifest
 		err := dec.Decode(&m)
 		if errors.Is(err, io.EOF) {
-			break
+			return seen
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -84,10 +106,14 @@ func TestManualsExampleWorks(t *testing.T) {
 			}
 			continue
 		}
-		var protocol struct{ ConfigData map[string]any }
+		var protocol struct {
+			ProtocolName string
+			ConfigData   map[string]any
+		}
 		if err := m.Spec.Protocol.Decode(&protocol); err != nil {
 			t.Fatal(err)
 		}
+		driver := driverOf(t, protocol.ProtocolName)
 		if err := driver.Check(device.Config{Protocol: protocol.ConfigData}); err != nil {
 			t.Error(err)
 		}
@@ -100,8 +126,5 @@ func TestManualsExampleWorks(t *testing.T) {
 			}
 			seen++
 		}
-	}
-	if seen != 4 {
-		t.Errorf("%d properties in the example, want 4", seen)
 	}
 }
