@@ -40,7 +40,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig containerd2 metrics-server
+.PHONY: build build-host kube rig containerd2 metrics-server modbus-peers
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -76,6 +76,10 @@ crio: ## build CRI-O (once: about 8 CPU minutes)
 	@scripts/deps.sh crio
 	@scripts/build-crio.sh $(BIN)/crio
 
+modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds)
+	@scripts/deps.sh modbus
+	@scripts/build-modbus-peers.sh $(BIN)/modbus-peers
+
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
 	$(call say,building the sample images and the rig)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
@@ -101,7 +105,7 @@ test-contract:
 	@cd hil-tests/contract/kubelet && go test ./...
 	@cd hil-tests/kube && go test ./pki
 
-test-integration: rig metrics-server
+test-integration: rig metrics-server modbus-peers
 	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that one group of targets needs; quiet when everything is there.
-# Usage: deps.sh rig|containerd2|crio|arm|qemu
+# Usage: deps.sh rig|containerd2|crio|networking|modbus|arm|qemu
 set -euo pipefail
 
 case "${1:-}" in
@@ -8,9 +8,10 @@ rig) want="containerd runc containernetworking-plugins busybox-static iptables i
 containerd2) want="gcc libc6-dev libseccomp-dev pkg-config" ;;
 networking) want="nftables" ;;
 crio) want="gcc libc6-dev libseccomp-dev pkg-config conmon runc containernetworking-plugins" ;;
+modbus) want="gcc libc6-dev libmodbus-dev python3 python3-pymodbus python3-serial python3-serial-asyncio socat" ;;
 arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
-*) echo "usage: $0 rig|containerd2|crio|arm|qemu" >&2; exit 2 ;;
+*) echo "usage: $0 rig|containerd2|crio|networking|modbus|arm|qemu" >&2; exit 2 ;;
 esac
 
 need_go=1.26

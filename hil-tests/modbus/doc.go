@@ -1,8 +1,10 @@
-// Package modbus runs the Modbus driver against a device that we did not write (pymodbus).
+// Package modbus runs the Modbus driver against devices that we did not write: pymodbus and jsmodbus over TCP, RTU, ASCII and their
+// mixtures (serial lines are pseudo-terminals of socat), and libmodbus's unit-test server, which misbehaves on purpose.
 //
 // # Usage
 //
-//	go test -tags integration ./hil-tests/modbus
+//	make modbus-peers
+//	SKERRY_BIN=$PWD/build/bin go test -tags integration ./hil-tests/modbus
 //
 // # Concurrency
 //
@@ -10,5 +12,5 @@
 //
 // # Testing
 //
-// The package has nothing but tests. They need /usr/bin/python3 with python3-pymodbus, no root.
+// The package has nothing but tests. They need what `scripts/deps.sh modbus` installs, and node; no root.
 package modbus

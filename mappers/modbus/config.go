@@ -44,6 +44,7 @@ type config struct {
 	pipeline       int
 	holeRetry      time.Duration
 	mixed          bool // write and read back with FC 23
+	noMask         bool // do not try FC 22
 	limits         limits
 }
 
@@ -96,6 +97,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "onePerRequest", Meaning: "each property is read in a request of its own", Default: "false", Allowed: "true, false"},
 		{Name: "holeRetry", Meaning: "how long an address that the device does not have is left out before it is tried again, in seconds", Default: "60", Allowed: "1 to 86400"},
 		{Name: "readWrite", Meaning: "values of registers are written and read back in one request (FC 23)", Default: "false", Allowed: "true, false"},
+		{Name: "maskWrite", Meaning: "whether bits of a register are written with FC 22; false for devices that do not answer it at all", Default: "true: FC 22, and reading and writing if the device refuses it", Allowed: "true, false"},
 	}, out...)
 }
 
@@ -130,6 +132,7 @@ func parseConfig(cfg device.Config) (config, error) {
 	}
 	c.holeRetry = time.Duration(f.Int(60, 1, 86400, "holeRetry")) * time.Second
 	c.mixed = f.Bool(false, "readWrite")
+	c.noMask = !f.Bool(true, "maskWrite")
 	c.limits = limits{
 		registers: int(f.Int(maxReadRegisters, 1, maxReadRegisters, "maxRegisters")),
 		bits:      int(f.Int(maxReadBits, 1, maxReadBits, "maxBits")),

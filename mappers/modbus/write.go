@@ -104,14 +104,19 @@ func (s *session) writePart(ctx context.Context, p *point, data, mask []byte) er
 	s.change.Lock()
 	defer s.change.Unlock()
 	s.mu.Lock()
-	masks := p.width == 1 && !s.noMask
+	masks := p.width == 1 && !s.noMask && !s.config.noMask
 	s.mu.Unlock()
 	if masks {
 		_, err := s.do(ctx, maskWrite(p.addr, binary.BigEndian.Uint16(mask), binary.BigEndian.Uint16(data)), true)
-		if !isException(err, illegalFunction) {
+		switch {
+		case isException(err, illegalFunction):
+			s.set(&s.noMask)
+		case errors.Is(err, device.ErrUnreachable): // some devices do not answer what they do not know: the next attempt goes without
+			s.set(&s.noMask)
+			return err
+		default:
 			return err
 		}
-		s.set(&s.noMask)
 	}
 	if s.config.broadcast {
 		return errors.New("some bits of a register cannot be broadcast to devices without FC 22: their other bits are not known")
