@@ -137,7 +137,7 @@ func TestOnlyRelaysArePeers(t *testing.T) {
 	// With the right certificate, but not at that door, it is nobody.
 	w.expect(ask{path: "/pods", cert: w.skerry.relay("b"), header: peer}, 401, "is not good here")
 	w.expect(ask{path: "/pods", cert: w.cluster.named("apiserver"), header: peer}, 404, "as a whole")
-	w.expect(ask{as: peerName, path: "/pods", cert: w.skerry.relay("b"), header: map[string]string{nodeHeader: "gw-2"}}, 503, "changing relays")
+	w.expect(ask{as: peerName, path: "/pods", cert: w.skerry.relay("b"), header: map[string]string{nodeHeader: "gw-2"}}, 503, "relay gone, which had it, is gone")
 }
 
 // clear forgets all.

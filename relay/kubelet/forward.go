@@ -27,6 +27,7 @@ const nodeHeader = "Skerry-Node"
 const (
 	dialLimit   = 5 * time.Second
 	answerLimit = 90 * time.Second // an agent asks its runtime before it answers
+	changing    = 30 * time.Second // an agent that has lost its relay has another one long before
 	leaseSpace  = "kube-node-lease"
 	relayNote   = "skerry.dev/relay"
 )
@@ -51,7 +52,11 @@ func (s *Server) hand(w http.ResponseWriter, r *http.Request, node string) {
 func (s *Server) serveHere(w http.ResponseWriter, r *http.Request, node string) {
 	h := s.o.Sessions()
 	if h == nil || !h.Connected(node) {
-		s.refuse(w, r, http.StatusServiceUnavailable, "not-connected", fmt.Sprintf("node %s was said to be connected to relay %s, and is not: it is changing relays; try again in a moment", node, s.o.Name))
+		at, err := s.locate(r.Context(), node)
+		if err == nil { // the Lease has changed since the other relay read it
+			err = fmt.Errorf("node %s was said to be connected to relay %s, and is at %s: it is changing relays; try again in a moment", node, s.o.Name, at.Address)
+		}
+		s.refuse(w, r, http.StatusServiceUnavailable, "not-connected", err.Error())
 		return
 	}
 	s.meter.handed("for-another-relay")
@@ -71,7 +76,11 @@ func (s *Server) locate(ctx context.Context, node string) (Peer, error) {
 	}
 	last := "its last sign of life was at " + renewed.UTC().Format(time.RFC3339)
 	if relay == s.o.Name {
-		return Peer{}, fmt.Errorf("node %s is not connected: it was, to relay %s; %s. Its pods go on running; look at the gateway's power and network, or at `skerryd status` there", node, relay, last)
+		do := "Its pods go on running; look at the gateway's power and network, or at `skerryd status` there"
+		if time.Since(renewed) < changing {
+			do = "It may be changing relays: try again in a moment"
+		}
+		return Peer{}, fmt.Errorf("node %s is not connected: it was, to relay %s; %s. %s", node, relay, last, do)
 	}
 	p := s.o.Peer(relay)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -95,7 +96,11 @@ func TestWhichRelay(t *testing.T) {
 	w.expect(ask{path: "/nodes/gw-3/pods", cert: api}, 503, "never been connected")
 	w.relays["a"].connected.Store(false)
 	w.expect(ask{path: logs, cert: api}, 503, "node gw-1 is not connected: it was, to relay a; its last sign of life was at 2026-01-02T03:04:05Z")
-	w.expect(ask{relay: "b", path: logs, cert: api}, 503, "it is changing relays")
+	w.expect(ask{relay: "b", path: logs, cert: api}, 503, "node gw-1 is not connected: it was, to relay a; its last sign of life was at 2026-01-02T03:04:05Z. Its pods go on running")
+	w.lease("gw-1", "a", time.Now())
+	for _, relay := range []string{"a", "b"} {
+		w.expect(ask{relay: relay, path: logs, cert: api}, 503, "It may be changing relays: try again in a moment")
+	}
 	w.relays["a"].stop()
 	w.expect(ask{relay: "b", path: logs, cert: api}, 503, "relay b cannot reach node gw-1")
 }

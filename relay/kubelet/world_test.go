@@ -197,6 +197,21 @@ func (w *world) serveAgent(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(c, brw)
 }
 
+// lease has a relay renew a node's Lease.
+func (w *world) lease(node, relay string, at time.Time) {
+	w.t.Helper()
+	leases := w.client.CoordinationV1().Leases(leaseSpace)
+	l, err := leases.Get(w.t.Context(), node, metav1.GetOptions{})
+	if err == nil {
+		renewed := metav1.NewMicroTime(at)
+		l.Annotations[relayNote], l.Spec.RenewTime = relay, &renewed
+		_, err = leases.Update(w.t.Context(), l, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) last() *http.Request {
 	w.mu.Lock()
 	defer w.mu.Unlock()
