@@ -140,7 +140,7 @@ check: lint licences vulns ## formatting, generated code, vet, linters, licences
 	$(call say,generated code is up to date)
 	@scripts/unchanged.sh make -s generate
 	$(call say,vet)
-	@go vet ./... && go vet -tags integration ./hil-tests/...
+	@go vet ./... && go vet -tags integration,networking ./hil-tests/...
 
 lint: $(BIN)/golangci-lint
 	$(call say,linters)

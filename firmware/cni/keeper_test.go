@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -310,6 +311,20 @@ func TestFile(t *testing.T) {
 			t.Errorf("temporary files stay: %v", left)
 		}
 	})
+}
+
+// TestFolders: what runtimes say of themselves; containerd 1.6 and 2 as recorded, in part, and CRI-O, which says nothing.
+func TestFolders(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"containerd":{"snapshotter":"overlayfs"},"cni":{"binDir":"/opt/cni/bin","confDir":"/etc/cni/net.d","maxConfNum":1,"confTemplate":"","ipPref":""}}`: "/etc/cni/net.d [/opt/cni/bin]",
+		`{"cni":{"binDirs":["/opt/cni/bin","/usr/lib/cni"],"confDir":"/x","maxConfNum":1,"setupSerially":false,"useInternalLoopback":false}}`:                "/x [/opt/cni/bin /usr/lib/cni]",
+		"": " []",
+	} {
+		dir, bins := folders(config)
+		if got := fmt.Sprint(dir, " ", bins); got != want {
+			t.Errorf("%s: %q, want %q", config, got, want)
+		}
+	}
 }
 
 func TestParseRanges(t *testing.T) {

@@ -5,8 +5,12 @@ package network_test
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,6 +96,31 @@ func (w *world) testReach(t *testing.T) {
 	}
 	w.says(t, a, "asked by "+a.Status.PodIP+":", "get", "http://"+isolation.Address+":18099/peer") // pod to node
 	w.says(t, host, "b asked by ", "get", "http://"+b.Status.PodIP+":8080/peer")
+	// A machine of the plant that knows the gateway alone: pods come with the gateway's address.
+	w.says(t, a, "asked by "+isolation.Address+":", "get", "http://"+w.plant(t)+":8080/peer")
+}
+
+// plant starts a machine on the gateway's uplink that serves HTTP, and returns its address.
+func (w *world) plant(t *testing.T) string {
+	t.Helper()
+	const address = "192.0.2.9"
+	cmd := exec.CommandContext(t.Context(), filepath.Join(w.Module, "build", "images", runtime.GOARCH, "sample"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Wait() }) //nolint:errcheck // killed with the test's context
+	pid := strconv.Itoa(cmd.Process.Pid)
+	for _, command := range []string{
+		"ip link add plant0 type veth peer name eth0 netns " + pid, "ip link set plant0 master " + isolation.Uplink + " up",
+		"nsenter -n -t " + pid + " ip addr add " + address + "/24 dev eth0", "nsenter -n -t " + pid + " ip link set eth0 up",
+	} {
+		args := strings.Fields(command)
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+	}
+	return address
 }
 
 const hostPorts = `
