@@ -30,6 +30,7 @@ type Status struct {
 	Pods    []PodStatus    `json:"pods"`
 	Devices []DeviceStatus `json:"devices"`
 	Runtime string         `json:"runtime"` // name and version, or why the container runtime cannot be used
+	Network string         `json:"network"` // which network pods have, or why none; "" without pods
 	Memory  MemoryStatus   `json:"memory"`
 }
 
@@ -81,6 +82,7 @@ func (a *Agent) status() any {
 		} else {
 			s.Runtime = "NOT READY: " + p.RuntimeError
 		}
+		s.Network = a.network.Status()
 		for _, p := range a.pods.List() {
 			s.Pods = append(s.Pods, PodStatus{
 				Namespace: p.Namespace, Name: p.Name, Phase: p.Phase, Restarts: p.Restarts,
@@ -163,6 +165,9 @@ func (s Status) Print(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "          recovered at the start: %s\n", s.Store.Recovered)
 	}
 	fmt.Fprintf(w, "runtime   %s\n", s.Runtime)
+	if s.Network != "" {
+		fmt.Fprintf(w, "network   %s\n", s.Network)
+	}
 	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
 	if len(s.Pods) > 0 {
 		fmt.Fprintln(t, "\nPOD\tREADY\tPHASE\tRESTARTS\tREASON")

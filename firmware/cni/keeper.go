@@ -69,9 +69,8 @@ type Keeper struct {
 	asked   time.Time
 	yielded bool // another CNI's configuration was there
 
-	mu      sync.Mutex
-	problem string
-	warning string
+	mu   sync.Mutex
+	last verdict
 }
 
 // New returns a Keeper. It touches nothing before Run.
@@ -115,13 +114,28 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) Problem() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.problem
+	return k.last.problem
+}
+
+// Status says for a person which network pods have, or why none.
+func (k *Keeper) Status() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch v := k.last; {
+	case v.problem != "":
+		return "NOT READY: " + v.problem
+	case v.warning != "":
+		return v.network + ", BUT " + v.warning
+	default:
+		return v.network
+	}
 }
 
 // verdict is the outcome of a look.
 type verdict struct {
 	problem string        // pods have no network for this reason
 	warning string        // they have one, but not the one that they should have
+	network string        // the one that they have
 	wait    time.Duration // look again after that time; 0: at the next period
 }
 
@@ -129,8 +143,8 @@ type verdict struct {
 func (k *Keeper) look(ctx context.Context) time.Duration {
 	v := k.decide(ctx)
 	k.mu.Lock()
-	told := k.problem == v.problem && k.warning == v.warning
-	k.problem, k.warning = v.problem, v.warning
+	told := k.last.problem == v.problem && k.last.warning == v.warning
+	k.last = v
 	k.mu.Unlock()
 	switch text := cmp.Or(v.problem, v.warning); {
 	case told || text == "":
@@ -147,7 +161,7 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 
 func (k *Keeper) decide(ctx context.Context) verdict {
 	if !k.askRuntime(ctx) {
-		return verdict{wait: time.Second} // the node says already that the runtime does not answer
+		return verdict{wait: time.Second, network: "unknown: the container runtime does not answer"} // the node says so already
 	}
 	path := filepath.Join(k.dir, FileName)
 	other, err := foreign(k.dir)
@@ -162,7 +176,7 @@ func (k *Keeper) decide(ctx context.Context) verdict {
 		return verdict{problem: err.Error()}
 	}
 	if other != "" {
-		return verdict{}
+		return verdict{network: "of another CNI, by " + filepath.Join(k.dir, other)}
 	}
 	return k.own(path)
 }
@@ -181,10 +195,13 @@ func (k *Keeper) own(path string) verdict {
 	if len(ranges) == 0 {
 		return verdict{problem: problem, wait: wait}
 	}
-	v := verdict{warning: problem, wait: wait}
-	if err := k.write(path, have, ranges, before); err != nil {
+	v := verdict{warning: problem, wait: wait, network: "skerryd's own, " + list(ranges)}
+	if err := k.write(path, have, ranges, before); err != nil && len(before) > 0 {
+		v.warning, v.network = err.Error(), "skerryd's own, "+list(before) // a full disk takes no network away
+	} else if err != nil {
 		v.problem = err.Error()
-	} else if names := missing(k.bins); len(names) > 0 {
+	}
+	if names := missing(k.bins); len(names) > 0 {
 		v.problem = fmt.Sprintf("CNI plugins are missing in %s: %s. Install them (Debian: containernetworking-plugins, in /usr/lib/cni) or correct bin_dir of the container runtime",
 			strings.Join(k.bins, ", "), strings.Join(names, ", "))
 	}

@@ -203,6 +203,9 @@ func TestTheClustersAddresses(t *testing.T) {
 		g.spec(`{"podCIDR":"10.244.3.0/24"}`)
 		changed <- struct{}{}
 		g.expect("those of the plant's network", "10.9.0.0/16", k)
+		if got := k.Status(); !strings.HasPrefix(got, "skerryd's own, 10.9.0.0/16, BUT the pods' addresses 10.244.3.0/24") {
+			t.Errorf("status %q", got)
+		}
 		if len(g.warnings) != 1 || !strings.Contains(g.warnings[0], "10.244.3.0/24") || !strings.Contains(g.warnings[0], "interface eth0") || !strings.Contains(g.warnings[0], "spec.podCIDR") {
 			t.Errorf("warnings %q", g.warnings)
 		}
@@ -234,6 +237,9 @@ func TestAnotherCNI(t *testing.T) {
 		g.file("net.d/zz-flannel.conflist", `{"name":"cbr0","plugins":[{"type":"flannel"}]}`, 0o600)
 		time.Sleep(5 * time.Second)
 		g.expect("another CNI has come", "", k)
+		if got := k.Status(); got != "of another CNI, by "+filepath.Join(g.dir, "net.d", "zz-flannel.conflist") {
+			t.Errorf("status %q", got)
+		}
 		g.remove("net.d/zz-flannel.conflist")
 		time.Sleep(time.Hour)
 		g.expect("it has gone", "", k, "another CNI", "Restart skerryd")
@@ -325,6 +331,22 @@ func TestFolders(t *testing.T) {
 			t.Errorf("%s: %q, want %q", config, got, want)
 		}
 	}
+}
+
+// TestDiskFull: a change that cannot be written takes no network away.
+func TestDiskFull(t *testing.T) {
+	bubble(t, func(t *testing.T, g *gateway) {
+		g.spec(`{"podCIDR":"10.1.0.0/24"}`)
+		k := g.run()
+		g.expect("at first", "10.1.0.0/24", k)
+		g.file("net.d/."+FileName+".new/x", "", 0o600) // the temporary file cannot be made
+		g.spec(`{"podCIDR":"10.2.0.0/24"}`)
+		time.Sleep(5 * time.Second)
+		g.expect("no room", "10.1.0.0/24", k)
+		if got := k.Status(); !strings.HasPrefix(got, "skerryd's own, 10.1.0.0/24, BUT write the CNI configuration") {
+			t.Errorf("status %q", got)
+		}
+	})
 }
 
 func TestParseRanges(t *testing.T) {
