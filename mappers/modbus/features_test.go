@@ -93,6 +93,13 @@ func TestReadWriteInOneRequest(t *testing.T) {
 	if got := functions(srv); got != "23 16 3 16 3" {
 		t.Errorf("functions %s", got)
 	}
+	u.SetLimit(0)
+	again := mustOpen(t, New(), with(configFor(srv, 1), "readWrite", true))
+	if res := writeOne(t, again, p[0], device.Int(8)); res.Err == nil || !strings.Contains(res.Err.Error(), "illegal data address (2): write holding registers 0 to 1") {
+		t.Errorf("neither FC 23 nor FC 16: %+v", res)
+	}
+	u.SetLimit(65536)
+	srv.TakeLog()
 	if res := writeOne(t, s, p[1], device.Int(7)); res.Err != nil || functions(srv) != "6" {
 		t.Errorf("%+v", res)
 	}
@@ -154,7 +161,7 @@ func TestHolesAreFoundInFewRequestsAndForgotten(t *testing.T) {
 	check("illegal data address (2): read holding register 37", 13)
 	check("illegal data address (2): read holding register 37", 2)
 	u.SetHole(37, false)
-	waitFor(t, 5*time.Second, func() bool {
+	waitFor(t, 20*time.Second, func() bool {
 		v, err := read(t, s, p)
 		return err == nil && v[37].Quality == device.Good
 	})
@@ -209,7 +216,7 @@ func TestPipelining(t *testing.T) {
 		t.Errorf("%+v %v", v[0], err)
 	}
 	srv.Misbehave(modbustest.None)
-	waitFor(t, 6*time.Second, func() bool {
+	waitFor(t, 20*time.Second, func() bool {
 		v, err := read(t, s, p)
 		return err == nil && v[39].AsInt() == 39
 	})
@@ -223,7 +230,7 @@ func TestBackupAddress(t *testing.T) {
 	p := mustCompile(t, holding(0))
 	reads := func(want string) {
 		t.Helper()
-		waitFor(t, 6*time.Second, func() bool {
+		waitFor(t, 30*time.Second, func() bool {
 			v, err := read(t, s, p)
 			return err == nil && v[0].Text() == want
 		})
@@ -269,7 +276,7 @@ func TestGatewayThatDialsIn(t *testing.T) {
 			_ = conn.Close()
 			<-done
 		})
-		waitFor(t, 6*time.Second, func() bool {
+		waitFor(t, 20*time.Second, func() bool {
 			v, err := read(t, s, p)
 			return err == nil && v[0].Text() == "7"
 		})
@@ -304,7 +311,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		if n := srv.Accepted(); n != want {
 			t.Errorf("%d connections, want %d", n, want)
 		}
-		waitFor(t, 5*time.Second, func() bool { return srv.Open() == 0 })
+		waitFor(t, 20*time.Second, func() bool { return srv.Open() == 0 })
 	}
 }
 
@@ -362,5 +369,63 @@ func TestADeadSlaveIsSkippedForTheRestOfTheCycle(t *testing.T) {
 	values := make([]device.Value, 1)
 	if err := alive.Read(ctx, p[:1], values); err != nil || values[0].Text() != "2" {
 		t.Errorf("its neighbour: %v %v", values[0], err)
+	}
+}
+
+// TestNeighboursAreWrittenInOneRequest if that is asked for, and one by one if the device refuses it.
+func TestNeighboursAreWrittenInOneRequest(t *testing.T) {
+	srv := modbustest.Start(t)
+	u := srv.Unit(1)
+	s := mustOpen(t, New(), with(configFor(srv, 1), "groupWrites", true))
+	var cfgs []device.PointConfig
+	for i := range 100 {
+		cfgs = append(cfgs, holding(2*i, "type", "int32"))
+	}
+	for i := range 20 {
+		cfgs = append(cfgs, visitor("c", device.TypeBoolean, true, "register", "coil", "offset", i))
+	}
+	pts := mustCompile(t, cfgs...)
+	var writes []device.Write
+	for i, p := range pts {
+		v := device.Int(int64(-i))
+		if i >= 100 {
+			v = device.Bool(i%3 == 0)
+		}
+		writes = append(writes, device.Write{Point: p, Value: v})
+	}
+	check := func(what, fcs string) {
+		t.Helper()
+		srv.TakeLog()
+		for i, res := range s.Write(t.Context(), writes) {
+			if res.Err != nil || !res.Verified || !res.Readback.Same(writes[i].Value) {
+				t.Fatalf("%s: %s: %+v", what, pts[i], res)
+			}
+		}
+		if got := functions(srv); got != fcs {
+			t.Errorf("%s: functions %s, want %s", what, got, fcs)
+		}
+	}
+	check("all", "16 3 16 3 15 1")
+	if u.Holding(199) != 0xFF9D || !u.Coil(2) || u.Coil(3) {
+		t.Errorf("%x %v %v", u.Holding(199), u.Coil(2), u.Coil(3))
+	}
+	writes, pts = writes[:3], pts[:3]
+	u.SetNoMany(true)
+	srv.TakeLog()
+	for i, res := range s.Write(t.Context(), writes) {
+		if i < 3 && (res.Err == nil || !strings.Contains(res.Err.Error(), "illegal function (1): write holding registers")) {
+			t.Errorf("a device without FC 16: %+v", res)
+		}
+	}
+	if got := functions(srv); got != "16 16 16 16" {
+		t.Errorf("functions %s: want the group and then each alone", got)
+	}
+	u.SetNoMany(false)
+	u.SetStuck(true)
+	u.SetHolding(0, 7)
+	for i, res := range s.Write(t.Context(), writes) {
+		if (i == 0) != errors.Is(res.Err, device.ErrNotVerified) {
+			t.Errorf("%s: %+v", pts[i], res)
+		}
 	}
 }

@@ -19,25 +19,39 @@ const (
 )
 
 // Write implements device.Session: FC 5 and 6 for one coil or register, FC 16 for values of several, FC 22 for bits of a
-// register, and others where a device does not know those. Writes and their read-back go ahead of reads.
+// register, and others where a device does not know those. Writes and their read-back go ahead of reads. With groupWrites,
+// neighbours that follow each other go out in one request.
 func (s *session) Write(ctx context.Context, writes []device.Write) []device.WriteResult {
 	out := make([]device.WriteResult, len(writes))
+	var items []written
 	for i, w := range writes {
 		p, ok := w.Point.(*point)
 		if !ok {
 			out[i].Err = fmt.Errorf("modbus: point %d is a %T, which another driver compiled", i, w.Point)
 			continue
 		}
-		out[i] = s.writeOne(ctx, p, w.Value)
+		data, err := p.encode(w.Value)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		items = append(items, written{p, data, &out[i]})
+	}
+	for len(items) > 0 {
+		n := s.group(items)
+		if n == 1 || !s.writeGroup(ctx, items[:n]) {
+			for _, w := range items[:n] {
+				*w.result = s.writeOne(ctx, w.point, w.data)
+			}
+		}
+		items = items[n:]
 	}
 	return out
 }
 
-func (s *session) writeOne(ctx context.Context, p *point, v device.Value) device.WriteResult {
-	data, err := p.encode(v)
-	if err != nil {
-		return device.WriteResult{Err: err}
-	}
+// writeOne writes one value, given as a read returns it.
+func (s *session) writeOne(ctx context.Context, p *point, data []byte) device.WriteResult {
+	var err error
 	mask := []byte(nil) // all bits are the value's
 	switch {
 	case p.table == coils:
@@ -46,7 +60,8 @@ func (s *session) writeOne(ctx context.Context, p *point, v device.Value) device
 		mask = p.layout.maskBytes()
 		err = s.writePart(ctx, p, data, mask)
 	case s.wantsMixed(p):
-		back, err := s.do(ctx, writeAndRead(p.addr, data), true)
+		var back []byte
+		back, err = s.do(ctx, writeAndRead(p.addr, data), true)
 		if !isException(err, illegalFunction) {
 			return s.compare(p, data, nil, back, err)
 		}

@@ -66,6 +66,7 @@ type Unit struct {
 	noSingle bool
 	stuck    bool
 	noMask   bool
+	noMany   bool
 	busy     int
 	holes    map[uint16]bool
 }

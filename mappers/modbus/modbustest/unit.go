@@ -63,6 +63,9 @@ func (u *Unit) SetBusy(n int) { u.with(func() { u.busy = n }) }
 // SetNoMask makes the unit refuse FC 22, 23 and 43.
 func (u *Unit) SetNoMask(on bool) { u.with(func() { u.noMask = on }) }
 
+// SetNoMany makes the unit refuse FC 15 and 16.
+func (u *Unit) SetNoMany(on bool) { u.with(func() { u.noMany = on }) }
+
 // SetHole makes a holding register unreadable, or readable again.
 func (u *Unit) SetHole(addr uint16, on bool) { u.with(func() { u.holes[addr] = on }) }
 
@@ -102,6 +105,8 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 		u.busy--
 		return []byte{fc | 0x80, 6}
 	case u.noMask && (fc == 22 || fc == 23):
+		return []byte{fc | 0x80, 1}
+	case u.noMany && (fc == 15 || fc == 16):
 		return []byte{fc | 0x80, 1}
 	case u.missing(fc, addr, quantity):
 		return []byte{fc | 0x80, 2}
