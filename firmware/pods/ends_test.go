@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -53,5 +55,44 @@ func TestInitializingIsSaid(t *testing.T) {
 		if c.State.Waiting == nil || c.State.Waiting.Reason != "PodInitializing" {
 			t.Errorf("%s: %+v", c.Name, c.State)
 		}
+	}
+}
+
+// TestEndedPodGivesVolumesBack: what a pod that has ended had in its volumes goes at once, and what is mounted there; its status and logs stay. Where that
+// fails the pod has ended all the same, and nothing is deleted through a mount.
+func TestEndedPodGivesVolumesBack(t *testing.T) {
+	for _, stuck := range []bool{false, true} {
+		simulate(t, func(w *world) {
+			w.rt.programs["c"] = func(uint32) run { return run{lasts: time.Minute} }
+			w.apply(`{"metadata":{"name":"web","namespace":"default","uid":"u1"},"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"app:1",
+				"volumeMounts":[{"name":"d","mountPath":"/d"},{"name":"m","mountPath":"/m"}]}],
+				"volumes":[{"name":"d","emptyDir":{}},{"name":"m","emptyDir":{"medium":"Memory"}}]}}`)
+			w.settle(time.Second)
+			volumes := filepath.Join(w.m.podDir("u1"), volumesFolder)
+			file := filepath.Join(volumes, pluginEmptyDir, "d", "data")
+			if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if stuck {
+				w.o.Mount.(*fakeMounter).busy = filepath.Join(volumes, pluginEmptyDir, "m")
+			}
+			w.settle(2 * time.Minute)
+			if s := w.status(); s.Phase != phaseSucceeded {
+				t.Fatalf("status %+v", s)
+			}
+			_, err := os.Lstat(file)
+			if stuck != (err == nil) {
+				t.Errorf("stuck %v: %v", stuck, err)
+			}
+			if left, _ := w.o.Mount.Below(w.m.podDir("u1")); !stuck && len(left) > 0 {
+				t.Errorf("mounts stay: %v", left)
+			}
+			if stuck != strings.Contains(w.logText(), "volumes of a pod that has ended stay until it is deleted") {
+				t.Errorf("log:\n%s", w.logText())
+			}
+			if _, err := os.Lstat(filepath.Join(w.m.podDir("u1"), statusFile)); err != nil {
+				t.Errorf("its status is gone: %v", err)
+			}
+		})
 	}
 }
