@@ -37,6 +37,7 @@ func TestDriverConforms(t *testing.T) {
 			Values: [2]device.Value{device.Int(-70000), device.Int(12)},
 			Kill:   srv.Kill,
 			Hang:   func() { srv.Misbehave(modbustest.Silent) },
+			Flood:  func() { srv.Misbehave(modbustest.Endless) },
 			Revive: func() {
 				srv.Misbehave(modbustest.None)
 				srv.Kill()

@@ -67,6 +67,7 @@ func TestHostileReplies(t *testing.T) {
 		"wrong count":          {modbustest.WrongCount, "announced as 4"},
 		"huge length":          {modbustest.HugeLength, "65534 bytes"},
 		"zero length":          {modbustest.ZeroLength, "-1 bytes"},
+		"endless":              {modbustest.Endless, "transaction id 0 instead of"},
 		"silence":              {modbustest.Silent, "did not answer within 150ms"},
 		"hang-up":              {modbustest.Hangup, "the device closed it"},
 	} {

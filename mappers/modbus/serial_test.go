@@ -66,11 +66,16 @@ func TestTransportsConform(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			devicetest.Run(t, func(t *testing.T) devicetest.Subject {
 				b := newBus(t, f)
-				gone := false
+				gone, flooded := false, false
 				return points(devicetest.Subject{Config: b.config(1),
-					Kill: func() { b.pty.Unplug(); gone = true },
+					Kill:  func() { b.pty.Unplug(); gone = true },
+					Flood: func() { b.Misbehave(modbustest.Endless); flooded = true },
 					Revive: func() {
 						b.Misbehave(modbustest.None)
+						if flooded && !gone { // it does not end by itself
+							b.pty.Unplug()
+							gone = true
+						}
 						if gone {
 							b.pty.Replug()
 							b.serve()
@@ -84,7 +89,7 @@ func TestTransportsConform(t *testing.T) {
 				srv.SetFraming(f)
 				cfg := configFor(srv, 1)
 				cfg.Protocol["serialType"] = name + "overTCP"
-				return points(devicetest.Subject{Config: cfg, Kill: srv.Kill, Revive: func() {
+				return points(devicetest.Subject{Config: cfg, Kill: srv.Kill, Flood: func() { srv.Misbehave(modbustest.Endless) }, Revive: func() {
 					srv.Misbehave(modbustest.None)
 					srv.Kill()
 					srv.Restart()

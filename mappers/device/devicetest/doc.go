@@ -11,5 +11,6 @@
 //
 // # Testing
 //
-// The suite runs against Fake, against the Modbus driver with a hand-written fake server, and against that driver with pymodbus.
+// The suite runs against Fake, against the Modbus driver on every transport with a hand-written server, against that driver with
+// pymodbus, and against the driver of serial devices.
 package devicetest

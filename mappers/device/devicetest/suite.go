@@ -19,10 +19,12 @@ type Subject struct {
 	Read   []device.PointConfig // at least one; the device answers them
 	Write  device.PointConfig   // can be written and read back
 	Values [2]device.Value      // two values for Write
-	// Kill makes the device refuse or drop everything; Revive undoes Kill and Hang.
+	// Kill makes the device refuse or drop everything; Revive undoes Kill, Hang and Flood.
 	Kill, Revive func()
 	// Hang makes the device accept connections and requests and not answer.
 	Hang func()
+	// Flood makes the device send without end, also unasked; nil for a driver without a peer.
+	Flood func()
 	// BadConfigs and BadVisitors are refused, naming the field.
 	BadConfigs  []Bad
 	BadVisitors []Bad
@@ -54,6 +56,9 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 		{"a half-dead peer does not block", testHang},
 		{"concurrent use", testConcurrent},
 		{"close interrupts, and can be repeated", testClose},
+		{"a new session takes over, and neighbours notice nothing", testSuccession},
+		{"batches of any size", testBatch},
+		{"a peer that floods is bounded", testFlood},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Registered before the subject's own clean-ups, so it runs after them.
