@@ -117,7 +117,7 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 		}
 	}
 	for _, id := range p.remove {
-		if err := ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, id)); err != nil {
+		if err := w.removeContainer(ctx, id); err != nil {
 			return err
 		}
 		for i := range obs.containers {
@@ -130,7 +130,7 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 		if err := ignoreMissing(w.m.o.Runtime.StopPodSandbox(ctx, id)); err != nil {
 			return err
 		}
-		if err := ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)); err != nil {
+		if err := w.removeSandbox(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -264,7 +264,7 @@ func (w *worker) makeSandbox(ctx context.Context, config *cri.PodSandboxConfig, 
 	if err := os.MkdirAll(config.LogDirectory, folderMode); err != nil {
 		return nil, nil, fmt.Errorf("make the pod's log folder: %w", err)
 	}
-	id, err := w.m.o.Runtime.RunPodSandbox(ctx, config, handler)
+	id, err := w.runSandbox(ctx, config, handler)
 	if err != nil {
 		if runtimeGone(err) {
 			return nil, nil, err
@@ -324,6 +324,9 @@ func (s *starter) start(ctx context.Context, c *corev1.Container) (time.Duration
 			return 0, err
 		}
 	}
+	if prior != nil && prior.state == cri.ContainerExited && prior.reason == reasonStartError && w.m.killGroup(w.uid, prior.id) > 0 {
+		w.log.Warn("killed a container that runs though its start was interrupted", "container", c.Name, "id", prior.id)
+	}
 	if wait := s.crashDelay(c, prior, now); wait > 0 {
 		b := w.restarts[c.Name]
 		m := &s.d.pod.Metadata
@@ -372,7 +375,7 @@ func (s *starter) crashDelay(c *corev1.Container, prior *containerState, now tim
 }
 
 func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *containerState) error {
-	w, rt := s.w, s.w.m.o.Runtime
+	w := s.w
 	refs := references{desired: w.m.o.Desired, namespace: s.d.pod.Metadata.Namespace}
 	creds := func() (credentials, error) { return pullCredentials(&s.d.pod.Spec, c.Image, refs) }
 	w.puller.event = func(eventType, reason, message string) { w.eventFor(c.Name, eventType, reason, message) }
@@ -413,7 +416,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	if err != nil {
 		return s.failed(c, err)
 	}
-	id, err := rt.CreateContainer(ctx, s.sandbox, cfg, s.config)
+	id, err := w.createContainer(ctx, s.sandbox, cfg, s.config)
 	if err != nil {
 		return s.refusedBy(c, "CreateContainerError", err)
 	}
@@ -422,7 +425,7 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	}
 	w.eventFor(c.Name, eventNormal, "Created", "Container created")
 	s.started = append(s.started, cri.Container{ID: id, PodSandboxID: s.sandbox, State: cri.ContainerRunning, Metadata: cfg.Metadata, Labels: cfg.Labels, ImageRef: cfg.Image.Image})
-	if err := rt.StartContainer(ctx, id); err != nil {
+	if err := w.startContainer(ctx, id); err != nil {
 		if !runtimeGone(err) && prior != nil {
 			w.restarts[c.Name].next()
 		}

@@ -85,7 +85,7 @@ func TestFailedPodStaysFailed(t *testing.T) {
 	})
 }
 
-// TestFailCutsShort: the end does not wait for what the worker is doing, and a pod of which nothing ran has no container statuses.
+// TestFailCutsShort: the end waits for a while only for what the worker is doing, and a pod of which nothing ran has no container statuses.
 func TestFailCutsShort(t *testing.T) {
 	simulate(t, func(w *world) {
 		w.rt.mu.Lock()
@@ -97,7 +97,7 @@ func TestFailCutsShort(t *testing.T) {
 		w.rt.latency = nil
 		w.rt.mu.Unlock()
 		w.m.failPod("u1", evicted("no room", nil))
-		w.settle(5 * time.Second)
+		w.settle(callPatience + 5*time.Second)
 		if s := w.status(); s.Phase != phaseFailed || s.Reason != reasonEvicted {
 			t.Errorf("status %+v", s)
 		}

@@ -152,6 +152,9 @@ type Options struct {
 	// Network says what keeps pods from having a network, and what to do; "" if nothing is known. It must not block. nil: nothing is known.
 	Network func() string
 
+	// Kill kills a process of a pod that the runtime has lost sight of. Default: SIGKILL.
+	Kill func(pid int) error
+
 	// Uptime says which boot of the machine this is, and for how long it has been up. Default: the kernel's CLOCK_BOOTTIME. An empty boot: nobody knows.
 	Uptime func() (boot string, up time.Duration)
 
@@ -227,6 +230,9 @@ func (o *Options) fill() error {
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
+	}
+	if o.Kill == nil {
+		o.Kill = killProcess
 	}
 	if o.Uptime == nil {
 		o.Uptime = uptime

@@ -126,7 +126,7 @@ func (w *worker) reset(ctx context.Context, d *desiredPod, obs *observation, sou
 			if !isPart[c.name] || sources[c.id] != last {
 				continue
 			}
-			if err := ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, c.id)); err != nil {
+			if err := w.removeContainer(ctx, c.id); err != nil {
 				return obs, err
 			}
 			newest[c.name] = max(newest[c.name], c.restarts)

@@ -58,7 +58,7 @@ func (s *starter) signalTaken(ctx context.Context, c *corev1.Container, id strin
 	if resp.Status != nil && resp.Status.StopSignal == want {
 		return nil
 	}
-	if err := ignoreMissing(s.w.m.o.Runtime.RemoveContainer(ctx, id)); err != nil {
+	if err := s.w.removeContainer(ctx, id); err != nil {
 		return err
 	}
 	s.w.m.mu.Lock()

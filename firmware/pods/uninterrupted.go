@@ -1,0 +1,125 @@
+package pods
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/skerry/skerry/firmware/cri"
+)
+
+// A call that makes something is not interrupted, even if the pod has to go meanwhile. containerd 1.6 (seen with 1.6.20) that is interrupted while it starts
+// a container takes it for ended although it runs: it does not stop it then, and can never remove it ("cannot delete running task"). An agent that is
+// killed interrupts all the same, so what such a container runs is looked for in its cgroup, and killed there.
+
+const (
+	reasonStartError = "StartError" // containerd's, of a container whose start failed
+
+	callPatience = 15 * time.Second // that a call gets once nobody wants its result; a runtime that hangs must not hold up the end of the agent
+	killSettles  = 200 * time.Millisecond
+	killLooks    = 10
+)
+
+// uninterrupted returns a context for one call, which ends callPatience after ctx does. done must be called.
+func uninterrupted(ctx context.Context) (call context.Context, done func()) {
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		timer := time.NewTimer(callPatience)
+		defer timer.Stop()
+		select {
+		case <-ended:
+		case <-timer.C:
+			cancel()
+		}
+	})
+	return call, func() {
+		close(ended)
+		wg.Wait()
+		cancel()
+	}
+}
+
+// runSandbox, createContainer and startContainer are the runtime's, uninterrupted.
+func (w *worker) runSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (string, error) {
+	call, done := uninterrupted(ctx)
+	defer done()
+	return w.m.o.Runtime.RunPodSandbox(call, config, handler)
+}
+
+func (w *worker) createContainer(ctx context.Context, sandbox string, config *cri.ContainerConfig, box *cri.PodSandboxConfig) (string, error) {
+	call, done := uninterrupted(ctx)
+	defer done()
+	return w.m.o.Runtime.CreateContainer(call, sandbox, config, box)
+}
+
+func (w *worker) startContainer(ctx context.Context, id string) error {
+	call, done := uninterrupted(ctx)
+	defer done()
+	return w.m.o.Runtime.StartContainer(call, id)
+}
+
+// removeSandbox removes a sandbox that was stopped, with all its containers.
+func (w *worker) removeSandbox(ctx context.Context, id string) error {
+	return w.insist(ctx, "", func() error { return ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)) })
+}
+
+// removeContainer removes a container that has ended.
+func (w *worker) removeContainer(ctx context.Context, id string) error {
+	return w.insist(ctx, id, func() error { return ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, id)) })
+}
+
+// insist repeats a removal that the runtime refuses as long as something runs in the cgroup of what has ended: a container's, or the pod's if id is "".
+func (w *worker) insist(ctx context.Context, id string, remove func() error) error {
+	err := remove()
+	for range killLooks {
+		if err == nil || ctx.Err() != nil || runtimeGone(err) || w.m.killGroup(w.uid, id) == 0 {
+			return err
+		}
+		w.log.Warn("killed what still ran of a container that the runtime takes for ended", "container", id, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(killSettles):
+		}
+		err = remove()
+	}
+	return err
+}
+
+// killGroup kills what runs in a pod's cgroup, or in that of one of its containers, and returns how many processes there were.
+func (m *Manager) killGroup(uid, id string) int {
+	killed := 0
+	for _, top := range m.groupDirs(uid, "pids") {
+		_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() || !strings.Contains(strings.TrimPrefix(path, top), id) {
+				return nil //nolint:nilerr // it is gone
+			}
+			b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			if err != nil {
+				return nil //nolint:nilerr // it is gone
+			}
+			for line := range strings.FieldsSeq(string(b)) {
+				if pid, err := strconv.Atoi(line); err == nil && pid > 1 && m.o.Kill(pid) == nil {
+					killed++
+				}
+			}
+			return nil
+		})
+	}
+	return killed
+}
+
+func killProcess(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
