@@ -4,7 +4,7 @@
 set -euo pipefail
 
 case "${1:-}" in
-rig) want="containerd runc containernetworking-plugins busybox-static iptables iproute2 python3 python3-pymodbus git" ;;
+rig) want="containerd runc containernetworking-plugins busybox-static iptables iproute2 python3 python3-pymodbus python3-serial gpsd gpsd-clients socat git" ;;
 containerd2) want="gcc libc6-dev libseccomp-dev pkg-config" ;;
 networking) want="nftables" ;;
 crio) want="gcc libc6-dev libseccomp-dev pkg-config conmon runc containernetworking-plugins" ;;

@@ -105,7 +105,7 @@ func coordinate(angle, hemisphere string) (device.Value, error) {
 	if errors.Join(err1, err2) != nil || minutes >= 60 || v > limit {
 		return device.Value{}, bad
 	}
-	return device.Float(sign * math.Round(v*1e8) / 1e8), nil // a tenth of a millimetre
+	return device.Float(sign * math.Round(v*1e9) / 1e9), nil // a tenth of a millimetre
 }
 
 // nmeaField is a field that has a name.

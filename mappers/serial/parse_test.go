@@ -48,7 +48,7 @@ func TestParsers(t *testing.T) {
 		{device.TypeInt, data2("path", "n"), `{"n":1} x`, "?"},
 		{device.TypeInt, data2("path", "n"), strings.Repeat("[", 20000), "?"},
 		{device.TypeDouble, data2("sentence", "GGA", "field", "latitude"), gga, "48.1173"},
-		{device.TypeDouble, data2("sentence", "gpgga", "field", "longitude"), gga, "11.51666667"},
+		{device.TypeDouble, data2("sentence", "gpgga", "field", "longitude"), gga, "11.516666667"},
 		{device.TypeFloat, data2("sentence", "GGA", "field", "altitude"), gga + "\r", "545.4"},
 		{device.TypeInt, data2("sentence", "GGA", "field", 7), gga, "8"},
 		{device.TypeString, data2("sentence", "GGA", "field", 13), gga, "!is empty"},
