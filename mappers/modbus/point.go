@@ -12,7 +12,6 @@ type point struct {
 	layout   layout
 	readBack bool
 	multiple bool // one register or coil is written with FC 16 or 15 too
-	property string
 }
 
 func (p *point) String() string {

@@ -54,7 +54,7 @@ func describeVisitor() []device.FieldDoc {
 // parsePoint judges a visitor without I/O.
 func parsePoint(cfg device.PointConfig) (*point, error) {
 	f := device.NewFields(cfg.Path, cfg.Visitor)
-	p := &point{property: cfg.Property}
+	p := new(point)
 	p.table, p.addr = parseAddress(f)
 	p.width = 1
 	p.readBack = f.Bool(true, "readBack")
