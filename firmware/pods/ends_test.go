@@ -74,7 +74,10 @@ func TestEndedPodGivesVolumesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			if stuck {
-				w.o.Mount.(*fakeMounter).busy = filepath.Join(volumes, pluginEmptyDir, "m")
+				mounts := w.o.Mount.(*fakeMounter) //nolint:forcetypeassert // it is
+				mounts.mu.Lock()
+				mounts.busy = filepath.Join(volumes, pluginEmptyDir, "m")
+				mounts.mu.Unlock()
 			}
 			w.settle(2 * time.Minute)
 			if s := w.status(); s.Phase != phaseSucceeded {
