@@ -218,7 +218,7 @@ func TestBadDevice(t *testing.T) {
 			[]string{"spec.deviceModelRef.name", `"pumps"`, `namespace "default"`, "create it, or correct the name"}, 0},
 		{"protocol", "protocol: {protocolName: modbus,", "protocol: {protocolName: profinet,", "UnknownProtocol",
 			[]string{"spec.protocol.protocolName", `"profinet"`, "allowed", "modbus"}, 0},
-		{"key", "slaveID: 1}", "slaveID: 1, baud: 9600}", "InvalidConfig", []string{"spec.protocol.configData", "baud", "allowed"}, 0},
+		{"key", "slaveID: 1}", "slaveID: 1, speed: 9600}", "InvalidConfig", []string{"spec.protocol.configData", "speed", "allowed"}, 0},
 		{"slave", "slaveID: 1}", "slaveID: 300}", "InvalidConfig", []string{"spec.protocol.configData.slaveID", "300", "allowed"}, 0},
 		{"read-only", "{name: revolutions,", "{name: revolutions, desired: {value: '1'},", "InvalidDesired",
 			[]string{"spec.properties[revolutions].desired.value", "ReadOnly", "remove"}, 4},

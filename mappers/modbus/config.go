@@ -180,7 +180,7 @@ func (c *config) parseNet(f *device.Fields) {
 		c.parseListen(f)
 		return
 	}
-	f.Require("an IP address or a host name; or serialPort", hostNames...)
+	f.Require("an IP address or a host name, or serialPort instead", hostNames...)
 	host := f.Text("", hostNames...)
 	if host == "" {
 		return

@@ -148,7 +148,7 @@ func guess(f *device.Fields, t device.Type, limit uint16) format {
 		return formatBytes
 	case device.TypeStream:
 	}
-	f.Fail("limit", limit, fmt.Sprintf("no layout of %s takes so many registers", t), "1, 2, 4; or give type")
+	f.Fail("limit", limit, fmt.Sprintf("no layout of %s takes so many registers", t), "1, 2, 4, or a type")
 	return formatInt16
 }
 
