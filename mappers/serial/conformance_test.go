@@ -15,6 +15,7 @@ func TestDriverConforms(t *testing.T) {
 		m.set("run", "ON")
 		m.set("set", "0")
 		killed := false
+		calm := func() {}
 		port := func(kv ...any) map[string]any {
 			d := data("serialPort", "/dev/ttyS0")
 			for k, v := range data(kv...) {
@@ -34,8 +35,11 @@ func TestDriverConforms(t *testing.T) {
 				killed = true
 				m.pty.Unplug()
 			},
-			Hang: func() { m.hush(true) },
+			Hang:  func() { m.hush(true) },
+			Flood: func() { calm = m.flood(t) },
 			Revive: func() {
+				calm()
+				calm = func() {}
 				m.hush(false)
 				if killed {
 					killed = false

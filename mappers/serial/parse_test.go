@@ -189,3 +189,28 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConfig gives any configuration to the driver: it is refused, or what it makes works within limits.
+func FuzzConfig(f *testing.F) {
+	f.Add("length", "\\x68", "CRC-16/MODBUS", "hex: 68 00 {station:u8}", "(?P<value>.*)", "a[1].b", 3)
+	f.Add("startStop", "\\x10\\x02", "width=16 poly=0x1021", "P\\r\\n", "[", "$.x", -1)
+	f.Fuzz(func(t *testing.T, framing, start, checksum, request, pattern, path string, n int) {
+		c, err := parseConfig(device.Config{Protocol: map[string]any{"serialPort": "/dev/ttyS0", "framing": framing, "start": start, "checksum": checksum, "request": request, "station": "7",
+			"lengthOffset": n, "lengthSize": n, "frameLength": n, "maxFrame": n, "checksumFrom": n, "match": pattern, "init": []any{request, n}}})
+		if err == nil {
+			if err := c.format.Check(); err != nil {
+				t.Fatalf("a format that cannot be was accepted: %v", err)
+			}
+		} else if len(device.FieldErrors(err)) == 0 {
+			t.Fatalf("an error that names no field: %v", err)
+		}
+		for _, v := range []map[string]any{{"pattern": pattern, "group": path}, {"path": path}, {"offset": n, "type": framing, "size": n, "bit": n}, {"sentence": framing, "field": path}, {"column": n, "separator": start}} {
+			p, err := parsePoint(device.PointConfig{Property: "p", Type: device.TypeDouble, Visitor: v})
+			if err == nil {
+				_, _ = p.read(&message{raw: []byte(request)})
+			} else if len(device.FieldErrors(err)) == 0 {
+				t.Fatalf("an error that names no field: %v", err)
+			}
+		}
+	})
+}

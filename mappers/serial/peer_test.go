@@ -3,6 +3,7 @@ package serial
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +106,35 @@ func (m *meter) hush(silent bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.silent = silent
+}
+
+// flood sends garbage without end, until the returned function is called.
+func (m *meter) flood(t *testing.T) (stop func()) {
+	m.hush(true)
+	peer, quit, done := m.pty.Peer(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if _, err := peer.WriteString(strings.Repeat("garbage without an end ", 100)); err != nil {
+				return
+			}
+			select {
+			case <-quit:
+				return
+			default:
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		if err := peer.SetWriteDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+		<-done
+		if err := peer.SetWriteDeadline(time.Time{}); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // requests returns what the device was asked so far, and forgets it.
