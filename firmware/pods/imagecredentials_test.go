@@ -101,3 +101,27 @@ func TestCredentialsOfAPod(t *testing.T) {
 		t.Errorf("an entry for another registry is in the way: %+v, %v", got, err)
 	}
 }
+
+func FuzzPullSecret(f *testing.F) {
+	f.Add([]byte(`{"auths":{"https://r.io/v2/team/":{"auth":"dTpw"},"*.example.org:5000":{"username":"u","password":"p"}}}`), []byte(`{"r.io":{"auth":"%"}}`), "r.io/team/app:1")
+	f.Fuzz(func(t *testing.T, modern, legacy []byte, image string) {
+		ref, err := images.ParseReference(image)
+		if err != nil {
+			return
+		}
+		for key, b := range map[string][]byte{".dockerconfigjson": modern, ".dockercfg": legacy} {
+			auths, err := parseDockerConfig("s", map[string][]byte{key: b})
+			if err != nil && len(auths) > 0 {
+				t.Errorf("%d entries beside an error: %v", len(auths), err)
+			}
+			for server, a := range auths {
+				if !matchesServer(serverKey(server), ref) {
+					continue
+				}
+				if auth, err := a.config(); (auth == nil) == (err == nil) {
+					t.Errorf("%+v, %v", auth, err)
+				}
+			}
+		}
+	})
+}

@@ -58,6 +58,11 @@ func (w *world) offline(t *testing.T) {
 	for _, pod := range []string{"evicted", "kept"} {
 		w.await(t, pod, "has restarted once", func(s *corev1.ContainerStatus) bool { return s.RestartCount == 1 && s.State.Running != nil })
 	}
+	// With whose secret the image was pulled is known after the restart, too; its registry is still away.
+	w.pod(t, "kept-same", want{image: away.Ref("kept:1"), secrets: []string{"away"}})
+	w.pod(t, "kept-thief", want{image: away.Ref("kept:1")})
+	w.runs(t, "kept-same")
+	w.waits(t, "kept-thief", failed, "connection refused")
 }
 
 // container returns the id of a pod's container that runs as its n-th restart; empty if there is none.
