@@ -182,6 +182,13 @@ func (w *world) mirror(t *testing.T) {
 	if w.trusted.Requests("plant/mirrored:1") == 0 {
 		t.Error("the mirror was not asked")
 	}
+	// A mirror that wants a login is shown the one for the registry that it stands for, which nobody can reach.
+	const behind = "registry.example.invalid"
+	w.push(t, "behind:1")
+	w.configure(t, "docker.io", behind, map[string]string{"mirror.example.org:5000": w.basic.Addr(), "registry-1.docker.io": behind})
+	w.secret(t, "behind", map[string]map[string]string{behind: entry(login["plant"])})
+	w.pod(t, "mirror-login", want{image: behind + "/behind:1", secrets: []string{"behind"}})
+	w.runs(t, "mirror-login")
 	up, err := w.Images.Serve(images.Front{IP: w.ip, CA: w.ca})
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ func start(t *testing.T) *world {
 	if w.cluster, err = w.Cluster(); err != nil {
 		t.Fatal(err)
 	}
+	w.sameConfig(t)
 	ip, remove, err := images.Address(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +102,25 @@ func (w *world) serve(t *testing.T, f images.Front) *images.Registry {
 	t.Cleanup(func() { _ = reg.Close() })
 	w.configure(t, "registry.example.org", reg.Addr(), map[string]string{"registry.example.org": reg.Addr()})
 	return reg
+}
+
+// sameConfig holds that the runtime runs with the documented lines.
+func (w *world) sameConfig(t *testing.T) {
+	t.Helper()
+	b, err := os.ReadFile(w.Runtime.ConfigFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented, ok := w.docs["/etc/containerd/config.toml"]
+	if !ok {
+		t.Fatal("docs/images.md does not show /etc/containerd/config.toml")
+	}
+	documented = strings.ReplaceAll(documented, "/etc/containerd/certs.d", w.Runtime.CertsDir())
+	for line := range strings.Lines(documented) {
+		if !strings.Contains(string(b), strings.TrimSpace(line)) {
+			t.Errorf("the runtime's configuration lacks the documented %s", line)
+		}
+	}
 }
 
 // configure writes the documented hosts.toml of a registry, for another registry: names are replaced.
