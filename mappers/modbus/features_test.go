@@ -122,6 +122,11 @@ func TestABusyDeviceIsAskedAgain(t *testing.T) {
 	if res := writeOne(t, s, p[0], device.Int(6)); res.Err != nil || !res.Verified {
 		t.Errorf("write: %+v", res)
 	}
+	srv.Unit(1).SetSlow(1)
+	srv.TakeLog()
+	if res := writeOne(t, s, p[0], device.Int(7)); res.Err != nil || !res.Verified || functions(srv) != "6 3" {
+		t.Errorf("a write that the device acknowledges and takes its time for: %+v", res)
+	}
 	srv.Unit(1).SetBusy(100)
 	if v, err := read(t, s, p); err != nil || !strings.Contains(v[0].Reason, "server device busy (6)") {
 		t.Errorf("always busy: %+v %v", v, err)

@@ -161,6 +161,9 @@ func (s *session) refused(ctx context.Context, p *readPlan, b block, values []de
 		return false, err
 	}
 	if ex.busy() && s.config.busyRetries > 0 {
+		if err := s.sleep(ctx, s.config.busyPause); err != nil {
+			return false, err
+		}
 		data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), false)
 		if err == nil {
 			p.deliver(b, data, values)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/goburrow/modbus"
+
 	"github.com/skerry/skerry/mappers/device"
 )
 
@@ -101,10 +103,11 @@ func (s *session) do(ctx context.Context, r *request, urgent bool) ([]byte, erro
 		err := s.wait(ctx, t)
 		data := append([]byte(nil), t.dataOf(err)...)
 		s.reuse(t)
-		if !busy(err) || tries >= s.config.busyRetries {
+		accepted := r.echo != nil && isException(err, modbus.ExceptionCodeAcknowledge) // and takes its time: it must not be sent again
+		if !busy(err) || tries >= s.config.busyRetries && !accepted {
 			return data, err
 		}
-		if err := s.sleep(ctx, s.config.busyPause); err != nil {
+		if err := s.sleep(ctx, s.config.busyPause); err != nil || accepted {
 			return nil, err
 		}
 	}

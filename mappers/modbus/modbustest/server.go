@@ -68,6 +68,7 @@ type Unit struct {
 	noMask   bool
 	noMany   bool
 	busy     int
+	slow     int
 	holes    map[uint16]bool
 }
 

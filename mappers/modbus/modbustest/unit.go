@@ -60,6 +60,9 @@ func (u *Unit) SetNoSingle(on bool) { u.with(func() { u.noSingle = on }) }
 // SetBusy makes the unit answer the next n requests with exception 6.
 func (u *Unit) SetBusy(n int) { u.with(func() { u.busy = n }) }
 
+// SetSlow makes the unit carry out the next n writes and answer them with exception 5, acknowledge.
+func (u *Unit) SetSlow(n int) { u.with(func() { u.slow = n }) }
+
 // SetNoMask makes the unit refuse FC 22, 23 and 43.
 func (u *Unit) SetNoMask(on bool) { u.with(func() { u.noMask = on }) }
 
@@ -104,6 +107,10 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 	case u.busy > 0:
 		u.busy--
 		return []byte{fc | 0x80, 6}
+	case u.slow > 0 && fc > 4:
+		u.slow--
+		u.write(fc, addr, quantity, pdu)
+		return []byte{fc | 0x80, 5}
 	case u.noMask && (fc == 22 || fc == 23):
 		return []byte{fc | 0x80, 1}
 	case u.noMany && (fc == 15 || fc == 16):
