@@ -91,7 +91,7 @@ func testAdoption(t *testing.T, w *world) {
 	if before.PodIP == "" || !strings.Contains(get(t, "http://"+before.PodIP+":8080/env"), "NODE=gw-1\n") {
 		t.Errorf("pod at %q does not serve its environment", before.PodIP)
 	}
-	if !strings.HasPrefix(before.ContainerStatuses[0].ContainerID, "containerd://") || !strings.Contains(before.ContainerStatuses[0].ImageID, "@sha256:") {
+	if !strings.HasPrefix(before.ContainerStatuses[0].ContainerID, w.runtime+"://") || !strings.Contains(before.ContainerStatuses[0].ImageID, "@sha256:") {
 		t.Errorf("container %+v", before.ContainerStatuses[0])
 	}
 	w.stop()

@@ -29,11 +29,12 @@ const logSize = 128 << 10
 
 // world is a node: a containerd, a registry, and a manager that can be restarted.
 type world struct {
-	rt   *containerd.Runtime
-	reg  *images.Registry
-	dir  string
-	stop func()
-	t    *testing.T // of the running test
+	rt      *containerd.Runtime
+	runtime string // containerd or cri-o
+	reg     *images.Registry
+	dir     string
+	stop    func()
+	t       *testing.T // of the running test
 
 	full atomic.Bool // the disk with the images is
 
@@ -71,7 +72,10 @@ func newWorld(t *testing.T, o containerd.Options) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{rt: rt, reg: reg, dir: dir, t: t, objects: map[wire.Key]wire.Object{}, reports: map[wire.Key][]byte{}}
+	w := &world{rt: rt, runtime: "containerd", reg: reg, dir: dir, t: t, objects: map[wire.Key]wire.Object{}, reports: map[wire.Key][]byte{}}
+	if o.CRIO != "" {
+		w.runtime = "cri-o"
+	}
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
