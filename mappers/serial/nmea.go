@@ -1,7 +1,6 @@
 package serial
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -136,6 +135,3 @@ func findNMEAField(formatter, name string) (nmeaField, bool) {
 	f, ok := nmeaFields[formatter[max(0, len(formatter)-3):]][strings.ToLower(name)]
 	return f, ok
 }
-
-// trimFrame takes blanks and line ends off a frame: a delimiter of \n leaves the \r.
-func trimFrame(p []byte) []byte { return bytes.TrimRight(p, "\r\n") }

@@ -26,7 +26,7 @@ type port struct {
 	normal   []*exchange
 	sessions []*session
 	line     serialline.Line // the one whose Read or Write may have to be interrupted; nil if none
-	fault    error           // why the line is not open; nil if it is, or was not needed yet
+	failing  bool            // the line is not open, and the devices know
 
 	keeper    *serialline.Keeper
 	endTap    func()
@@ -164,20 +164,13 @@ func (p *port) drop(why error) {
 
 func (p *port) setFault(err error) {
 	p.mu.Lock()
-	changed := (p.fault == nil) != (err == nil)
-	p.fault = err
+	changed := p.failing != (err != nil)
+	p.failing = err != nil
 	sessions := p.sessions
 	p.mu.Unlock()
 	for _, s := range sessions {
 		s.lineChanged(err, changed)
 	}
-}
-
-// state tells why the line is not open.
-func (p *port) state() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.fault
 }
 
 // read reads what comes until a time (zero: for ever), or until poke or stop's end. It returns nothing and no error after that.

@@ -24,6 +24,9 @@ func openTTY(path string) (int, error) {
 	if !isSerial(&st) {
 		return 0, &OpenError{Path: path, Problem: "is not a serial port"}
 	}
+	if who := session(uint64(st.Rdev)); who != "" { //nolint:unconvert // 32 bits on some architectures
+		return 0, &OpenError{Path: path, Problem: "is the terminal of " + who + "; a port where people log in cannot have a device (is a getty on it?)"}
+	}
 	for {
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		switch {
@@ -59,6 +62,29 @@ func isSerial(st *unix.Stat_t) bool {
 		return major == 4 || major >= 188 // without sysfs: ttyS, ttyUSB and what is numbered dynamically
 	}
 	return filepath.Base(sub) == "tty" || filepath.Base(sub) == "virtio-ports"
+}
+
+// session names a process whose controlling terminal the port is; "" if there is none. Bytes of a device would be taken for a person's,
+// and a manifest must not reach into an administrator's terminal.
+func session(rdev uint64) string {
+	major, minor := unix.Major(rdev), unix.Minor(rdev)
+	nr := strconv.FormatUint(uint64(minor&0xFF|major<<8|(minor&^0xFF)<<12), 10) // the kernel's new_encode_dev
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (COMMAND) STATE PPID PGRP SESSION TTY_NR …: the command may contain anything.
+		open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')')
+		if open < 0 || end < open {
+			continue
+		}
+		if fields := strings.Fields(string(b[end+1:])); len(fields) > 4 && fields[4] == nr {
+			return fmt.Sprintf("%s (process %s)", b[open+1:end], strings.Split(path, "/")[2])
+		}
+	}
+	return ""
 }
 
 // lock takes the port for this descriptor. flock(2) also keeps away a second open within this process, which TIOCEXCL does not if

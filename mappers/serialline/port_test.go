@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +181,33 @@ func TestOtherProgramIsNamed(t *testing.T) {
 		t.Error(err)
 	}
 	_ = other.Wait() // read ends with an error at the end of its input
+	open(t, serialline.Config{Path: pty.Path})
+}
+
+// TestTerminalOfAPersonIsNotOpened: neither a getty's port nor an administrator's terminal is a device.
+func TestTerminalOfAPersonIsNotOpened(t *testing.T) {
+	pty := linetest.OpenPTY(t)
+	slave, err := os.OpenFile(pty.Path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := exec.CommandContext(t.Context(), "sleep", "60")
+	login.Stdin = slave
+	login.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := login.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := slave.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = serialline.Open(serialline.Config{Path: pty.Path})
+	if want := fmt.Sprintf("is the terminal of sleep (process %d)", login.Process.Pid); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if err := login.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = login.Wait() // it was killed
 	open(t, serialline.Config{Path: pty.Path})
 }
 
