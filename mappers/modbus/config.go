@@ -43,9 +43,10 @@ type config struct {
 	broadcastPause time.Duration
 	pipeline       int
 	holeRetry      time.Duration
-	mixed          bool // write and read back with FC 23
-	noMask         bool // do not try FC 22
-	groupWrites    bool // neighbours in one request
+	mixed          bool  // write and read back with FC 23
+	noMask         bool  // do not try FC 22
+	groupWrites    bool  // neighbours in one request
+	capture        int64 // bytes of raw capture
 	limits         limits
 }
 
@@ -99,6 +100,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "holeRetry", Meaning: "how long an address that the device does not have is left out before it is tried again, in seconds", Default: "60", Allowed: "1 to 86400"},
 		{Name: "readWrite", Meaning: "values of registers are written and read back in one request (FC 23)", Default: "false", Allowed: "true, false"},
 		{Name: "groupWrites", Meaning: "whether values that are written at the same time, and lie one after the other, go out in one request (FC 15 and 16)", Default: "false", Allowed: "true, false"},
+		{Name: "capture", Meaning: "KiB of raw bytes of the line that are kept in " + CaptureDir + " for a technician, the newest ones; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
 		{Name: "maskWrite", Meaning: "whether bits of a register are written with FC 22; false for devices that do not answer it at all", Default: "true: FC 22, and reading and writing if the device refuses it", Allowed: "true, false"},
 	}, out...)
 }
@@ -131,6 +133,9 @@ func parseConfig(cfg device.Config) (config, error) {
 	c.pipeline = int(f.Int(1, 1, maxPipeline, "pipeline"))
 	if c.pipeline > 1 && c.framing != framingTCP {
 		f.Fail("pipeline", c.pipeline, c.framing.String()+" frames have no transaction id to tell replies apart", "1, or serialType TCP")
+	}
+	if c.capture = f.Int(0, 0, 10<<10, "capture") << 10; c.capture > 0 && c.capture < 4<<10 {
+		f.Fail("capture", c.capture>>10, "is too small to say anything", "0, 4 to 10240")
 	}
 	c.holeRetry = time.Duration(f.Int(60, 1, 86400, "holeRetry")) * time.Second
 	c.mixed = f.Bool(false, "readWrite")

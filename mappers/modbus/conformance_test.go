@@ -62,6 +62,7 @@ func TestDriverConforms(t *testing.T) {
 				{Name: "listen without port", Data: map[string]any{"listen": "127.0.0.1"}, Field: "listen"},
 				{Name: "listen from nowhere", Data: map[string]any{"listen": ":5020", "listenFrom": "here"}, Field: "listenFrom"},
 				{Name: "pipelined RTU", Data: map[string]any{"ip": "10.0.0.1", "serialType": "RTUoverTCP", "pipeline": 4}, Field: "pipeline"},
+				{Name: "capture of nothing", Data: map[string]any{"ip": "10.0.0.1", "capture": 1}, Field: "capture"},
 				{Name: "broadcast to one", Data: map[string]any{"ip": "10.0.0.1", "broadcast": true}, Field: "slaveID"},
 				{Name: "two ids", Data: map[string]any{"ip": "10.0.0.1", "slaveID": 1, "unitID": 2}, Field: "unitID"},
 			},

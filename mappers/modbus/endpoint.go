@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -23,6 +25,9 @@ type endpoint struct {
 	ctx     context.Context
 	done    chan struct{}
 	refs    int // sessions; guarded by the Driver
+	// captures counts the sessions that want tap; guarded by the Driver.
+	captures int
+	tap      atomic.Pointer[serialline.Capture]
 
 	line    line
 	unhook  func() bool // ends the hook by which close interrupts line
@@ -178,6 +183,7 @@ func (e *endpoint) quiet(t *transaction) error {
 				return err
 			}
 			n, err := e.line.Read(e.buf[:])
+			e.witness(false, e.buf[:n])
 			if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
@@ -271,9 +277,25 @@ func (e *endpoint) send(t *transaction) error {
 	if e.ctx.Err() != nil {
 		return device.ErrClosed
 	}
+	e.witness(true, r.adu)
 	_, err := e.line.Write(r.adu)
 	e.last = time.Now()
 	return err
+}
+
+// file names the endpoint's capture.
+func (e *endpoint) file() string {
+	if o, ok := e.opener.(*serialOpener); ok {
+		return o.cfg.Path
+	}
+	return "modbus-" + strings.Join(strings.Fields(e.key), "-")
+}
+
+// witness writes down what went over the line, if somebody wants that.
+func (e *endpoint) witness(sent bool, data []byte) {
+	if tap := e.tap.Load(); tap != nil && len(data) > 0 {
+		tap.Tap(time.Now(), sent, data)
+	}
 }
 
 // expected is about how many characters the reply has.
@@ -302,6 +324,7 @@ func (e *endpoint) receive() {
 	}
 	n, err := e.line.Read(e.buf[e.have:])
 	if n > 0 {
+		e.witness(false, e.buf[e.have:e.have+n])
 		e.have += n
 		e.last = time.Now()
 		e.scan()

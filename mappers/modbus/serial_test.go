@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -297,4 +299,26 @@ func TestADeadSlaveCostsItsNeighboursLittle(t *testing.T) {
 		t.Errorf("%d readings of 31 slaves beside a dead one, %d beside one that answers", rest, all)
 	}
 	t.Logf("%d beside %d", rest, all)
+}
+
+// TestCapture: what goes over a line can be read by a technician, for as long as one of its devices asks for it.
+func TestCapture(t *testing.T) {
+	b := newBus(t, modbustest.RTU)
+	b.Unit(1).SetHolding(0, 0x1234)
+	d := New()
+	d.captureDir = t.TempDir()
+	one := mustOpen(t, d, b.config(1))
+	two := mustOpen(t, d, b.config(2, "capture", 16))
+	points := mustCompile(t, holding(0))
+	if _, err := read(t, one, points); err != nil {
+		t.Fatal(err)
+	}
+	_ = two.Close()
+	if _, err := read(t, one, points); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(d.captureDir, serialline.CaptureName(b.pty.Path)))
+	if err != nil || strings.Count(string(text), "> 01 03 00 00 00 01 84 0a") != 1 || !strings.Contains(string(text), "< 01 03 02 12 34") {
+		t.Errorf("%s, %v", text, err)
+	}
 }

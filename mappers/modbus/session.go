@@ -42,7 +42,7 @@ const (
 func (s *session) Close() error {
 	s.once.Do(func() {
 		close(s.closed)
-		s.driver.release(s.endpoint)
+		s.driver.release(s.endpoint, &s.config)
 	})
 	return nil
 }
