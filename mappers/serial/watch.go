@@ -146,12 +146,20 @@ func (s *session) lineChanged(err error, changed bool) {
 	}
 }
 
+// firstPatience is how long the first reading waits until every point was sent once: otherwise each start of the agent would report
+// missing properties for a moment. It is well below what the host gives a reading.
+const firstPatience = 5 * time.Second
+
 // overhear fills in the last values. If the device was not heard of lately, it waits for it, a time-out at most.
 func (s *session) overhear(ctx context.Context, indices []int, points []*point, values []device.Value) error {
 	w := s.watch
-	timer := time.NewTimer(s.config.timeout)
-	defer timer.Stop()
 	begun := !w.start(s)
+	patience := s.config.timeout
+	if !begun { // what a device sends by turns takes a while to be complete
+		patience = max(patience, min(s.config.stale, firstPatience))
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	for late := false; ; {
 		w.mu.Lock()
 		now := time.Now()
