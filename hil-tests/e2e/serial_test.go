@@ -63,7 +63,6 @@ func TestSerialDevice(t *testing.T) {
 		_ = line.Unplug()
 	})
 	remove(t, "device/scale-1", "devicemodel/scale")
-	t.Cleanup(func() { remove(t, "device/scale-1", "devicemodel/scale") })
 	apply(t, scaleManifest, "PORT", line.Port, "BAUD", "9600", "TARE", "2.5")
 	isGood := func(tare string) {
 		t.Helper()
