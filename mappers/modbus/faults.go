@@ -160,6 +160,9 @@ func (e *endpoint) verdict(t *transaction, err error) error {
 			err = unreachable("%s: the connection was closed", err)
 		}
 		unit.failed(now, err, connectBase, unitLimit)
+	case !e.stream() && errors.Is(err, os.ErrDeadlineExceeded):
+		err = unreachable("%s: the request could not be sent within %v: the line is jammed, or flow control is set and nobody gives leave", e.name, t.cfg.timeout)
+		e.health.failed(now, err, connectBase, connectLimit)
 	default:
 		err = unreachable("the connection to %s broke: %s", e.name, cause(err))
 		e.health.failed(now, err, connectBase, connectLimit)

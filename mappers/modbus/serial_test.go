@@ -111,7 +111,7 @@ func TestHostileSlavesOnALine(t *testing.T) {
 		"wrong unit": {modbustest.WrongUnit, "unit 1 at"}, "wrong function": {modbustest.WrongFunction, "unit 1 at"}, "short data": {modbustest.ShortData, "instead of 2"},
 		"long data": {modbustest.LongData, "instead of 2"}, "wrong count": {modbustest.WrongCount, "unit 1 at"}, "garbage": {modbustest.Garbage, "unit 1 at"},
 		"wrong checksum": {modbustest.BadSum, "the line is disturbed"}, "silence": {modbustest.Silent, "did not answer within 150ms"},
-		"endless": {modbustest.Endless, "unit 1 at"}, "noise before it": {modbustest.Noise, ""}, "byte by byte": {modbustest.ByteWise, ""}, "twice": {modbustest.Duplicate, ""},
+		"endless": {modbustest.Endless, "ttyTEST"}, "noise before it": {modbustest.Noise, ""}, "byte by byte": {modbustest.ByteWise, ""}, "twice": {modbustest.Duplicate, ""},
 	} {
 		for _, f := range []modbustest.Framing{modbustest.RTU, modbustest.ASCII} {
 			t.Run(fmt.Sprintf("%s/%d", name, f), func(t *testing.T) {
