@@ -94,7 +94,9 @@ func TestEvictionSparesCritical(t *testing.T) {
 		defer w.mu.Unlock()
 		told := 0
 		for _, e := range w.events {
-			told += btoi(e.reason == "EvictionThresholdMet")
+			if e.reason == "EvictionThresholdMet" {
+				told++
+			}
 		}
 		if told != 1 {
 			t.Errorf("%d events of the node in two minutes", told)

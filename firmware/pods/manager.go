@@ -208,9 +208,9 @@ func (m *Manager) reconcile(ctx context.Context) {
 	m.mu.Unlock()
 	objects := append(m.o.Desired.List(wire.KindPod), m.statics.objects()...)
 	mirrors := map[wire.Key]*desiredPod{}
-	here := m.here(objects)
-	slices.SortStableFunc(objects, func(a, b wire.Object) int { // what runs keeps its ports and its place
-		return cmp.Compare(btoi(here[b.Key.UID()]), btoi(here[a.Key.UID()]))
+	precedence := m.precedence(objects)
+	slices.SortStableFunc(objects, func(a, b wire.Object) int {
+		return cmp.Compare(precedence[b.Key.UID()], precedence[a.Key.UID()])
 	})
 	for _, o := range objects {
 		uid := o.Key.UID()
@@ -235,19 +235,34 @@ func (m *Manager) reconcile(ctx context.Context) {
 	}
 }
 
-// here finds which pods run, or have run here before, by their UIDs.
-func (m *Manager) here(objects []wire.Object) map[string]bool {
-	out := make(map[string]bool, len(objects))
+// Which pods get their workers first, and with them ports and a place on the node.
+const (
+	pastNew  = iota
+	pastHere // it was let in before
+	pastRuns // it keeps the ports that it has
+)
+
+// precedence finds which pods run, and which were here before, by their UIDs.
+func (m *Manager) precedence(objects []wire.Object) map[string]int {
+	out := make(map[string]int, len(objects))
 	m.mu.Lock()
 	for i := range objects {
-		uid := objects[i].Key.UID()
-		out[uid] = m.adopted[uid] || m.workers[uid] != nil
+		switch uid := objects[i].Key.UID(); {
+		case m.adopted[uid]:
+			out[uid] = pastRuns
+		case m.workers[uid] != nil:
+			out[uid] = pastHere
+		default:
+			out[uid] = pastNew
+		}
 	}
 	m.mu.Unlock()
-	for uid, known := range out { // flash may be slow: nobody waits for it
-		if !known && safeName(uid) {
-			_, err := os.Stat(filepath.Join(m.podDir(uid), statusFile))
-			out[uid] = err == nil
+	for uid, past := range out { // flash may be slow: nobody waits for it
+		if past != pastNew || !safeName(uid) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(m.podDir(uid), statusFile)); err == nil {
+			out[uid] = pastHere
 		}
 	}
 	return out

@@ -76,13 +76,6 @@ func (m *Manager) adopt(sandboxes []cri.PodSandbox) {
 	}
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // runtimeLost notes that the runtime does not answer, with one line in the log.
 func (m *Manager) runtimeLost(err error) {
 	m.mu.Lock()
