@@ -130,7 +130,8 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 		if err := ignoreMissing(w.m.o.Runtime.StopPodSandbox(ctx, id)); err != nil {
 			return err
 		}
-		if err := w.removeSandbox(ctx, id); err != nil {
+		// The pod may run in a newer one: it has the same cgroup.
+		if err := w.removeSandbox(ctx, id, id); err != nil {
 			return err
 		}
 	}

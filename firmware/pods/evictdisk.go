@@ -176,7 +176,7 @@ func (w *worker) strip(ctx context.Context, obs *observation) error {
 		return err
 	}
 	for _, s := range obs.sandboxes {
-		if err := w.removeSandbox(ctx, s.id); err != nil {
+		if err := w.removeSandbox(ctx, s.id, ""); err != nil {
 			return err
 		}
 	}

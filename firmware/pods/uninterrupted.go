@@ -71,9 +71,10 @@ func (w *worker) startContainer(ctx context.Context, id string) error {
 	return w.m.o.Runtime.StartContainer(call, id)
 }
 
-// removeSandbox removes a sandbox that was stopped, with all its containers.
-func (w *worker) removeSandbox(ctx context.Context, id string) error {
-	return w.insist(ctx, "", func() error { return ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)) })
+// removeSandbox removes a sandbox that was stopped, with all its containers. within is what may be killed for it: the id of a container or a sandbox,
+// or "" if nothing of the pod is to run any more.
+func (w *worker) removeSandbox(ctx context.Context, id, within string) error {
+	return w.insist(ctx, within, func() error { return ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)) })
 }
 
 // removeContainer removes a container that has ended.
@@ -81,7 +82,8 @@ func (w *worker) removeContainer(ctx context.Context, id string) error {
 	return w.insist(ctx, id, func() error { return ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, id)) })
 }
 
-// insist repeats a removal that the runtime refuses as long as something runs in the cgroup of what has ended: a container's, or the pod's if id is "".
+// insist repeats a removal that the runtime refuses as long as something runs in the cgroup of what has ended: a container's or a sandbox's, or the pod's
+// if id is "".
 func (w *worker) insist(ctx context.Context, id string, remove func() error) error {
 	err := remove()
 	for range killLooks {

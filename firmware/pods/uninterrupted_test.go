@@ -159,3 +159,42 @@ func TestInterruptedStartIsKilled(t *testing.T) {
 		})
 	}
 }
+
+// TestOldSandboxCostsNoContainer: a runtime that refuses to remove an old sandbox of a pod, as with a full disk, does not have what runs in the new one killed.
+func TestOldSandboxCostsNoContainer(t *testing.T) {
+	simulate(t, func(w *world) {
+		var killed atomic.Int32
+		w.o.Kill = func(int) error {
+			killed.Add(1)
+			return nil
+		}
+		r := w.stubborn()
+		w.apply(simplePod)
+		w.settle(time.Second)
+		group := filepath.Join(w.m.groupDirs("u1", "pids")[1], "running")
+		if err := os.MkdirAll(group, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte("4711\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.running.Store(true)
+		for range 2 { // the first one holds what lastState tells until the second one does
+			w.rt.mu.Lock()
+			for _, b := range w.rt.boxes {
+				b.ready = false
+			}
+			w.rt.mu.Unlock()
+			w.m.poke()
+			w.settle(2 * time.Minute)
+		}
+		if n := killed.Load(); n != 0 || w.rt.boxCount() != 3 || w.status().Phase != phaseRunning {
+			t.Errorf("%d processes killed, %d sandboxes, %s; log:\n%s", n, w.rt.boxCount(), w.status().Phase, w.logText())
+		}
+		r.running.Store(false)
+		w.settle(2 * time.Minute)
+		if n := w.rt.boxCount(); n != 2 {
+			t.Errorf("%d sandboxes are left", n)
+		}
+	})
+}

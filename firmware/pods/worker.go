@@ -339,7 +339,7 @@ func (w *worker) remove(ctx context.Context, obs *observation, grace int64) erro
 		return err
 	}
 	for _, s := range obs.sandboxes {
-		if err := w.removeSandbox(ctx, s.id); err != nil {
+		if err := w.removeSandbox(ctx, s.id, ""); err != nil {
 			return err
 		}
 	}
