@@ -6,10 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // errNobody means that the gateway that should dial in has not done so.
 var errNobody = errors.New("no gateway has connected to this address yet: check its settings (server address and port), and the firewall")
+
+// acceptAgain is the pause after a connection that could not be accepted; closing may have to wait for it.
+const acceptAgain = 200 * time.Millisecond
 
 // listenOpener waits for a gateway that dials in. The newest connection counts: a gateway that dials again has lost the one
 // before, even if nobody told us.
@@ -59,8 +63,12 @@ func (o *listenOpener) open(ctx context.Context) (line, error) {
 func (o *listenOpener) accept(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // as when the agent has too many files open: that passes
+			time.Sleep(acceptAgain)
+			continue
 		}
 		if !o.allowed(conn.RemoteAddr()) {
 			_ = conn.Close()

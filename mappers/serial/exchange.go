@@ -143,7 +143,7 @@ func (p *port) attempt(line serialline.Line, x *exchange) error {
 		return err
 	}
 	if !p.settle(line, x) {
-		return context.Cause(x.ctx)
+		return p.ended(x)
 	}
 	if err := p.clear(line, x); err != nil {
 		return err
@@ -161,6 +161,14 @@ func (p *port) attempt(line serialline.Line, x *exchange) error {
 		return nil
 	}
 	return p.await(line, x, time.Now().Add(s.config.timeout))
+}
+
+// ended says why an exchange was given up: it is never nil, because what was not sent must not be taken for done.
+func (p *port) ended(x *exchange) error {
+	if x.ctx.Err() != nil {
+		return context.Cause(x.ctx)
+	}
+	return device.ErrClosed
 }
 
 // settle keeps the pause before a request, and waits for a late reply that would be taken for the one to this request.

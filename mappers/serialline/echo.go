@@ -14,27 +14,23 @@ const echoPatience = 100 * time.Millisecond
 
 // swallowEcho reads back what was sent. The line's deadline is put back afterwards.
 func (p *Port) swallowEcho(sent []byte) error {
-	before := p.until.Load()
 	limit := time.Now().Add(p.cfg.CharTime(len(sent)) + echoPatience)
-	if before != 0 && before < limit.UnixNano() {
-		limit = time.Unix(0, before)
+	if before := p.until.get(); !before.IsZero() && before.Before(limit) {
+		limit = before
 	}
 	if err := p.file.SetReadDeadline(limit); err != nil {
 		return p.fault("set a deadline for", err)
 	}
 	defer func() {
-		var t time.Time
-		if now := p.until.Load(); now != 0 { // somebody may have interrupted meanwhile
-			t = time.Unix(0, now)
-		}
-		_ = p.file.SetReadDeadline(t) // a port that fails here fails at the next Read
+		// Somebody may have interrupted meanwhile. A port that fails here fails at the next Read.
+		_ = p.file.SetReadDeadline(p.until.get())
 	}()
 	var buf [256]byte
 	got := 0
 	for got < len(sent) {
 		n, err := p.Read(buf[:min(len(buf), len(sent)-got)])
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && p.expired(time.Now()):
+		case errors.Is(err, os.ErrDeadlineExceeded) && p.until.passed(time.Now()):
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("serial port %s: %w: %d of %d bytes came back; is the line connected, and does this adapter echo (echo: true)?", p.cfg.Path, ErrEcho, got, len(sent))

@@ -144,7 +144,7 @@ func (p *Port) drain(n int) error {
 		if waiting == 0 {
 			break
 		}
-		if p.expired(time.Now()) {
+		if p.until.passed(time.Now()) {
 			return os.ErrDeadlineExceeded
 		}
 		p.pause(min(max(p.cfg.CharTime(waiting), 100*time.Microsecond), 20*time.Millisecond))

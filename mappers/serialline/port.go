@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,7 +20,7 @@ type Port struct {
 	file *os.File    // data; in Go's poller, so that deadlines work and no thread waits
 	raw  syscall.RawConn
 
-	until  atomic.Int64 // the deadline in UnixNano, 0 for none: for the waits that are not in the poller
+	until  deadline // for the waits that are not in the poller
 	closed chan struct{}
 	once   sync.Once
 }
@@ -37,7 +36,7 @@ func Open(cfg Config) (*Port, error) {
 		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), cfg.Path)
-	p := &Port{cfg: cfg, file: file, closed: make(chan struct{})}
+	p := &Port{cfg: cfg, file: file, closed: make(chan struct{}), until: deadline{from: time.Now()}}
 	if err := p.setUp(); err != nil {
 		_ = p.Close() // the first error says more
 		return nil, err
@@ -138,11 +137,7 @@ func (p *Port) Write(b []byte) (int, error) {
 
 // SetDeadline implements Line.
 func (p *Port) SetDeadline(t time.Time) error {
-	var ns int64
-	if !t.IsZero() {
-		ns = t.UnixNano()
-	}
-	p.until.Store(ns)
+	p.until.set(t)
 	if err := p.file.SetDeadline(t); err != nil {
 		return p.fault("set a deadline for", err)
 	}
@@ -177,12 +172,6 @@ func (p *Port) Close() error {
 		_ = p.file.Close() // nothing is buffered in it
 	})
 	return nil
-}
-
-// expired tells that the deadline has passed.
-func (p *Port) expired(now time.Time) bool {
-	ns := p.until.Load()
-	return ns != 0 && now.UnixNano() >= ns
 }
 
 // fault words an error of the system and tells a line that is gone from one that is late.

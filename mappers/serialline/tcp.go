@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -16,7 +15,7 @@ import (
 type netLine struct {
 	conn  net.Conn
 	tap   Tap
-	until atomic.Int64 // the deadline in UnixNano, 0 for none: Discard overwrites the connection's
+	until deadline // Discard overwrites the connection's
 }
 
 // Dial opens a line behind a serial server. The connection has keep-alive, which finds a server that lost its power.
@@ -30,7 +29,9 @@ func Dial(ctx context.Context, address string, tap Tap) (Line, error) {
 }
 
 // NetLine makes a Line of a connection, which it then owns.
-func NetLine(conn net.Conn, tap Tap) Line { return &netLine{conn: conn, tap: tap} }
+func NetLine(conn net.Conn, tap Tap) Line {
+	return &netLine{conn: conn, tap: tap, until: deadline{from: time.Now()}}
+}
 
 // unwrapNet leaves out addresses and ports of our own, which change with every attempt and would make a new message each time.
 func unwrapNet(err error) error {
@@ -82,11 +83,7 @@ func (l *netLine) Write(p []byte) (int, error) {
 }
 
 func (l *netLine) SetDeadline(t time.Time) error {
-	var ns int64
-	if !t.IsZero() {
-		ns = t.UnixNano()
-	}
-	l.until.Store(ns)
+	l.until.set(t)
 	if err := l.conn.SetDeadline(t); err != nil {
 		return l.fault(err)
 	}
@@ -137,8 +134,8 @@ func (l *netLine) Discard() (int, error) {
 		fault = fmt.Errorf("it sends without end")
 		return true
 	})
-	if ns := l.until.Load(); ns != 0 {
-		err = errors.Join(err, l.conn.SetReadDeadline(time.Unix(0, ns)))
+	if end := l.until.get(); !end.IsZero() {
+		err = errors.Join(err, l.conn.SetReadDeadline(end))
 	}
 	if fault == nil {
 		fault = err
