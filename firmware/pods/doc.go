@@ -27,7 +27,7 @@
 // # Where things are
 //
 //	manager.go, relist.go                                 which pods there are, and who looks after each
-//	worker.go, plan.go, drive.go, stop.go                 one pod, from its arrival to its end
+//	worker.go, plan.go, drive.go, starter.go, stop.go     one pod, from its arrival to its end
 //	status.go, final.go, fail.go, keep.go                 what is said of it, how it ends before its time, what is kept
 //	admit.go, preempt.go, resize.go                       whether the node has room for it
 //	evict.go, evictdisk.go, storagelimits.go, imagegc.go  what happens when the node runs short
