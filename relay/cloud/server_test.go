@@ -253,6 +253,22 @@ func TestTokens(t *testing.T) {
 	})
 }
 
+// TestTokenOfMoreThanAYear: Kubernetes takes any expirationSeconds of a volume; the relay's account gets tokens for a year at most.
+func TestTokenOfMoreThanAYear(t *testing.T) {
+	const asked = 2 * MaxTokenLife
+	serve(t, Options{}, func(w *world) {
+		body, err := canon.FromJSON(fmt.Appendf(nil, `{"spec":{"serviceAccountName":"web","volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"path":"a","expirationSeconds":%d}}]}}]}}`, asked))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pods[ordinary] = bound{"gw-1", "Running", body}
+		token, err := w.ask("gw-1", contract.TokenRequest{Pod: ordinary, ServiceAccount: "web", ExpirationSeconds: asked})
+		if err != nil || token.Lifetime != MaxTokenLife {
+			t.Errorf("%+v, %v", token, err)
+		}
+	})
+}
+
 // TestTokensOfOthers: what a gateway that was taken over would ask for.
 func TestTokensOfOthers(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -16,13 +16,17 @@ import (
 // defaultLife is what Kubernetes gives a volume that does not say how long its tokens live, in seconds.
 const defaultLife = 3600
 
+// MaxTokenLife bounds the tokens that a relay asks for, in seconds: a year. The admission policy for its account holds it to that (relay/setup).
+const MaxTokenLife = 365 * 24 * 3600
+
 // issue has Kubernetes make a token, if the node may have it.
 func (s *Server) issue(ctx context.Context, node string, r *contract.TokenRequest) (*contract.Token, *contract.Refusal) {
 	if refusal := s.check(node, r); refusal != nil {
 		return nil, refusal
 	}
+	life := min(r.ExpirationSeconds, MaxTokenLife) // the agent renews by what it is told
 	want := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: &r.ExpirationSeconds,
+		ExpirationSeconds: &life,
 		BoundObjectRef: &authenticationv1.BoundObjectReference{
 			APIVersion: "v1", Kind: "Pod", Name: r.Pod.Name(), UID: types.UID(r.Pod.UID()),
 		},
@@ -34,7 +38,6 @@ func (s *Server) issue(ctx context.Context, node string, r *contract.TokenReques
 	if err != nil {
 		return nil, explain(r, err)
 	}
-	life := r.ExpirationSeconds
 	if got.Spec.ExpirationSeconds != nil { // the API server may have shortened it
 		life = *got.Spec.ExpirationSeconds
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/skerry/skerry/relay/api/crds"
+	"github.com/skerry/skerry/relay/cloud"
 	"github.com/skerry/skerry/relay/enroll"
 )
 
@@ -20,9 +21,6 @@ import (
 
 // Account is the user name of the relay's ServiceAccount.
 const Account = "system:serviceaccount:" + enroll.Namespace + ":" + ServiceAccount
-
-// maxTokenLife bounds the tokens that the relay may ask for, in seconds: a year. They are bound to a pod besides, and end with it.
-const maxTokenLife = 365 * 24 * 3600
 
 // Policy is one admission policy for the relay's account.
 type Policy struct {
@@ -65,7 +63,7 @@ func Policies() []Policy {
 	tokens.Validations = []admissionv1.Validation{
 		deny(`has(object.spec.boundObjectRef) && object.spec.boundObjectRef.kind == 'Pod' && object.spec.boundObjectRef.apiVersion == 'v1' && has(object.spec.boundObjectRef.uid) && object.spec.boundObjectRef.uid != ''`,
 			"the relay asks for tokens that are bound to a pod, with its UID, and for no others"),
-		deny(fmt.Sprintf(`has(object.spec.expirationSeconds) && object.spec.expirationSeconds <= %d`, maxTokenLife), "a token that the relay asks for lives for a year at most"),
+		deny(fmt.Sprintf(`has(object.spec.expirationSeconds) && object.spec.expirationSeconds <= %d`, cloud.MaxTokenLife), "a token that the relay asks for lives for a year at most"),
 	}
 	return []Policy{{Name: ServiceAccount + "-pods", Spec: pods}, {Name: ServiceAccount + "-tokens", Spec: tokens}}
 }
