@@ -3,6 +3,7 @@ package kubelet
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,6 +155,29 @@ func TestGuessedTokens(t *testing.T) {
 		t.Errorf("%d reviews more", n)
 	}
 	w.expect(ask{path: logs, cert: w.cluster.named("apiserver")}, 200, "agent")
+}
+
+// TestReviewsThatFail: tokens that the API server could not review are no bad ones, and are reviewed when it can again.
+func TestReviewsThatFail(t *testing.T) {
+	w := newWorld(t)
+	users, down := w.relays["a"].srv.users, true
+	w.client.PrependReactor("create", "tokenreviews", func(a ktesting.Action) (bool, runtime.Object, error) {
+		if down {
+			return true, nil, errors.New("etcd has no leader")
+		}
+		r := a.(ktesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
+		r.Status.Authenticated, r.Status.User.Username = true, "metrics"
+		return true, r, nil
+	})
+	for range badTokens + 1 {
+		if _, err := users.token(t.Context(), "good", "192.0.2.1"); err == nil || !strings.Contains(err.Error(), "cannot be reviewed now") {
+			t.Fatal(err)
+		}
+	}
+	down = false
+	if u, err := users.token(t.Context(), "good", "192.0.2.1"); err != nil || u.name != "metrics" {
+		t.Errorf("%+v, %v", u, err)
+	}
 }
 
 // TestOneReviewForMany: a scraper that asks about a thousand nodes at a time costs one review.

@@ -43,7 +43,7 @@ func (s *suspects) may(source string, now time.Time) bool {
 	return true
 }
 
-// good takes back what may has counted.
+// good takes back what may has counted: the token was good, or nobody could say.
 func (s *suspects) good(source string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

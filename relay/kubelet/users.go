@@ -183,7 +183,7 @@ func (a *authenticator) token(ctx context.Context, token, from string) (user, er
 	if !other {
 		// Others wait for it, too: it goes on when whoever came first has gone.
 		r.user, r.err = a.review(context.WithoutCancel(ctx), token, key)
-		if r.err == nil {
+		if !errors.Is(r.err, errToken) { // one that could not be reviewed is not a bad one
 			a.suspects.good(from)
 		}
 		a.mu.Lock()
