@@ -40,7 +40,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig containerd2 metrics-server modbus-peers
+.PHONY: build build-host kube rig containerd2 crio metrics-server modbus-peers
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -76,7 +76,7 @@ crio: ## build CRI-O (once: about 8 CPU minutes)
 	@scripts/deps.sh crio
 	@scripts/build-crio.sh $(BIN)/crio
 
-modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds)
+modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds; it needs npm)
 	@scripts/deps.sh modbus
 	@scripts/build-modbus-peers.sh $(BIN)/modbus-peers
 
@@ -106,7 +106,7 @@ test-contract:
 	@cd hil-tests/kube && go test ./pki
 
 test-integration: rig metrics-server modbus-peers
-	$(call say,integration tests on a real control plane and real containerd and a real Modbus device)
+	$(call say,integration tests on a real control plane, a real containerd and devices of others)
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
 	@SKERRY_BIN=$(BIN) go -C hil-tests/history test -tags integration -count=1 .
@@ -140,7 +140,7 @@ check: lint licences vulns ## formatting, generated code, vet, linters, licences
 	$(call say,generated code is up to date)
 	@scripts/unchanged.sh make -s generate
 	$(call say,vet)
-	@go vet ./... && go vet -tags integration,networking ./hil-tests/...
+	@go vet ./... && go vet -tags integration,networking,containerd2,crio ./hil-tests/...
 
 lint: $(BIN)/golangci-lint
 	$(call say,linters)

@@ -12,5 +12,5 @@
 //
 // # Testing
 //
-// The package has nothing but tests. They need what `scripts/deps.sh modbus` installs, and node; no root.
+// The package has nothing but tests. They need what `scripts/deps.sh modbus` installs, and Node.js with npm; no root.
 package modbus
