@@ -66,11 +66,14 @@ func TestHostilePages(t *testing.T) {
 		"said": {503, 1000, true}, "other": {503, 1000, true}, "header": {503, 1000, true}, "noise": {0, 0, false},
 	} {
 		for _, relay := range []string{"a", "b"} { // b has it from a
-			status, n, err := w.read(ask{relay: relay, path: "/nodes/gw-1/metrics/" + path, cert: api, header: map[string]string{"Accept-Encoding": "gzip"}})
+			status, n, err := w.read(http.MethodGet, ask{relay: relay, path: "/nodes/gw-1/metrics/" + path, cert: api, header: map[string]string{"Accept-Encoding": "gzip"}})
 			if status != want.status && want.status != 0 || n > want.bytes || (err == nil) != want.whole || want.whole && want.status == 200 && n != want.bytes {
 				t.Errorf("%s by %s: %d, %d bytes, %v; want %+v", path, relay, status, n, err, want)
 			}
 		}
+	}
+	if status, n, err := w.read(http.MethodHead, ask{path: "/nodes/gw-1/metrics/small", cert: api, header: map[string]string{"Accept-Encoding": "gzip"}}); status != 200 || n != 0 || err != nil {
+		t.Errorf("HEAD: %d, %d bytes, %v", status, n, err)
 	}
 }
 
@@ -80,10 +83,10 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // read counts the bytes of an answer.
-func (w *world) read(a ask) (status int, n int64, err error) {
+func (w *world) read(method string, a ask) (status int, n int64, err error) {
 	w.t.Helper()
 	tr := &http.Transport{TLSClientConfig: w.config(a), DisableKeepAlives: true, DisableCompression: true}
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "https://"+w.at(a)+a.path, nil)
+	req, err := http.NewRequestWithContext(w.t.Context(), method, "https://"+w.at(a)+a.path, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package kubelet
 
 import (
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,6 +51,9 @@ func (p *page) Read(b []byte) (int, error) {
 	if p.packed {
 		if p.gz == nil {
 			gz, err := gzip.NewReader(p.from)
+			if err == io.EOF { //nolint:errorlint // nothing at all: the answer to HEAD
+				return 0, io.EOF
+			}
 			if err != nil {
 				return 0, fmt.Errorf("the gateway's answer is no gzip: %w", err)
 			}
@@ -60,8 +62,8 @@ func (p *page) Read(b []byte) (int, error) {
 		from = p.gz
 	}
 	if p.left == 0 {
-		if n, err := io.ReadFull(from, make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
-			return 0, io.EOF
+		if n, err := io.ReadFull(from, make([]byte, 1)); n == 0 {
+			return 0, err
 		}
 		return 0, errPage
 	}
