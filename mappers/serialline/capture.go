@@ -9,20 +9,24 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Capture writes what goes over a line into a file that a technician can read: one line for each piece, with the time, its
 // direction (> sent, < received), the bytes in hexadecimal and as text. The file is bounded: when it is full it becomes NAME.old,
-// and a new one begins. It is safe for concurrent use.
+// and a new one begins. A line that is opened again goes on in the same file: attempts to open a port that is unplugged take away
+// nothing that was written before. It is safe for concurrent use.
 type Capture struct {
 	path  string
 	limit int64
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
-	lost int // pieces that could not be written
-	line strings.Builder
+	mu    sync.Mutex
+	file  *os.File // nil after Close, and while none can be had
+	ended bool
+	size  int64
+	lost  int // pieces that could not be written
+	line  strings.Builder
 }
 
 // CaptureSuffix ends the names of captures.
@@ -45,10 +49,30 @@ func NewCapture(dir, port string, limit int64) (*Capture, error) {
 		return nil, fmt.Errorf("make the folder of captures: %w", err)
 	}
 	c := &Capture{path: filepath.Join(dir, CaptureName(port)), limit: limit / 2}
-	if err := c.begin(); err != nil {
+	if err := c.resume(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// resume opens the file that is there, or a new one.
+func (c *Capture) resume() error {
+	f, err := os.OpenFile(c.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return fmt.Errorf("go on with a capture: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no file")
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return fmt.Errorf("go on with a capture: %s: %w", c.path, err)
+	}
+	if c.file, c.size = f, info.Size(); c.size >= c.limit {
+		return c.begin()
+	}
+	return nil
 }
 
 // begin opens a new file and keeps the last one.
@@ -81,7 +105,7 @@ func (c *Capture) Tap(at time.Time, sent bool, data []byte) {
 }
 
 func (c *Capture) put(at time.Time, sent bool, data []byte) {
-	if c.file == nil {
+	if c.file == nil && (c.ended || c.resume() != nil) {
 		c.lost++
 		return
 	}
@@ -121,6 +145,7 @@ func (c *Capture) put(at time.Time, sent bool, data []byte) {
 func (c *Capture) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.ended = true
 	if c.file == nil {
 		return nil
 	}

@@ -384,3 +384,43 @@ func TestCaptureIsReadableAndBounded(t *testing.T) {
 		t.Errorf("%d bytes of at most 4096", total)
 	}
 }
+
+// TestCaptureGoesOn: opening a line again and again, as of an adapter that is unplugged, takes nothing away that was captured, and a capture that could
+// not be written goes on once it can.
+func TestCaptureGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, serialline.CaptureName("/dev/ttyUSB0"))
+	for i := range 5 {
+		c, err := serialline.NewCapture(dir, "/dev/ttyUSB0", 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 || i == 4 {
+			c.Tap(time.Now(), true, []byte{'0' + byte(i)})
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "|0|") || !strings.Contains(string(b), "|4|") {
+		t.Errorf("%s, %v", b, err)
+	}
+	c, err := serialline.NewCapture(dir, "/dev/ttyUSB0", 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	c.Tap(time.Now(), true, make([]byte, 400)) // the file is full, and there is nowhere to begin another one
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.Tap(time.Now(), true, []byte("again"))
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "pieces were lost") || !strings.Contains(string(b), "|again|") {
+		t.Errorf("%s, %v", b, err)
+	}
+}
