@@ -40,8 +40,13 @@ type nodeReporter struct {
 	blind    bool // it was said in the log that the machine cannot be measured
 	reported []byte
 	at       time.Time
+	offline  time.Time // since when pods have no network; zero: they have one
 	has      inventory
 }
+
+// networkSoon is how long a network that is missing is looked for every second. There are gateways that never have one, because all their pods are on the
+// host's.
+const networkSoon = 2 * time.Minute
 
 func newNodeReporter(m *Manager) *nodeReporter {
 	return &nodeReporter{m: m, before: map[string]corev1.Condition{}}
@@ -54,7 +59,13 @@ func (n *nodeReporter) run(ctx context.Context) {
 	n.report(n.sample(ctx))
 	for {
 		var soon <-chan time.Time
-		if n.before["Ready"].Reason == reasonNoNetwork { // nothing tells when the runtime has read a new configuration
+		switch now := time.Now(); {
+		case n.before["Ready"].Reason != reasonNoNetwork:
+			n.offline = time.Time{}
+		case n.offline.IsZero():
+			n.offline = now
+			fallthrough
+		case now.Sub(n.offline) < networkSoon: // nothing tells when the runtime has read a new configuration
 			soon = time.After(min(time.Second, n.m.o.NodePeriod))
 		}
 		select {

@@ -61,8 +61,16 @@ func TestNodeWithoutNetwork(t *testing.T) {
 		if n := w.boxes(); n != 1 {
 			t.Errorf("%d sandboxes, want that of the pod on the host's network alone", n)
 		}
+		w.settle(5 * time.Minute)
+		before := w.rt.called("Status")
+		w.settle(10 * time.Minute)
+		if n := w.rt.called("Status") - before; n > 70 {
+			t.Errorf("a gateway without a network asks the runtime %d times in 10 minutes", n)
+		}
+		w.m.pokeNode()
+		w.settle(time.Second)
 		problem.Store("")
-		w.settle(3 * time.Second)
+		w.settle(15 * time.Second)
 		if n := w.boxes(); n != 2 {
 			t.Errorf("%d sandboxes, want both", n)
 		}
