@@ -102,7 +102,7 @@ func foreign(dir string) (name string, err error) {
 		return "", fmt.Errorf("look for CNI configurations in %s: %w", dir, err)
 	}
 	for _, e := range entries {
-		if e.Name() == FileName || e.IsDir() || !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+		if e.Name() == FileName || !isConfiguration(e) {
 			continue
 		}
 		kinds, err := pluginsOf(filepath.Join(dir, e.Name()))
@@ -114,6 +114,29 @@ func foreign(dir string) (name string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// isConfiguration reports whether runtimes read a file of their folder.
+func isConfiguration(e os.DirEntry) bool {
+	return !e.IsDir() && slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name()))
+}
+
+// ahead returns the first file in dir that runtimes take before ours; "" if there is none. They do not ask whether it makes a network: with one that runs
+// the loopback plugin alone, pods have that alone (containerd's go-cni, CRI-O's ocicni).
+func ahead(dir string) string {
+	entries, err := os.ReadDir(dir) // sorted by name, as runtimes do
+	if err != nil {
+		return "" // foreign has told
+	}
+	for _, e := range entries {
+		if e.Name() >= FileName {
+			break
+		}
+		if isConfiguration(e) {
+			return e.Name()
+		}
+	}
+	return ""
 }
 
 // pluginsOf returns the types of the plugins that a configuration runs.

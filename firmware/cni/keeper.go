@@ -201,6 +201,10 @@ func (k *Keeper) own(path string) verdict {
 	} else if err != nil {
 		v.problem = err.Error()
 	}
+	if name := ahead(k.dir); name != "" && v.wait == 0 {
+		v.warning = fmt.Sprintf("%s makes no network, and the container runtime takes it before %s: remove it, or give it a name that comes after that. "+
+			"Runtimes give pods the loopback by themselves", filepath.Join(k.dir, name), FileName)
+	}
 	if names := missing(k.bins); len(names) > 0 {
 		v.problem = fmt.Sprintf("CNI plugins are missing in %s: %s. Install them (Debian: containernetworking-plugins, in /usr/lib/cni) or correct bin_dir of the container runtime",
 			strings.Join(k.bins, ", "), strings.Join(names, ", "))

@@ -386,3 +386,18 @@ func FuzzConfiguration(f *testing.F) {
 		_, _ = folders(string(b))
 	})
 }
+
+// TestLoopbackBeforeOurs: runtimes take the first file by its name, also one that makes no network; somebody has to move it.
+func TestLoopbackBeforeOurs(t *testing.T) {
+	for name, warned := range map[string]bool{"99-loopback.conf": true, "200-loopback.conflist": true, "99-loopback.conf.off": false, "99-z-loopback.conf": false} {
+		bubble(t, func(t *testing.T, g *gateway) {
+			g.file("net.d/"+name, `{"type":"loopback"}`, 0o600)
+			k := g.run()
+			time.Sleep(15 * time.Second)
+			g.expect(name, "10.254.0.0/22", k) // pods on the host's network need none: the node stays ready
+			if got := strings.Contains(k.Status(), filepath.Join(g.dir, "net.d", name)+" makes no network"); got != warned {
+				t.Errorf("%s: status %q", name, k.Status())
+			}
+		})
+	}
+}
