@@ -181,7 +181,7 @@ func (e *endpoint) mute(t *transaction, s *silence) error {
 		return unreachable("unit %d at %s sent no reply within %v, only %d bytes that are none: check baudRate, parity and wiring, and that no other device has the same slaveID",
 			t.cfg.unit, e.name, t.cfg.timeout, s.noise)
 	}
-	return unreachable("unit %d at %s did not answer within %v", t.cfg.unit, e.name, t.cfg.timeout)
+	return &unreachableError{what: fmt.Sprintf("unit %d at %s did not answer within %v", t.cfg.unit, e.name, t.cfg.timeout), mute: true}
 }
 
 // early tells that the caller's deadline left the unit less than its time-out.

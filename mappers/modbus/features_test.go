@@ -69,6 +69,36 @@ func TestBitsOfRegistersLeaveTheOthersAlone(t *testing.T) {
 	}
 }
 
+// TestBitsAfterAnOutage: a device that was away for a moment has FC 22 still; what takes two requests could undo what the device itself changes in between.
+func TestBitsAfterAnOutage(t *testing.T) {
+	srv := modbustest.Start(t)
+	u := srv.Unit(1)
+	s := mustOpen(t, New(), with(configFor(srv, 1), "timeout", 100))
+	p := mustCompile(t, holding(0, "type", "bool", "bit", 4))[0]
+	for _, away := range []func(bool){u.SetSilent, func(on bool) {
+		if on {
+			srv.Kill()
+		} else {
+			srv.Restart()
+		}
+	}} {
+		away(true)
+		if res := writeOne(t, s, p, device.Bool(true)); !errors.Is(res.Err, device.ErrUnreachable) {
+			t.Errorf("%+v", res)
+		}
+		away(false)
+		srv.TakeLog()
+		waitFor(t, 20*time.Second, func() bool { return writeOne(t, s, p, device.Bool(true)).Err == nil })
+		if got := functions(srv); got != "22 3" {
+			t.Errorf("functions %s", got)
+		}
+	}
+	u.SetSilent(true)
+	if res := writeOne(t, s, p, device.Bool(true)); res.Err == nil || !strings.Contains(res.Err.Error(), "set maskWrite to false") {
+		t.Errorf("%+v", res)
+	}
+}
+
 // TestReadWriteInOneRequest: FC 23, and FC 16 and 3 where the device has no FC 23.
 func TestReadWriteInOneRequest(t *testing.T) {
 	srv := modbustest.Start(t)

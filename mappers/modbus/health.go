@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -18,7 +19,10 @@ const (
 )
 
 // unreachableError says that a unit or an endpoint did not answer. Its text does not change while that lasts.
-type unreachableError struct{ what string }
+type unreachableError struct {
+	what string
+	mute bool // a request was sent to a unit that did not answer it
+}
 
 func (e *unreachableError) Error() string { return e.what }
 
@@ -27,6 +31,11 @@ func (e *unreachableError) Is(target error) bool { return target == device.ErrUn
 
 func unreachable(format string, args ...any) error {
 	return &unreachableError{what: fmt.Sprintf(format, args...)}
+}
+
+func isMute(err error) bool {
+	var e *unreachableError
+	return errors.As(err, &e) && e.mute
 }
 
 // health is the back-off of a unit or an endpoint. The zero health is healthy.

@@ -126,9 +126,8 @@ func (s *session) writePart(ctx context.Context, p *point, data, mask []byte) er
 		switch {
 		case isException(err, illegalFunction):
 			s.set(&s.noMask)
-		case errors.Is(err, device.ErrUnreachable): // some devices do not answer what they do not know: the next attempt goes without
-			s.set(&s.noMask)
-			return err
+		case isMute(err): // or it is only away: then reading and writing, which is not one step, must not take FC 22's place
+			return fmt.Errorf("%w (bits are written with FC 22: if it answers everything else, set maskWrite to false)", err)
 		default:
 			return err
 		}
