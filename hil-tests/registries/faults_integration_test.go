@@ -20,9 +20,9 @@ const layer = 16 << 20
 
 // faults are registries that are slow, hang or refuse. The pulls that take long are begun first: the others have to get by.
 func (w *world) faults(t *testing.T) {
+	w.slow(t)
 	w.hangs(t)
 	w.silent(t)
-	w.slow(t)
 	for status, says := range map[int]string{
 		http.StatusInternalServerError: "500 Internal Server Error", http.StatusForbidden: "the pod has no credentials",
 		http.StatusUnauthorized: "the pod has no credentials", http.StatusTooManyRequests: "limits how much may be pulled",

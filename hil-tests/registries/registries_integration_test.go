@@ -3,6 +3,7 @@
 package registries_test
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,15 @@ type row struct {
 	waits string   // reasons, one of which the container waits with; empty: it runs
 	says  []string // parts of the message
 	event string   // reason of an event that there is
+}
+
+// TestMain lets more tests wait at a time than there are processors: that is all that they do.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }
 
 func TestRegistries(t *testing.T) {
