@@ -76,7 +76,7 @@ crio: ## build CRI-O (once: about 8 CPU minutes)
 	@scripts/deps.sh crio
 	@scripts/build-crio.sh $(BIN)/crio
 
-modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds; it needs npm)
+modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds)
 	@scripts/deps.sh modbus
 	@scripts/build-modbus-peers.sh $(BIN)/modbus-peers
 

@@ -13,6 +13,8 @@ arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
 *) echo "usage: $0 rig|containerd2|crio|networking|modbus|arm|qemu" >&2; exit 2 ;;
 esac
+# Debian's npm brings hundreds of packages, and whoever has Node.js from elsewhere must not get a second one.
+if [ "$1" = modbus ] && ! command -v npm >/dev/null; then want="$want nodejs npm"; fi
 
 need_go=1.26
 if ! command -v go >/dev/null; then
