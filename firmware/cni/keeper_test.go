@@ -401,3 +401,25 @@ func TestLoopbackBeforeOurs(t *testing.T) {
 		})
 	}
 }
+
+// TestNetworkComesLater: a gateway that was started without its cable takes a range that its network may turn out to have.
+func TestNetworkComesLater(t *testing.T) {
+	bubble(t, func(_ *testing.T, g *gateway) {
+		k := g.run()
+		time.Sleep(15 * time.Second)
+		g.expect("no cable", "10.254.0.0/22", k)
+		connect := func(networks ...Network) {
+			g.mu.Lock()
+			g.networks = networks
+			g.mu.Unlock()
+			time.Sleep(10 * time.Second)
+		}
+		eth0 := Network{"eth0", netip.MustParsePrefix("10.254.0.0/16")}
+		connect(eth0)
+		g.expect("eth0 is up", "172.30.252.0/22", k)
+		connect()
+		g.expect("eth0 is down", "172.30.252.0/22", k)
+		connect(eth0, Network{"eth1", netip.MustParsePrefix("172.16.0.0/12")}, Network{"wlan0", netip.MustParsePrefix("192.168.0.0/16")})
+		g.expect("nothing is left", "172.30.252.0/22", k)
+	})
+}

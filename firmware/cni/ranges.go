@@ -55,7 +55,9 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 	case len(given) > 0:
 		ranges = given
 	case len(before) > 0 && (len(k.o.Ranges) == 0 || slices.Equal(before, k.o.Ranges)):
-		return before, "", 0
+		if !k.covers(before) {
+			return before, "", 0
+		}
 	default:
 		if left := k.o.Wait - time.Since(k.started); left > 0 {
 			return before, fmt.Sprintf("waiting up to %v for the cluster to give this node addresses for pods (spec.podCIDR)", k.o.Wait), left
@@ -75,7 +77,7 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 				return []netip.Prefix{r}, "", 0
 			}
 		}
-		return nil, fmt.Sprintf("the gateway is connected to networks with all of the addresses that pods could have (%s): set pods.network.cidrs", list(defaults)), 0
+		return before, fmt.Sprintf("the gateway is connected to networks with all of the addresses that pods could have (%s): set pods.network.cidrs", list(defaults)), 0
 	}
 	for _, r := range ranges {
 		if n := clash(r, networks); n != nil {
@@ -88,6 +90,16 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 		}
 	}
 	return ranges, "", 0
+}
+
+// covers reports whether ranges are a default that a network overlaps which the gateway was not connected to when it was chosen: a gateway may be
+// started before it has any.
+func (k *Keeper) covers(ranges []netip.Prefix) bool {
+	if len(k.o.Ranges) > 0 || len(ranges) != 1 || !slices.Contains(defaults, ranges[0]) {
+		return false
+	}
+	networks, err := k.o.Networks()
+	return err == nil && clash(ranges[0], networks) != nil
 }
 
 // given returns what the cluster gave to this node; none if it gives nothing, or has not said yet.
