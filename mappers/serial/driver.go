@@ -66,10 +66,11 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	key := c.key()
 	p := d.ports[key]
 	if p == nil {
-		p = newPort(key, c.name(), d.opener(c))
+		p = newPort(key, c.name(), opener(c))
 		d.ports[key] = p
 	}
 	p.refs++
+	d.capture(p, c)
 	s.port = p
 	p.join(s)
 	return s, nil
@@ -80,6 +81,7 @@ func (d *Driver) release(s *session) {
 	p := s.port
 	p.leave(s)
 	d.mu.Lock()
+	d.uncapture(p, s.config)
 	p.refs--
 	last := p.refs == 0
 	if last {
@@ -94,36 +96,47 @@ func (d *Driver) release(s *session) {
 // dialTimeout bounds connecting to a serial server.
 const dialTimeout = 5 * time.Second
 
-// opener returns what opens a device's line, with a capture if one is wanted. A capture that cannot be written does not keep a device
-// from working.
-func (d *Driver) opener(c *config) func(ctx context.Context) (serialline.Line, func(), error) {
-	return func(ctx context.Context) (serialline.Line, func(), error) {
-		var tap serialline.Tap
-		end := func() {}
-		if c.capture > 0 {
-			if capture, err := serialline.NewCapture(d.captureDir, c.name(), c.capture); err == nil {
-				tap = capture.Tap
-				end = func() { _ = capture.Close() } // what was not written is only a help for people
-			}
-		}
-		var line serialline.Line
-		var err error
+// opener returns what opens a device's line.
+func opener(c *config) func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
+	return func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
 		if c.address != "" {
 			dial, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			line, err = serialline.Dial(dial, c.address, tap)
-		} else {
-			cfg := c.line
-			cfg.Tap = tap
-			var p *serialline.Port
-			if p, err = serialline.Open(cfg); err == nil {
-				line = p
-			}
+			return serialline.Dial(dial, c.address, tap)
 		}
+		cfg := c.line
+		cfg.Tap = tap
+		p, err := serialline.Open(cfg)
 		if err != nil {
-			end()
-			return nil, nil, err
+			return nil, err
 		}
-		return line, end, nil
+		return p, nil
+	}
+}
+
+// capture begins to write down what goes over a port, if c wants that and no other device on it does already. A capture that cannot be written
+// does not keep a device from working. d.mu is held.
+func (d *Driver) capture(p *port, c *config) {
+	if c.capture == 0 {
+		return
+	}
+	if p.captures++; p.captures > 1 {
+		return
+	}
+	if capture, err := serialline.NewCapture(d.captureDir, c.name(), c.capture); err == nil {
+		p.tap.Store(capture)
+	}
+}
+
+// uncapture ends the capture with the last device that wants it. d.mu is held.
+func (d *Driver) uncapture(p *port, c *config) {
+	if c.capture == 0 {
+		return
+	}
+	if p.captures--; p.captures > 0 {
+		return
+	}
+	if capture := p.tap.Swap(nil); capture != nil {
+		_ = capture.Close() // what was not written is only a help for people
 	}
 }

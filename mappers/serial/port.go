@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry/skerry/mappers/serialline"
@@ -16,6 +17,8 @@ import (
 type port struct {
 	key, name string
 	refs      int // sessions; guarded by the Driver
+	captures  int // sessions that want tap; guarded by the Driver
+	tap       atomic.Pointer[serialline.Capture]
 	ctx       context.Context
 	cancel    context.CancelFunc
 	done      chan struct{}
@@ -29,7 +32,6 @@ type port struct {
 	failing  bool            // the line is not open, and the devices know
 
 	keeper    *serialline.Keeper
-	endTap    func()
 	buf       [512]byte
 	heard     time.Time // when the last byte came
 	idleAt    time.Time // when the last exchange ended
@@ -38,19 +40,19 @@ type port struct {
 }
 
 // newPort starts the owner goroutine. close ends it.
-func newPort(key, name string, open func(context.Context) (serialline.Line, func(), error)) *port {
+func newPort(key, name string, open func(context.Context, serialline.Tap) (serialline.Line, error)) *port {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &port{key: key, name: name, ctx: ctx, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1)}
-	p.keeper = serialline.NewKeeper(func() (serialline.Line, error) {
-		line, end, err := open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		p.endTap = end
-		return line, nil
-	})
+	p.keeper = serialline.NewKeeper(func() (serialline.Line, error) { return open(ctx, p.witness) })
 	go p.run()
 	return p
+}
+
+// witness writes down what went over the line, if somebody wants that.
+func (p *port) witness(at time.Time, sent bool, data []byte) {
+	if capture := p.tap.Load(); capture != nil {
+		capture.Tap(at, sent, data)
+	}
 }
 
 // close interrupts what is under way and waits for the owner goroutine.
@@ -153,10 +155,6 @@ func (p *port) open() (serialline.Line, error) {
 // drop closes the line. why is for the devices; nil if nobody needs to know.
 func (p *port) drop(why error) {
 	p.keeper.Drop()
-	if p.endTap != nil {
-		p.endTap()
-		p.endTap = nil
-	}
 	if why != nil {
 		p.setFault(unreachable("%v", why))
 	}

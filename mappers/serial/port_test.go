@@ -14,7 +14,7 @@ import (
 func TestAPortThatClosesHasSentNothing(t *testing.T) {
 	own, peer := linetest.Pair(serialline.Config{})
 	defer peer.Close() //nolint:errcheck // a test's line
-	p := newPort("k", "a port", func(context.Context) (serialline.Line, func(), error) { return own, func() {}, nil })
+	p := newPort("k", "a port", func(context.Context, serialline.Tap) (serialline.Line, error) { return own, nil })
 	p.close()
 	s := newSession(New(), &config{timeout: 1})
 	s.port = p

@@ -312,9 +312,20 @@ func TestCaptureForTheTechnician(t *testing.T) {
 	m.set("a", "1")
 	dir := t.TempDir()
 	d := NewCapturing(dir)
-	s := open(t, d, m.config("request", "01R a\\r", "capture", 8))
-	if _, err := read(t, s, compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))); err != nil {
+	neighbour := open(t, d, m.config("request", "01R a\\r"))
+	points := compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))
+	if got, err := read(t, neighbour, points); err != nil || got[0] != "1" {
+		t.Fatalf("%q %v", got, err)
+	}
+	s := open(t, d, m.config("request", "01R a\\r", "capture", 8)) // on the line that is open already
+	if _, err := read(t, s, points); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if got, err := read(t, neighbour, points); err != nil || got[0] != "1" {
+		t.Errorf("without the capture: %q %v", got, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, serialline.CaptureName(m.pty.Path)))
 	if err != nil || !strings.Contains(string(text), "|01R a.|") || !strings.Contains(string(text), "|01a=1..|") {
