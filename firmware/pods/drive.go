@@ -30,7 +30,8 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	kills := len(p.kills)
 	update := w.alloc.planResize(&d.pod.Spec, obs, &p)
 	restarts := len(p.kills) > kills
-	if err := w.clean(ctx, d, obs, &p, unhealthy); err != nil {
+	left, err := w.clean(ctx, d, obs, &p, unhealthy)
+	if err != nil {
 		return 0, obs, err
 	}
 	w.limitsAgain(d, obs, true)
@@ -44,7 +45,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	if len(p.kills) > 0 { // what was killed is started again by the next plan, which sees how it ended
 		w.poke()
 	}
-	var next time.Duration
+	next := left
 	if p.newSandbox || len(p.inits) > 0 || len(p.start) > 0 || len(p.ephemeral) > 0 {
 		if w.status == nil {
 			w.report(d, obs) // show the pod before the long work begins
@@ -53,6 +54,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 		if next, err = w.launch(ctx, d, obs, &p); err != nil {
 			return 0, obs, err
 		}
+		next = sooner(next, left)
 	} else if obs.sandbox() != nil && len(d.pod.Spec.Volumes) > 0 {
 		w.refreshVolumes(ctx, d, obs)
 	}
@@ -70,6 +72,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	if obs.sandbox() == nil {
 		w.m.releasePorts(w)
 	}
+	maps.DeleteFunc(w.left, func(id string, _ bool) bool { return !slices.Contains(p.remove, id) && !slices.Contains(p.drop, id) })
 	maps.DeleteFunc(w.hooked, func(id string, _ bool) bool {
 		return !slices.ContainsFunc(obs.containers, func(c containerState) bool { return c.id == id })
 	})
@@ -80,7 +83,10 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 	} else {
 		w.initPoll = 0
 	}
-	w.settled.Store(p.idle() && next == 0)
+	if left > 0 { // it has its time, and is no reason to look more often
+		p.remove, p.drop = nil, nil
+	}
+	w.settled.Store(p.idle() && next == left)
 	if !restarts && !retry {
 		w.resized(d)
 	} else if retry {
@@ -95,11 +101,11 @@ func (w *worker) initsDone(d *desiredPod, obs *observation, sandbox string) bool
 	return planInit(&d.pod, obs, sandbox, w.probes.started, &probe) || probe.initFailed
 }
 
-// clean carries out what a plan takes away.
-func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *plan, unhealthy map[string]string) error {
+// clean carries out what a plan takes away. It returns when to try again to remove what stays.
+func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *plan, unhealthy map[string]string) (again time.Duration, err error) {
 	if p.stopAll {
 		if err := w.stopAll(ctx, obs, d.grace()); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, k := range p.kills {
@@ -109,7 +115,7 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 		}
 		w.eventFor(k.container.name, eventNormal, "Killing", k.why)
 		if err := w.stopContainers(ctx, []containerState{*k.container}, grace); err != nil {
-			return err
+			return 0, err
 		}
 		if k.force {
 			w.forced[k.container.name] = true
@@ -117,7 +123,15 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 	}
 	for _, id := range p.remove {
 		if err := w.removeContainer(ctx, id); err != nil {
-			return err
+			ended := slices.ContainsFunc(obs.containers, func(c containerState) bool { return c.id == id && c.state == cri.ContainerExited })
+			if !ended { // nobody knows what it does: another one must not run beside it
+				return 0, err
+			}
+			if err := w.leave(ctx, "container", id, err); err != nil {
+				return 0, err
+			}
+			again = leftAgain
+			continue
 		}
 		for i := range obs.containers {
 			if c := &obs.containers[i]; c.id == id && c.state == cri.ContainerExited {
@@ -126,13 +140,31 @@ func (w *worker) clean(ctx context.Context, d *desiredPod, obs *observation, p *
 		}
 	}
 	for _, id := range p.drop {
-		if err := ignoreMissing(w.m.o.Runtime.StopPodSandbox(ctx, id)); err != nil {
-			return err
+		err := ignoreMissing(w.m.o.Runtime.StopPodSandbox(ctx, id))
+		if err == nil {
+			err = w.removeSandbox(ctx, id, id) // the pod may run in a newer one: it has the same cgroup
 		}
-		// The pod may run in a newer one: it has the same cgroup.
-		if err := w.removeSandbox(ctx, id, id); err != nil {
-			return err
+		if err != nil {
+			if err := w.leave(ctx, "sandbox", id, err); err != nil {
+				return 0, err
+			}
+			again = leftAgain
 		}
+	}
+	return again, nil
+}
+
+// leftAgain is when the removal of what the runtime refuses to remove is tried again.
+const leftAgain = 30 * time.Second
+
+// leave says, once, that something of an earlier run of the pod stays: that is no reason not to run the pod. It returns an error if the runtime is gone.
+func (w *worker) leave(ctx context.Context, what, id string, err error) error {
+	if runtimeGone(err) || ctx.Err() != nil {
+		return err
+	}
+	if !w.left[id] {
+		w.left[id] = true
+		w.log.Warn("the container runtime does not remove what is left of an earlier run of a pod: it is tried again", what, id, "error", err, "again_in", leftAgain)
 	}
 	return nil
 }

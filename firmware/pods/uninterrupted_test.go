@@ -191,9 +191,29 @@ func TestOldSandboxCostsNoContainer(t *testing.T) {
 		if n := killed.Load(); n != 0 || w.rt.boxCount() != 3 || w.status().Phase != phaseRunning {
 			t.Errorf("%d processes killed, %d sandboxes, %s; log:\n%s", n, w.rt.boxCount(), w.status().Phase, w.logText())
 		}
+		before := w.status().ContainerStatuses[0].RestartCount
+		w.rt.mu.Lock()
+		for _, c := range w.rt.containers {
+			if c.state == cri.ContainerRunning {
+				c.state, c.finished, c.code, c.why = cri.ContainerExited, time.Now(), 1, "Error"
+			}
+		}
+		w.rt.mu.Unlock()
+		w.settle(10 * time.Minute)
+		if c := w.status().ContainerStatuses[0]; c.State.Running == nil || c.RestartCount != before+1 {
+			t.Errorf("a container that ended is not started again: %+v; log:\n%s", c, w.logText())
+		}
+		asked := w.rt.called("ListPodSandbox")
+		w.settle(10 * time.Minute)
+		if n := w.rt.called("ListPodSandbox") - asked; n > 400 { // as of a pod of which nothing is left: every 2 s
+			t.Errorf("the runtime is asked %d times in 10 minutes", n)
+		}
+		if n := strings.Count(w.logText(), "does not remove what is left"); n > 3 {
+			t.Errorf("it is said %d times", n)
+		}
 		r.running.Store(false)
 		w.settle(2 * time.Minute)
-		if n := w.rt.boxCount(); n != 2 {
+		if n := w.rt.boxCount(); n != 1 {
 			t.Errorf("%d sandboxes are left", n)
 		}
 	})

@@ -59,6 +59,7 @@ type worker struct {
 	initPoll   time.Duration
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
+	left       map[string]bool      // containers and sandboxes that the runtime does not remove, by id: it was said
 	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
 	looked     bool                 // look was called
 	made       *made                // what the launch of a pod that had nothing has made; nil: ask the runtime
@@ -89,7 +90,7 @@ func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
 		obs:      newObserver(m.o.Runtime, m.o.Node, uid, m.clocks),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
-		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
+		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, left: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: before,
 	}
 	known := before != nil && before.Reason != reasonUnsupported // what could not run here was never asked whether it fits
