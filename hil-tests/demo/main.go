@@ -46,7 +46,7 @@ func run(ctx context.Context, out io.Writer, bin, module string, once, keep bool
 	_, ioctl := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS)
 	terminal := ioctl == nil
 	began := time.Now()
-	d := &demo{opts: stack.Options{Bin: bin, Module: module, Keep: keep, Kubelet: true}, out: out}
+	d := &demo{opts: stack.Options{Bin: bin, Module: module, Keep: keep, Kubelet: true, ClusterDNS: "10.96.0.10"}, out: out}
 	defer func() {
 		fmt.Fprintln(out, "\nremoving everything that the demo started …")
 		// The demo's own context may be what ended it; cleaning up gets its own time.

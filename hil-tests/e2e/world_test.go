@@ -100,7 +100,7 @@ func (w *world) start(ctx context.Context) error {
 	if bin == "" {
 		bin = filepath.Join(module, "build", "bin")
 	}
-	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: bin, Module: module, Node: node, Say: func(format string, args ...any) { fmt.Printf("# "+format+"\n", args...) }}); err != nil {
+	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: bin, Module: module, Node: node, ClusterDNS: "10.96.0.10", Say: func(format string, args ...any) { fmt.Printf("# "+format+"\n", args...) }}); err != nil {
 		return err
 	}
 	if w.cluster, err = w.Cluster(); err != nil {

@@ -47,6 +47,7 @@ type Options struct {
 	CRIO     string // path of a CRI-O to run instead of it
 	// ClusterCIDR are the addresses of pods of which the cluster gives every node a part; empty: it gives none.
 	ClusterCIDR string
+	ClusterDNS  string                           // the cluster's DNS server as the agent is told of it; empty: not, and each pod that asks for it has a warning
 	NoNetwork   bool                             // containerd has no CNI configuration until somebody writes one into CNIDir
 	Kubelet     bool                             // the relay that StartRelay starts serves the kubelet API, at KubeletAt
 	Advertise   []string                         // further names and addresses that the relay's certificate is for
@@ -247,6 +248,9 @@ func (s *Stack) WriteAgentConfig(edit ...func(map[string]any)) error {
 		"pods":    map[string]any{"enabled": !s.NoPods, "logDir": s.PodLogs(), "staticDir": s.StaticPods()},
 		"metrics": map[string]any{"address": s.AgentWeb},
 		"socket":  s.AgentSocket(),
+	}
+	if s.ClusterDNS != "" {
+		doc["pods"].(map[string]any)["clusterDNS"] = []string{s.ClusterDNS}
 	}
 	if s.Runtime != nil {
 		doc["runtime"] = map[string]any{"endpoint": "unix://" + s.Runtime.Socket(), "cgroupParent": s.Runtime.CgroupParent()}
