@@ -62,9 +62,11 @@ type Options struct {
 type Keeper struct {
 	o       Options
 	started time.Time
+	usual   string // the folder of runtimes that do not tell theirs
 
 	// Known to Run alone.
 	dir     string   // of the configuration
+	told    bool     // by the runtime or by ours, that this is the folder
 	bins    []string // of the plugins; none: nobody knows
 	asked   time.Time
 	yielded bool // another CNI's configuration was there
@@ -87,7 +89,7 @@ func New(o Options) *Keeper {
 	if o.Networks == nil {
 		o.Networks = connected
 	}
-	return &Keeper{o: o}
+	return &Keeper{o: o, usual: DefaultDir}
 }
 
 // Run keeps the configuration until ctx ends.
@@ -159,10 +161,20 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	return v.wait
 }
 
+// decide compares the folder with what should be there. A runtime that does not tell where it looks may look elsewhere; whether pods have a
+// network is then for itself to say, and what is wrong with the folder only a warning.
 func (k *Keeper) decide(ctx context.Context) verdict {
 	if !k.askRuntime(ctx) {
 		return verdict{wait: time.Second, network: "unknown: the container runtime does not answer"} // the node says so already
 	}
+	v := k.judge()
+	if v.problem != "" && !k.told {
+		v.warning, v.problem, v.network = v.problem, "", "the container runtime's own"
+	}
+	return v
+}
+
+func (k *Keeper) judge() verdict {
 	path := filepath.Join(k.dir, FileName)
 	other, err := foreign(k.dir)
 	if k.o.Disabled || other != "" {
@@ -250,7 +262,8 @@ func (k *Keeper) askRuntime(ctx context.Context) bool {
 	if err == nil {
 		var dir string
 		dir, k.bins = folders(resp.Info["config"])
-		k.dir, k.asked = cmp.Or(k.o.Dir, dir, DefaultDir), time.Now()
+		k.told = k.o.Dir != "" || dir != ""
+		k.dir, k.asked = cmp.Or(k.o.Dir, dir, k.usual), time.Now()
 	}
 	return k.dir != ""
 }

@@ -30,6 +30,7 @@ type gateway struct {
 	mu       sync.Mutex
 	node     string // spec of the node as JSON; "": not told yet
 	silent   bool   // the runtime does not answer
+	discreet bool   // it does not say where it looks for configurations
 	networks []Network
 	warnings []string
 }
@@ -76,6 +77,9 @@ func (g *gateway) Status(context.Context, bool) (*cri.StatusResponse, error) {
 	if g.silent {
 		return nil, cri.ErrUnavailable
 	}
+	if g.discreet {
+		return &cri.StatusResponse{}, nil
+	}
 	return &cri.StatusResponse{Info: map[string]string{"config": `{"cni":{"confDir":"` + g.dir + `/net.d","binDir":"` + g.dir + `/bin"}}`}}, nil
 }
 
@@ -102,6 +106,7 @@ func (g *gateway) spec(s string) {
 func (g *gateway) run() *Keeper {
 	g.end()
 	k := New(g.o)
+	k.usual = filepath.Join(g.dir, "net.d")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- k.Run(ctx) }()
@@ -153,6 +158,25 @@ func TestDefault(t *testing.T) {
 		g.expect("at first", "", k, "waiting up to 10s", "spec.podCIDR")
 		time.Sleep(10 * time.Second)
 		g.expect("nobody gives addresses", "10.254.0.0/22", k)
+	})
+}
+
+// TestRuntimeThatDoesNotSayWhereItLooks: it may have a network from another folder, and says so itself; what is wrong with the usual folder makes no
+// node unready.
+func TestRuntimeThatDoesNotSayWhereItLooks(t *testing.T) {
+	bubble(t, func(t *testing.T, g *gateway) {
+		g.discreet = true
+		g.networks = []Network{{"cni0", netip.MustParsePrefix("10.7.0.0/24")}} // of that other network
+		g.spec(`{"podCIDR":"10.7.0.0/24"}`)
+		k := g.run()
+		time.Sleep(time.Minute)
+		g.expect("the node's range is taken", "", k)
+		if len(g.warnings) != 1 || !strings.Contains(k.Status(), "the container runtime's own, BUT ") || !strings.Contains(k.Status(), "cni0") {
+			t.Errorf("status %q, warnings %q", k.Status(), g.warnings)
+		}
+		g.discreet = false
+		time.Sleep(askAgain)
+		g.expect("it says where it looks", "", k, "cni0")
 	})
 }
 
