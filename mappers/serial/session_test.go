@@ -91,18 +91,16 @@ func TestWritesAreAcknowledgedAndVerified(t *testing.T) {
 func TestDeviceThatTalksByItself(t *testing.T) {
 	m := startMeter(t)
 	d := New()
-	s := open(t, d, m.config("staleAfter", 300, "badAfter", 700, "prefix", "S:"))
+	s := open(t, d, m.config("staleAfter", 300, "badAfter", 2000, "prefix", "S:"))
 	points := compile(t, d, visitor(device.TypeFloat, "pattern", `W=([\d.]+)`), visitor(device.TypeInt, "pattern", `N=(\d+)`), visitor(device.TypeInt, "pattern", "never=(.)"))
-	go func() {
-		time.Sleep(30 * time.Millisecond)
-		m.say(t, "S:W=12.5\r\nX:W=99\r\nS:N=4\r\nS:junk")
-	}()
 	var got []string
 	eventually(t, "both values", func() bool {
+		m.say(t, "S:W=12.5\r\nX:W=99\r\nS:N=4\r\n") // again: before they are read they may be old
 		var err error
 		got, err = read(t, s, points[:2])
 		return err == nil && got[0] == "12.5" && got[1] == "4"
 	})
+	m.say(t, "S:junk")
 	if got, _ := read(t, s, points); !strings.Contains(got[2], "bad: the device has not sent it yet") {
 		t.Errorf("%q", got[2])
 	}
