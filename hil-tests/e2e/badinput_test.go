@@ -159,10 +159,11 @@ func TestBadRelayAddress(t *testing.T) {
 			address := front(t)
 			end := func() {}
 			if c.serve != nil {
-				l, err := net.Listen("tcp", address)
+				l, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)
 				}
+				address = l.Addr().String()
 				c.serve(t, l)
 				end = sync.OnceFunc(func() { _ = l.Close() })
 				t.Cleanup(end)

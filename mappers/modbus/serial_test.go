@@ -41,7 +41,7 @@ func (b *bus) serve() {
 }
 
 func (b *bus) config(unit int, kv ...any) device.Config {
-	m := map[string]any{"serialPort": b.pty.Path, "slaveID": unit, "timeout": 150, "baudRate": 115200, "serialType": map[modbustest.Framing]string{modbustest.RTU: "RTU", modbustest.ASCII: "ASCII"}[b.f]}
+	m := map[string]any{"serialPort": b.pty.Path, "slaveID": unit, "timeout": 400, "baudRate": 115200, "serialType": map[modbustest.Framing]string{modbustest.RTU: "RTU", modbustest.ASCII: "ASCII"}[b.f]}
 	for i := 0; i < len(kv); i += 2 {
 		m[kv[i].(string)] = kv[i+1]
 	}
@@ -165,7 +165,7 @@ func TestLateReplyOnALine(t *testing.T) {
 	b.Unit(1).SetHolding(0, 100)
 	b.Unit(2).SetHolding(0, 200)
 	d := New()
-	one, two := mustOpen(t, d, b.config(1, "retries", 0)), mustOpen(t, d, b.config(2))
+	one, two := mustOpen(t, d, b.config(1, "retries", 0, "timeout", 150)), mustOpen(t, d, b.config(2, "timeout", 150))
 	points := mustCompile(t, holding(0))
 	b.SetDelay(170 * time.Millisecond)
 	b.Misbehave(modbustest.Late)
