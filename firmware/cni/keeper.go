@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/wire"
 )
 
@@ -233,7 +234,7 @@ func (k *Keeper) write(path string, have []byte, ranges, before []netip.Prefix) 
 	if err := os.MkdirAll(k.dir, 0o755); err != nil { //nolint:gosec // the runtime's folder, and other CNIs'
 		return fmt.Errorf("make the folder for CNI configurations: %w", err)
 	}
-	if err := replace(path, want); err != nil {
+	if err := durable.Replace(path, want, 0o644); err != nil {
 		return fmt.Errorf("write the CNI configuration: %w", err)
 	}
 	k.o.Log.Info("pods have a network", "configuration", path, "addresses", list(ranges), "before", list(before))
@@ -285,26 +286,4 @@ func folders(config string) (dir string, bins []string) {
 		bins = append(bins, c.CNI.BinDir)
 	}
 	return c.CNI.ConfDir, bins
-}
-
-// replace writes a file at once or not at all. The temporary file is in the same folder: containerd reads its configurations again
-// when a file there is written or moved away.
-func replace(path string, b []byte) (err error) {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // plugins' own users may read it
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
 )
@@ -363,7 +364,7 @@ func TestDiskFull(t *testing.T) {
 		g.spec(`{"podCIDR":"10.1.0.0/24"}`)
 		k := g.run()
 		g.expect("at first", "10.1.0.0/24", k)
-		g.file("net.d/."+FileName+".new/x", "", 0o600) // the temporary file cannot be made
+		g.file("net.d/"+FileName+durable.Suffix+"/x", "", 0o600) // the temporary file cannot be made
 		g.spec(`{"podCIDR":"10.2.0.0/24"}`)
 		time.Sleep(5 * time.Second)
 		g.expect("no room", "10.1.0.0/24", k)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/wire/join"
 )
 
@@ -46,7 +47,7 @@ func Load(dir string) (*Identity, error) {
 	}
 	for _, path := range stale {
 		// A read-only or full disk is no reason to refuse an identity that is whole.
-		if b, err := rec.encode(); err == nil && replaceFile(path, b) == nil {
+		if b, err := rec.encode(); err == nil && durable.Replace(path, b, 0o600) == nil {
 			id.repaired = append(id.repaired, path)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry/skerry/firmware/durable"
 )
 
 // importedFile lists the images that were imported on this gateway, below Options.Dir: they might be impossible to get again, so they are
@@ -39,7 +41,7 @@ func NoteImported(dir string, images map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceDurably(filepath.Join(dir, importedFile), b, 0o600); err != nil {
+	if err := durable.Replace(filepath.Join(dir, importedFile), b, 0o600); err != nil {
 		return fmt.Errorf("write the list of imported images: %w", err)
 	}
 	return nil

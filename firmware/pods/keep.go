@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
 
@@ -18,7 +19,7 @@ const (
 	volumesFolder    = "volumes"
 	containersFolder = "containers"
 	hostsName        = "etc-hosts"
-	nextSuffix       = ".next" // of a file that is about to replace another
+	nextSuffix       = durable.Suffix
 )
 
 // loadStatus reads a pod's last status; nil if there is none. A damaged one is as good as none: what it holds can be
@@ -42,10 +43,10 @@ func saveStatus(dir string, s *corev1.PodStatus) error {
 
 // syncStatus is saveStatus for one that must not be lost: it returns when the status is on the disk.
 func syncStatus(dir string, s *corev1.PodStatus) error {
-	if err := writeStatus(dir, s, replaceDurably); err != nil {
+	if err := writeStatus(dir, s, durable.Replace); err != nil {
 		return err
 	}
-	if err := syncPath(filepath.Dir(dir)); err != nil { // the folder may be new
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil { // the folder may be new
 		return fmt.Errorf("keep pod status: %w", err)
 	}
 	return nil
@@ -73,34 +74,11 @@ func replaceFile(path string, content []byte, mode os.FileMode) error {
 	return os.Rename(path+nextSuffix, path)
 }
 
-// replaceDurably is replaceFile for what must survive a power cut right after.
-func replaceDurably(path string, content []byte, mode os.FileMode) error {
-	if err := writeNext(path, content, mode); err != nil {
-		return err
-	}
-	if err := syncPath(path + nextSuffix); err != nil {
-		return err
-	}
-	if err := os.Rename(path+nextSuffix, path); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(path))
-}
-
 func writeNext(path string, content []byte, mode os.FileMode) error {
 	if err := os.WriteFile(path+nextSuffix, content, mode); err != nil {
 		return err
 	}
 	return os.Chmod(path+nextSuffix, mode) // whatever the umask
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
-	return f.Sync()
 }
 
 // strayDirs lists the pod folders below dir whose UID is not known. Folders that hold anything else than a pod's things are

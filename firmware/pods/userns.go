@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/userids"
 	"github.com/skerry/skerry/firmware/wire/corev1"
 )
@@ -94,7 +95,7 @@ func (k *idKeeper) give(ctx context.Context, uid string, rt SandboxRuntime) (uin
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return 0, fmt.Errorf("keep the pod's user ids: %w", err)
 	}
-	if err := replaceDurably(filepath.Join(dir, idsFile), fmt.Appendf(nil, "%d %d\n", first, userids.Block), 0o600); err != nil {
+	if err := durable.Replace(filepath.Join(dir, idsFile), fmt.Appendf(nil, "%d %d\n", first, userids.Block), 0o600); err != nil {
 		return 0, fmt.Errorf("keep the pod's user ids: %w", err)
 	}
 	k.note(uid, first)
