@@ -30,10 +30,12 @@ type idKeeper struct {
 	etc string // where subuid and subgid are
 	own userids.Range
 
-	mu    sync.Mutex
+	giving sync.Mutex // held by whoever asks the runtime or writes: one at a time, before mu
+	found  bool       // the runtime has told what its sandboxes have; guarded by giving
+
+	mu    sync.Mutex        // held for moments only: a pod that is gone does not wait for a runtime that hangs
 	of    map[string]uint32 // first id, by pod UID
 	taken map[uint32]string // who has a block, by its first id
-	found bool              // the runtime has told what its sandboxes have
 }
 
 func newIDKeeper(o *Options) *idKeeper {
@@ -67,28 +69,22 @@ func (k *idKeeper) note(uid string, first uint32) bool {
 
 // give returns the first id of a pod's block. A pod that has none gets one, durably.
 func (k *idKeeper) give(ctx context.Context, uid string, rt SandboxRuntime) (uint32, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if first, ok := k.of[uid]; ok {
+	if first, ok := k.has(uid); ok {
 		return first, nil
 	}
+	k.giving.Lock()
+	defer k.giving.Unlock()
 	if !k.found {
 		if err := k.ask(ctx, rt); err != nil {
 			return 0, err
 		}
 		k.found = true
 	}
-	first, ok := k.of[uid]
+	first, ok := k.has(uid)
 	if !ok {
-		space := userids.Space{Own: k.own}
-		if k.own == (userids.Range{}) {
-			var err error
-			if space, err = userids.Default(k.etc); err != nil {
-				return 0, err
-			}
-		}
-		if first, ok = space.Free(func(first uint32) bool { _, taken := k.taken[first]; return taken }); !ok {
-			return 0, fmt.Errorf("all user ids for pods are in use (%v, %d for each pod with hostUsers: false): give more by pods.userNamespaces, or delete such pods", space, userids.Block)
+		var err error
+		if first, err = k.free(); err != nil {
+			return 0, err
 		}
 	}
 	dir := filepath.Join(k.dir, uid)
@@ -98,11 +94,39 @@ func (k *idKeeper) give(ctx context.Context, uid string, rt SandboxRuntime) (uin
 	if err := durable.Replace(filepath.Join(dir, idsFile), fmt.Appendf(nil, "%d %d\n", first, userids.Block), 0o600); err != nil {
 		return 0, fmt.Errorf("keep the pod's user ids: %w", err)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.note(uid, first)
 	return first, nil
 }
 
-// ask notes what the runtime's sandboxes have, those of others included. k.mu is held.
+// has returns the block that a pod has.
+func (k *idKeeper) has(uid string) (first uint32, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, ok = k.of[uid]
+	return first, ok
+}
+
+// free finds a block that nobody has.
+func (k *idKeeper) free() (uint32, error) {
+	space := userids.Space{Own: k.own}
+	if k.own == (userids.Range{}) {
+		var err error
+		if space, err = userids.Default(k.etc); err != nil {
+			return 0, err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, ok := space.Free(func(first uint32) bool { _, taken := k.taken[first]; return taken })
+	if !ok {
+		return 0, fmt.Errorf("all user ids for pods are in use (%v, %d for each pod with hostUsers: false): give more by pods.userNamespaces, or delete such pods", space, userids.Block)
+	}
+	return first, nil
+}
+
+// ask notes what the runtime's sandboxes have, those of others included. k.giving is held.
 func (k *idKeeper) ask(ctx context.Context, rt SandboxRuntime) error {
 	boxes, err := rt.ListPodSandbox(ctx, &cri.PodSandboxFilter{})
 	if err != nil {
@@ -110,7 +134,7 @@ func (k *idKeeper) ask(ctx context.Context, rt SandboxRuntime) error {
 	}
 	for i := range boxes {
 		uid := boxes[i].Labels[labelPodUID]
-		if _, ok := k.of[uid]; ok && uid != "" {
+		if _, ok := k.has(uid); ok && uid != "" {
 			continue
 		}
 		resp, err := rt.PodSandboxStatus(ctx, boxes[i].ID, false)
@@ -120,22 +144,26 @@ func (k *idKeeper) ask(ctx context.Context, rt SandboxRuntime) error {
 		if err != nil {
 			return err
 		}
-		users := usersOf(resp.Status)
-		if users == nil {
-			continue
-		}
-		// Whatever the range is, the blocks that it touches are not free.
-		for _, r := range append(users.UIDs, users.GIDs...) {
-			last := uint64(r.HostID) + uint64(max(r.Length, 1)) - 1
-			for at := uint64(r.HostID) / userids.Block; at <= last/userids.Block && at <= 1<<16; at++ {
-				first := uint32(at * userids.Block) //nolint:gosec // below 1<<32
-				if _, ok := k.taken[first]; !ok && (uid == "" || !k.note(uid, first)) {
-					k.taken[first] = "sandbox " + boxes[i].ID
-				}
-			}
+		if users := usersOf(resp.Status); users != nil {
+			k.noteSandbox(uid, boxes[i].ID, users)
 		}
 	}
 	return nil
+}
+
+// noteSandbox notes what a sandbox has. Whatever the range is, the blocks that it touches are not free.
+func (k *idKeeper) noteSandbox(uid, sandbox string, users *cri.UserNamespace) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range append(users.UIDs, users.GIDs...) {
+		last := uint64(r.HostID) + uint64(max(r.Length, 1)) - 1
+		for at := uint64(r.HostID) / userids.Block; at <= last/userids.Block && at <= 1<<16; at++ {
+			first := uint32(at * userids.Block) //nolint:gosec // below 1<<32
+			if _, ok := k.taken[first]; !ok && (uid == "" || !k.note(uid, first)) {
+				k.taken[first] = "sandbox " + sandbox
+			}
+		}
+	}
 }
 
 // usersOf returns the user namespace of a sandbox, nil if it is the machine's.

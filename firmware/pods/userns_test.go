@@ -237,6 +237,42 @@ func TestOthersKeepTheirIDs(t *testing.T) {
 	}
 }
 
+// hungSandboxes is a runtime that answers no list before it is told to.
+type hungSandboxes struct {
+	SandboxRuntime
+	asked, answer chan struct{}
+}
+
+func (h *hungSandboxes) ListPodSandbox(ctx context.Context, filter *cri.PodSandboxFilter) ([]cri.PodSandbox, error) {
+	close(h.asked)
+	<-h.answer
+	return h.SandboxRuntime.ListPodSandbox(ctx, filter)
+}
+
+// TestUserIDsWhileTheRuntimeHangs: a new pod waits for its answer; one that has its ids does not, nor one that is gone.
+func TestUserIDsWhileTheRuntimeHangs(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Etc: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	if _, err := newIDKeeper(&o).give(t.Context(), "old", newFakeRuntime()); err != nil {
+		t.Fatal(err)
+	}
+	k := newIDKeeper(&o)
+	rt := &hungSandboxes{newFakeRuntime(), make(chan struct{}), make(chan struct{})}
+	given := make(chan error, 1)
+	go func() {
+		_, err := k.give(t.Context(), "new", rt)
+		given <- err
+	}()
+	<-rt.asked
+	if first, err := k.give(t.Context(), "old", rt); err != nil || first != userids.Block {
+		t.Errorf("a pod that has its ids: %d, %v", first, err)
+	}
+	k.release("old")
+	close(rt.answer)
+	if err := <-given; err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzReadIDs: whatever is in the file, what is read of it is a block.
 func FuzzReadIDs(f *testing.F) {
 	f.Add([]byte("65536 65536\n"))
