@@ -131,14 +131,14 @@ func (e *endpoint) serve(t *transaction) {
 		t.finish(err)
 		return
 	}
-	t.deadline = now.Add(t.cfg.timeout)
-	if d, ok := t.ctx.Deadline(); ok && d.Before(t.deadline) {
-		t.deadline = d
-	}
+	t.begin(now)
 	t.reused = e.line != nil
 	e.idle = t.cfg.idleClose
 	if err := e.ready(t); err != nil {
 		e.judge(t, err)
+		return
+	}
+	if t.gone() { // while the line became silent: a request that cannot be in time would cost the line
 		return
 	}
 	if err := e.send(t); err != nil {
@@ -158,13 +158,18 @@ func (e *endpoint) serve(t *transaction) {
 	e.flight = append(e.flight, t)
 }
 
-// ready brings the line into a state in which a request can go out: connected, silent for long enough, nothing waiting on it.
+// ready brings the line into a state in which a request can go out: connected, silent for long enough, nothing waiting on it. It stops
+// when nobody waits for the request any more.
 func (e *endpoint) ready(t *transaction) error {
 	if e.line != nil && len(e.flight) == 0 {
 		if err := e.quiet(t); err != nil {
 			e.drop()
 			t.reused = false
 		}
+		if t.gone() {
+			return nil
+		}
+		t.begin(time.Now()) // that others were not silent is not the unit's time
 	}
 	if e.line != nil {
 		return nil
@@ -238,7 +243,7 @@ func (e *endpoint) connect(t *transaction) error {
 	e.unhook = context.AfterFunc(e.ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	if t.cfg.connectPause > 0 {
 		e.pause(time.Now().Add(t.cfg.connectPause))
-		t.deadline = time.Now().Add(t.cfg.timeout)
+		t.begin(time.Now())
 	}
 	return nil
 }

@@ -62,8 +62,8 @@ func (e *endpoint) expired() {
 		}
 		t := e.take(i)
 		switch {
-		case t.ctx.Err() != nil || early(t, now):
-			t.finish(fmt.Errorf("%s: %w", t.request, context.DeadlineExceeded)) // the caller's time was up, not the unit's
+		case early(t, now):
+			t.giveUp()
 		case e.retry(t):
 		default:
 			e.judge(t, &silence{noise: noise})
@@ -105,6 +105,10 @@ func (e *endpoint) broken(err error) {
 		if fresh && t.reused && !t.again && !t.request.write && e.ctx.Err() == nil {
 			t.again = true
 			e.queue.putBack(t)
+			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && early(t, time.Now()) {
+			t.giveUp()
 			continue
 		}
 		e.judge(t, err)
@@ -184,11 +188,14 @@ func (e *endpoint) mute(t *transaction, s *silence) error {
 	return &unreachableError{what: fmt.Sprintf("unit %d at %s did not answer within %v", t.cfg.unit, e.name, t.cfg.timeout), mute: true}
 }
 
-// early tells that the caller's deadline left the unit less than its time-out.
+// early tells that the caller's time is up, which left the unit less than its time-out.
 func early(t *transaction, now time.Time) bool {
 	d, ok := t.ctx.Deadline()
-	return ok && !now.Before(d.Add(-time.Millisecond))
+	return t.ctx.Err() != nil || ok && !now.Before(d.Add(-time.Millisecond))
 }
+
+// giveUp ends a transaction whose caller's time was up: that says nothing about the unit, or the line.
+func (t *transaction) giveUp() { t.finish(fmt.Errorf("%s: %w", t.request, context.DeadlineExceeded)) }
 
 // lost tells that the peer closed the connection.
 func lost(err error) bool {

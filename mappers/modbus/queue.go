@@ -34,6 +34,14 @@ func (t *transaction) finish(err error) {
 	t.done <- struct{}{}
 }
 
+// begin starts the unit's time, of which the caller may leave less.
+func (t *transaction) begin(now time.Time) {
+	t.deadline = now.Add(t.cfg.timeout)
+	if d, ok := t.ctx.Deadline(); ok && d.Before(t.deadline) {
+		t.deadline = d
+	}
+}
+
 // gone tells that nobody waits for the answer.
 func (t *transaction) gone() bool { return t.left.Load() || t.ctx.Err() != nil }
 

@@ -182,6 +182,100 @@ func TestLateReplyOnALine(t *testing.T) {
 	})
 }
 
+// TestWaitingForSilenceIsNotTheUnitsTime: a line that is noisy for longer than the unit's time-out is neither jammed nor opened again. A
+// caller that leaves meanwhile costs nothing, and who stays gets the value.
+func TestWaitingForSilenceIsNotTheUnitsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := serialline.Config{Path: "/dev/model", Baud: 9600, DataBits: 8, Parity: serialline.ParityEven, StopBits: 1}
+		near, far := linetest.Pair(cfg)
+		srv := modbustest.New(t)
+		srv.Unit(1).SetSilent(true)
+		srv.Unit(2).SetHolding(0, 42)
+		opened := 0
+		d := New()
+		d.port = func(serialline.Config) (line, error) {
+			opened++
+			return near, nil
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { srv.Serve(far, modbustest.RTU) })
+		config := func(unit int) device.Config {
+			return device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": cfg.Baud, "parity": "even", "slaveID": unit, "timeout": 200, "retries": 0}}
+		}
+		one, two := mustOpen(t, d, config(1)), mustOpen(t, d, config(2))
+		points := mustCompile(t, holding(0))
+		hurried := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			return one.Read(ctx, points, make([]device.Value, 1))
+		}
+		noise := int(700 * time.Millisecond / cfg.CharTime(1))
+		wg.Go(func() { _, _ = far.Write(make([]byte, noise)) })
+		if err := hurried(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no reply within the caller's time: %v", err)
+		}
+		if err := hurried(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no silence within the caller's time: %v", err)
+		}
+		v, err := read(t, two, points)
+		if err != nil || v[0].Text() != "42" {
+			t.Errorf("after the noise: %s %v", v[0].Text(), err)
+		}
+		if log := srv.TakeLog(); len(log) != 2 || log[0].Unit != 1 || log[1].Unit != 2 {
+			t.Errorf("requests %+v: what nobody waits for is not sent", log)
+		}
+		if opened != 1 {
+			t.Errorf("the line was opened %d times", opened)
+		}
+		_, _ = one.Close(), two.Close()
+		_ = far.Close()
+		wg.Wait()
+	})
+}
+
+// heldUp is a line whose flow control gives no leave for the first request.
+type heldUp struct {
+	*linetest.End
+	held *bool
+}
+
+func (l *heldUp) Write(p []byte) (int, error) {
+	if *l.held {
+		*l.held = false
+		return l.Read(make([]byte, 1)) // nothing comes: until the deadline
+	}
+	return l.End.Write(p)
+}
+
+// TestTooLateToSend: a caller whose time ends while its request goes out says nothing about the line, and what comes next is asked.
+func TestTooLateToSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := serialline.Config{Path: "/dev/model", Baud: 9600, DataBits: 8, Parity: serialline.ParityEven, StopBits: 1}
+		srv := modbustest.New(t)
+		srv.Unit(1).SetHolding(0, 42)
+		var wg sync.WaitGroup
+		held := true
+		d := New()
+		d.port = func(serialline.Config) (line, error) {
+			near, far := linetest.Pair(cfg)
+			wg.Go(func() { srv.Serve(far, modbustest.RTU) })
+			return &heldUp{End: near, held: &held}, nil
+		}
+		s := mustOpen(t, d, device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": cfg.Baud, "parity": "even"}})
+		points := mustCompile(t, holding(0))
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := s.Read(ctx, points, make([]device.Value, 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a request that cannot be sent: %v", err)
+		}
+		if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
+			t.Errorf("the next one: %s %v", v[0].Text(), err)
+		}
+		_ = s.Close()
+		wg.Wait()
+	})
+}
+
 func TestDevicesOfALineAgreeAboutIt(t *testing.T) {
 	b := newBus(t, modbustest.RTU)
 	b.Unit(1)
