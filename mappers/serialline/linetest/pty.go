@@ -11,7 +11,8 @@ import (
 )
 
 // PTY is a pseudo-terminal: a port that has no modem lines and takes no time. Unplug and Replug change what Path leads to, as udev
-// does.
+// does. Its peer does not notice when a program opens or closes the port: that a pseudo-terminal tells its peer by errors is of no
+// device.
 type PTY struct {
 	// Path is a symbolic link to the port, as udev makes them.
 	Path string
@@ -19,6 +20,7 @@ type PTY struct {
 
 	mu   sync.Mutex
 	peer *os.File
+	hold int // a descriptor of the port, open for as long as it is plugged in; guarded as peer is
 }
 
 // OpenPTY opens a pseudo-terminal, which ends with the test.
@@ -50,6 +52,9 @@ func (p *PTY) Unplug() {
 	if err := p.peer.Close(); err != nil {
 		p.t.Errorf("unplug: %v", err)
 	}
+	if err := unix.Close(p.hold); err != nil {
+		p.t.Errorf("unplug: %v", err)
+	}
 	p.peer = nil
 }
 
@@ -62,10 +67,16 @@ func (p *PTY) Replug() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := os.Symlink(slave, p.Path); err != nil {
+	peer := os.NewFile(uintptr(fd), "ptmx")
+	hold, err := unix.Open(slave, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = os.Symlink(slave, p.Path)
+	}
+	if err != nil {
+		_ = peer.Close() // the first error says more
 		p.t.Fatal(err)
 	}
-	p.peer = os.NewFile(uintptr(fd), "ptmx")
+	p.peer, p.hold = peer, hold
 }
 
 func newPTY() (int, string, error) {
