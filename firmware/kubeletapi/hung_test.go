@@ -8,38 +8,24 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/wire/stream/streamtest"
 )
 
-// pipes is a listener without buffers: what nobody reads is not written.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+// pipes are connections to a server: what nobody reads of an answer is not written.
+type pipes struct{ *streamtest.Pipes }
 
 // ask sends a request and reads nothing.
-func (p *pipes) ask(t *testing.T, path string) net.Conn {
+func (p pipes) ask(t *testing.T, path string) net.Conn {
 	t.Helper()
-	near, far := net.Pipe()
-	p.conns <- far
+	near, err := p.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := fmt.Fprintf(near, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +33,7 @@ func (p *pipes) ask(t *testing.T, path string) net.Conn {
 }
 
 // read reads the answer to ask.
-func (p *pipes) read(t *testing.T, path string) (int, string) {
+func (p pipes) read(t *testing.T, path string) (int, string) {
 	t.Helper()
 	c := p.ask(t, path)
 	defer c.Close()
@@ -71,7 +57,7 @@ func TestWhoNeverReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes{streamtest.NewPipes()}
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(ctx, l) }()
 		var hung []net.Conn
@@ -123,7 +109,7 @@ func TestManyAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := pipes{streamtest.NewPipes()}
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(ctx, l) }()
 		statuses := make(chan int, 50)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/cloud"
+	"github.com/skerry/skerry/firmware/wire/stream/streamtest"
 )
 
 // memory is a store that can be told to fail.
@@ -146,29 +147,6 @@ func (g *rig) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// listener hands the relay's ends of pipes to its server.
-type listener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return &net.IPAddr{} }
-
 func bubble(t *testing.T, test func(g *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -181,7 +159,7 @@ func bubble(t *testing.T, test func(g *rig)) {
 
 // start opens a keeper on the store, as after a restart of the agent.
 func (g *rig) start() {
-	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := streamtest.NewPipes()
 	server := &http.Server{Handler: g}
 	served := make(chan struct{})
 	go func() {
@@ -194,13 +172,7 @@ func (g *rig) start() {
 			if !g.connected() {
 				return nil, errors.New("no session")
 			}
-			here, there := net.Pipe()
-			select {
-			case l.conns <- there:
-				return here, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
+			return l.Dial(ctx)
 		},
 	})
 	if err != nil {

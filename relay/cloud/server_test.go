@@ -27,6 +27,8 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
 	contract "github.com/skerry/skerry/firmware/wire/cloud"
+	"github.com/skerry/skerry/firmware/wire/stream"
+	"github.com/skerry/skerry/firmware/wire/stream/streamtest"
 )
 
 // bound is a pod of a node.
@@ -42,7 +44,7 @@ type world struct {
 	set  *metrics.Set
 	pods map[wire.Key]bound
 
-	streams *listener
+	streams *streamtest.Pipes
 
 	mu    sync.Mutex
 	made  []string // namespace/account and what was asked for
@@ -135,7 +137,7 @@ func serve(t *testing.T, o Options, test func(w *world)) {
 		w.s = New(o)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		w.streams = &listener{arrivals: make(chan net.Conn), closed: make(chan struct{})}
+		w.streams = streamtest.NewPipes()
 		go func() { done <- w.s.Serve(ctx, w.streams) }()
 		defer func() {
 			cancel()
@@ -147,39 +149,10 @@ func serve(t *testing.T, o Options, test func(w *world)) {
 	})
 }
 
-// listener is what a hub has for a service.
-type listener struct {
-	arrivals chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.arrivals:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return nodeAddr("") }
-
-// nodeAddr is the remote address of a node's streams.
-type nodeAddr string
-
-func (nodeAddr) Network() string  { return "stream" }
-func (a nodeAddr) String() string { return string(a) }
-
 // nodeConn is a stream of a node.
 type nodeConn struct {
 	net.Conn
-	node nodeAddr
+	node stream.Addr
 }
 
 func (c nodeConn) RemoteAddr() net.Addr { return c.node }
@@ -187,12 +160,7 @@ func (c nodeConn) RemoteAddr() net.Addr { return c.node }
 // dial opens a stream as node.
 func (w *world) dial(node string) (net.Conn, error) {
 	here, there := net.Pipe()
-	select {
-	case w.streams.arrivals <- nodeConn{there, nodeAddr(node)}:
-		return here, nil
-	case <-w.streams.closed:
-		return nil, net.ErrClosed
-	}
+	return here, w.streams.Arrive(w.t.Context(), nodeConn{there, stream.Addr(node)})
 }
 
 // client returns a client of the node's, as an agent has it, and what ends it.

@@ -154,13 +154,6 @@ func (e serverErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// open returns how many connections are at the gate.
-func (g *gate) open() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.all)
-}
-
 // served notes that the connection of a request has asked for something.
 func served(r *http.Request) {
 	if c, ok := r.Context().Value(connectingKey{}).(*connecting); ok {

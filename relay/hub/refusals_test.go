@@ -163,8 +163,8 @@ func TestGateIsFair(t *testing.T) {
 	for range 15 {
 		many = append(many, enter("192.0.2.66:1"))
 	}
-	if g.open() != 10 || told["too-many-connections 192.0.2.66"] != 5 || !many[14].closed || many[0].closed {
-		t.Fatalf("%d are open, %v", g.open(), told)
+	if len(g.all) != 10 || told["too-many-connections 192.0.2.66"] != 5 || !many[14].closed || many[0].closed {
+		t.Fatalf("%d are open, %v", len(g.all), told)
 	}
 	honest := []*pipeFrom{enter("192.0.2.1:1"), enter("192.0.2.2:1"), enter("192.0.2.2:2")}
 	for _, c := range honest {
@@ -172,15 +172,15 @@ func TestGateIsFair(t *testing.T) {
 			t.Errorf("%s is kept out", c.addr)
 		}
 	}
-	if g.open() != 10 || told["too-many-connections 192.0.2.66"] != 8 {
-		t.Errorf("%d are open, %v", g.open(), told)
+	if len(g.all) != 10 || told["too-many-connections 192.0.2.66"] != 8 {
+		t.Errorf("%d are open, %v", len(g.all), told)
 	}
 	for c := range g.all {
 		g.state(c, http.StateActive)
 		g.state(c, http.StateClosed)
 	}
-	if g.open() != 0 || len(g.bySource) != 0 || told["no-request 192.0.2.66"] != 7 || told["no-request 192.0.2.2"] != 2 {
-		t.Errorf("%d are open, %v", g.open(), told)
+	if len(g.all) != 0 || len(g.bySource) != 0 || told["no-request 192.0.2.66"] != 7 || told["no-request 192.0.2.2"] != 2 {
+		t.Errorf("%d are open, %v", len(g.all), told)
 	}
 }
 

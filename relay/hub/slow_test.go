@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/firmware/link/linktest"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/canon"
+	"github.com/skerry/skerry/firmware/wire/stream/streamtest"
 	"github.com/skerry/skerry/relay/hub"
 	"github.com/skerry/skerry/relay/hub/hubtest"
 	"github.com/skerry/skerry/relay/session/sessiontest"
@@ -27,9 +28,7 @@ import (
 
 // line is a slow network between agents and a relay in one bubble of virtual time.
 type line struct {
-	calls chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+	*streamtest.Pipes // the relay's listener
 
 	down, up lane
 }
@@ -42,7 +41,7 @@ type lane struct {
 }
 
 func newLine(rate int64) *line {
-	l := &line{calls: make(chan net.Conn), done: make(chan struct{})}
+	l := &line{Pipes: streamtest.NewPipes()}
 	l.down.rate.Store(rate)
 	l.up.rate.Store(rate)
 	return l
@@ -50,28 +49,11 @@ func newLine(rate int64) *line {
 
 func (l *line) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	agent, relay := net.Pipe()
-	select {
-	case l.calls <- newSlowConn(relay, &l.down, l.done):
-		return newSlowConn(agent, &l.up, l.done), nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := l.Arrive(ctx, newSlowConn(relay, &l.down, l.Closed())); err != nil {
+		return nil, err
 	}
+	return newSlowConn(agent, &l.up, l.Closed()), nil
 }
-
-// Accept, Close and Addr make it the relay's listener.
-func (l *line) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.calls:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *line) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *line) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
 
 const (
 	packet = 512 // bytes
