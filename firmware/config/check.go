@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/userids"
 )
@@ -145,8 +146,8 @@ func (c Config) check() error {
 	if d := c.Pods.Images.StallTimeout; d < 5*time.Second || d > time.Hour {
 		bad("pods.images.stallTimeout", d, "allowed are 5s to 1h")
 	}
-	if v := c.Pods.Images.Verification; !slices.Contains([]string{"NeverVerify", "NeverVerifyPreloadedImages", "AlwaysVerify"}, v) {
-		bad("pods.images.credentialVerification", v, "allowed are NeverVerifyPreloadedImages (who wants an image that another pod's credentials opened shows his own), NeverVerify and AlwaysVerify")
+	if v := c.Pods.Images.Verification; !slices.Contains([]string{pods.CheckPulled, pods.CheckNone, pods.CheckAll}, v) {
+		bad("pods.images.credentialVerification", v, fmt.Sprintf("allowed are %s (a pod that wants an image which was pulled with another pod's credentials needs its own), %s and %s", pods.CheckPulled, pods.CheckNone, pods.CheckAll))
 	}
 	for i, ref := range c.Pods.Images.PrePull {
 		if ref == "" || strings.ContainsAny(ref, " \t\n") {

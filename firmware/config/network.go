@@ -6,14 +6,13 @@ import (
 	"path/filepath"
 
 	"github.com/skerry/skerry/firmware/cni"
+	"github.com/skerry/skerry/firmware/pods"
 )
-
-const maxNameservers = 3 // resolv.conf(5)
 
 // checkNetwork checks what pods' networks and resolvers are made of.
 func (p *Pods) checkNetwork(bad func(key string, value any, allowed string)) {
-	if len(p.ClusterDNS) > maxNameservers {
-		bad("pods.clusterDNS", p.ClusterDNS, fmt.Sprintf("resolvers take at most %d addresses", maxNameservers))
+	if len(p.ClusterDNS) > pods.MaxNameservers {
+		bad("pods.clusterDNS", p.ClusterDNS, fmt.Sprintf("resolvers take at most %d addresses", pods.MaxNameservers))
 	}
 	for i, s := range p.ClusterDNS {
 		if _, err := netip.ParseAddr(s); err != nil {

@@ -15,7 +15,7 @@ import (
 
 // What resolvers take (resolv.conf(5)), and with it the kubelet.
 const (
-	maxNameservers = 3
+	MaxNameservers = 3
 	maxSearches    = 32
 	maxSearchLine  = 2048
 	maxSearchName  = 253
@@ -80,8 +80,8 @@ func dnsConfig(pod *corev1.Pod, h *host) (*cri.DNSConfig, []dnsNote, error) {
 
 // limitResolver takes away what resolvers would ignore, or break on, and says so.
 func limitResolver(c *cri.DNSConfig) (notes []dnsNote) {
-	if len(c.Servers) > maxNameservers {
-		c.Servers = c.Servers[:maxNameservers]
+	if len(c.Servers) > MaxNameservers {
+		c.Servers = c.Servers[:MaxNameservers]
 		notes = append(notes, dnsNote{reasonDNSLimit, "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: " + strings.Join(c.Servers, " ")})
 	}
 	kept := make([]string, 0, min(len(c.Searches), maxSearches))

@@ -221,7 +221,7 @@ func (ca *CA) chain(leaf *x509.Certificate) [][]byte {
 }
 
 // ServerTLS returns a configuration for the relay's one port: TLS 1.3, cert, and client certificates of this CA verified if
-// they are given. /v1/enroll is asked without one; everything else must insist on NodeOf.
+// they are given. /v1/enroll is asked without one; everything else must insist on join.NodeOf.
 func (ca *CA) ServerTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
@@ -279,6 +279,3 @@ func newSerial() (*big.Int, error) {
 		}
 	}
 }
-
-// NodeOf returns the node that a verified client certificate identifies.
-func NodeOf(c *x509.Certificate) (string, error) { return join.NodeOf(c) }

@@ -51,7 +51,7 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := clientCertificateSeen(t, r.ca, loaded)
-	if node, err := NodeOf(got); err != nil || node != "gw-1" {
+	if node, err := join.NodeOf(got); err != nil || node != "gw-1" {
 		t.Errorf("NodeOf = %q, %v", node, err)
 	}
 	if len(got.ExtKeyUsage) != 1 || got.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth || got.IsCA || got.KeyUsage != x509.KeyUsageDigitalSignature {
@@ -432,7 +432,7 @@ func TestCA(t *testing.T) {
 			t.Errorf("serving certificate as %s: %v", name, err)
 		}
 	}
-	if _, err := NodeOf(serving.Leaf); err == nil {
+	if _, err := join.NodeOf(serving.Leaf); err == nil {
 		t.Error("a relay's certificate passes as a node's")
 	}
 }

@@ -65,13 +65,6 @@ func (p *Ports) node(port int) (string, bool) {
 	return n, ok
 }
 
-// Of returns a node's port; 0: it has none (yet). Safe for concurrent use.
-func (p *Ports) Of(node string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.byNode[node]
-}
-
 // run keeps the listeners and the allotments until ctx ends. serve is called once, and serves what it is given until that is closed.
 func (p *Ports) run(ctx context.Context, serve func(net.Listener) error) {
 	many, err := listenMany(p.o.Host)

@@ -180,7 +180,7 @@ func TestNodesHavePorts(t *testing.T) {
 			o.Ports = p
 		}
 	})
-	w.until("open", func() bool { return p.Of("gw-1") == port })
+	w.until("open", func() bool { return allotted(p, "gw-1") == port })
 	c := w.config(ask{cert: w.cluster.named("apiserver")})
 	var conn *tls.Conn
 	w.until("listening", func() bool {
@@ -193,7 +193,14 @@ func TestNodesHavePorts(t *testing.T) {
 	if text, _ := io.ReadAll(conn); !strings.Contains(string(text), "agent: GET /stats/summary") {
 		t.Errorf("%s", text)
 	}
-	if p.Of("gw-2") != 0 {
+	if allotted(p, "gw-2") != 0 {
 		t.Error("a node that is not connected was given a port")
 	}
+}
+
+// allotted returns a node's port; 0: it has none (yet).
+func allotted(p *Ports, node string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byNode[node]
 }

@@ -131,12 +131,6 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Addr is where the port is.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Close closes the port of a Server that is not run.
-func (s *Server) Close() error { return s.listener.Close() }
-
 // Run serves until ctx ends. Requests that are under way end with it: whoever follows a log asks again, and comes to another relay.
 func (s *Server) Run(ctx context.Context) error {
 	serving, cancel := context.WithCancel(ctx)

@@ -140,7 +140,7 @@ func (w *world) start(name string, edit ...func(*Options)) *testRelay {
 			if p == nil {
 				return Peer{}
 			}
-			return Peer{Address: p.srv.Addr().String(), Alive: true}
+			return Peer{Address: p.srv.listener.Addr().String(), Alive: true}
 		},
 		Identity: func() (Identity, error) { return id, nil },
 	}
@@ -241,7 +241,7 @@ func (w *world) at(a ask) string {
 	if a.relay == "" {
 		a.relay = "a"
 	}
-	return w.relays[a.relay].srv.Addr().String()
+	return w.relays[a.relay].srv.listener.Addr().String()
 }
 
 // do returns status 0 and the error if the connection is refused.
