@@ -4,16 +4,11 @@ package e2e_test
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,72 +38,18 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
+	os.Exit(stacktest.Main(m, stack.Options{Node: node, ClusterDNS: "10.96.0.10"}, prepare))
 }
 
-func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	w = &world{}
-	end := sync.OnceValue(func() error {
-		if w.Stack != nil && os.Getenv("SKERRY_E2E_LOGS") != "" {
-			_ = os.CopyFS(os.Getenv("SKERRY_E2E_LOGS"), os.DirFS(filepath.Join(w.Dir, "logs")))
-		}
-		return w.stop()
-	})
-	// A test binary that reaches its limit panics, and would leave containers behind: be earlier.
-	if f := flag.Lookup("test.timeout"); f != nil {
-		if limit, err := time.ParseDuration(f.Value.String()); err == nil && limit > 0 {
-			limited, cancel := context.WithTimeout(ctx, limit-40*time.Second)
-			defer cancel()
-			ctx = limited
-		}
-	}
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			fmt.Fprintln(os.Stderr, "e2e: interrupted, or no time left; removing everything:", end())
-			os.Exit(1)
-		}
-	}()
-	code := 1
-	if err := w.start(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: the system did not start:", err)
-	} else {
-		code = m.Run()
-	}
-	if err := end(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: cleaning up:", err)
-		code = 1
-	}
-	return code
-}
-
-func (w *world) start(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return errors.New("containers need root")
-	}
-	module, err := filepath.Abs("../..")
-	if err != nil {
-		return err
-	}
-	bin := os.Getenv("SKERRY_BIN")
-	if bin == "" {
-		bin = filepath.Join(module, "build", "bin")
-	}
-	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: bin, Module: module, Node: node, ClusterDNS: "10.96.0.10", Say: func(format string, args ...any) { fmt.Printf("# "+format+"\n", args...) }}); err != nil {
-		return err
-	}
+func prepare(ctx context.Context, s *stack.Stack) (err error) {
+	w = &world{Stack: s}
 	if w.cluster, err = w.Cluster(); err != nil {
 		return err
 	}
 	if w.modbus, err = modbuspeer.Start(ctx, modbuspeer.Options{}); err != nil {
 		return err
 	}
+	w.OnStop(w.modbus.Stop)
 	// The agent's data is on a small file system of its own, which one test fills up. Stack.Stop unmounts it.
 	if err := os.MkdirAll(w.AgentData(), 0o700); err != nil {
 		return err
@@ -122,19 +63,6 @@ func (w *world) start(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (w *world) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 35*time.Second)
-	defer cancel()
-	var errs []error
-	if w.modbus != nil {
-		errs = append(errs, w.modbus.Stop())
-	}
-	if w.Stack != nil {
-		errs = append(errs, w.Stack.Stop(ctx))
-	}
-	return errors.Join(errs...)
 }
 
 // never holds that check stays false for a while.

@@ -20,7 +20,7 @@ import (
 
 // both runs a test through the relay that has the agent, and through the one that has not.
 func both(t *testing.T, test func(t *testing.T)) {
-	for name, r := range map[string]string{"its relay": w.ports[w.holder], "another relay": w.ports[w.other]} {
+	for name, r := range map[string]string{"its relay": w.holder.KubeletAt, "another relay": w.other.KubeletAt} {
 		t.Run("through "+name, func(t *testing.T) {
 			w.balancer.Through(r)
 			test(t)
@@ -38,7 +38,7 @@ const shell = `
 func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
 	stacktest.Eventually(t, patience, "addressed", func() (bool, string) {
 		out, _ := run(t, nil, "get", "node", node, "-o", "jsonpath={.status.addresses}{.status.daemonEndpoints}{.status.declaredFeatures}{.metadata.annotations}")
-		return strings.Contains(out, `"InternalIP"`) && strings.Contains(out, `"`+w.address+`"`) && !strings.Contains(out, "Hostname") &&
+		return strings.Contains(out, `"InternalIP"`) && strings.Contains(out, `"`+w.balancer.Host()+`"`) && !strings.Contains(out, "Hostname") &&
 			strings.Contains(out, fmt.Sprintf(`"Port":%d`, w.balancer.Port())) && strings.Contains(out, "skerry.dev/gateway-addresses"), out
 	})
 }
@@ -300,7 +300,7 @@ func TestStrangers(t *testing.T) {
 	pod(t, "private", sleeps)
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: skerryCA(t), MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
 	get := func(token string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d", w.address, w.balancer.Port())+"/containerLogs/default/private/main", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d", w.balancer.Host(), w.balancer.Port())+"/containerLogs/default/private/main", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +338,7 @@ func TestStrangers(t *testing.T) {
 // TestRelayEndsInTheMiddle: whoever is in a session hears of it, and the next call works once the agent is back.
 func TestRelayEndsInTheMiddle(t *testing.T) {
 	pod(t, "long", sleeps)
-	w.balancer.Through(w.ports[w.other])
+	w.balancer.Through(w.other.KubeletAt)
 	k := call(t, nil, "exec", "long", "--", "sh", "-c", "echo here; sleep 100")
 	if err := k.Start(); err != nil {
 		t.Fatal(err)

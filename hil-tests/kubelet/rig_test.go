@@ -34,103 +34,60 @@ type world struct {
 	*stack.Stack
 	cluster       *stack.Cluster
 	holder, other *stack.Replica
-	ports         map[*stack.Replica]string // where their kubelet ports are
-	address       string                    // of the relays, for the API server
-	balancer      *balancer.Balancer
-	first, last   int // nodes' own ports
+	balancer      *balancer.Balancer // in front of them, for the API server
+	first, last   int                // nodes' own ports
 }
 
-var w *world
+var w *world // made by TestMain, before any test
 
-func TestMain(m *testing.M) {
-	ctx := context.Background()
-	var err error
-	w, err = start(ctx)
-	code := 1
-	if err == nil {
-		code = m.Run()
-	} else {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	if w != nil {
-		if code != 0 {
-			for _, r := range []*stack.Replica{w.holder, w.other} {
-				if r != nil {
-					fmt.Fprintf(os.Stderr, "log of %s:\n%s\n", r.Name, r.Log(40))
-				}
-			}
-			if w.Agent != nil {
-				fmt.Fprintf(os.Stderr, "log of the agent:\n%s\n", w.Agent.LogTail(40))
-			}
-		}
-		if err := w.Stop(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		if w.balancer != nil {
-			w.balancer.Close()
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m, stack.Options{Node: node}, prepare)) }
 
-func start(ctx context.Context) (*world, error) {
-	w := &world{ports: map[*stack.Replica]string{}}
-	module, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		return nil, err
-	}
-	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: stacktest.Bin(), Module: module, Node: node}); err != nil {
-		return nil, err
-	}
+func prepare(ctx context.Context, s *stack.Stack) (err error) {
+	w = &world{Stack: s}
 	if w.cluster, err = w.Cluster(); err != nil {
-		return w, err
+		return err
 	}
 	box, err := images.Busybox(ctx, runtime.GOARCH, images.ImageConfig{})
-	if err == nil {
-		err = w.Images.Push(ctx, "busybox:1", box)
-	}
 	if err != nil {
-		return w, err
+		return err
 	}
-	if w.address, err = balancer.MachineAddress(); err != nil {
-		return w, err
+	if err := w.Images.Push(ctx, "busybox:1", box); err != nil {
+		return err
 	}
-	if w.balancer, err = balancer.New(w.address); err != nil {
-		return w, err
+	if err := w.startRelays(ctx); err != nil {
+		return err
 	}
-	if w.first, err = freeRange(4); err != nil {
-		return w, err
-	}
-	w.last = w.first + 3
-	for _, r := range []**stack.Replica{&w.holder, &w.other} {
-		name := map[bool]string{true: "relay-holder", false: "relay-other"}[r == &w.holder]
-		at, err := stack.FreeAddress()
-		if err != nil {
-			return w, err
-		}
-		if r == &w.other { // the nodes' own ports are at the relays' address, too
-			_, port, _ := net.SplitHostPort(at)
-			at = net.JoinHostPort(w.address, port)
-		}
-		kubelet := map[string]any{"listen": at, "address": w.address, "port": w.balancer.Port(), "peerAddress": at}
-		if r == &w.other { // one machine has each port once: the relay without the agent listens at the nodes' own
-			kubelet["nodePorts"] = fmt.Sprintf("%d-%d", w.first, w.last)
-		}
-		if *r, err = w.Replica(ctx, name, map[string]any{"kubelet": kubelet, "log": map[string]any{"level": "debug"}}); err != nil {
-			return w, err
-		}
-		w.ports[*r] = at
-		if err := (*r).Start(ctx); err != nil {
-			return w, err
-		}
-	}
-	w.balancer.Through(w.ports[w.holder])
 	w.RelayAt = w.holder.At
 	if err := w.Join(ctx); err != nil {
-		return w, err
+		return err
 	}
-	return w, w.StartAgent(ctx)
+	return w.StartAgent(ctx)
+}
+
+func (w *world) startRelays(ctx context.Context) (err error) {
+	if w.balancer, err = balancer.New(); err != nil {
+		return err
+	}
+	w.OnStop(w.balancer.Close)
+	if w.first, err = freeRange(4); err != nil {
+		return err
+	}
+	w.last = w.first + 3
+	// One machine has each port once: the relay without the agent listens at the nodes' own.
+	ownPorts := map[string]any{"nodePorts": fmt.Sprintf("%d-%d", w.first, w.last)}
+	if w.holder, err = w.KubeletReplica(ctx, "relay-holder", w.balancer, nil); err != nil {
+		return err
+	}
+	if w.other, err = w.KubeletReplica(ctx, "relay-other", w.balancer, ownPorts); err != nil {
+		return err
+	}
+	for _, r := range []*stack.Replica{w.holder, w.other} {
+		if err := r.Start(ctx); err != nil {
+			return err
+		}
+	}
+	w.balancer.Through(w.holder.KubeletAt)
+	return nil
 }
 
 // freeRange finds n consecutive free ports.

@@ -175,7 +175,7 @@ func TestPrometheusPath(t *testing.T) {
 	}
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
 	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d%s", w.address, w.balancer.Port(), path), nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d%s", w.balancer.Host(), w.balancer.Port(), path), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestPrometheusPath(t *testing.T) {
 		return resp.StatusCode, string(b)
 	}
 	for _, r := range w.relays {
-		w.balancer.Through(w.ports[r.Name])
+		w.balancer.Through(r.KubeletAt)
 		for _, path := range []string{"/metrics", "/metrics/cadvisor", "/metrics/probes", "/metrics/resource"} {
 			if status, body := get("/nodes/" + node + path); status != http.StatusOK || !strings.Contains(body, "# TYPE ") {
 				t.Errorf("%s by %s: %d %.200s", path, r.Name, status, body)
@@ -307,7 +307,7 @@ func TestCutOff(t *testing.T) {
 		})
 	})
 	for _, r := range w.relays {
-		w.balancer.Through(w.ports[r.Name])
+		w.balancer.Through(r.KubeletAt)
 		stacktest.Eventually(t, patience, "said to be away by "+r.Name, func() (bool, string) {
 			out, err := kubectl(t, "get", "--raw", "/api/v1/nodes/"+node+"/proxy/metrics/resource")
 			if err == nil {

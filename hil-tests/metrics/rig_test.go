@@ -37,74 +37,24 @@ const (
 	patience = 90 * time.Second // metrics-server looks every 15 s, and needs two looks for a rate
 )
 
-// world is the system. The API server and metrics-server know the relays by one address.
+// world is the system. The API server and metrics-server know the relays by one address, the balancer's.
 type world struct {
 	*stack.Stack
 	cluster  *stack.Cluster
 	relays   []*stack.Replica
-	ports    map[string]string // where the relays' kubelet ports are, by name
-	address  string
 	balancer *balancer.Balancer
 	server   *process.Process // metrics-server
 	args     []string         // its own
 }
 
-var w *world
+var w *world // made by TestMain, before any test
 
 func TestMain(m *testing.M) {
-	ctx := context.Background()
-	var err error
-	w, err = start(ctx)
-	code := 1
-	if err == nil {
-		code = m.Run()
-	} else {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	if code != 0 {
-		for _, r := range w.relays {
-			fmt.Fprintf(os.Stderr, "log of %s:\n%s\n", r.Name, r.Log(30))
-		}
-		if w.Stack != nil && w.Agent != nil {
-			fmt.Fprintf(os.Stderr, "log of the agent:\n%s\n", w.Agent.LogTail(30))
-		}
-		if w.server != nil {
-			fmt.Fprintf(os.Stderr, "log of metrics-server:\n%s\n", w.server.LogTail(30))
-		}
-	}
-	if w.server != nil {
-		_ = w.server.Stop()
-	}
-	if w.Stack != nil {
-		if err := w.Stop(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	if w.balancer != nil {
-		w.balancer.Close()
-	}
-	os.Exit(code)
+	os.Exit(stacktest.Main(m, stack.Options{Node: node, Runtime2: os.Getenv("SKERRY_CONTAINERD2")}, prepare))
 }
 
-func start(ctx context.Context) (*world, error) {
-	w := &world{ports: map[string]string{}}
-	module, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		return w, err
-	}
-	if w.Stack, err = stack.Start(ctx, stack.Options{Bin: stacktest.Bin(), Module: module, Node: node, Runtime2: os.Getenv("SKERRY_CONTAINERD2")}); err != nil {
-		return w, err
-	}
-	for _, step := range []func(context.Context) error{w.prepare, w.startRelays, w.startAgent, w.deployMetricsServer} {
-		if err := step(ctx); err != nil {
-			return w, err
-		}
-	}
-	return w, nil
-}
-
-func (w *world) prepare(ctx context.Context) (err error) {
+func prepare(ctx context.Context, s *stack.Stack) (err error) {
+	w = &world{Stack: s}
 	if w.cluster, err = w.Cluster(); err != nil {
 		return err
 	}
@@ -115,35 +65,34 @@ func (w *world) prepare(ctx context.Context) (err error) {
 	if err := w.Images.Push(ctx, "busybox:1", box); err != nil {
 		return err
 	}
-	if w.address, err = balancer.MachineAddress(); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{w.startRelays, w.startAgent, w.deployMetricsServer} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	w.balancer, err = balancer.New(w.address)
-	return err
+	return nil
 }
 
-func (w *world) startRelays(ctx context.Context) error {
+func (w *world) startRelays(ctx context.Context) (err error) {
+	if w.balancer, err = balancer.New(); err != nil {
+		return err
+	}
+	w.OnStop(w.balancer.Close)
 	cert, key, err := w.certificate(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range []string{"relay-a", "relay-b"} {
-		at, err := stack.FreeAddress()
+		r, err := w.KubeletReplica(ctx, name, w.balancer, map[string]any{"certFile": cert, "keyFile": key})
 		if err != nil {
 			return err
 		}
-		r, err := w.Replica(ctx, name, map[string]any{"kubelet": map[string]any{
-			"listen": at, "address": w.address, "port": w.balancer.Port(), "peerAddress": at, "certFile": cert, "keyFile": key,
-		}})
-		if err != nil {
-			return err
-		}
-		w.relays, w.ports[name] = append(w.relays, r), at
+		w.relays = append(w.relays, r)
 		if err := r.Start(ctx); err != nil {
 			return err
 		}
 	}
-	w.balancer.Through(w.ports["relay-a"])
+	w.balancer.Through(w.relays[0].KubeletAt)
 	return nil
 }
 
@@ -154,7 +103,7 @@ func (w *world) certificate(ctx context.Context) (certFile, keyFile string, err 
 		return "", "", err
 	}
 	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{Organization: []string{"system:nodes"}, CommonName: "system:node:skerry-relay"}, IPAddresses: []net.IP{net.ParseIP(w.address)},
+		Subject: pkix.Name{Organization: []string{"system:nodes"}, CommonName: "system:node:skerry-relay"}, IPAddresses: []net.IP{net.ParseIP(w.balancer.Host())},
 	}, key)
 	if err != nil {
 		return "", "", err
@@ -217,13 +166,17 @@ func (w *world) deployMetricsServer(ctx context.Context) error {
 		}
 		text[name] = string(b)
 	}
-	port, err := w.freePort()
+	at, err := stack.FreeAddressAt(w.balancer.Host())
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(at)
 	if err != nil {
 		return err
 	}
 	// The service's endpoint is the process.
 	endpoint := fmt.Sprintf("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: metrics-server, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}\n"+
-		"addressType: IPv4\nendpoints: [{addresses: [%q], conditions: {ready: true}}]\nports: [{name: https, protocol: TCP, port: %s}]\n", w.address, port)
+		"addressType: IPv4\nendpoints: [{addresses: [%q], conditions: {ready: true}}]\nports: [{name: https, protocol: TCP, port: %s}]\n", host, port)
 	for _, doc := range []string{text["rbac"], text["apiservice"], text["service"], endpoint} {
 		if _, err := w.Kube.Apply(ctx, doc); err != nil {
 			return err
@@ -239,18 +192,14 @@ func (w *world) deployMetricsServer(ctx context.Context) error {
 	}
 	// Of these a pod finds the first three by itself.
 	w.args = append(args, "--kubeconfig="+account, "--authentication-kubeconfig="+account, "--authorization-kubeconfig="+account,
-		"--cert-dir="+filepath.Join(w.Dir, "metrics-server"), "--bind-address="+w.address, "--secure-port="+port, "--v=1")
+		"--cert-dir="+filepath.Join(w.Dir, "metrics-server"), "--bind-address="+host, "--secure-port="+port, "--v=1")
+	w.OnStop(func() error {
+		if w.server == nil {
+			return nil
+		}
+		return w.server.Stop()
+	})
 	return w.startMetricsServer()
-}
-
-func (w *world) freePort() (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(w.address, "0"))
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
 }
 
 // deploymentArgs are the arguments of the container in metrics-server's own manifest.

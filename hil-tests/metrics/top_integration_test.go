@@ -137,7 +137,7 @@ func TestRelayKilled(t *testing.T) {
 			return at.After(since), saw
 		})
 	}
-	w.balancer.Through(w.ports[other.Name])
+	w.balancer.Through(other.KubeletAt)
 	newer("measured through the other relay")
 	if err := lost.Kill(); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestRelayKilled(t *testing.T) {
 	if err := lost.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.balancer.Through(w.ports[lost.Name])
+	w.balancer.Through(lost.KubeletAt)
 	newer("measured through the relay that is back")
 }
 

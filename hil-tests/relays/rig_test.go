@@ -120,13 +120,6 @@ func (w *world) startRelays() error {
 		}
 		w.relays = append(w.relays, r)
 	}
-	w.t.Cleanup(func() {
-		if w.t.Failed() {
-			for _, r := range w.relays {
-				w.t.Logf("log of %s:\n%s", r.Name, r.Log(30))
-			}
-		}
-	})
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Package balancer is a load balancer of one backend at a time: the stable address of relays in tests, which say to which of them it leads.
 //
-//	b, err := balancer.New(address)
+//	b, err := balancer.New()
 //	b.Through("127.0.0.1:10250")
 //	defer b.Close()
 //
@@ -24,8 +24,8 @@ type Balancer struct {
 	open  map[net.Conn]bool
 }
 
-// MachineAddress returns an address of this machine that is not loopback: API servers refuse to proxy to loopback.
-func MachineAddress() (string, error) {
+// machineAddress returns an address of this machine that is not loopback: API servers refuse to proxy to loopback.
+func machineAddress() (string, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
 		return "", err
@@ -38,9 +38,13 @@ func MachineAddress() (string, error) {
 	return "", errors.New("this machine has no IPv4 address but loopback")
 }
 
-// New listens at a free port of address. Say Through before anybody connects.
-func New(address string) (*Balancer, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+// New listens at a free port of an address of this machine that is not loopback. Say Through before anybody connects.
+func New() (*Balancer, error) {
+	host, err := machineAddress()
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +61,10 @@ func New(address string) (*Balancer, error) {
 	return b, nil
 }
 
-// Port is where it listens.
+// Host is the address at which it listens.
+func (b *Balancer) Host() string { return b.l.Addr().(*net.TCPAddr).IP.String() }
+
+// Port is the port at which it listens.
 func (b *Balancer) Port() int { return b.l.Addr().(*net.TCPAddr).Port }
 
 func (b *Balancer) serve(c net.Conn) {
@@ -94,8 +101,9 @@ func (b *Balancer) Through(at string) {
 }
 
 // Close ends it, and all connections.
-func (b *Balancer) Close() {
-	_ = b.l.Close()
+func (b *Balancer) Close() error {
+	err := b.l.Close()
 	b.Through("127.0.0.1:1")
 	b.conns.Wait()
+	return err
 }

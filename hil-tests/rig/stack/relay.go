@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/skerry/skerry/hil-tests/rig/balancer"
 	"github.com/skerry/skerry/hil-tests/rig/process"
 )
 
@@ -73,9 +75,10 @@ func (s *Stack) RelayKubeconfig(ctx context.Context) (string, error) {
 
 // Replica is one of several relays on one control plane. Its methods are for one goroutine at a time.
 type Replica struct {
-	Name string
-	At   string // HOST:PORT of the link; the replica's own address, too
-	Web  string // HOST:PORT of the metrics
+	Name      string
+	At        string // HOST:PORT of the link; the replica's own address, too
+	Web       string // HOST:PORT of the metrics
+	KubeletAt string // HOST:PORT of the kubelet port; "" for a Replica that has none
 
 	stack  *Stack
 	config string
@@ -99,9 +102,7 @@ func (s *Stack) Replica(ctx context.Context, name string, config map[string]any)
 	doc := map[string]any{
 		"name": name, "kubeconfig": kubeconfig, "listen": r.At, "address": r.At, "metricsAddress": r.Web, "advertise": []string{"127.0.0.1"},
 	}
-	for k, v := range config {
-		doc[k] = v
-	}
+	maps.Copy(doc, config)
 	text, err := json.MarshalIndent(doc, "", "  ") // JSON is YAML
 	if err != nil {
 		return nil, fmt.Errorf("configuration of relay %s: %w", name, err)
@@ -113,6 +114,23 @@ func (s *Stack) Replica(ctx context.Context, name string, config map[string]any)
 		return nil, fmt.Errorf("configuration of relay %s: %w", name, err)
 	}
 	s.replicas = append(s.replicas, r)
+	return r, nil
+}
+
+// KubeletReplica prepares a relay as Replica does, with a kubelet port that the API server reaches through b; kubelet are further keys
+// of that part of its configuration. It logs what it does in detail.
+func (s *Stack) KubeletReplica(ctx context.Context, name string, b *balancer.Balancer, kubelet map[string]any) (*Replica, error) {
+	at, err := FreeAddressAt(b.Host()) // not loopback, since the nodes' own ports are at the same address
+	if err != nil {
+		return nil, err
+	}
+	part := map[string]any{"listen": at, "address": b.Host(), "port": b.Port(), "peerAddress": at}
+	maps.Copy(part, kubelet)
+	r, err := s.Replica(ctx, name, map[string]any{"kubelet": part, "log": map[string]any{"level": "debug"}})
+	if err != nil {
+		return nil, err
+	}
+	r.KubeletAt = at
 	return r, nil
 }
 

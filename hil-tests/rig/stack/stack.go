@@ -69,6 +69,7 @@ type Stack struct {
 	AgentWeb  string              // host:port of the agent's metrics
 
 	replicas []*Replica
+	first    []func() error // what Stop does before all else
 }
 
 // AgentProgram is another build of skerryd, and what is added to its environment.
@@ -145,12 +146,16 @@ func (s *Stack) log(name string) string { return s.path("logs", name+".log") }
 func (s *Stack) AgentConfig() string    { return s.path("agent", "skerryd.yaml") }
 func (s *Stack) AgentSocket() string    { return s.path("agent", "skerryd.sock") }
 func (s *Stack) AgentData() string      { return s.path("agent", "data") }
+func (s *Stack) Logs() string           { return s.path("logs") }
 func (s *Stack) AgentLog() string       { return s.log("skerryd") }
 func (s *Stack) PodLogs() string        { return s.path("agent", "log", "pods") }
 
 // FreeAddress returns a loopback address on which nothing listens now.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func FreeAddress() (string, error) { return FreeAddressAt("127.0.0.1") }
+
+// FreeAddressAt returns HOST:PORT with a port of host's at which nothing listens now.
+func FreeAddressAt(host string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
@@ -325,9 +330,16 @@ func (s *Stack) progress(what string, waited time.Duration, last error) {
 	}
 }
 
+// OnStop has Stop call end before it ends anything itself: for what a caller runs beside the stack. What was named last ends first.
+func (s *Stack) OnStop(end func() error) { s.first = append(s.first, end) }
+
 // Stop ends everything that Start and the other methods started. It may be called again, and on what is half started.
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
+	for _, end := range slices.Backward(s.first) {
+		errs = append(errs, end())
+	}
+	s.first = nil
 	// The agent goes first, or it would start again what is being removed.
 	errs = append(errs, s.StopAgent(), s.StopRelay(), s.killReplicas())
 	if s.Runtime != nil {
