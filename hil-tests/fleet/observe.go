@@ -113,18 +113,6 @@ func (n *NodeWatch) Lost() (times int, causes []string) {
 	return n.lost, slices.Clone(n.causes)
 }
 
-// Ready is how many Nodes are Ready.
-func (n *NodeWatch) Ready() (count int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, ok := range n.ready {
-		if ok {
-			count++
-		}
-	}
-	return count
-}
-
 // Wait blocks until the watch, whose context has ended, is over.
 func (n *NodeWatch) Wait() { <-n.done }
 

@@ -176,15 +176,6 @@ func (r *Relay) Memory(ctx context.Context, collect bool) (Memory, error) {
 	return Memory{RSS: m.RSS, Heap: c["go_memstats_heap_alloc_bytes"], Stack: c["go_memstats_stack_inuse_bytes"], Goroutines: c["go_goroutines"]}, nil
 }
 
-// CPU returns the CPU time that the relay has used since it started.
-func (r *Relay) CPU(ctx context.Context) (time.Duration, error) {
-	c, err := r.Counters(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return time.Duration(c["process_cpu_seconds_total"] * float64(time.Second)), nil
-}
-
 // SaveProfile writes one of pprof's pages, such as "heap?gc=1" or "profile?seconds=5", to a file.
 func (r *Relay) SaveProfile(ctx context.Context, page, file string) error {
 	b, err := r.get(ctx, "/debug/pprof/"+page)

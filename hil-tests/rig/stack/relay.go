@@ -161,14 +161,6 @@ func (r *Replica) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Drain is Term and Wait.
-func (r *Replica) Drain(ctx context.Context) error {
-	if err := r.Term(); err != nil {
-		return err
-	}
-	return r.Wait(ctx)
-}
-
 // Kill ends the relay with SIGKILL. It does nothing while it does not run.
 func (r *Replica) Kill() error {
 	p := r.proc
@@ -181,14 +173,6 @@ func (r *Replica) Kill() error {
 
 // Signal sends sig: SIGSTOP makes a relay hang with its connections open.
 func (r *Replica) Signal(sig os.Signal) error { return r.proc.Signal(sig) }
-
-// Log returns the end of the log.
-func (r *Replica) Log(lines int) string {
-	if r.proc == nil {
-		return ""
-	}
-	return r.proc.LogTail(lines)
-}
 
 // Metrics returns the page /metrics.
 func (r *Replica) Metrics(ctx context.Context) ([]byte, error) {
