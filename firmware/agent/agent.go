@@ -193,12 +193,9 @@ func (a *Agent) tls() (*tls.Config, error) {
 // newRenewer returns what keeps the certificate from running out. The link reads the identity anew for each connection, so
 // that a renewed one is used without disturbing the session that is open.
 func (a *Agent) newRenewer() *identity.Renewer {
-	node := a.cfg.Node.Name
 	return identity.NewRenewer(identity.RenewOptions{
 		Addresses: a.cfg.Relay.Addresses, Dir: a.cfg.IdentityDir, Dial: a.dial, Log: a.log.With("part", "renew"),
-		Failing: func(message string) {
-			a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: node, UID: node}, "Warning", "CertificateRenewalFailing", message)
-		},
+		Failing: a.warnNode("CertificateRenewalFailing"),
 	})
 }
 

@@ -102,6 +102,13 @@ func (r *recorder) one(bodies [][]byte) {
 	}
 }
 
+// warnNode returns what records a Warning about the node itself. As a kubelet does, it names the node as its UID.
+func (a *Agent) warnNode(reason string) func(message string) {
+	return func(message string) {
+		a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: a.cfg.Node.Name, UID: a.cfg.Node.Name}, "Warning", reason, message)
+	}
+}
+
 // Event records an event of type Normal or Warning about ref. A full outbox drops by its own counted policy.
 func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) {
 	held, ok := r.admit(eventKey{ref.Kind, ref.Namespace, ref.Name, reason})

@@ -9,17 +9,15 @@ import (
 
 // newNetwork returns what gives pods a network where no other CNI does.
 func (a *Agent) newNetwork() (*cni.Keeper, error) {
-	n, node := a.cfg.Pods.Network, a.cfg.Node.Name
+	n := a.cfg.Pods.Network
 	ranges, err := cni.ParseRanges(n.CIDRs, a.cfg.Pods.Max)
 	if err != nil {
 		return nil, fmt.Errorf("pods.network.cidrs: %w", err)
 	}
 	return cni.New(cni.Options{
-		Node: node, Desired: a.desired, Changed: a.desired.Watch(wire.KindNode).C(), Runtime: a.runtime,
+		Node: a.cfg.Node.Name, Desired: a.desired, Changed: a.desired.Watch(wire.KindNode).C(), Runtime: a.runtime,
 		Log:      a.log.With("part", "network"),
 		Disabled: !n.Enabled, Ranges: ranges, Masquerade: n.Masquerade, MTU: n.MTU, Dir: n.Dir,
-		Warn: func(message string) {
-			a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: node, UID: node}, "Warning", "PodNetwork", message)
-		},
+		Warn: a.warnNode("PodNetwork"),
 	}), nil
 }

@@ -175,12 +175,7 @@ func (w *worker) strip(ctx context.Context, obs *observation) error {
 	if err := syncStatus(w.m.podDir(w.uid), w.status); err != nil { // from now on only this says that the pod has ended
 		return err
 	}
-	for _, s := range obs.sandboxes {
-		if err := w.removeSandbox(ctx, s.id, ""); err != nil {
-			return err
-		}
-	}
-	if err := w.removeLogs(); err != nil {
+	if err := w.removeRemains(ctx, obs); err != nil {
 		return err
 	}
 	w.m.mu.Lock()

@@ -333,18 +333,23 @@ func (w *worker) terminate(ctx context.Context, d *desiredPod, obs *observation)
 	return 0, false, nil
 }
 
+// removeRemains removes the sandboxes of a pod that has ended, with their containers, and its logs.
+func (w *worker) removeRemains(ctx context.Context, obs *observation) error {
+	for _, s := range obs.sandboxes {
+		if err := w.removeSandbox(ctx, s.id, ""); err != nil {
+			return err
+		}
+	}
+	return w.removeLogs()
+}
+
 // remove takes away all that a pod has: containers, sandboxes, logs, volumes, cgroup. It may be repeated.
 func (w *worker) remove(ctx context.Context, obs *observation, grace int64) error {
 	w.probes.stop()
 	if err := w.stopAll(ctx, obs, grace); err != nil {
 		return err
 	}
-	for _, s := range obs.sandboxes {
-		if err := w.removeSandbox(ctx, s.id, ""); err != nil {
-			return err
-		}
-	}
-	if err := w.removeLogs(); err != nil {
+	if err := w.removeRemains(ctx, obs); err != nil {
 		return err
 	}
 	if err := removePodDir(w.m.podDir(w.uid), w.m.o.Mount); err != nil {
