@@ -348,7 +348,7 @@ func TestDesiredIsWrittenVerifiedAndNotRepeated(t *testing.T) {
 			t.Errorf("opens %d, writes %v, generation %d", w.fake.Opens("1"), w.fake.Writes("1"), w.last().ObservedGeneration)
 		}
 		w.apply(wire.KindDevice, "d", deviceDoc("3", tempProp, setProp("43"), onProp))
-		w.settle(time.Second) // a poll that was under way may show what was there before
+		w.settle(time.Millisecond)
 		if got := w.fake.Writes("1"); len(got) != 2 || got[1] != "s=43" {
 			t.Errorf("writes %v", got)
 		}

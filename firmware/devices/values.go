@@ -34,6 +34,7 @@ type propertyTwin struct {
 	uid      string       // of the Device that it belongs to
 	value    device.Value // the last datum with its timestamps; quality and reason of the last reading
 	text     string       // value.Text(), kept because most readings do not change it
+	readBack uint64       // the last call that was begun before value was read back; what those before it read is older
 	lastSent time.Time    // when the value was last part of a report
 	dirty    bool         // the record in the store is older
 }
@@ -162,6 +163,7 @@ func (w *worker) settle(prop *property, t *propertyTwin, d twin.Desired, res dev
 	w.status.changed = true
 	w.durable = append(w.durable, w.record(prop.name, t))
 	if res.Readback.Kind() != device.KindNone {
+		t.readBack = w.begun
 		w.observe(prop, t, res.Readback, now)
 	}
 	if before == outcome && beforeReason == reason {
@@ -222,7 +224,7 @@ func (w *worker) startRead(ctx context.Context, now time.Time) {
 func (w *worker) finishRead(r result, now time.Time) {
 	for i, it := range r.call.items {
 		prop, t := w.find(it)
-		if prop == nil {
+		if prop == nil || r.call.number <= t.readBack { // it was asked for before a write, whose read-back is newer
 			continue
 		}
 		v, err := r.call.values[i].Convert(prop.typ)

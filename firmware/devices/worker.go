@@ -50,6 +50,7 @@ type worker struct {
 	opening    *call
 	reading    *call
 	writing    *call
+	begun      uint64    // driver calls so far
 	hanging    int       // calls given up that have not come back
 	restarts   int       // in a row
 	retryAt    time.Time // when to open again
@@ -84,6 +85,7 @@ type mail struct {
 // call is one driver call under way.
 type call struct {
 	kind     callKind
+	number   uint64 // in the order in which calls were begun
 	deadline time.Time
 	cancel   context.CancelFunc
 	items    []item
@@ -294,7 +296,8 @@ func (w *worker) advance(ctx context.Context, now time.Time) {
 // begin prepares a driver call and arms the watch over it.
 func (w *worker) begin(ctx context.Context, kind callKind, now time.Time) (*call, context.Context) {
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	c := &call{kind: kind, deadline: now.Add(callTimeout + callGrace), cancel: cancel}
+	w.begun++
+	c := &call{kind: kind, number: w.begun, deadline: now.Add(callTimeout + callGrace), cancel: cancel}
 	if !w.watching {
 		w.watching = true
 		w.host.sched.set(w, taskDeadline, c.deadline, 0)
