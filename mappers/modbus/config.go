@@ -100,7 +100,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "holeRetry", Meaning: "how long an address that the device does not have is left out before it is tried again, in seconds", Default: "60", Allowed: "1 to 86400"},
 		{Name: "readWrite", Meaning: "values of registers are written and read back in one request (FC 23)", Default: "false", Allowed: "true, false"},
 		{Name: "groupWrites", Meaning: "whether values that are written at the same time, and lie one after the other, go out in one request (FC 15 and 16)", Default: "false", Allowed: "true, false"},
-		{Name: "capture", Meaning: "KiB of raw bytes of the line that are kept in " + CaptureDir + " for a technician, the newest ones; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
+		{Name: "capture", Meaning: "KiB of raw bytes of the line that are kept in " + serialline.CaptureDir + " for a technician, the newest ones; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
 		{Name: "maskWrite", Meaning: "whether bits of a register are written with FC 22; false for devices that do not answer it at all", Default: "true: FC 22, and reading and writing if the device refuses it", Allowed: "true, false"},
 	}, out...)
 }

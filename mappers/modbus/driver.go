@@ -21,12 +21,9 @@ type Driver struct {
 	endpoints map[string]*endpoint
 }
 
-// CaptureDir is where raw captures are written, as those of serial devices: memory of the gateway, not its flash.
-const CaptureDir = "/run/skerry/capture"
-
 // New returns the driver.
 func New() *Driver {
-	return &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: CaptureDir, endpoints: make(map[string]*endpoint)}
+	return &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: serialline.CaptureDir, endpoints: make(map[string]*endpoint)}
 }
 
 func openPort(cfg serialline.Config) (line, error) { return serialline.Open(cfg) }
@@ -86,35 +83,8 @@ func (d *Driver) acquire(c *config) (*endpoint, error) {
 		return nil, err
 	}
 	e.refs++
-	d.capture(e, c)
+	e.witness.Begin(d.captureDir, e.file(), c.capture)
 	return e, nil
-}
-
-// capture begins to write down what goes over an endpoint's line, if c wants that and no other device does already. A capture that
-// cannot be written does not keep a device from working. The lock is held.
-func (d *Driver) capture(e *endpoint, c *config) {
-	if c.capture == 0 {
-		return
-	}
-	if e.captures++; e.captures > 1 {
-		return
-	}
-	if tap, err := serialline.NewCapture(d.captureDir, e.file(), c.capture); err == nil {
-		e.tap.Store(tap)
-	}
-}
-
-// uncapture ends the capture with the last device that wants it. The lock is held.
-func (d *Driver) uncapture(e *endpoint, c *config) {
-	if c.capture == 0 {
-		return
-	}
-	if e.captures--; e.captures > 0 {
-		return
-	}
-	if tap := e.tap.Swap(nil); tap != nil {
-		_ = tap.Close() // what was not written is only a help for people
-	}
 }
 
 // fits refuses a device that wants a serial line in another way than those that have it open.
@@ -144,7 +114,7 @@ func (d *Driver) opener(c *config) opener {
 // release gives an endpoint back; the last one closes it.
 func (d *Driver) release(e *endpoint, c *config) {
 	d.mu.Lock()
-	d.uncapture(e, c)
+	e.witness.End(c.capture)
 	e.refs--
 	last := e.refs == 0
 	if last {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -25,9 +24,7 @@ type endpoint struct {
 	ctx     context.Context
 	done    chan struct{}
 	refs    int // sessions; guarded by the Driver
-	// captures counts the sessions that want tap; guarded by the Driver.
-	captures int
-	tap      atomic.Pointer[serialline.Capture]
+	witness serialline.Witness
 
 	line    line
 	unhook  func() bool // ends the hook by which close interrupts line
@@ -40,16 +37,16 @@ type endpoint struct {
 	last    time.Time // when bytes last went over the line
 	noisy   bool      // there may be more of a bad reply on the line
 	idle    time.Duration
-	health  health
-	units   map[byte]*health
+	health  device.Backoff
+	units   map[byte]*device.Backoff
 	silent  map[byte]bool // units that did not answer since anything did
 }
 
-// newEndpoint starts the owner goroutine. close ends it.
+// newEndpoint starts the owner goroutine. It outlives the Open that made it, so its context is nobody's: close ends it.
 func newEndpoint(key string, f framing, o opener) *endpoint {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &endpoint{key: key, name: o.name(), framing: f, opener: o, queue: newQueue(), ctx: ctx, cancel: cancel, done: make(chan struct{}),
-		units: make(map[byte]*health), silent: make(map[byte]bool)}
+		units: make(map[byte]*device.Backoff), silent: make(map[byte]bool)}
 	go e.run()
 	return e
 }
@@ -111,10 +108,10 @@ func (e *endpoint) fill() {
 	}
 }
 
-func (e *endpoint) unit(id byte) *health {
+func (e *endpoint) unit(id byte) *device.Backoff {
 	h := e.units[id]
 	if h == nil {
-		h = new(health)
+		h = new(device.Backoff)
 		e.units[id] = h
 	}
 	return h
@@ -123,11 +120,11 @@ func (e *endpoint) unit(id byte) *health {
 // serve sends one transaction, unless the unit or the endpoint is in back-off.
 func (e *endpoint) serve(t *transaction) {
 	now := time.Now()
-	if err := e.health.blocked(now); err != nil {
+	if err := e.health.Blocked(now); err != nil {
 		t.finish(err)
 		return
 	}
-	if err := e.unit(t.cfg.unit).blocked(now); err != nil && !t.cfg.broadcast {
+	if err := e.unit(t.cfg.unit).Blocked(now); err != nil && !t.cfg.broadcast {
 		t.finish(err)
 		return
 	}
@@ -188,7 +185,7 @@ func (e *endpoint) quiet(t *transaction) error {
 				return err
 			}
 			n, err := e.line.Read(e.buf[:])
-			e.witness(false, e.buf[:n])
+			e.witness.Tap(time.Now(), false, e.buf[:n])
 			if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
@@ -282,7 +279,7 @@ func (e *endpoint) send(t *transaction) error {
 	if e.ctx.Err() != nil {
 		return device.ErrClosed
 	}
-	e.witness(true, r.adu)
+	e.witness.Tap(time.Now(), true, r.adu)
 	_, err := e.line.Write(r.adu)
 	e.last = time.Now()
 	return err
@@ -294,13 +291,6 @@ func (e *endpoint) file() string {
 		return o.cfg.Path
 	}
 	return "modbus-" + strings.Join(strings.Fields(e.key), "-")
-}
-
-// witness writes down what went over the line, if somebody wants that.
-func (e *endpoint) witness(sent bool, data []byte) {
-	if tap := e.tap.Load(); tap != nil && len(data) > 0 {
-		tap.Tap(time.Now(), sent, data)
-	}
 }
 
 // expected is about how many characters the reply has.
@@ -329,7 +319,7 @@ func (e *endpoint) receive() {
 	}
 	n, err := e.line.Read(e.buf[e.have:])
 	if n > 0 {
-		e.witness(false, e.buf[e.have:e.have+n])
+		e.witness.Tap(time.Now(), false, e.buf[e.have:e.have+n])
 		e.have += n
 		e.last = time.Now()
 		e.scan()

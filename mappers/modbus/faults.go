@@ -81,7 +81,7 @@ func (s *silence) Error() string { return "no answer" }
 
 // retry sends a lost read anew, if the device's configuration wants that. A unit that is known to be dead is not worth it.
 func (e *endpoint) retry(t *transaction) bool {
-	if t.request.write || t.tries >= t.cfg.retries || e.unit(t.cfg.unit).failures > 0 || t.gone() {
+	if t.request.write || t.tries >= t.cfg.retries || e.unit(t.cfg.unit).Failing() || t.gone() {
 		return false
 	}
 	t.tries++
@@ -123,7 +123,7 @@ func (e *endpoint) judge(t *transaction, err error) {
 	}
 	if err == nil { // apart from the rest, which allocates
 		e.answered()
-		e.unit(t.cfg.unit).ok()
+		e.unit(t.cfg.unit).OK()
 	} else {
 		err = e.verdict(t, err)
 	}
@@ -139,53 +139,53 @@ func (e *endpoint) verdict(t *transaction, err error) error {
 	switch {
 	case errors.As(err, &ex) && !ex.unreachable():
 		e.answered()
-		unit.ok()
+		unit.OK()
 		return err
 	case ex != nil: // a gateway that speaks for a dead unit
 		e.answered()
-		err = unreachable("unit %d at %s: %s", id, e.name, ex)
-		unit.failed(now, err, unitBase, unitLimit)
+		err = device.Unreachable("unit %d at %s: %s", id, e.name, ex)
+		unit.Failed(now, err, unitBase, unitLimit)
 	case errors.As(err, &dial):
-		if err = unreachable("cannot connect to %s: %s", e.name, cause(err)); !e.stream() {
-			err = unreachable("%s", cause(dial.err))
+		if err = device.Unreachable("cannot connect to %s: %s", e.name, cause(err)); !e.stream() {
+			err = device.Unreachable("%s", cause(dial.err))
 		}
-		e.health.failed(now, err, connectBase, connectLimit)
+		e.health.Failed(now, err, connectBase, connectLimit)
 	case errors.As(err, &mute):
 		err = e.mute(t, mute)
-		unit.failed(now, err, unitBase, unitLimit)
+		unit.Failed(now, err, unitBase, unitLimit)
 		if e.silent[id] = true; len(e.silent) > 1 && e.stream() { // nobody answers: it is not the unit
-			e.health.failed(now, unreachable("%s accepts connections and does not answer", e.name), connectBase, connectLimit)
+			e.health.Failed(now, device.Unreachable("%s accepts connections and does not answer", e.name), connectBase, connectLimit)
 		}
 	case errors.Is(err, errSpilled):
-		err = unreachable("%s: %s: %s; whether the device has carried it out is not known", e.name, t.request, err)
+		err = device.Unreachable("%s: %s: %s; whether the device has carried it out is not known", e.name, t.request, err)
 	case errors.As(err, &frame):
-		err = unreachable("unit %d at %s: %s", id, e.name, err)
+		err = device.Unreachable("unit %d at %s: %s", id, e.name, err)
 		if e.stream() {
-			err = unreachable("%s: the connection was closed", err)
+			err = device.Unreachable("%s: the connection was closed", err)
 		}
-		unit.failed(now, err, connectBase, unitLimit)
+		unit.Failed(now, err, connectBase, unitLimit)
 	case !e.stream() && errors.Is(err, os.ErrDeadlineExceeded):
-		err = unreachable("%s: the request could not be sent within %v: the line is jammed, or flow control is set and nobody gives leave", e.name, t.cfg.timeout)
-		e.health.failed(now, err, connectBase, connectLimit)
+		err = device.Unreachable("%s: the request could not be sent within %v: the line is jammed, or flow control is set and nobody gives leave", e.name, t.cfg.timeout)
+		e.health.Failed(now, err, connectBase, connectLimit)
 	default:
-		err = unreachable("the connection to %s broke: %s", e.name, cause(err))
-		e.health.failed(now, err, connectBase, connectLimit)
+		err = device.Unreachable("the connection to %s broke: %s", e.name, cause(err))
+		e.health.Failed(now, err, connectBase, connectLimit)
 	}
 	return err
 }
 
 func (e *endpoint) answered() {
 	e.replied = true
-	e.health.ok()
+	e.health.OK()
 	clear(e.silent)
 }
 
 func (e *endpoint) mute(t *transaction, s *silence) error {
 	if s.noise > 0 && !e.stream() {
-		return unreachable("unit %d at %s sent no reply within %v, only %d bytes that are none: check baudRate, parity and wiring, and that no other device has the same slaveID",
+		return device.Unreachable("unit %d at %s sent no reply within %v, only %d bytes that are none: check baudRate, parity and wiring, and that no other device has the same slaveID",
 			t.cfg.unit, e.name, t.cfg.timeout, s.noise)
 	}
-	return &unreachableError{what: fmt.Sprintf("unit %d at %s did not answer within %v", t.cfg.unit, e.name, t.cfg.timeout), mute: true}
+	return &muteError{device.Unreachable("unit %d at %s did not answer within %v", t.cfg.unit, e.name, t.cfg.timeout)}
 }
 
 // early tells that the caller's time is up, which left the unit less than its time-out.

@@ -119,7 +119,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "keepAliveEvery", Meaning: "how often keepAlive is sent, in milliseconds", Default: "10000", Allowed: "100 to 3600000"},
 		{Name: "staleAfter", Meaning: "age at which a value that the device sends by itself becomes uncertain, in milliseconds", Default: "10000", Allowed: "100 to 86400000"},
 		{Name: "badAfter", Meaning: "age at which it becomes bad", Default: "3 × staleAfter", Allowed: "staleAfter to 604800000"},
-		{Name: "capture", Meaning: "KiB of raw bytes that are kept in " + CaptureDir + " for a technician, the newest ones; 0 for none; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
+		{Name: "capture", Meaning: "KiB of raw bytes that are kept in " + serialline.CaptureDir + " for a technician, the newest ones; 0 for none; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
 	}
 	return append(serialline.Describe(), own...)
 }

@@ -9,9 +9,6 @@ import (
 	"github.com/skerry/skerry/mappers/serialline"
 )
 
-// CaptureDir is where raw captures are written: memory of the gateway, not its flash.
-const CaptureDir = "/run/skerry/capture"
-
 // Driver is the driver for serial devices. It owns one port for each line in use. It is safe for concurrent use.
 type Driver struct {
 	captureDir string
@@ -21,7 +18,7 @@ type Driver struct {
 }
 
 // New returns the driver.
-func New() *Driver { return NewCapturing(CaptureDir) }
+func New() *Driver { return NewCapturing(serialline.CaptureDir) }
 
 // NewCapturing returns the driver with another folder for captures.
 func NewCapturing(dir string) *Driver {
@@ -70,7 +67,7 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 		d.ports[key] = p
 	}
 	p.refs++
-	d.capture(p, c)
+	p.witness.Begin(d.captureDir, c.name(), c.capture)
 	s.port = p
 	p.join(s)
 	return s, nil
@@ -81,7 +78,7 @@ func (d *Driver) release(s *session) {
 	p := s.port
 	p.leave(s)
 	d.mu.Lock()
-	d.uncapture(p, s.config)
+	p.witness.End(s.config.capture)
 	p.refs--
 	last := p.refs == 0
 	if last {
@@ -111,32 +108,5 @@ func opener(c *config) func(ctx context.Context, tap serialline.Tap) (serialline
 			return nil, err
 		}
 		return p, nil
-	}
-}
-
-// capture begins to write down what goes over a port, if c wants that and no other device on it does already. A capture that cannot be written
-// does not keep a device from working. d.mu is held.
-func (d *Driver) capture(p *port, c *config) {
-	if c.capture == 0 {
-		return
-	}
-	if p.captures++; p.captures > 1 {
-		return
-	}
-	if capture, err := serialline.NewCapture(d.captureDir, c.name(), c.capture); err == nil {
-		p.tap.Store(capture)
-	}
-}
-
-// uncapture ends the capture with the last device that wants it. d.mu is held.
-func (d *Driver) uncapture(p *port, c *config) {
-	if c.capture == 0 {
-		return
-	}
-	if p.captures--; p.captures > 0 {
-		return
-	}
-	if capture := p.tap.Swap(nil); capture != nil {
-		_ = capture.Close() // what was not written is only a help for people
 	}
 }

@@ -13,6 +13,12 @@ import (
 	"github.com/skerry/skerry/mappers/serialline"
 )
 
+// Back-off of a device that does not answer: each probe costs its neighbours on the line a time-out.
+const (
+	healthBase  = time.Second
+	healthLimit = 30 * time.Second
+)
+
 // exchange is something to send, and the frames that answer it. It belongs to the port's owner until done has been sent to.
 type exchange struct {
 	ctx     context.Context // the caller's: an exchange nobody waits for any more is not begun, and not waited for
@@ -74,17 +80,17 @@ func (s *session) do(ctx context.Context, x *exchange) error {
 // serve carries out an exchange, unless its device is in back-off.
 func (p *port) serve(x *exchange) error {
 	s := x.session
-	if err := s.health.blocked(time.Now()); err != nil {
+	if err := s.health.Blocked(time.Now()); err != nil {
 		return err
 	}
 	var err error
 	for try := 0; try <= x.retries; try++ {
 		var line serialline.Line
 		if line, err = p.open(); err != nil {
-			return unreachable("%v", err)
+			return device.Unreachable("%v", err)
 		}
 		if err = p.attempt(line, x); err == nil {
-			s.health.ok()
+			s.health.OK()
 			return nil
 		}
 		if x.ctx.Err() != nil {
@@ -95,18 +101,18 @@ func (p *port) serve(x *exchange) error {
 		}
 		if !errors.Is(err, errSilent) && !errors.Is(err, serialline.ErrEcho) {
 			p.drop(err)
-			return unreachable("%v", err)
+			return device.Unreachable("%v", err)
 		}
 	}
 	if errors.Is(err, errSilent) {
 		err = x.silence()
 	} else {
-		err = unreachable("%v", err)
+		err = device.Unreachable("%v", err)
 	}
 	if x.frames == 0 {
-		s.health.failed(time.Now(), err)
+		s.health.Failed(time.Now(), err, healthBase, healthLimit)
 	} else {
-		s.health.ok()
+		s.health.OK()
 	}
 	return err
 }
@@ -123,13 +129,13 @@ func (x *exchange) silence() error {
 	case x.frames > 0:
 		return fmt.Errorf("%w: the device on %s sent %s, which is not what was asked for", errOddReply, s.port.name, x.last)
 	case bad > 0:
-		return unreachable("the device on %s answers with a wrong checksum: check checksum, baudRate and parity", s.port.name)
+		return device.Unreachable("the device on %s answers with a wrong checksum: check checksum, baudRate and parity", s.port.name)
 	case long > 0:
-		return unreachable("the device on %s answers with frames longer than maxFrame: check framing and baudRate", s.port.name)
+		return device.Unreachable("the device on %s answers with frames longer than maxFrame: check framing and baudRate", s.port.name)
 	case junk > 0:
-		return unreachable("the device on %s answers with bytes that are no frame: check framing, baudRate and parity", s.port.name)
+		return device.Unreachable("the device on %s answers with bytes that are no frame: check framing, baudRate and parity", s.port.name)
 	default:
-		return unreachable("the device on %s did not answer within %v: check that it is on, its wiring, baudRate, and what it expects as request", s.port.name, s.config.timeout)
+		return device.Unreachable("the device on %s did not answer within %v: check that it is on, its wiring, baudRate, and what it expects as request", s.port.name, s.config.timeout)
 	}
 }
 

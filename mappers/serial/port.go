@@ -6,9 +6,9 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/skerry/skerry/mappers/device"
 	"github.com/skerry/skerry/mappers/serialline"
 )
 
@@ -17,8 +17,7 @@ import (
 type port struct {
 	key, name string
 	refs      int // sessions; guarded by the Driver
-	captures  int // sessions that want tap; guarded by the Driver
-	tap       atomic.Pointer[serialline.Capture]
+	witness   serialline.Witness
 	ctx       context.Context
 	cancel    context.CancelFunc
 	done      chan struct{}
@@ -39,20 +38,13 @@ type port struct {
 	pace      pace
 }
 
-// newPort starts the owner goroutine. close ends it.
+// newPort starts the owner goroutine. It outlives the Open that made it, so its context is nobody's: close ends it.
 func newPort(key, name string, open func(context.Context, serialline.Tap) (serialline.Line, error)) *port {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &port{key: key, name: name, ctx: ctx, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1)}
-	p.keeper = serialline.NewKeeper(func() (serialline.Line, error) { return open(ctx, p.witness) })
+	p.keeper = serialline.NewKeeper(func() (serialline.Line, error) { return open(ctx, p.witness.Tap) })
 	go p.run()
 	return p
-}
-
-// witness writes down what went over the line, if somebody wants that.
-func (p *port) witness(at time.Time, sent bool, data []byte) {
-	if capture := p.tap.Load(); capture != nil {
-		capture.Tap(at, sent, data)
-	}
 }
 
 // close interrupts what is under way and waits for the owner goroutine.
@@ -142,7 +134,7 @@ func (p *port) open() (serialline.Line, error) {
 	before := p.keeper.Opened()
 	line, err := p.keeper.Line()
 	if err != nil {
-		p.setFault(unreachable("%v", err))
+		p.setFault(device.Unreachable("%v", err))
 		return nil, err
 	}
 	if p.keeper.Opened() != before {
@@ -156,7 +148,7 @@ func (p *port) open() (serialline.Line, error) {
 func (p *port) drop(why error) {
 	p.keeper.Drop()
 	if why != nil {
-		p.setFault(unreachable("%v", why))
+		p.setFault(device.Unreachable("%v", why))
 	}
 }
 

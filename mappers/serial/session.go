@@ -28,7 +28,7 @@ type session struct {
 	// The owner's.
 	listener *frame.Scanner // of all that is received, if the device talks by itself
 	replies  *frame.Scanner // of the reply to its own request
-	health   health
+	health   device.Backoff
 	prepared int // for which opening of the line the init strings were sent
 	keepAt   time.Time
 }
@@ -36,6 +36,7 @@ type session struct {
 // noValue is for templates without a place for one.
 var noValue device.Value
 
+// newSession makes a session, which outlives the Open that made it, so its context is nobody's: Close ends it.
 func newSession(d *Driver, c *config) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &session{

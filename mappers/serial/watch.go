@@ -237,7 +237,7 @@ func (s *session) verdict(indices []int, values []device.Value, now time.Time) e
 	case w.line != nil:
 		err = w.line
 	case silent && w.odd != "":
-		err = unreachable("nothing usable comes on %s: %s", s.port.name, w.odd)
+		err = device.Unreachable("nothing usable comes on %s: %s", s.port.name, w.odd)
 	case silent:
 		err = s.unheard()
 	}
@@ -261,13 +261,13 @@ func (s *session) unheard() error {
 	st := s.watch.stats
 	switch {
 	case st.Checksum > 0:
-		return unreachable("all that comes on %s has a wrong checksum: check checksum, baudRate and parity", s.port.name)
+		return device.Unreachable("all that comes on %s has a wrong checksum: check checksum, baudRate and parity", s.port.name)
 	case st.TooLong > 0:
-		return unreachable("what comes on %s is longer than maxFrame: check framing and baudRate", s.port.name)
+		return device.Unreachable("what comes on %s is longer than maxFrame: check framing and baudRate", s.port.name)
 	case st.Garbage > 0 || st.Cut > 0:
-		return unreachable("what comes on %s is no frame: check framing, baudRate and parity", s.port.name)
+		return device.Unreachable("what comes on %s is no frame: check framing, baudRate and parity", s.port.name)
 	default:
-		return unreachable("nothing has been received on %s for %v: check that the device is on, its wiring and baudRate", s.port.name, min(s.config.timeout, s.config.bad))
+		return device.Unreachable("nothing has been received on %s for %v: check that the device is on, its wiring and baudRate", s.port.name, min(s.config.timeout, s.config.bad))
 	}
 }
 

@@ -18,7 +18,7 @@
 //   - line.go, keeper.go, echo.go: what drivers see; the back-off of a port that is gone; lines on which we hear ourselves
 //   - port.go, lock.go, modem.go: the port itself, on Linux
 //   - tcp.go: the same Line over TCP, for serial servers
-//   - capture.go: every byte in both directions into a bounded file
+//   - capture.go, witness.go: every byte in both directions into a bounded file, for as long as a device of the line wants that
 //
 // go.bug.st/serial opens the port and sets its mode. Reading and writing go through a second descriptor of our own, because
 // the library waits in select(2): that pins a thread to every port, and panics once a descriptor is 1,024 or more.

@@ -1,8 +1,9 @@
 package serialline
 
 import (
-	"math/rand/v2"
 	"time"
+
+	"github.com/skerry/skerry/mappers/device"
 )
 
 // Back-off of a port that cannot be opened: an adapter that is plugged in again is soon there, and trying costs little.
@@ -13,12 +14,10 @@ const (
 
 // Keeper opens a line when it is needed, and again after it went away. It belongs to the goroutine that owns the line.
 type Keeper struct {
-	open     func() (Line, error)
-	line     Line
-	failures int
-	retryAt  time.Time
-	why      error
-	opened   int
+	open   func() (Line, error)
+	line   Line
+	health device.Backoff
+	opened int
 }
 
 // NewKeeper keeps the line that open opens.
@@ -31,29 +30,22 @@ func (k *Keeper) Line() (Line, error) {
 		return k.line, nil
 	}
 	now := time.Now()
-	if k.why != nil && now.Before(k.retryAt) {
-		return nil, k.why
+	if err := k.health.Blocked(now); err != nil {
+		return nil, err
 	}
 	line, err := k.open()
 	if err != nil {
-		d := min(keepBase<<min(k.failures, 10), keepLimit)
-		k.failures++
-		// Jitter of a quarter either way: ports of one hub went away together.
-		k.retryAt, k.why = now.Add(d*3/4+rand.N(d/2)), err
+		k.health.Failed(now, err, keepBase, keepLimit)
 		return nil, err
 	}
-	k.line, k.why, k.failures = line, nil, 0
+	k.health.OK()
+	k.line = line
 	k.opened++
 	return line, nil
 }
 
 // RetryAt is when Line tries again; zero if it would not wait.
-func (k *Keeper) RetryAt() time.Time {
-	if k.line != nil || k.why == nil {
-		return time.Time{}
-	}
-	return k.retryAt
-}
+func (k *Keeper) RetryAt() time.Time { return k.health.RetryAt() }
 
 // Opened counts how often the line was opened: a change of it means that what was agreed with the device is lost.
 func (k *Keeper) Opened() int { return k.opened }
