@@ -23,7 +23,7 @@ func TestBackoff(t *testing.T) {
 		if wait < want*3/4 || wait >= want*5/4 {
 			t.Errorf("failure %d: tried again after %v, want %v give or take a quarter", i, wait, want)
 		}
-		if b.Blocked(now.Add(wait-1)) != why || b.Blocked(now.Add(wait)) != nil || !b.Failing() {
+		if !errors.Is(b.Blocked(now.Add(wait-1)), why) || b.Blocked(now.Add(wait)) != nil || !b.Failing() {
 			t.Errorf("failure %d: blocked before %v: %v, then: %v", i, wait, b.Blocked(now.Add(wait-1)), b.Blocked(now.Add(wait)))
 		}
 	}
