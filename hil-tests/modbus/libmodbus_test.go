@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/modbus"
 )
 
@@ -43,13 +44,13 @@ func TestLibmodbusUnitTestServer(t *testing.T) {
 			cfg["timeout"], cfg["busyPause"], cfg["busyRetries"], cfg["retries"], cfg["readWrite"] = 300, 5, 2, 0, true
 			libmodbus(t, mode, env...)
 			d := modbus.New()
-			s := open(t, d, device.Config{Device: "ns/dev", Protocol: cfg})
+			s := devicetest.Open(t, d, device.Config{Device: "ns/dev", Protocol: cfg})
 			at := func(table string, offset int, kv ...any) []device.Point {
 				model := device.TypeInt
 				if table == "coil" || table == "discrete" {
 					model = device.TypeBoolean
 				}
-				return compile(t, d, point(model, table == "coil" || table == "holding", append([]any{"register", table, "offset", offset}, kv...)...))
+				return devicetest.Compile(t, d, point(model, table == "coil" || table == "holding", append([]any{"register", table, "offset", offset}, kv...)...))
 			}
 			read := func(pts []device.Point) (device.Value, error) {
 				values := make([]device.Value, len(pts))

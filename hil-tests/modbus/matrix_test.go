@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/modbus"
 )
 
@@ -139,7 +140,7 @@ func TestMatrix(t *testing.T) {
 			proc := p.start()
 			p.config["timeout"] = 500
 			d := modbus.New()
-			s := open(t, d, device.Config{Device: "ns/dev", Protocol: p.config})
+			s := devicetest.Open(t, d, device.Config{Device: "ns/dev", Protocol: p.config})
 			awaken(t, s, d)
 			readsAll(t, s, d)
 			writesAll(t, s, d)
@@ -155,7 +156,7 @@ func TestMatrix(t *testing.T) {
 			if err := proc.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			pts := compile(t, d, point(device.TypeInt, false, "register", "input", "offset", 0))
+			pts := devicetest.Compile(t, d, point(device.TypeInt, false, "register", "input", "offset", 0))
 			if err := s.Read(t.Context(), pts, make1()); !errors.Is(err, device.ErrUnreachable) {
 				t.Errorf("a device without power: %v", err)
 			}
@@ -171,7 +172,7 @@ func make1() []device.Value { return make([]device.Value, 1) }
 // awaken waits until the device answers.
 func awaken(t *testing.T, s device.Session, d device.Driver) {
 	t.Helper()
-	pts := compile(t, d, point(device.TypeInt, false, "register", "input", "offset", 0))
+	pts := devicetest.Compile(t, d, point(device.TypeInt, false, "register", "input", "offset", 0))
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		err := s.Read(t.Context(), pts, make1())
 		if err == nil {
@@ -190,7 +191,7 @@ func readsAll(t *testing.T, s device.Session, d device.Driver) {
 	for i := range 190 {
 		cfgs = append(cfgs, point(device.TypeInt, false, "register", "input", "offset", i), point(device.TypeBoolean, false, "register", "discrete", "offset", i))
 	}
-	pts := compile(t, d, cfgs...)
+	pts := devicetest.Compile(t, d, cfgs...)
 	values := make([]device.Value, len(pts))
 	if err := s.Read(t.Context(), pts, values); err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func writesAll(t *testing.T, s device.Session, d device.Driver) {
 	for _, c := range cases {
 		cfgs = append(cfgs, c.cfg)
 	}
-	pts := compile(t, d, cfgs...)
+	pts := devicetest.Compile(t, d, cfgs...)
 	for i, c := range cases {
 		writes = append(writes, device.Write{Point: pts[i], Value: c.v})
 	}
@@ -260,7 +261,7 @@ func writesAll(t *testing.T, s device.Session, d device.Driver) {
 // refusals reads across the end of what the device has.
 func refusals(t *testing.T, s device.Session, d device.Driver) {
 	t.Helper()
-	pts := compile(t, d, point(device.TypeInt, false, "register", "holding", "offset", 198), point(device.TypeInt, false, "register", "holding", "offset", 199), point(device.TypeInt, false, "register", "holding", "offset", 200))
+	pts := devicetest.Compile(t, d, point(device.TypeInt, false, "register", "holding", "offset", 198), point(device.TypeInt, false, "register", "holding", "offset", 199), point(device.TypeInt, false, "register", "holding", "offset", 200))
 	for range 2 {
 		values := make([]device.Value, 3)
 		if err := s.Read(t.Context(), pts, values); err != nil {

@@ -42,29 +42,6 @@ func point(typ device.Type, writable bool, kv ...any) device.PointConfig {
 	return device.PointConfig{Property: "p", Path: "visitors.configData", Type: typ, Writable: writable, Visitor: m}
 }
 
-func open(t *testing.T, d device.Driver, cfg device.Config) device.Session {
-	t.Helper()
-	s, err := d.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-func compile(t *testing.T, d device.Driver, cfgs ...device.PointConfig) []device.Point {
-	t.Helper()
-	var out []device.Point
-	for _, c := range cfgs {
-		p, err := d.Compile(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, p)
-	}
-	return out
-}
-
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -116,7 +93,7 @@ func TestConformance(t *testing.T) {
 func TestTypesRoundTrip(t *testing.T) {
 	p := start(t)
 	d := modbus.New()
-	s := open(t, d, config(p, 2))
+	s := devicetest.Open(t, d, config(p, 2))
 	for i, c := range []struct {
 		typ    string
 		order  string
@@ -140,7 +117,7 @@ func TestTypesRoundTrip(t *testing.T) {
 		{"bool", "ABCD", device.TypeBoolean, device.Bool(true), []uint16{1}},
 	} {
 		addr := 4 * i
-		pts := compile(t, d, point(c.model, true, "register", "holding", "offset", addr, "type", c.typ, "wordOrder", c.order))
+		pts := devicetest.Compile(t, d, point(c.model, true, "register", "holding", "offset", addr, "type", c.typ, "wordOrder", c.order))
 		res := s.Write(t.Context(), []device.Write{{Point: pts[0], Value: c.value}})[0]
 		if res.Err != nil || !res.Verified || res.Readback.Text() != c.value.Text() {
 			t.Errorf("%s %s: %+v", c.typ, c.order, res)
@@ -153,12 +130,12 @@ func TestTypesRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	coil := compile(t, d, point(device.TypeBoolean, true, "register", "CoilRegister", "offset", 5, "limit", 1))
+	coil := devicetest.Compile(t, d, point(device.TypeBoolean, true, "register", "CoilRegister", "offset", 5, "limit", 1))
 	res := s.Write(t.Context(), []device.Write{{Point: coil[0], Value: device.Bool(true)}})[0]
 	if res.Err != nil || !res.Verified || !must[bool](t)(p.Coil(t.Context(), 2, 5)) {
 		t.Errorf("coil: %+v", res)
 	}
-	scaled := compile(t, d, point(device.TypeFloat, true, "register", "holding", "offset", 100, "limit", 1, "scale", 0.1))
+	scaled := devicetest.Compile(t, d, point(device.TypeFloat, true, "register", "holding", "offset", 100, "limit", 1, "scale", 0.1))
 	res = s.Write(t.Context(), []device.Write{{Point: scaled[0], Value: device.Float32(-12.3)}})[0]
 	if got := must[[]uint16](t)(p.Holding(t.Context(), 2, 100, 1)); res.Err != nil || got[0] != 0xFF85 {
 		t.Errorf("scaled: %+v, the device holds %#x", res, got)
@@ -168,8 +145,8 @@ func TestTypesRoundTrip(t *testing.T) {
 func TestValuesChangeByThemselves(t *testing.T) {
 	p := start(t)
 	d := modbus.New()
-	s := open(t, d, config(p, 3))
-	pts := compile(t, d,
+	s := devicetest.Open(t, d, config(p, 3))
+	pts := devicetest.Compile(t, d,
 		point(device.TypeInt, false, "register", "InputRegister", "offset", 0, "limit", 1),
 		point(device.TypeInt, false, "register", "InputRegister", "offset", 1, "limit", 1),
 		point(device.TypeFloat, false, "register", "InputRegister", "offset", 2, "limit", 2),
@@ -219,8 +196,8 @@ func TestValuesChangeByThemselves(t *testing.T) {
 func TestExceptionsAreInWords(t *testing.T) {
 	p := start(t)
 	d := modbus.New()
-	s := open(t, d, config(p, 1))
-	pts := compile(t, d,
+	s := devicetest.Open(t, d, config(p, 1))
+	pts := devicetest.Compile(t, d,
 		point(device.TypeInt, true, "register", "holding", "offset", 199, "type", "int16"),
 		point(device.TypeInt, true, "register", "holding", "offset", 200, "type", "int16"),
 	)
@@ -245,8 +222,8 @@ func TestExceptionsAreInWords(t *testing.T) {
 func TestDeadUnitDoesNotSlowOthers(t *testing.T) {
 	p := start(t)
 	d := modbus.New()
-	alive, dead := open(t, d, config(p, 1)), open(t, d, config(p, 9))
-	pts := compile(t, d, point(device.TypeInt, false, "register", "holding", "offset", 0))
+	alive, dead := devicetest.Open(t, d, config(p, 1)), devicetest.Open(t, d, config(p, 9))
+	pts := devicetest.Compile(t, d, point(device.TypeInt, false, "register", "holding", "offset", 0))
 	good, refused := 0, 0
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		values := make([]device.Value, 1)
@@ -265,8 +242,8 @@ func TestDeadUnitDoesNotSlowOthers(t *testing.T) {
 func TestPausedPeerIsNoticedAndItsReturnToo(t *testing.T) {
 	p := start(t)
 	d := modbus.New()
-	s := open(t, d, config(p, 1))
-	pts := compile(t, d, point(device.TypeInt, true, "register", "holding", "offset", 7))
+	s := devicetest.Open(t, d, config(p, 1))
+	pts := devicetest.Compile(t, d, point(device.TypeInt, true, "register", "holding", "offset", 7))
 	values := make([]device.Value, 1)
 	if err := s.Read(t.Context(), pts, values); err != nil {
 		t.Fatal(err)

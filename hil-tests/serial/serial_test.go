@@ -24,16 +24,8 @@ import (
 	"github.com/skerry/skerry/mappers/serialline/linetest"
 )
 
-func data(kv ...any) map[string]any {
-	m := map[string]any{}
-	for i := 0; i < len(kv); i += 2 {
-		m[kv[i].(string)] = kv[i+1]
-	}
-	return m
-}
-
 func point(t device.Type, kv ...any) device.PointConfig {
-	d := data(kv...)
+	d := devicetest.Data(kv...)
 	return device.PointConfig{Property: "p", Path: "visitors.configData", Type: t, Writable: d["write"] != nil, Visitor: d}
 }
 
@@ -45,19 +37,6 @@ func open(t *testing.T, d device.Driver, cfg map[string]any) device.Session {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s
-}
-
-func compile(t *testing.T, d device.Driver, cfgs ...device.PointConfig) []device.Point {
-	t.Helper()
-	var out []device.Point
-	for _, c := range cfgs {
-		p, err := d.Compile(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, p)
-	}
-	return out
 }
 
 func must[T any](t *testing.T) func(T, error) T {
@@ -120,8 +99,8 @@ var (
 )
 
 func scaleConfig(kv ...any) map[string]any {
-	d := data("delimiter", "\\r\\n", "request", "P\\r\\n", "timeout", 500)
-	for k, v := range data(kv...) {
+	d := devicetest.Data("delimiter", "\\r\\n", "request", "P\\r\\n", "timeout", 500)
+	for k, v := range devicetest.Data(kv...) {
 		d[k] = v
 	}
 	return d
@@ -158,7 +137,7 @@ func TestConformance(t *testing.T) {
 			},
 			Recovery:    10 * time.Second,
 			BadConfigs:  []devicetest.Bad{{Name: "no port", Data: nil, Field: "serialPort"}},
-			BadVisitors: []devicetest.Bad{{Name: "two parsers", Data: data("column", 1, "path", "a", "write", "x"), Field: "path"}},
+			BadVisitors: []devicetest.Bad{{Name: "two parsers", Data: devicetest.Data("column", 1, "path", "a", "write", "x"), Field: "path"}},
 		}
 	})
 }
@@ -168,9 +147,9 @@ func TestMeterWithCRC(t *testing.T) {
 	l := startLine(t)
 	startDevice(t, l, "meter")
 	d := serial.New()
-	s := open(t, d, data("serialPort", l.Port, "framing", "length", "start", "\\x68", "lengthOffset", 1, "lengthAdjust", 2, "checksum", "CRC-16/XMODEM",
+	s := open(t, d, devicetest.Data("serialPort", l.Port, "framing", "length", "start", "\\x68", "lengthOffset", 1, "lengthAdjust", 2, "checksum", "CRC-16/XMODEM",
 		"envelope", true, "station", 7, "request", "hex: 68 00 {station:u8} 01", "prefix", "h"))
-	points := compile(t, d,
+	points := devicetest.Compile(t, d,
 		point(device.TypeFloat, "offset", 4, "type", "uint16", "scale", 0.1), point(device.TypeInt, "offset", 6, "type", "uint32", "order", "CDAB"), point(device.TypeBoolean, "offset", 10, "type", "bit", "bit", 3),
 		point(device.TypeFloat, "request", "hex: 68 00 {station:u8} 02", "offset", 4, "type", "uint16", "scale", 0.1, "write", "hex: 68 00 {station:u8} 12 {value:u16be}", "ack", `^h.\x07\x12`),
 	)
@@ -187,7 +166,7 @@ func TestMeterWithCRC(t *testing.T) {
 	if res.Err != nil || !res.Verified || res.Readback.Text() != "12.5" {
 		t.Errorf("%+v", res)
 	}
-	other := open(t, d, data("serialPort", l.Port, "framing", "length", "start", "\\x68", "lengthOffset", 1, "lengthAdjust", 2, "checksum", "CRC-16/XMODEM",
+	other := open(t, d, devicetest.Data("serialPort", l.Port, "framing", "length", "start", "\\x68", "lengthOffset", 1, "lengthAdjust", 2, "checksum", "CRC-16/XMODEM",
 		"envelope", true, "station", 8, "request", "hex: 68 00 {station:u8} 01", "timeout", 200))
 	if err := other.Read(t.Context(), points[:1], values[:1]); !errors.Is(err, device.ErrUnreachable) {
 		t.Errorf("a station that is not there: %v", err)
@@ -221,11 +200,11 @@ func TestGPSAgreesWithGpsd(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := serial.New()
-	ours, gpsd := open(t, d, data("serialPort", g.NMEA, "staleAfter", 3000)), open(t, d, data("serialPort", g.JSON, "match", `"class":"TPV"`, "staleAfter", 3000))
-	nmea := compile(t, d,
+	ours, gpsd := open(t, d, devicetest.Data("serialPort", g.NMEA, "staleAfter", 3000)), open(t, d, devicetest.Data("serialPort", g.JSON, "match", `"class":"TPV"`, "staleAfter", 3000))
+	nmea := devicetest.Compile(t, d,
 		point(device.TypeDouble, "sentence", "GGA", "field", "latitude"), point(device.TypeDouble, "sentence", "RMC", "field", "longitude"),
 		point(device.TypeDouble, "sentence", "GGA", "field", "altitude"), point(device.TypeDouble, "sentence", "RMC", "field", "speed", "scale", 0.514444))
-	json := compile(t, d, point(device.TypeDouble, "path", "lat"), point(device.TypeDouble, "path", "lon"), point(device.TypeDouble, "path", "altMSL"), point(device.TypeDouble, "path", "speed"))
+	json := devicetest.Compile(t, d, point(device.TypeDouble, "path", "lat"), point(device.TypeDouble, "path", "lon"), point(device.TypeDouble, "path", "altMSL"), point(device.TypeDouble, "path", "speed"))
 	a, b := make([]device.Value, 4), make([]device.Value, 4)
 	eventually(t, "all values of both", 20*time.Second, func() (bool, string) {
 		err := errors.Join(ours.Read(t.Context(), nmea, a), gpsd.Read(t.Context(), json, b))
@@ -254,7 +233,7 @@ func TestSerialServer(t *testing.T) {
 	t.Cleanup(func() { check(t, server.Kill()) })
 	d := serial.New()
 	s := open(t, d, scaleConfig("ip", "127.0.0.1", "port", port))
-	points := compile(t, d, scaleWeight, scaleTare)
+	points := devicetest.Compile(t, d, scaleWeight, scaleTare)
 	values := make([]device.Value, 2)
 	if err := s.Read(t.Context(), points, values); err != nil || values[0].Quality != device.Good {
 		t.Fatalf("%v %+v", err, values)
@@ -275,7 +254,7 @@ func TestPortOfAnotherProgram(t *testing.T) {
 	}
 	d := serial.New()
 	s := open(t, d, scaleConfig("serialPort", l.Port))
-	points, values := compile(t, d, scaleWeight), make([]device.Value, 1)
+	points, values := devicetest.Compile(t, d, scaleWeight), make([]device.Value, 1)
 	err = s.Read(t.Context(), points, values)
 	if want := "python3 (process " + strconv.Itoa(holder.PID()) + ")"; !errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)

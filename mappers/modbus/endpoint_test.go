@@ -11,33 +11,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/modbus/modbustest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func mustOpen(t *testing.T, d *Driver, cfg device.Config) device.Session {
-	t.Helper()
-	s, err := d.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-func mustCompile(t *testing.T, cfgs ...device.PointConfig) []device.Point {
-	t.Helper()
-	out := make([]device.Point, len(cfgs))
-	for i, c := range cfgs {
-		p, err := New().Compile(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[i] = p
-	}
-	return out
-}
 
 func holding(offset int, kv ...any) device.PointConfig {
 	return visitor("p", device.TypeInt, true, append([]any{"register", "holding", "offset", offset}, kv...)...)
@@ -75,8 +53,8 @@ func TestHostileReplies(t *testing.T) {
 			t.Parallel()
 			srv := modbustest.Start(t)
 			srv.Unit(1).SetHolding(0, 42)
-			s := mustOpen(t, New(), configFor(srv, 1))
-			points := mustCompile(t, holding(0))
+			s := devicetest.Open(t, New(), configFor(srv, 1))
+			points := devicetest.Compile(t, New(), holding(0))
 			if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
 				t.Fatalf("before: %v %v", v, err)
 			}
@@ -109,8 +87,8 @@ func waitFor(t *testing.T, limit time.Duration, ok func() bool) {
 
 func TestSlowAndRepeatedRepliesAreFine(t *testing.T) {
 	srv := modbustest.Start(t)
-	s := mustOpen(t, New(), configFor(srv, 1))
-	points := mustCompile(t, holding(0))
+	s := devicetest.Open(t, New(), configFor(srv, 1))
+	points := devicetest.Compile(t, New(), holding(0))
 	for _, fault := range []modbustest.Fault{modbustest.ByteWise, modbustest.Duplicate} {
 		srv.Misbehave(fault)
 		for i := range 5 {
@@ -132,16 +110,16 @@ func TestLateReplyIsNeverTakenForAnother(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1).SetHolding(0, 100)
 	srv.Unit(1).SetHolding(50, 150)
-	s := mustOpen(t, New(), configFor(srv, 1))
+	s := devicetest.Open(t, New(), configFor(srv, 1))
 	srv.SetDelay(200 * time.Millisecond)
 	srv.Misbehave(modbustest.Late)
-	if _, err := read(t, s, mustCompile(t, holding(0))); !errors.Is(err, device.ErrUnreachable) {
+	if _, err := read(t, s, devicetest.Compile(t, New(), holding(0))); !errors.Is(err, device.ErrUnreachable) {
 		t.Fatalf("a reply after the time-out: %v", err)
 	}
 	srv.Misbehave(modbustest.None)
 	time.Sleep(150 * time.Millisecond)
 	waitFor(t, 6*time.Second, func() bool {
-		v, err := read(t, s, mustCompile(t, holding(50)))
+		v, err := read(t, s, devicetest.Compile(t, New(), holding(50)))
 		if err == nil && v[0].Text() != "150" {
 			t.Fatalf("got %s, which belongs to another request", v[0].Text())
 		}
@@ -155,8 +133,8 @@ func TestUnitsShareOneConnectionAndADeadOneDoesNotSlowOthers(t *testing.T) {
 	srv.Unit(2).SetHolding(0, 2)
 	srv.Unit(3).SetSilent(true)
 	d := New()
-	points := mustCompile(t, holding(0))
-	one, two, dead := mustOpen(t, d, configFor(srv, 1)), mustOpen(t, d, configFor(srv, 2)), mustOpen(t, d, configFor(srv, 3))
+	points := devicetest.Compile(t, New(), holding(0))
+	one, two, dead := devicetest.Open(t, d, configFor(srv, 1)), devicetest.Open(t, d, configFor(srv, 2)), devicetest.Open(t, d, configFor(srv, 3))
 	for range 10 {
 		v1, err1 := read(t, one, points)
 		v2, err2 := read(t, two, points)
@@ -194,13 +172,13 @@ func TestWritesGoAheadOfReads(t *testing.T) {
 	srv.Unit(1)
 	srv.SetDelay(30 * time.Millisecond)
 	srv.Misbehave(modbustest.Late)
-	s := mustOpen(t, New(), configFor(srv, 1))
+	s := devicetest.Open(t, New(), configFor(srv, 1))
 	var wg sync.WaitGroup
 	for i := range 10 {
-		wg.Go(func() { _, _ = read(t, s, mustCompile(t, holding(10*i))) })
+		wg.Go(func() { _, _ = read(t, s, devicetest.Compile(t, New(), holding(10*i))) })
 	}
 	time.Sleep(45 * time.Millisecond) // the second read is on the wire, eight wait
-	res := s.Write(t.Context(), []device.Write{{Point: mustCompile(t, holding(200))[0], Value: device.Int(5)}})
+	res := s.Write(t.Context(), []device.Write{{Point: devicetest.Compile(t, New(), holding(200))[0], Value: device.Int(5)}})
 	if res[0].Err != nil || !res[0].Verified {
 		t.Fatalf("%+v", res)
 	}
@@ -219,10 +197,10 @@ func TestWritesGoAheadOfReads(t *testing.T) {
 func TestWriteFunctionsAndReadBack(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := mustOpen(t, New(), configFor(srv, 1))
+	s := devicetest.Open(t, New(), configFor(srv, 1))
 	write := func(cfg device.PointConfig, v device.Value) device.WriteResult {
 		t.Helper()
-		return s.Write(t.Context(), []device.Write{{Point: mustCompile(t, cfg)[0], Value: v}})[0]
+		return s.Write(t.Context(), []device.Write{{Point: devicetest.Compile(t, New(), cfg)[0], Value: v}})[0]
 	}
 	coil := visitor("c", device.TypeBoolean, true, "register", "CoilRegister", "offset", 7)
 	for name, c := range map[string]struct {
@@ -245,7 +223,7 @@ func TestWriteFunctionsAndReadBack(t *testing.T) {
 	if !u.Coil(7) || u.Holding(1) != 0xFFFD || u.Holding(2) != 0 || u.Holding(3) != 0x41AC || u.Holding(4) != 215 {
 		t.Errorf("registers: %v %x %x %x %d", u.Coil(7), u.Holding(1), u.Holding(2), u.Holding(3), u.Holding(4))
 	}
-	if err := mustCompile(t, holding(1))[0].(device.ValueChecker).CheckValue(device.Int(40000)); err == nil || !strings.Contains(err.Error(), "does not fit int16") {
+	if err := devicetest.Compile(t, New(), holding(1))[0].(device.ValueChecker).CheckValue(device.Int(40000)); err == nil || !strings.Contains(err.Error(), "does not fit int16") {
 		t.Errorf("40000 as int16: %v", err)
 	}
 	if res := write(holding(1), device.Int(40000)); res.Err == nil || !strings.Contains(res.Err.Error(), "does not fit int16") {
@@ -280,8 +258,8 @@ func TestNeighboursAreReadInOneRequestAndARefusalCostsOnlyItsPoint(t *testing.T)
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
 	u.SetHolding(0, 10, 11, 12, 13)
-	s := mustOpen(t, New(), configFor(srv, 1))
-	points := mustCompile(t, holding(3), holding(0), holding(1), holding(2))
+	s := devicetest.Open(t, New(), configFor(srv, 1))
+	points := devicetest.Compile(t, New(), holding(3), holding(0), holding(1), holding(2))
 	v, err := read(t, s, points)
 	if log := srv.TakeLog(); err != nil || len(log) != 1 || log[0].Quantity != 4 {
 		t.Errorf("%v, requests %+v", err, log)
@@ -307,15 +285,15 @@ func TestNeighboursAreReadInOneRequestAndARefusalCostsOnlyItsPoint(t *testing.T)
 func TestGatewayExceptionsMeanUnreachable(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(5).SetException(11)
-	s := mustOpen(t, New(), configFor(srv, 5))
-	_, err := read(t, s, mustCompile(t, holding(0)))
+	s := devicetest.Open(t, New(), configFor(srv, 5))
+	_, err := read(t, s, devicetest.Compile(t, New(), holding(0)))
 	if !errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), "gateway target device failed to respond (11)") {
 		t.Errorf("exception 11: %v", err)
 	}
 	srv.Unit(5).SetException(6)
 	other := srv.Unit(6)
 	other.SetException(6)
-	v, err := read(t, mustOpen(t, New(), configFor(srv, 6)), mustCompile(t, holding(0)))
+	v, err := read(t, devicetest.Open(t, New(), configFor(srv, 6)), devicetest.Compile(t, New(), holding(0)))
 	if err != nil || !strings.Contains(v[0].Reason, "server device busy (6)") {
 		t.Errorf("exception 6: %v %v", v, err)
 	}
@@ -325,12 +303,12 @@ func TestNothingListens(t *testing.T) {
 	srv := modbustest.Start(t)
 	cfg := configFor(srv, 1)
 	srv.Kill()
-	s := mustOpen(t, New(), cfg)
-	_, err := read(t, s, mustCompile(t, holding(0)))
+	s := devicetest.Open(t, New(), cfg)
+	_, err := read(t, s, devicetest.Compile(t, New(), holding(0)))
 	if err == nil || !strings.Contains(err.Error(), "connection refused: nothing listens there") || !strings.Contains(err.Error(), srv.Addr()) {
 		t.Errorf("%v", err)
 	}
-	_, again := read(t, s, mustCompile(t, holding(0)))
+	_, again := read(t, s, devicetest.Compile(t, New(), holding(0)))
 	if again == nil || again.Error() != err.Error() {
 		t.Errorf("the reason changes while nothing else does: %v", again)
 	}
@@ -340,7 +318,7 @@ func TestEndpointsGoAwayWithTheirLastSession(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1)
 	d := New()
-	a, b := mustOpen(t, d, configFor(srv, 1)), mustOpen(t, d, configFor(srv, 2))
+	a, b := devicetest.Open(t, d, configFor(srv, 1)), devicetest.Open(t, d, configFor(srv, 2))
 	if len(d.endpoints) != 1 {
 		t.Fatalf("%d endpoints", len(d.endpoints))
 	}
@@ -371,8 +349,8 @@ func TestTooSlowForAllIsNotOffline(t *testing.T) {
 		srv.Unit(1).SetHolding(uint16(10*i), uint16(i))
 		cfgs = append(cfgs, holding(10*i))
 	}
-	s := mustOpen(t, New(), configFor(srv, 1))
-	points := mustCompile(t, cfgs...)
+	s := devicetest.Open(t, New(), configFor(srv, 1))
+	points := devicetest.Compile(t, New(), cfgs...)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	values := make([]device.Value, len(points))

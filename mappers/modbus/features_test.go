@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/modbus/modbustest"
 )
 
@@ -38,8 +39,8 @@ func functions(srv *modbustest.Server) string {
 func TestBitsOfRegistersLeaveTheOthersAlone(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := mustOpen(t, New(), configFor(srv, 1))
-	p := mustCompile(t,
+	s := devicetest.Open(t, New(), configFor(srv, 1))
+	p := devicetest.Compile(t, New(),
 		holding(0, "type", "bool", "bit", 4), holding(0, "type", "uint8-high"), holding(0, "type", "uint16", "mask", 0x0F, "shift", 0), holding(0, "type", "uint8-low", "isSwap", true),
 		holding(0, "type", "uint32", "mask", 0x0FF000, "shift", 12, "wordOrder", "CDAB"))
 	for i, c := range []struct {
@@ -73,8 +74,8 @@ func TestBitsOfRegistersLeaveTheOthersAlone(t *testing.T) {
 func TestBitsAfterAnOutage(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "timeout", 100))
-	p := mustCompile(t, holding(0, "type", "bool", "bit", 4))[0]
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "timeout", 100))
+	p := devicetest.Compile(t, New(), holding(0, "type", "bool", "bit", 4))[0]
 	for _, away := range []func(bool){u.SetSilent, func(on bool) {
 		if on {
 			srv.Kill()
@@ -103,8 +104,8 @@ func TestBitsAfterAnOutage(t *testing.T) {
 func TestReadWriteInOneRequest(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "readWrite", true))
-	p := mustCompile(t, holding(0, "type", "int32"), holding(9, "type", "int16", "readBack", false), holding(5, "writeMultiple", true))
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "readWrite", true))
+	p := devicetest.Compile(t, New(), holding(0, "type", "int32"), holding(9, "type", "int16", "readBack", false), holding(5, "writeMultiple", true))
 	if res := writeOne(t, s, p[0], device.Int(-5)); res.Err != nil || !res.Verified || res.Readback.Text() != "-5" || functions(srv) != "23" {
 		t.Errorf("%+v", res)
 	}
@@ -124,7 +125,7 @@ func TestReadWriteInOneRequest(t *testing.T) {
 		t.Errorf("functions %s", got)
 	}
 	u.SetLimit(0)
-	again := mustOpen(t, New(), with(configFor(srv, 1), "readWrite", true))
+	again := devicetest.Open(t, New(), with(configFor(srv, 1), "readWrite", true))
 	if res := writeOne(t, again, p[0], device.Int(8)); res.Err == nil || !strings.Contains(res.Err.Error(), "illegal data address (2): write holding registers 0 to 1") {
 		t.Errorf("neither FC 23 nor FC 16: %+v", res)
 	}
@@ -142,8 +143,8 @@ func TestReadWriteInOneRequest(t *testing.T) {
 func TestABusyDeviceIsAskedAgain(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1).SetHolding(0, 5)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "busyPause", 5, "busyRetries", 3))
-	p := mustCompile(t, holding(0))
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "busyPause", 5, "busyRetries", 3))
+	p := devicetest.Compile(t, New(), holding(0))
 	srv.Unit(1).SetBusy(2)
 	if v, err := read(t, s, p); err != nil || v[0].Text() != "5" {
 		t.Errorf("read: %+v %v", v, err)
@@ -173,8 +174,8 @@ func TestHolesAreFoundInFewRequestsAndForgotten(t *testing.T) {
 		cfgs = append(cfgs, holding(i))
 		u.SetHolding(uint16(i), uint16(i))
 	}
-	s := mustOpen(t, New(), with(configFor(srv, 1), "holeRetry", 1))
-	p := mustCompile(t, cfgs...)
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "holeRetry", 1))
+	p := devicetest.Compile(t, New(), cfgs...)
 	u.SetHole(37, true)
 	check := func(want string, most int) {
 		t.Helper()
@@ -208,8 +209,8 @@ func TestGapsThatTheDeviceDoesNotHave(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
 	u.SetHole(3, true)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "maxGap", 10))
-	p := mustCompile(t, holding(0), holding(1), holding(5), holding(9))
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "maxGap", 10))
+	p := devicetest.Compile(t, New(), holding(0), holding(1), holding(5), holding(9))
 	for i, want := range []int{3, 2} {
 		srv.TakeLog()
 		v, err := read(t, s, p)
@@ -232,8 +233,8 @@ func TestPipelining(t *testing.T) {
 		cfgs = append(cfgs, holding(10*i))
 		srv.Unit(1).SetHolding(uint16(10*i), uint16(i))
 	}
-	s := mustOpen(t, New(), with(configFor(srv, 1), "pipeline", 8))
-	p := mustCompile(t, cfgs...)
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "pipeline", 8))
+	p := devicetest.Compile(t, New(), cfgs...)
 	for range 20 {
 		v, err := read(t, s, p)
 		for i := range v {
@@ -261,8 +262,8 @@ func TestBackupAddress(t *testing.T) {
 	first, second := modbustest.Start(t), modbustest.Start(t)
 	first.Unit(1).SetHolding(0, 1)
 	second.Unit(1).SetHolding(0, 2)
-	s := mustOpen(t, New(), with(configFor(first, 1), "backup", second.Addr()))
-	p := mustCompile(t, holding(0))
+	s := devicetest.Open(t, New(), with(configFor(first, 1), "backup", second.Addr()))
+	p := devicetest.Compile(t, New(), holding(0))
 	reads := func(want string) {
 		t.Helper()
 		waitFor(t, 30*time.Second, func() bool {
@@ -291,8 +292,8 @@ func TestGatewayThatDialsIn(t *testing.T) {
 	_ = ln.Close()
 	srv := modbustest.New(t)
 	srv.Unit(1).SetHolding(0, 7)
-	s := mustOpen(t, New(), device.Config{Protocol: map[string]any{"listen": addr, "listenFrom": "127.0.0.0/8", "timeout": 300, "serialType": "RTUoverTCP"}})
-	p := mustCompile(t, holding(0))
+	s := devicetest.Open(t, New(), device.Config{Protocol: map[string]any{"listen": addr, "listenFrom": "127.0.0.0/8", "timeout": 300, "serialType": "RTUoverTCP"}})
+	p := devicetest.Compile(t, New(), holding(0))
 	_, err = read(t, s, p)
 	if !errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), "no gateway has connected to this address yet") {
 		t.Errorf("%v", err)
@@ -335,8 +336,8 @@ func mustConfig(t *testing.T, data map[string]any) config {
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "idleClose", 1, "connectPause", 1, "requestGap", 1))
-	p := mustCompile(t, holding(0))
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "idleClose", 1, "connectPause", 1, "requestGap", 1))
+	p := devicetest.Compile(t, New(), holding(0))
 	for want := 1; want <= 2; want++ {
 		for range 3 {
 			if _, err := read(t, s, p); err != nil {
@@ -353,7 +354,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 func TestDeviceIdentification(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1)
-	s := mustOpen(t, New(), configFor(srv, 1)).(device.Browser)
+	s := devicetest.Open(t, New(), configFor(srv, 1)).(device.Browser)
 	got, err := s.Browse(t.Context(), "", 100)
 	var names []string
 	for _, e := range got {
@@ -387,8 +388,8 @@ func TestADeadSlaveIsSkippedForTheRestOfTheCycle(t *testing.T) {
 	b.Unit(1).SetSilent(true)
 	b.Unit(2).SetHolding(0, 2)
 	d := New()
-	dead, alive := mustOpen(t, d, b.config(1, "onePerRequest", true)), mustOpen(t, d, b.config(2))
-	p := mustCompile(t, holding(0), holding(1), holding(2), holding(3))
+	dead, alive := devicetest.Open(t, d, b.config(1, "onePerRequest", true)), devicetest.Open(t, d, b.config(2))
+	p := devicetest.Compile(t, New(), holding(0), holding(1), holding(2), holding(3))
 	v, err := read(t, dead, p)
 	if !errors.Is(err, device.ErrUnreachable) || v[3].Quality != device.Bad {
 		t.Errorf("%+v %v", v, err)
@@ -411,7 +412,7 @@ func TestADeadSlaveIsSkippedForTheRestOfTheCycle(t *testing.T) {
 func TestNeighboursAreWrittenInOneRequest(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := mustOpen(t, New(), with(configFor(srv, 1), "groupWrites", true))
+	s := devicetest.Open(t, New(), with(configFor(srv, 1), "groupWrites", true))
 	var cfgs []device.PointConfig
 	for i := range 100 {
 		cfgs = append(cfgs, holding(2*i, "type", "int32"))
@@ -419,7 +420,7 @@ func TestNeighboursAreWrittenInOneRequest(t *testing.T) {
 	for i := range 20 {
 		cfgs = append(cfgs, visitor("c", device.TypeBoolean, true, "register", "coil", "offset", i))
 	}
-	pts := mustCompile(t, cfgs...)
+	pts := devicetest.Compile(t, New(), cfgs...)
 	var writes []device.Write
 	for i, p := range pts {
 		v := device.Int(int64(-i))

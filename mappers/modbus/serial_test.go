@@ -122,8 +122,8 @@ func TestHostileSlavesOnALine(t *testing.T) {
 				if c.fault == modbustest.Silent || c.fault == modbustest.Endless {
 					timeout = 150
 				}
-				s := mustOpen(t, New(), b.config(1, "timeout", timeout))
-				points := mustCompile(t, holding(0))
+				s := devicetest.Open(t, New(), b.config(1, "timeout", timeout))
+				points := devicetest.Compile(t, New(), holding(0))
 				waitFor(t, 20*time.Second, func() bool {
 					v, err := read(t, s, points)
 					return err == nil && v[0].Text() == "42"
@@ -165,8 +165,8 @@ func TestLateReplyOnALine(t *testing.T) {
 	b.Unit(1).SetHolding(0, 100)
 	b.Unit(2).SetHolding(0, 200)
 	d := New()
-	one, two := mustOpen(t, d, b.config(1, "retries", 0, "timeout", 150)), mustOpen(t, d, b.config(2, "timeout", 150))
-	points := mustCompile(t, holding(0))
+	one, two := devicetest.Open(t, d, b.config(1, "retries", 0, "timeout", 150)), devicetest.Open(t, d, b.config(2, "timeout", 150))
+	points := devicetest.Compile(t, New(), holding(0))
 	b.SetDelay(170 * time.Millisecond)
 	b.Misbehave(modbustest.Late)
 	if _, err := read(t, one, points); !errors.Is(err, device.ErrUnreachable) {
@@ -202,8 +202,8 @@ func TestWaitingForSilenceIsNotTheUnitsTime(t *testing.T) {
 		config := func(unit int) device.Config {
 			return device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": cfg.Baud, "parity": "even", "slaveID": unit, "timeout": 200, "retries": 0}}
 		}
-		one, two := mustOpen(t, d, config(1)), mustOpen(t, d, config(2))
-		points := mustCompile(t, holding(0))
+		one, two := devicetest.Open(t, d, config(1)), devicetest.Open(t, d, config(2))
+		points := devicetest.Compile(t, New(), holding(0))
 		hurried := func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
@@ -261,8 +261,8 @@ func TestTooLateToSend(t *testing.T) {
 			wg.Go(func() { srv.Serve(far, modbustest.RTU) })
 			return &heldUp{End: near, held: &held}, nil
 		}
-		s := mustOpen(t, d, device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": cfg.Baud, "parity": "even"}})
-		points := mustCompile(t, holding(0))
+		s := devicetest.Open(t, d, device.Config{Protocol: map[string]any{"serialPort": cfg.Path, "baudRate": cfg.Baud, "parity": "even"}})
+		points := devicetest.Compile(t, New(), holding(0))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if err := s.Read(ctx, points, make([]device.Value, 1)); !errors.Is(err, context.DeadlineExceeded) {
@@ -280,7 +280,7 @@ func TestDevicesOfALineAgreeAboutIt(t *testing.T) {
 	b := newBus(t, modbustest.RTU)
 	b.Unit(1)
 	d := New()
-	mustOpen(t, d, b.config(1))
+	devicetest.Open(t, d, b.config(1))
 	_, err := d.Open(t.Context(), b.config(2, "parity", "even"))
 	if fe := device.FieldErrors(err); len(fe) != 1 || !strings.Contains(err.Error(), "8N1), this one wants RTU as "+b.pty.Path+" (115200 8E1)") {
 		t.Errorf("%v", err)
@@ -288,7 +288,7 @@ func TestDevicesOfALineAgreeAboutIt(t *testing.T) {
 	if _, err := d.Open(t.Context(), b.config(2, "serialType", "ASCII")); err == nil {
 		t.Error("RTU and ASCII on one line")
 	}
-	mustOpen(t, d, b.config(2))
+	devicetest.Open(t, d, b.config(2))
 }
 
 func TestBroadcast(t *testing.T) {
@@ -296,8 +296,8 @@ func TestBroadcast(t *testing.T) {
 	b.Unit(1).SetHolding(5, 0xFF00)
 	b.Unit(2)
 	d := New()
-	all, one := mustOpen(t, d, b.config(0, "broadcastPause", 5)), mustOpen(t, d, b.config(1))
-	w := mustCompile(t, holding(3, "type", "uint32"), holding(5, "type", "bool", "bit", 2))
+	all, one := devicetest.Open(t, d, b.config(0, "broadcastPause", 5)), devicetest.Open(t, d, b.config(1))
+	w := devicetest.Compile(t, New(), holding(3, "type", "uint32"), holding(5, "type", "bool", "bit", 2))
 	for i, v := range []device.Value{device.Int(0x00010002), device.Bool(true)} {
 		if res := all.Write(t.Context(), []device.Write{{Point: w[i], Value: v}}); res[0].Err != nil || res[0].Verified {
 			t.Fatalf("%+v", res)
@@ -332,7 +332,7 @@ func TestLineUse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			points := mustCompile(t, holding(0, "type", "float32"), holding(2, "type", "float32"), holding(4, "type", "float32"), holding(6, "type", "float32"), holding(8, "type", "float32"))
+			points := devicetest.Compile(t, New(), holding(0, "type", "float32"), holding(2, "type", "float32"), holding(4, "type", "float32"), holding(6, "type", "float32"), holding(8, "type", "float32"))
 			values := make([]device.Value, len(points))
 			const rounds = 200
 			start := time.Now()
@@ -367,7 +367,7 @@ func TestADeadSlaveCostsItsNeighboursLittle(t *testing.T) {
 			d.port = func(serialline.Config) (line, error) { return near, nil }
 			var wg sync.WaitGroup
 			wg.Go(func() { srv.Serve(far, modbustest.RTU) })
-			points := mustCompile(t, holding(0, "type", "float64"), holding(4, "type", "float64"))
+			points := devicetest.Compile(t, New(), holding(0, "type", "float64"), holding(4, "type", "float64"))
 			var sessions []device.Session
 			for i := range 32 {
 				srv.Unit(byte(i + 1)).SetSilent(dead && i == 9)
@@ -406,9 +406,9 @@ func TestCapture(t *testing.T) {
 	b.Unit(1).SetHolding(0, 0x1234)
 	d := New()
 	d.captureDir = t.TempDir()
-	one := mustOpen(t, d, b.config(1))
-	two := mustOpen(t, d, b.config(2, "capture", 16))
-	points := mustCompile(t, holding(0))
+	one := devicetest.Open(t, d, b.config(1))
+	two := devicetest.Open(t, d, b.config(2, "capture", 16))
+	points := devicetest.Compile(t, New(), holding(0))
 	if _, err := read(t, one, points); err != nil {
 		t.Fatal(err)
 	}

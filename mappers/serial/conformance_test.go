@@ -17,8 +17,8 @@ func TestDriverConforms(t *testing.T) {
 		killed := false
 		calm := func() {}
 		port := func(kv ...any) map[string]any {
-			d := data("serialPort", "/dev/ttyS0")
-			for k, v := range data(kv...) {
+			d := devicetest.Data("serialPort", "/dev/ttyS0")
+			for k, v := range devicetest.Data(kv...) {
 				d[k] = v
 			}
 			return d
@@ -49,11 +49,11 @@ func TestDriverConforms(t *testing.T) {
 			},
 			Recovery: 6 * time.Second,
 			BadConfigs: []devicetest.Bad{
-				{Name: "no port", Data: data("baudRate", 9600), Field: "serialPort"},
+				{Name: "no port", Data: devicetest.Data("baudRate", 9600), Field: "serialPort"},
 				{Name: "two ways", Data: port("ip", "10.0.0.1", "port", 4001), Field: "ip"},
-				{Name: "server without port", Data: data("ip", "10.0.0.1"), Field: "port"},
+				{Name: "server without port", Data: devicetest.Data("ip", "10.0.0.1"), Field: "port"},
 				{Name: "port without server", Data: port("port", 4001), Field: "port"},
-				{Name: "host with scheme", Data: data("ip", "tcp://10.0.0.1", "port", 4001), Field: "ip"},
+				{Name: "host with scheme", Data: devicetest.Data("ip", "tcp://10.0.0.1", "port", 4001), Field: "ip"},
 				{Name: "stop bits", Data: port("stopBits", 1.5), Field: "stopBits"},
 				{Name: "framing", Data: port("framing", "lines"), Field: "framing"},
 				{Name: "fixed without length", Data: port("framing", "fixed"), Field: "frameLength"},
@@ -73,27 +73,27 @@ func TestDriverConforms(t *testing.T) {
 				{Name: "misspelt field", Data: port("baudrat", 9600), Field: "baudrat"},
 			},
 			BadVisitors: []devicetest.Bad{
-				{Name: "two parsers", Data: data("pattern", "x", "column", 1), Field: "column"},
-				{Name: "pattern", Data: data("pattern", "["), Field: "pattern"},
-				{Name: "group", Data: data("pattern", "(a)", "group", "b"), Field: "group"},
-				{Name: "group without pattern", Data: data("group", "b"), Field: "group"},
-				{Name: "offset without type", Data: data("offset", 1), Field: "type"},
-				{Name: "bit beyond", Data: data("offset", 1, "type", "bit", "bit", 9), Field: "size"},
-				{Name: "size of an int16", Data: data("offset", 1, "type", "int16", "size", 3), Field: "size"},
-				{Name: "order", Data: data("offset", 1, "type", "int16", "order", "middle"), Field: "order"},
-				{Name: "words of three bytes", Data: data("offset", 1, "type", "int24", "order", "CDAB"), Field: "order"},
-				{Name: "sentence without field", Data: data("sentence", "GGA"), Field: "field"},
-				{Name: "field's name", Data: data("sentence", "GGA", "field", "heading"), Field: "field"},
-				{Name: "sentence", Data: data("sentence", "$GPGGA", "field", 1), Field: "sentence"},
-				{Name: "column", Data: data("column", 0), Field: "column"},
-				{Name: "separator", Data: data("column", 1, "separator", ";;"), Field: "separator"},
-				{Name: "path", Data: data("path", "a..b"), Field: "path"},
-				{Name: "scale", Data: data("scale", 0), Field: "scale"},
-				{Name: "no write template", Data: data("pattern", "x"), Field: "write"},
-				{Name: "format", Data: data("write", "{value:%n}"), Field: "write"},
-				{Name: "endless format", Data: data("write", "{value:%99d}"), Field: "write"},
-				{Name: "request with a value", Data: data("request", "{value}", "write", "{value}"), Field: "request"},
-				{Name: "misspelt field", Data: data("colum", 1), Field: "colum"},
+				{Name: "two parsers", Data: devicetest.Data("pattern", "x", "column", 1), Field: "column"},
+				{Name: "pattern", Data: devicetest.Data("pattern", "["), Field: "pattern"},
+				{Name: "group", Data: devicetest.Data("pattern", "(a)", "group", "b"), Field: "group"},
+				{Name: "group without pattern", Data: devicetest.Data("group", "b"), Field: "group"},
+				{Name: "offset without type", Data: devicetest.Data("offset", 1), Field: "type"},
+				{Name: "bit beyond", Data: devicetest.Data("offset", 1, "type", "bit", "bit", 9), Field: "size"},
+				{Name: "size of an int16", Data: devicetest.Data("offset", 1, "type", "int16", "size", 3), Field: "size"},
+				{Name: "order", Data: devicetest.Data("offset", 1, "type", "int16", "order", "middle"), Field: "order"},
+				{Name: "words of three bytes", Data: devicetest.Data("offset", 1, "type", "int24", "order", "CDAB"), Field: "order"},
+				{Name: "sentence without field", Data: devicetest.Data("sentence", "GGA"), Field: "field"},
+				{Name: "field's name", Data: devicetest.Data("sentence", "GGA", "field", "heading"), Field: "field"},
+				{Name: "sentence", Data: devicetest.Data("sentence", "$GPGGA", "field", 1), Field: "sentence"},
+				{Name: "column", Data: devicetest.Data("column", 0), Field: "column"},
+				{Name: "separator", Data: devicetest.Data("column", 1, "separator", ";;"), Field: "separator"},
+				{Name: "path", Data: devicetest.Data("path", "a..b"), Field: "path"},
+				{Name: "scale", Data: devicetest.Data("scale", 0), Field: "scale"},
+				{Name: "no write template", Data: devicetest.Data("pattern", "x"), Field: "write"},
+				{Name: "format", Data: devicetest.Data("write", "{value:%n}"), Field: "write"},
+				{Name: "endless format", Data: devicetest.Data("write", "{value:%99d}"), Field: "write"},
+				{Name: "request with a value", Data: devicetest.Data("request", "{value}", "write", "{value}"), Field: "request"},
+				{Name: "misspelt field", Data: devicetest.Data("colum", 1), Field: "colum"},
 			},
 		}
 	})

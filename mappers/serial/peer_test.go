@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/serialline/linetest"
 )
 
@@ -153,49 +154,18 @@ func (m *meter) say(t *testing.T, text string) {
 	}
 }
 
-func data(kv ...any) map[string]any {
-	m := map[string]any{}
-	for i := 0; i < len(kv); i += 2 {
-		m[kv[i].(string)] = kv[i+1]
-	}
-	return m
-}
-
 // visitor is a property's configuration for tests.
 func visitor(t device.Type, kv ...any) device.PointConfig {
-	d := data(kv...)
+	d := devicetest.Data(kv...)
 	return device.PointConfig{Property: "p", Path: "spec.properties[p].visitors.configData", Type: t, Writable: d["write"] != nil, Visitor: d}
 }
 
 func (m *meter) config(kv ...any) device.Config {
-	d := data("serialPort", m.pty.Path, "delimiter", "\\r\\n", "timeout", 150, "retries", 0)
-	for k, v := range data(kv...) {
+	d := devicetest.Data("serialPort", m.pty.Path, "delimiter", "\\r\\n", "timeout", 150, "retries", 0)
+	for k, v := range devicetest.Data(kv...) {
 		d[k] = v
 	}
 	return device.Config{Device: "ns/dev", Protocol: d}
-}
-
-func open(t *testing.T, d device.Driver, cfg device.Config) device.Session {
-	t.Helper()
-	s, err := d.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-func compile(t *testing.T, d device.Driver, cfgs ...device.PointConfig) []device.Point {
-	t.Helper()
-	var out []device.Point
-	for _, c := range cfgs {
-		p, err := d.Compile(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, p)
-	}
-	return out
 }
 
 // read reads and returns the values' texts, or their reasons in brackets.

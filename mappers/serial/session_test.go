@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/serialline"
 )
 
@@ -24,8 +25,8 @@ func TestOneRequestServesAllItsProperties(t *testing.T) {
 	m := startMeter(t)
 	m.set("a", "1;2;3")
 	d := New()
-	s := open(t, d, m.config("request", "01R a\\r"))
-	points := compile(t, d,
+	s := devicetest.Open(t, d, m.config("request", "01R a\\r"))
+	points := devicetest.Compile(t, d,
 		visitor(device.TypeInt, "pattern", `=(\d)`),
 		visitor(device.TypeInt, "pattern", `=\d;(\d)`, "scale", 10, "add", 0.5),
 		visitor(device.TypeFloat, "column", 3, "separator", ";"),
@@ -45,9 +46,9 @@ func TestOneRequestServesAllItsProperties(t *testing.T) {
 func TestWritesAreAcknowledgedAndVerified(t *testing.T) {
 	m := startMeter(t)
 	d := New()
-	s := open(t, d, m.config("station", "7"))
+	s := devicetest.Open(t, d, m.config("station", "7"))
 	set := func(kv ...any) device.Point {
-		return compile(t, d, visitor(device.TypeFloat, append([]any{"request", "{station:%02d}R set\\r", "pattern", "=(.*)"}, kv...)...))[0]
+		return devicetest.Compile(t, d, visitor(device.TypeFloat, append([]any{"request", "{station:%02d}R set\\r", "pattern", "=(.*)"}, kv...)...))[0]
 	}
 	scaled := set("write", "{station:%02d}W set {value:%05d}\\r", "ack", "OK", "nak", "NO", "scale", 0.1)
 	rounded := set("write", "{station:%02d}W set {value:%.1f}\\r", "ack", "OK")
@@ -82,7 +83,7 @@ func TestWritesAreAcknowledgedAndVerified(t *testing.T) {
 			t.Errorf("%s to %s: %+v, sent %q", c.v.Text(), c.p, res, asked)
 		}
 	}
-	text := compile(t, d, visitor(device.TypeString, "write", "{value}\\r"))[0]
+	text := devicetest.Compile(t, d, visitor(device.TypeString, "write", "{value}\\r"))[0]
 	if err := text.(device.ValueChecker).CheckValue(device.String("1\r01W set 9")); err == nil {
 		t.Error("a value may contain a second command")
 	}
@@ -91,8 +92,8 @@ func TestWritesAreAcknowledgedAndVerified(t *testing.T) {
 func TestDeviceThatTalksByItself(t *testing.T) {
 	m := startMeter(t)
 	d := New()
-	s := open(t, d, m.config("staleAfter", 300, "badAfter", 2000, "prefix", "S:"))
-	points := compile(t, d, visitor(device.TypeFloat, "pattern", `W=([\d.]+)`), visitor(device.TypeInt, "pattern", `N=(\d+)`), visitor(device.TypeInt, "pattern", "never=(.)"))
+	s := devicetest.Open(t, d, m.config("staleAfter", 300, "badAfter", 2000, "prefix", "S:"))
+	points := devicetest.Compile(t, d, visitor(device.TypeFloat, "pattern", `W=([\d.]+)`), visitor(device.TypeInt, "pattern", `N=(\d+)`), visitor(device.TypeInt, "pattern", "never=(.)"))
 	var got []string
 	eventually(t, "both values", func() bool {
 		m.say(t, "S:W=12.5\r\nX:W=99\r\nS:N=4\r\n") // again: before they are read they may be old
@@ -135,8 +136,8 @@ func TestDeviceThatTalksByItself(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	m := startMeter(t)
 	d := New()
-	s := open(t, d, m.config()).(device.Subscriber)
-	points := compile(t, d, visitor(device.TypeInt, "pattern", `N=(\d+)`))
+	s := devicetest.Open(t, d, m.config()).(device.Subscriber)
+	points := devicetest.Compile(t, d, visitor(device.TypeInt, "pattern", `N=(\d+)`))
 	var mu sync.Mutex
 	var got []string
 	ctx, cancel := context.WithCancel(t.Context())
@@ -167,7 +168,7 @@ func TestSubscribe(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	polled := compile(t, d, visitor(device.TypeInt, "request", "x"))
+	polled := devicetest.Compile(t, d, visitor(device.TypeInt, "request", "x"))
 	if err := s.Subscribe(t.Context(), polled, nil); err == nil {
 		t.Error("a polled property cannot be subscribed to")
 	}
@@ -179,8 +180,8 @@ func TestSilentDeviceDoesNotStopItsNeighbour(t *testing.T) {
 	m.answer = func(r string) (string, bool) { return "", strings.HasPrefix(r, "02") }
 	m.set("a", "1")
 	d := New()
-	alive, dead := open(t, d, m.config("station", "01", "request", "{station}R a\\r")), open(t, d, m.config("station", "02", "request", "{station}R a\\r"))
-	points := compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))
+	alive, dead := devicetest.Open(t, d, m.config("station", "01", "request", "{station}R a\\r")), devicetest.Open(t, d, m.config("station", "02", "request", "{station}R a\\r"))
+	points := devicetest.Compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))
 	good := 0
 	for range 200 {
 		if _, err := read(t, dead, points); !errors.Is(err, device.ErrUnreachable) {
@@ -200,8 +201,8 @@ func TestSilentDeviceDoesNotStopItsNeighbour(t *testing.T) {
 func TestInitAndKeepAlive(t *testing.T) {
 	m := startMeter(t)
 	d := New()
-	s := open(t, d, m.config("staleAfter", 300, "init", []any{"hello\\r", "mode 2\\r"}, "initDelay", 1, "keepAlive", "ping\\r", "keepAliveEvery", 100))
-	points := compile(t, d, visitor(device.TypeInt, "pattern", `N=(\d+)`))
+	s := devicetest.Open(t, d, m.config("staleAfter", 300, "init", []any{"hello\\r", "mode 2\\r"}, "initDelay", 1, "keepAlive", "ping\\r", "keepAliveEvery", 100))
+	points := devicetest.Compile(t, d, visitor(device.TypeInt, "pattern", `N=(\d+)`))
 	_, _ = read(t, s, points)
 	var got []string
 	seen := func(n int) func() bool {
@@ -262,13 +263,13 @@ func TestHostileLine(t *testing.T) {
 			})
 			addr := l.Addr().(*net.TCPAddr)
 			d := New()
-			s := open(t, d, device.Config{Device: "ns/d", Protocol: data("ip", "127.0.0.1", "port", addr.Port, "delimiter", "\\n", "checksum", "lrc", "checksumEncoding", "hex", "timeout", 100, "staleAfter", 300)})
-			points := compile(t, d, visitor(device.TypeInt, "pattern", `(\d+)`))
+			s := devicetest.Open(t, d, device.Config{Device: "ns/d", Protocol: devicetest.Data("ip", "127.0.0.1", "port", addr.Port, "delimiter", "\\n", "checksum", "lrc", "checksumEncoding", "hex", "timeout", 100, "staleAfter", 300)})
+			points := devicetest.Compile(t, d, visitor(device.TypeInt, "pattern", `(\d+)`))
 			eventually(t, "the reason", func() bool {
 				_, err := read(t, s, points)
 				return errors.Is(err, device.ErrUnreachable) && strings.Contains(err.Error(), c.want)
 			})
-			asked := compile(t, d, visitor(device.TypeInt, "request", "x", "pattern", `(\d+)`))
+			asked := devicetest.Compile(t, d, visitor(device.TypeInt, "request", "x", "pattern", `(\d+)`))
 			if _, err := read(t, s, asked); !errors.Is(err, device.ErrUnreachable) {
 				t.Errorf("polling a flood: %v", err)
 			}
@@ -310,12 +311,12 @@ func TestCaptureForTheTechnician(t *testing.T) {
 	m.set("a", "1")
 	dir := t.TempDir()
 	d := NewCapturing(dir)
-	neighbour := open(t, d, m.config("request", "01R a\\r"))
-	points := compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))
+	neighbour := devicetest.Open(t, d, m.config("request", "01R a\\r"))
+	points := devicetest.Compile(t, d, visitor(device.TypeInt, "pattern", "=(.)"))
 	if got, err := read(t, neighbour, points); err != nil || got[0] != "1" {
 		t.Fatalf("%q %v", got, err)
 	}
-	s := open(t, d, m.config("request", "01R a\\r", "capture", 8)) // on the line that is open already
+	s := devicetest.Open(t, d, m.config("request", "01R a\\r", "capture", 8)) // on the line that is open already
 	if _, err := read(t, s, points); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +339,7 @@ func TestBinaryDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	crc := func(p []byte) []byte {
-		c, _ := parseConfig(device.Config{Protocol: data("ip", "h", "port", 1, "framing", "gap", "checksum", "modbus", "checksumOrder", "little")})
+		c, _ := parseConfig(device.Config{Protocol: devicetest.Data("ip", "h", "port", 1, "framing", "gap", "checksum", "modbus", "checksumOrder", "little")})
 		out, err := c.format.Encode(p)
 		if err != nil {
 			t.Error(err)
@@ -370,9 +371,9 @@ func TestBinaryDevice(t *testing.T) {
 		}
 	}()
 	d := New()
-	s := open(t, d, device.Config{Device: "ns/d", Protocol: data("ip", "127.0.0.1", "port", l.Addr().(*net.TCPAddr).Port, "framing", "length", "start", "\\x68",
+	s := devicetest.Open(t, d, device.Config{Device: "ns/d", Protocol: devicetest.Data("ip", "127.0.0.1", "port", l.Addr().(*net.TCPAddr).Port, "framing", "length", "start", "\\x68",
 		"lengthOffset", 1, "lengthAdjust", 2, "checksum", "CRC-16/MODBUS", "checksumOrder", "little", "envelope", true, "gap", 100, "station", 7, "request", "hex: 68 00 {station:u8}")})
-	got, err := read(t, s, compile(t, d,
+	got, err := read(t, s, devicetest.Compile(t, d,
 		visitor(device.TypeInt, "offset", 3, "type", "uint16"), visitor(device.TypeInt, "offset", 3, "type", "int16", "order", "little"),
 		visitor(device.TypeFloat, "offset", 5, "type", "float32", "scale", -2), visitor(device.TypeBoolean, "offset", 9, "type", "bit", "bit", 2),
 		visitor(device.TypeInt, "offset", -1, "type", "bcd"), visitor(device.TypeBytes, "offset", 3, "type", "bytes", "size", 2), visitor(device.TypeInt, "offset", 30, "type", "uint8"),

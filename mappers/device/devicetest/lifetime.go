@@ -12,11 +12,11 @@ import (
 // testSuccession: a device whose configuration changes is opened anew before or after the old session is closed; neither the
 // new session nor a neighbour on the same bus may notice.
 func testSuccession(t *testing.T, s Subject) {
-	neighbour := open(t, s)
-	points := compile(t, s, s.Read...)
-	old := open(t, s)
+	neighbour := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
+	old := Open(t, s.Driver, s.Config)
 	for i := range 10 {
-		next := open(t, s)
+		next := Open(t, s.Driver, s.Config)
 		if err := old.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -31,8 +31,8 @@ func testSuccession(t *testing.T, s Subject) {
 
 // testBatch: the same points many times in one batch are all served, and a driver that keeps plans keeps few of them.
 func testBatch(t *testing.T, s Subject) {
-	session := open(t, s)
-	few := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	few := Compile(t, s.Driver, s.Read...)
 	var many []device.Point
 	for len(many) < 200 {
 		many = append(many, few...)
@@ -52,8 +52,8 @@ func testFlood(t *testing.T, s Subject) {
 	if s.Flood == nil {
 		return // there is nothing to flood: the driver has no peer of its own
 	}
-	session := open(t, s)
-	points := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
 	if err := readAll(t.Context(), session, points); err != nil {
 		t.Fatal(err)
 	}

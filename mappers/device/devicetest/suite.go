@@ -69,36 +69,6 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	}
 }
 
-func open(t *testing.T, s Subject) device.Session {
-	t.Helper()
-	session, err := s.Driver.Open(t.Context(), s.Config)
-	if err != nil {
-		t.Fatalf("Open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := session.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	})
-	return session
-}
-
-func compile(t *testing.T, s Subject, cfgs ...device.PointConfig) []device.Point {
-	t.Helper()
-	points := make([]device.Point, len(cfgs))
-	for i, cfg := range cfgs {
-		p, err := s.Driver.Compile(cfg)
-		if err != nil {
-			t.Fatalf("Compile(%s): %v", cfg.Property, err)
-		}
-		if p.String() == "" {
-			t.Errorf("point %s does not describe itself", cfg.Property)
-		}
-		points[i] = p
-	}
-	return points
-}
-
 // readAll reads all points and fails unless every value is good.
 func readAll(ctx context.Context, session device.Session, points []device.Point) error {
 	values := make([]device.Value, len(points))
@@ -117,11 +87,11 @@ func readAll(ctx context.Context, session device.Session, points []device.Point)
 }
 
 func testReadWrite(t *testing.T, s Subject) {
-	session := open(t, s)
-	if err := readAll(t.Context(), session, compile(t, s, s.Read...)); err != nil {
+	session := Open(t, s.Driver, s.Config)
+	if err := readAll(t.Context(), session, Compile(t, s.Driver, s.Read...)); err != nil {
 		t.Fatalf("Read: %v", err)
 	}
-	target := compile(t, s, s.Write)
+	target := Compile(t, s.Driver, s.Write)
 	for _, v := range s.Values {
 		res := session.Write(t.Context(), []device.Write{{Point: target[0], Value: v}})
 		if len(res) != 1 || res[0].Err != nil || !res[0].Verified {
@@ -175,8 +145,8 @@ func expectField(t *testing.T, what string, b Bad, err error) {
 }
 
 func testCancel(t *testing.T, s Subject) {
-	session := open(t, s)
-	points := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
 	s.Hang()
 	defer s.Revive()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
@@ -192,7 +162,7 @@ func testCancel(t *testing.T, s Subject) {
 			t.Errorf("value %d of a failed read is %s with reason %q", i, v.Quality, v.Reason)
 		}
 	}
-	res := session.Write(ctx, []device.Write{{Point: compile(t, s, s.Write)[0], Value: s.Values[0]}})
+	res := session.Write(ctx, []device.Write{{Point: Compile(t, s.Driver, s.Write)[0], Value: s.Values[0]}})
 	if len(res) != 1 || res[0].Err == nil {
 		t.Errorf("Write with an ended context: %+v", res)
 	}
@@ -218,8 +188,8 @@ func expectRecovery(t *testing.T, s Subject, session device.Session, points []de
 }
 
 func testReconnect(t *testing.T, s Subject) {
-	session := open(t, s)
-	points := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
 	if err := readAll(t.Context(), session, points); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +198,7 @@ func testReconnect(t *testing.T, s Subject) {
 	if !errors.Is(err, device.ErrUnreachable) {
 		t.Errorf("Read of a dead device: %v; it does not wrap ErrUnreachable", err)
 	}
-	res := session.Write(t.Context(), []device.Write{{Point: compile(t, s, s.Write)[0], Value: s.Values[0]}})
+	res := session.Write(t.Context(), []device.Write{{Point: Compile(t, s.Driver, s.Write)[0], Value: s.Values[0]}})
 	if !errors.Is(res[0].Err, device.ErrUnreachable) {
 		t.Errorf("Write to a dead device: %v; it does not wrap ErrUnreachable", res[0].Err)
 	}
@@ -237,8 +207,8 @@ func testReconnect(t *testing.T, s Subject) {
 }
 
 func testHang(t *testing.T, s Subject) {
-	session := open(t, s)
-	points := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
 	if err := readAll(t.Context(), session, points); err != nil {
 		t.Fatal(err)
 	}
@@ -253,10 +223,10 @@ func testHang(t *testing.T, s Subject) {
 }
 
 func testConcurrent(t *testing.T, s Subject) {
-	session := open(t, s)
-	other := open(t, s)
-	points := compile(t, s, s.Read...)
-	target := compile(t, s, s.Write)[0]
+	session := Open(t, s.Driver, s.Config)
+	other := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
+	target := Compile(t, s.Driver, s.Write)[0]
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -282,8 +252,8 @@ func testConcurrent(t *testing.T, s Subject) {
 }
 
 func testClose(t *testing.T, s Subject) {
-	session := open(t, s)
-	points := compile(t, s, s.Read...)
+	session := Open(t, s.Driver, s.Config)
+	points := Compile(t, s.Driver, s.Read...)
 	if err := readAll(t.Context(), session, points); err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +278,7 @@ func testClose(t *testing.T, s Subject) {
 	if err := session.Read(t.Context(), points, make([]device.Value, len(points))); !errors.Is(err, device.ErrClosed) {
 		t.Errorf("Read after Close: %v", err)
 	}
-	res := session.Write(t.Context(), []device.Write{{Point: compile(t, s, s.Write)[0], Value: s.Values[0]}})
+	res := session.Write(t.Context(), []device.Write{{Point: Compile(t, s.Driver, s.Write)[0], Value: s.Values[0]}})
 	if !errors.Is(res[0].Err, device.ErrClosed) {
 		t.Errorf("Write after Close: %v", res[0].Err)
 	}
