@@ -253,7 +253,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 
 func (a *Agent) newDevices() (*devices.Host, error) {
 	return devices.New(devices.Options{
-		Drivers: all.Drivers(),
+		Drivers: all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")}),
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,

@@ -3,7 +3,7 @@
 //
 // # Usage
 //
-//	host, err := devices.New(devices.Options{Drivers: all.Drivers(), Desired: desired, Watch: watch, Reports: link, Events: events, Twins: twins, Log: log})
+//	host, err := devices.New(devices.Options{Drivers: all.Drivers(all.Options{}), Desired: desired, Watch: watch, Reports: link, Events: events, Twins: twins, Log: log})
 //	err = host.Run(ctx) // blocks; polls from the store at once, with or without a relay
 //
 // # How it works

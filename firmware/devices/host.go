@@ -57,7 +57,12 @@ type TwinStore interface {
 	CommitLazy(records []TwinRecord) error
 }
 
-// Options are what a Host needs. All interfaces are required.
+// History keeps values on the gateway. Record never blocks.
+type History interface {
+	Record(namespace, device, property string, v device.Value)
+}
+
+// Options are what a Host needs. All interfaces but History are required.
 type Options struct {
 	Drivers []device.Driver
 	Desired Desired
@@ -65,6 +70,7 @@ type Options struct {
 	Reports Reporter
 	Events  Recorder
 	Twins   TwinStore
+	History History      // nil: no history
 	Log     *slog.Logger // nil: slog.Default()
 }
 

@@ -60,7 +60,8 @@ type property struct {
 	collect       time.Duration
 	report        time.Duration // 0: on change
 	reportToCloud bool
-	desired       string // as in the manifest; "" is none
+	host          map[string]any // the visitor's fields that are the host's, by lower-case names
+	desired       string         // as in the manifest; "" is none
 	// check judges a desired value and brings it into the model's type.
 	check func(text string) (device.Value, error)
 }
@@ -176,7 +177,12 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
 		return
 	}
-	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: visitor.ConfigData}
+	var own map[string]any
+	prop.host, own = hostFields(visitor.ConfigData, driver.Describe().Visitor)
+	if p.stageFields(prop, where) {
+		return
+	}
+	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: own}
 	err := guard(func() (err error) {
 		prop.point, err = driver.Compile(cfg)
 		return err

@@ -164,7 +164,7 @@ func (w *worker) settle(prop *property, t *propertyTwin, d twin.Desired, res dev
 	w.durable = append(w.durable, w.record(prop.name, t))
 	if res.Readback.Kind() != device.KindNone {
 		t.readBack = w.begun
-		w.observe(prop, t, res.Readback, now)
+		w.take([]reading{{prop, t, res.Readback}}, now)
 	}
 	if before == outcome && beforeReason == reason {
 		return
@@ -222,6 +222,7 @@ func (w *worker) startRead(ctx context.Context, now time.Time) {
 }
 
 func (w *worker) finishRead(r result, now time.Time) {
+	fresh := make([]reading, 0, len(r.call.items))
 	for i, it := range r.call.items {
 		prop, t := w.find(it)
 		if prop == nil || r.call.number <= t.readBack { // it was asked for before a write, whose read-back is newer
@@ -237,8 +238,9 @@ func (w *worker) finishRead(r result, now time.Time) {
 				v.Reason = oneLine(r.err)
 			}
 		}
-		w.observe(prop, t, v, now)
+		fresh = append(fresh, reading{prop, t, v})
 	}
+	w.take(fresh, now)
 	w.crashed = ""
 	if r.err != nil {
 		w.reach, w.reachWhy = reachOffline, oneLine(r.err)
@@ -284,6 +286,13 @@ func samePoint(a, b device.Point) bool {
 	return a != nil && b != nil && (a == b || a.String() == b.String())
 }
 
+// take brings fresh values through the stage into the twins.
+func (w *worker) take(fresh []reading, now time.Time) {
+	for _, x := range w.stage(fresh, now) {
+		w.observe(x.prop, x.twin, x.value, now)
+	}
+}
+
 // observe takes over a reading. A reading without a datum keeps the last known one: "it was 21.5 at noon, and the device is
 // unreachable since" helps more than an empty field.
 func (w *worker) observe(prop *property, t *propertyTwin, v device.Value, now time.Time) {
@@ -303,6 +312,7 @@ func (w *worker) observe(prop *property, t *propertyTwin, v device.Value, now ti
 	if datum || quality {
 		t.dirty = true
 		w.armFlush(now)
+		w.keep(prop, v)
 	}
 	cycle := prop.report
 	if cycle == 0 {

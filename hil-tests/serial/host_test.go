@@ -62,7 +62,7 @@ func (g *gateway) CommitLazy([]devices.TwinRecord) error              { return n
 func startGateway(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{objects: map[wire.Key]wire.Object{}, changed: make(chan struct{}, 1)}
-	g.host = must[*devices.Host](t)(devices.New(devices.Options{Drivers: all.Drivers(), Desired: g, Watch: g, Reports: g, Events: g, Twins: g}))
+	g.host = must[*devices.Host](t)(devices.New(devices.Options{Drivers: all.Drivers(all.Options{}), Desired: g, Watch: g, Reports: g, Events: g, Twins: g}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.host.Run(ctx) }()

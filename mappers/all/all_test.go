@@ -9,7 +9,7 @@ import (
 
 func TestDriversAreDistinctAndDescribed(t *testing.T) {
 	seen := map[string]bool{}
-	for _, d := range Drivers() {
+	for _, d := range Drivers(Options{}) {
 		names := d.Protocols()
 		if len(names) == 0 {
 			t.Fatalf("%T has no protocol name", d)

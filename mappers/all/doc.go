@@ -2,7 +2,7 @@
 //
 // # Usage
 //
-//	host, err := devices.New(devices.Options{Drivers: all.Drivers(), …})
+//	host, err := devices.New(devices.Options{Drivers: all.Drivers(all.Options{StateDir: dir, Log: log}), …})
 //
 // Each driver has a file of its own with a build tag that leaves it out (for example -tags nomodbus), so a gateway without a
 // protocol does not carry its code.

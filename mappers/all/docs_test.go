@@ -25,7 +25,7 @@ func manual(t *testing.T, name string) string {
 
 // TestManualListsEveryField holds each protocol's page to what its driver accepts.
 func TestManualListsEveryField(t *testing.T) {
-	for _, d := range Drivers() {
+	for _, d := range Drivers(Options{}) {
 		name := d.Protocols()[0]
 		text := manual(t, name)
 		desc := d.Describe()
@@ -73,7 +73,7 @@ func TestManualsExamplesWork(t *testing.T) {
 
 func driverOf(t *testing.T, protocol string) device.Driver {
 	t.Helper()
-	for _, d := range Drivers() {
+	for _, d := range Drivers(Options{}) {
 		if slices.Contains(d.Protocols(), protocol) {
 			return d
 		}

@@ -7,4 +7,4 @@ import (
 	"github.com/skerry/skerry/mappers/modbus"
 )
 
-func newModbus() device.Driver { return modbus.New() }
+func newModbus(Options) device.Driver { return modbus.New() }

@@ -4,4 +4,4 @@ package all
 
 import "github.com/skerry/skerry/mappers/device"
 
-func newModbus() device.Driver { return nil }
+func newModbus(Options) device.Driver { return nil }

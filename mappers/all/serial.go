@@ -7,4 +7,4 @@ import (
 	"github.com/skerry/skerry/mappers/serial"
 )
 
-func newSerial() device.Driver { return serial.New() }
+func newSerial(Options) device.Driver { return serial.New() }

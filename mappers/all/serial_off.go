@@ -4,4 +4,4 @@ package all
 
 import "github.com/skerry/skerry/mappers/device"
 
-func newSerial() device.Driver { return nil }
+func newSerial(Options) device.Driver { return nil }

@@ -5,7 +5,7 @@
 // A Driver knows one protocol. It checks configuration without any I/O, compiles each property's free-form configData
 // into an opaque Point, and opens Sessions. A Session is one device; it reads and writes batches of points, so that the
 // driver, which knows the protocol, decides how many requests that takes. Abilities that only some protocols have are
-// interfaces of their own: Subscriber, Browser.
+// interfaces of their own (abilities.go): Subscriber, Browser and Caller of a session; Planner, Scanner and Truster of a driver.
 //
 // # Usage
 //

@@ -38,29 +38,6 @@ type Session interface {
 	Close() error
 }
 
-// Subscriber is the optional ability of a Session to be told of changes by the device.
-type Subscriber interface {
-	// Subscribe calls notify, one call at a time, for every change until ctx ends; it blocks until then. notify must
-	// not block. A gap (a lost connection, values that the device dropped) is reported as an uncertain value with the
-	// reason.
-	Subscribe(ctx context.Context, points []Point, notify func(i int, v Value)) error
-}
-
-// Browser is the optional ability of a Session to list what the device offers.
-type Browser interface {
-	// Browse lists the children of a node, at most limit of them; an empty node means the root.
-	Browse(ctx context.Context, node string, limit int) ([]BrowseEntry, error)
-}
-
-// BrowseEntry is one thing that a device offers.
-type BrowseEntry struct {
-	Node     string         // to browse further
-	Name     string         // as the device calls it
-	Visitor  map[string]any // configData that reads it; nil if it is only a folder
-	Type     Type           // the model type that fits it
-	Writable bool
-}
-
 // Config is the configuration of one device.
 type Config struct {
 	// Device is "namespace/name", for messages.
