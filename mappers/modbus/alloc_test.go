@@ -112,3 +112,16 @@ func BenchmarkPoll(b *testing.B) {
 		})
 	}
 }
+
+// TestCompilingIsCheap: a gateway compiles the points of all its devices whenever it starts.
+func TestCompilingIsCheap(t *testing.T) {
+	cfg := visitor("p", device.TypeFloat, true, "register", "HoldingRegister", "offset", 100, "type", "float32", "wordOrder", "CDAB", "scale", 0.1)
+	d := New()
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := d.Compile(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 12 {
+		t.Errorf("%v allocations for a point", n)
+	}
+}

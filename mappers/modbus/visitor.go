@@ -73,10 +73,10 @@ func parsePoint(cfg device.PointConfig) (*point, error) {
 	parseScale(f, l)
 	parseText(f, l)
 	p.judge(f, cfg, limit)
-	if err := f.Err(describeVisitor()); err != nil {
-		return nil, err
+	if f.Clean() {
+		return p, nil
 	}
-	return p, nil
+	return nil, f.Err(describeVisitor())
 }
 
 // parseBitTable refuses for coils and discrete inputs what only registers have.
