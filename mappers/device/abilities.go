@@ -2,15 +2,29 @@ package device
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
 // Subscriber is the optional ability of a Session to be told of changes by the device.
 type Subscriber interface {
-	// Subscribe calls notify, one call at a time, for every change until ctx ends; it blocks until then. notify does
-	// not block. A gap (a lost connection, values that the device dropped) is reported as an uncertain value with the
-	// reason. An error means that the points are not watched any more: the caller polls them and subscribes again later.
+	// Subscribe calls notify, one call at a time, for every change until ctx ends; it blocks until then. notify does not block. The
+	// first call for a point brings its current value as soon as it is known, and so does the first one after a gap. A gap (a lost
+	// connection, values that the device dropped) is reported as an uncertain or bad value with the reason; the caller polls such a
+	// point until a good value comes. An error means that no point is watched any more: the caller polls them all, and subscribes
+	// again later. A *NotSubscribableError says which points the device does not tell of by itself; nothing is watched then, and the
+	// caller subscribes to the others at once.
 	Subscribe(ctx context.Context, points []Point, notify func(i int, v Value)) error
+}
+
+// NotSubscribableError refuses a subscription because of some of its points.
+type NotSubscribableError struct {
+	Points []int // indexes of the points that can only be polled
+	Reason string
+}
+
+func (e *NotSubscribableError) Error() string {
+	return fmt.Sprintf("%d of the points can only be polled: %s", len(e.Points), e.Reason)
 }
 
 // Browser is the optional ability of a Session to list what the device offers.
@@ -33,6 +47,19 @@ type Caller interface {
 	// Call calls the method that p names; p was compiled from a visitor that names a method. It returns the method's
 	// results in the device's order. A device that refuses is an error with the device's words.
 	Call(ctx context.Context, p Point, args []Value) ([]Value, error)
+}
+
+// Method is the optional ability of a Point that stands for a method of the device: it is neither read nor written, but called.
+type Method interface {
+	// Arguments describes what the method takes and gives, in order; nil if only the device knows. Values are then named "0", "1" …,
+	// arguments are texts, and the session converts them to what the device wants.
+	Arguments() (in, out []Argument)
+}
+
+// Argument is one argument or result of a Method.
+type Argument struct {
+	Name string
+	Type Type
 }
 
 // Planner is the optional ability of a Driver to say what reading points costs, without any I/O.

@@ -169,8 +169,9 @@ func TestSubscribe(t *testing.T) {
 		t.Error(err)
 	}
 	polled := devicetest.Compile(t, d, visitor(device.TypeInt, "request", "x"))
-	if err := s.Subscribe(t.Context(), polled, nil); err == nil {
-		t.Error("a polled property cannot be subscribed to")
+	var refused *device.NotSubscribableError
+	if err := s.Subscribe(t.Context(), append(points, polled...), nil); !errors.As(err, &refused) || !slices.Equal(refused.Points, []int{1}) {
+		t.Errorf("a property with a request cannot be subscribed to: %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package serial
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -33,15 +32,20 @@ func (sub *subscription) gap(why error, now time.Time) {
 // Subscribe implements device.Subscriber, for points that the device sends by itself.
 func (s *session) Subscribe(ctx context.Context, points []device.Point, notify func(i int, v device.Value)) error {
 	sub := &subscription{points: map[string][]int{}, last: make([]device.Value, len(points)), notify: notify}
+	polled := &device.NotSubscribableError{Reason: "the device sends them only when it is asked"}
+	for i, dp := range points {
+		if p, ok := dp.(*point); !ok || s.requestOf(p) != nil {
+			polled.Points = append(polled.Points, i)
+		}
+	}
+	if len(polled.Points) > 0 {
+		return polled
+	}
 	w := s.watch
 	w.start(s)
 	w.mu.Lock()
 	for i, dp := range points {
-		p, ok := dp.(*point)
-		if !ok || s.requestOf(p) != nil {
-			w.mu.Unlock()
-			return fmt.Errorf("serial: point %d (%s) is not sent by the device itself, it has a request", i, dp)
-		}
+		p := dp.(*point)
 		w.want(p, s.config.station, time.Now())
 		sub.points[p.key] = append(sub.points[p.key], i)
 	}

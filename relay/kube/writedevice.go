@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
@@ -154,12 +154,10 @@ func deviceStatus(values map[string]any) (map[string]any, error) {
 		return nil, err
 	}
 	if summary := v1beta1.Summary(typed.Twins, summaryLimit); summary != "" {
-		ext, err := json.Marshal(map[string]string{"summary": summary})
-		if err != nil {
-			return nil, refusal{err.Error()}
-		}
-		typed.Extensions = &runtime.RawExtension{Raw: ext}
-		status["extensions"] = map[string]any{"summary": summary}
+		ext := make(map[string]any, 3)
+		maps.Copy(ext, child(status, "extensions")) // what the agent says of the state
+		ext["summary"] = summary
+		status["extensions"] = ext
 	}
 	return status, nil
 }
@@ -246,9 +244,9 @@ func (s *Sink) storeValues(ctx context.Context, c dynamic.ResourceInterface, w *
 	for _, name := range []string{"twins", "state", "lastOnlineTime"} {
 		full[name] = v.status[name]
 	}
-	if ext := child(v.status, "extensions"); ext != nil {
-		full["extensions"] = ext
-	}
+	ext := map[string]any{"stateReason": nil, "stateSince": nil}
+	maps.Copy(ext, child(v.status, "extensions"))
+	full["extensions"] = ext
 	if base.owner == nil && base.from != nil && base.mark == mark && mergePatch(base.from, merged(base.from, full)) == nil {
 		s.opts.Metrics.unchanged("devicestatuses")
 		return base.rv, nil

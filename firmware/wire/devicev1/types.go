@@ -25,6 +25,14 @@ type DeviceSpec struct {
 	Protocol       ProtocolConfig   `msg:"protocol"`
 	Properties     []DeviceProperty `msg:"properties"`
 	StateReport    *StateReport     `msg:"stateReport"`
+	Methods        []DeviceMethod   `msg:"methods"`
+}
+
+// DeviceMethod gives a group of properties a name by which they are written, or a method of the device is called.
+type DeviceMethod struct {
+	Name          string   `msg:"name"`
+	Description   string   `msg:"description"`
+	PropertyNames []string `msg:"propertyNames"`
 }
 
 // Ref names an object in the same namespace.
@@ -105,9 +113,16 @@ type Condition struct {
 
 // DeviceStatus is the status of a DeviceStatus object.
 type DeviceStatus struct {
-	LastOnlineTime string `msg:"lastOnlineTime,omitempty"` // RFC 3339
-	State          string `msg:"state,omitempty"`          // online, offline, unhealthy, unknown
-	Twins          []Twin `msg:"twins,omitempty"`
+	Extensions     *StateExtensions `msg:"extensions,omitempty"`
+	LastOnlineTime string           `msg:"lastOnlineTime,omitempty"` // RFC 3339
+	State          string           `msg:"state,omitempty"`          // online, offline, unhealthy, unknown
+	Twins          []Twin           `msg:"twins,omitempty"`
+}
+
+// StateExtensions says more of the state than KubeEdge's type has fields for.
+type StateExtensions struct {
+	Reason string `msg:"stateReason,omitempty"` // why the device is not online
+	Since  string `msg:"stateSince,omitempty"`  // RFC 3339: since when it is in this state
 }
 
 // Twin is the state of one property.
@@ -126,6 +141,7 @@ type TwinProperty struct {
 // TwinMetadata is a map of strings in the API; here the keys that the agent writes.
 type TwinMetadata struct {
 	Generation      string `msg:"generation,omitempty"`      // Device generation that wanted the value; observedDesired only
+	Origin          string `msg:"origin,omitempty"`          // "edge" if the value was written at the gateway; observedDesired only
 	Outcome         string `msg:"outcome,omitempty"`         // pending, applied, verified, failed, refused; observedDesired only
 	Quality         string `msg:"quality,omitempty"`         // good, uncertain, bad; reported only
 	Reason          string `msg:"reason,omitempty"`          // why the quality is not good or the outcome is not verified

@@ -243,6 +243,103 @@ func (z *Device) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *DeviceMethod) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 3
+	// string "name"
+	o = append(o, 0x83, 0xa4, 0x6e, 0x61, 0x6d, 0x65)
+	o = msgp.AppendString(o, z.Name)
+	// string "description"
+	o = append(o, 0xab, 0x64, 0x65, 0x73, 0x63, 0x72, 0x69, 0x70, 0x74, 0x69, 0x6f, 0x6e)
+	o = msgp.AppendString(o, z.Description)
+	// string "propertyNames"
+	o = append(o, 0xad, 0x70, 0x72, 0x6f, 0x70, 0x65, 0x72, 0x74, 0x79, 0x4e, 0x61, 0x6d, 0x65, 0x73)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.PropertyNames)))
+	for za0001 := range z.PropertyNames {
+		o = msgp.AppendString(o, z.PropertyNames[za0001])
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *DeviceMethod) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z94b1f360limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "name":
+			z.Name, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Name")
+				return
+			}
+		case "description":
+			z.Description, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Description")
+				return
+			}
+		case "propertyNames":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "PropertyNames")
+				return
+			}
+			if zb0002 > z94b1f360limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.PropertyNames) >= int(zb0002) {
+				z.PropertyNames = (z.PropertyNames)[:zb0002]
+			} else {
+				z.PropertyNames = make([]string, zb0002)
+			}
+			for za0001 := range z.PropertyNames {
+				z.PropertyNames[za0001], bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "PropertyNames", za0001)
+					return
+				}
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *DeviceMethod) Msgsize() (s int) {
+	s = 1 + 5 + msgp.StringPrefixSize + len(z.Name) + 12 + msgp.StringPrefixSize + len(z.Description) + 14 + msgp.ArrayHeaderSize
+	for za0001 := range z.PropertyNames {
+		s += msgp.StringPrefixSize + len(z.PropertyNames[za0001])
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *DeviceModel) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// map header, size 2
@@ -523,9 +620,9 @@ func (z *DeviceProperty) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *DeviceSpec) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 5
+	// map header, size 6
 	// string "deviceModelRef"
-	o = append(o, 0x85, 0xae, 0x64, 0x65, 0x76, 0x69, 0x63, 0x65, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x52, 0x65, 0x66)
+	o = append(o, 0x86, 0xae, 0x64, 0x65, 0x76, 0x69, 0x63, 0x65, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x52, 0x65, 0x66)
 	if z.DeviceModelRef == nil {
 		o = msgp.AppendNil(o)
 	} else {
@@ -570,6 +667,16 @@ func (z *DeviceSpec) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "reportCycle"
 		o = append(o, 0xab, 0x72, 0x65, 0x70, 0x6f, 0x72, 0x74, 0x43, 0x79, 0x63, 0x6c, 0x65)
 		o = msgp.AppendInt64(o, z.StateReport.ReportCycle)
+	}
+	// string "methods"
+	o = append(o, 0xa7, 0x6d, 0x65, 0x74, 0x68, 0x6f, 0x64, 0x73)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.Methods)))
+	for za0002 := range z.Methods {
+		o, err = z.Methods[za0002].MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Methods", za0002)
+			return
+		}
 	}
 	return
 }
@@ -736,6 +843,29 @@ func (z *DeviceSpec) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "methods":
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Methods")
+				return
+			}
+			if zb0005 > z94b1f360limitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Methods) >= int(zb0005) {
+				z.Methods = (z.Methods)[:zb0005]
+			} else {
+				z.Methods = make([]DeviceMethod, zb0005)
+			}
+			for za0002 := range z.Methods {
+				bts, err = z.Methods[za0002].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Methods", za0002)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -772,6 +902,10 @@ func (z *DeviceSpec) Msgsize() (s int) {
 		}
 		s += 12 + msgp.Int64Size
 	}
+	s += 8 + msgp.ArrayHeaderSize
+	for za0002 := range z.Methods {
+		s += z.Methods[za0002].Msgsize()
+	}
 	return
 }
 
@@ -779,20 +913,24 @@ func (z *DeviceSpec) Msgsize() (s int) {
 func (z *DeviceStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(3)
-	var zb0001Mask uint8 /* 3 bits */
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
 	_ = zb0001Mask
-	if z.LastOnlineTime == "" {
+	if z.Extensions == nil {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.State == "" {
+	if z.LastOnlineTime == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.Twins == nil {
+	if z.State == "" {
 		zb0001Len--
 		zb0001Mask |= 0x4
+	}
+	if z.Twins == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -800,16 +938,52 @@ func (z *DeviceStatus) MarshalMsg(b []byte) (o []byte, err error) {
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
 		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "extensions"
+			o = append(o, 0xaa, 0x65, 0x78, 0x74, 0x65, 0x6e, 0x73, 0x69, 0x6f, 0x6e, 0x73)
+			if z.Extensions == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// check for omitted fields
+				zb0002Len := uint32(2)
+				var zb0002Mask uint8 /* 2 bits */
+				_ = zb0002Mask
+				if z.Extensions.Reason == "" {
+					zb0002Len--
+					zb0002Mask |= 0x1
+				}
+				if z.Extensions.Since == "" {
+					zb0002Len--
+					zb0002Mask |= 0x2
+				}
+				// variable map header, size zb0002Len
+				o = append(o, 0x80|uint8(zb0002Len))
+
+				// skip if no fields are to be emitted
+				if zb0002Len != 0 {
+					if (zb0002Mask & 0x1) == 0 { // if not omitted
+						// string "stateReason"
+						o = append(o, 0xab, 0x73, 0x74, 0x61, 0x74, 0x65, 0x52, 0x65, 0x61, 0x73, 0x6f, 0x6e)
+						o = msgp.AppendString(o, z.Extensions.Reason)
+					}
+					if (zb0002Mask & 0x2) == 0 { // if not omitted
+						// string "stateSince"
+						o = append(o, 0xaa, 0x73, 0x74, 0x61, 0x74, 0x65, 0x53, 0x69, 0x6e, 0x63, 0x65)
+						o = msgp.AppendString(o, z.Extensions.Since)
+					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
 			// string "lastOnlineTime"
 			o = append(o, 0xae, 0x6c, 0x61, 0x73, 0x74, 0x4f, 0x6e, 0x6c, 0x69, 0x6e, 0x65, 0x54, 0x69, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.LastOnlineTime)
 		}
-		if (zb0001Mask & 0x2) == 0 { // if not omitted
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
 			// string "state"
 			o = append(o, 0xa5, 0x73, 0x74, 0x61, 0x74, 0x65)
 			o = msgp.AppendString(o, z.State)
 		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "twins"
 			o = append(o, 0xa5, 0x74, 0x77, 0x69, 0x6e, 0x73)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Twins)))
@@ -847,6 +1021,56 @@ func (z *DeviceStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			return
 		}
 		switch msgp.UnsafeString(field) {
+		case "extensions":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Extensions = nil
+			} else {
+				if z.Extensions == nil {
+					z.Extensions = new(StateExtensions)
+				}
+				var zb0002 uint32
+				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Extensions")
+					return
+				}
+				if zb0002 > z94b1f360limitMaps {
+					err = msgp.ErrLimitExceeded
+					return
+				}
+				for zb0002 > 0 {
+					zb0002--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Extensions")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "stateReason":
+						z.Extensions.Reason, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Extensions", "Reason")
+							return
+						}
+					case "stateSince":
+						z.Extensions.Since, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Extensions", "Since")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Extensions")
+							return
+						}
+					}
+				}
+			}
 		case "lastOnlineTime":
 			z.LastOnlineTime, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -860,20 +1084,20 @@ func (z *DeviceStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "twins":
-			var zb0002 uint32
-			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Twins")
 				return
 			}
-			if zb0002 > z94b1f360limitArrays {
+			if zb0003 > z94b1f360limitArrays {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Twins) >= int(zb0002) {
-				z.Twins = (z.Twins)[:zb0002]
+			if cap(z.Twins) >= int(zb0003) {
+				z.Twins = (z.Twins)[:zb0003]
 			} else {
-				z.Twins = make([]Twin, zb0002)
+				z.Twins = make([]Twin, zb0003)
 			}
 			for za0001 := range z.Twins {
 				bts, err = z.Twins[za0001].UnmarshalMsg(bts)
@@ -896,7 +1120,13 @@ func (z *DeviceStatus) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *DeviceStatus) Msgsize() (s int) {
-	s = 1 + 15 + msgp.StringPrefixSize + len(z.LastOnlineTime) + 6 + msgp.StringPrefixSize + len(z.State) + 6 + msgp.ArrayHeaderSize
+	s = 1 + 11
+	if z.Extensions == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 12 + msgp.StringPrefixSize + len(z.Extensions.Reason) + 11 + msgp.StringPrefixSize + len(z.Extensions.Since)
+	}
+	s += 15 + msgp.StringPrefixSize + len(z.LastOnlineTime) + 6 + msgp.StringPrefixSize + len(z.State) + 6 + msgp.ArrayHeaderSize
 	for za0001 := range z.Twins {
 		s += z.Twins[za0001].Msgsize()
 	}
@@ -1545,6 +1775,92 @@ func (z *Report) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z StateExtensions) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(2)
+	var zb0001Mask uint8 /* 2 bits */
+	_ = zb0001Mask
+	if z.Reason == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.Since == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "stateReason"
+			o = append(o, 0xab, 0x73, 0x74, 0x61, 0x74, 0x65, 0x52, 0x65, 0x61, 0x73, 0x6f, 0x6e)
+			o = msgp.AppendString(o, z.Reason)
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "stateSince"
+			o = append(o, 0xaa, 0x73, 0x74, 0x61, 0x74, 0x65, 0x53, 0x69, 0x6e, 0x63, 0x65)
+			o = msgp.AppendString(o, z.Since)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *StateExtensions) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 > z94b1f360limitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "stateReason":
+			z.Reason, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Reason")
+				return
+			}
+		case "stateSince":
+			z.Since, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Since")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z StateExtensions) Msgsize() (s int) {
+	s = 1 + 12 + msgp.StringPrefixSize + len(z.Reason) + 11 + msgp.StringPrefixSize + len(z.Since)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *StateReport) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// map header, size 2
@@ -1856,40 +2172,44 @@ func (z *Twin) Msgsize() (s int) {
 func (z *TwinMetadata) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
 	_ = zb0001Mask
 	if z.Generation == "" {
 		zb0001Len--
 		zb0001Mask |= 0x1
 	}
-	if z.Outcome == "" {
+	if z.Origin == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2
 	}
-	if z.Quality == "" {
+	if z.Outcome == "" {
 		zb0001Len--
 		zb0001Mask |= 0x4
 	}
-	if z.Reason == "" {
+	if z.Quality == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.SourceTimestamp == "" {
+	if z.Reason == "" {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.Timestamp == "" {
+	if z.SourceTimestamp == "" {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Type == "" {
+	if z.Timestamp == "" {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Unit == "" {
+	if z.Type == "" {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.Unit == "" {
+		zb0001Len--
+		zb0001Mask |= 0x100
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1902,36 +2222,41 @@ func (z *TwinMetadata) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.Generation)
 		}
 		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "origin"
+			o = append(o, 0xa6, 0x6f, 0x72, 0x69, 0x67, 0x69, 0x6e)
+			o = msgp.AppendString(o, z.Origin)
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
 			// string "outcome"
 			o = append(o, 0xa7, 0x6f, 0x75, 0x74, 0x63, 0x6f, 0x6d, 0x65)
 			o = msgp.AppendString(o, z.Outcome)
 		}
-		if (zb0001Mask & 0x4) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "quality"
 			o = append(o, 0xa7, 0x71, 0x75, 0x61, 0x6c, 0x69, 0x74, 0x79)
 			o = msgp.AppendString(o, z.Quality)
 		}
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "reason"
 			o = append(o, 0xa6, 0x72, 0x65, 0x61, 0x73, 0x6f, 0x6e)
 			o = msgp.AppendString(o, z.Reason)
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "sourceTimestamp"
 			o = append(o, 0xaf, 0x73, 0x6f, 0x75, 0x72, 0x63, 0x65, 0x54, 0x69, 0x6d, 0x65, 0x73, 0x74, 0x61, 0x6d, 0x70)
 			o = msgp.AppendString(o, z.SourceTimestamp)
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "timestamp"
 			o = append(o, 0xa9, 0x74, 0x69, 0x6d, 0x65, 0x73, 0x74, 0x61, 0x6d, 0x70)
 			o = msgp.AppendString(o, z.Timestamp)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "type"
 			o = append(o, 0xa4, 0x74, 0x79, 0x70, 0x65)
 			o = msgp.AppendString(o, z.Type)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "unit"
 			o = append(o, 0xa4, 0x75, 0x6e, 0x69, 0x74)
 			o = msgp.AppendString(o, z.Unit)
@@ -1966,6 +2291,12 @@ func (z *TwinMetadata) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.Generation, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Generation")
+				return
+			}
+		case "origin":
+			z.Origin, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Origin")
 				return
 			}
 		case "outcome":
@@ -2024,7 +2355,7 @@ func (z *TwinMetadata) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *TwinMetadata) Msgsize() (s int) {
-	s = 1 + 11 + msgp.StringPrefixSize + len(z.Generation) + 8 + msgp.StringPrefixSize + len(z.Outcome) + 8 + msgp.StringPrefixSize + len(z.Quality) + 7 + msgp.StringPrefixSize + len(z.Reason) + 16 + msgp.StringPrefixSize + len(z.SourceTimestamp) + 10 + msgp.StringPrefixSize + len(z.Timestamp) + 5 + msgp.StringPrefixSize + len(z.Type) + 5 + msgp.StringPrefixSize + len(z.Unit)
+	s = 1 + 11 + msgp.StringPrefixSize + len(z.Generation) + 7 + msgp.StringPrefixSize + len(z.Origin) + 8 + msgp.StringPrefixSize + len(z.Outcome) + 8 + msgp.StringPrefixSize + len(z.Quality) + 7 + msgp.StringPrefixSize + len(z.Reason) + 16 + msgp.StringPrefixSize + len(z.SourceTimestamp) + 10 + msgp.StringPrefixSize + len(z.Timestamp) + 5 + msgp.StringPrefixSize + len(z.Type) + 5 + msgp.StringPrefixSize + len(z.Unit)
 	return
 }
 

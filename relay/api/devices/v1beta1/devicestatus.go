@@ -52,7 +52,7 @@ type DeviceStatusStatus struct {
 	// LastOnlineTime is when the device last answered, RFC 3339, by the gateway's clock.
 	// +optional
 	LastOnlineTime string `json:"lastOnlineTime,omitempty"`
-	// Extensions is free-form. The relay writes "summary", the values in one line.
+	// Extensions is free-form. The relay writes "summary", the values in one line; the agent "stateSince" and "stateReason".
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Extensions *runtime.RawExtension `json:"extensions,omitempty"`
