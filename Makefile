@@ -40,7 +40,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig containerd2 crio metrics-server modbus-peers
+.PHONY: build build-host kube rig containerd2 crio metrics-server modbus-peers opcua-peers
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -80,6 +80,10 @@ modbus-peers: ## fetch and build the Modbus devices of the interoperability test
 	@scripts/deps.sh modbus
 	@scripts/build-modbus-peers.sh $(BIN)/modbus-peers
 
+opcua-peers: ## fetch the OPC UA servers of the interoperability tests (once: half a minute)
+	@scripts/deps.sh opcua
+	@scripts/build-opcua-peers.sh $(BIN)/opcua-peers
+
 rig: deps build-host kube ## everything that the demo, the benchmarks and the integration tests run
 	$(call say,building the sample images and the rig)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(BIN)/ ./hil-tests/demo ./hil-tests/bench/cmd/skerry-bench
@@ -105,7 +109,7 @@ test-contract:
 	@cd hil-tests/contract/kubelet && go test ./...
 	@cd hil-tests/kube && go test ./pki
 
-test-integration: rig metrics-server modbus-peers
+test-integration: rig metrics-server modbus-peers opcua-peers
 	$(call say,integration tests on a real control plane, a real containerd and devices of others)
 	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)

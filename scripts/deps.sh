@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that one group of targets needs; quiet when everything is there.
-# Usage: deps.sh rig|containerd2|crio|networking|modbus|arm|qemu
+# Usage: deps.sh rig|containerd2|crio|networking|modbus|opcua|arm|qemu
 set -euo pipefail
 
 case "${1:-}" in
@@ -9,12 +9,13 @@ containerd2) want="gcc libc6-dev libseccomp-dev pkg-config" ;;
 networking) want="nftables" ;;
 crio) want="gcc libc6-dev libseccomp-dev pkg-config conmon runc containernetworking-plugins" ;;
 modbus) want="gcc libc6-dev libmodbus-dev python3 python3-pymodbus python3-serial python3-serial-asyncio socat" ;;
+opcua) want="" ;;
 arm) want="qemu-user-static" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
-*) echo "usage: $0 rig|containerd2|crio|networking|modbus|arm|qemu" >&2; exit 2 ;;
+*) echo "usage: $0 rig|containerd2|crio|networking|modbus|opcua|arm|qemu" >&2; exit 2 ;;
 esac
 # Debian's npm brings hundreds of packages, and whoever has Node.js from elsewhere must not get a second one.
-if [ "$1" = modbus ] && ! command -v npm >/dev/null; then want="$want nodejs npm"; fi
+if [[ "$1" = modbus || "$1" = opcua ]] && ! command -v npm >/dev/null; then want="$want nodejs npm"; fi
 
 need_go=1.26
 if ! command -v go >/dev/null; then
