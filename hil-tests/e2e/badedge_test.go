@@ -71,7 +71,8 @@ func TestBadPod(t *testing.T) {
 				if c.reason == "" {
 					return strings.Contains(fmt.Sprintf("%+v", p.Status), c.want[0])
 				}
-				return waitingFor(c.reason)(p)
+				// ContainerCreating has no message until something went wrong.
+				return waitingFor(c.reason)(p) && p.Status.ContainerStatuses[0].State.Waiting.Message != ""
 			})
 			message := p.Status.Message
 			if c.reason != "" {
