@@ -1,0 +1,109 @@
+package history
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits of what waits for the disk.
+const (
+	maxQueued      = 16 << 10 // values
+	maxQueuedBytes = 4 << 20  // of names, strings and reasons
+	earlyFlush     = maxQueued / 4
+)
+
+// queue holds what was recorded and is not on the disk yet.
+type queue struct {
+	mu       sync.Mutex
+	entries  []Entry
+	spare    []Entry // the other of two buffers
+	bytes    int
+	writing  int // values that are being written, and wait no longer here
+	seq      uint64
+	since    time.Time // when the first of entries came
+	full     uint64    // values dropped because the queue was full
+	tooLarge uint64
+	lost     bool // something was dropped since the last take
+}
+
+func (q *queue) init() { q.entries, q.spare = make([]Entry, 0, 64), make([]Entry, 0, 64) }
+
+func sizeOf(e *Entry) int {
+	return len(e.Namespace) + len(e.Device) + len(e.Property) + len(e.Value.Reason) + e.Value.DatumSize()
+}
+
+// put gives e its sequence and appends it. It reports whether the writer should be woken.
+func (q *queue) put(e Entry) (wake bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.seq++
+	e.Seq = q.seq
+	size := sizeOf(&e)
+	if len(q.entries)+q.writing >= maxQueued || q.bytes+size > maxQueuedBytes {
+		q.full++ // its sequence is left out, so that a target sees that something is missing
+		q.lost = true
+		return false
+	}
+	if len(q.entries) == 0 {
+		q.since, wake = time.Now(), true
+	}
+	q.entries = append(q.entries, e)
+	q.bytes += size
+	return wake || len(q.entries) == earlyFlush
+}
+
+// lose counts a value that cannot be kept.
+func (q *queue) lose(counter *uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.seq++
+	*counter++
+	q.lost = true
+}
+
+// waiting says since when values wait, and whether they are many.
+func (q *queue) waiting() (since time.Time, much, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.since, len(q.entries) >= earlyFlush || q.bytes > maxQueuedBytes/4, len(q.entries) > 0
+}
+
+// take returns what waits, and the last sequence that was given. The entries must be given back to done.
+func (q *queue) take() (entries []Entry, last uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	entries = q.entries
+	q.entries, q.spare = q.spare[:0], nil
+	q.writing = len(entries)
+	q.bytes = 0
+	q.lost = false
+	return entries, q.seq
+}
+
+// done takes back the buffer of take after its entries were written.
+func (q *queue) done(entries []Entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(entries) // let go of strings
+	if cap(entries) > earlyFlush {
+		entries = make([]Entry, 0, 64)
+	}
+	q.spare, q.writing = entries[:0], 0
+}
+
+// putBack puts what could not be written in front again.
+func (q *queue) putBack(entries []Entry, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	newer := q.entries
+	q.entries = append(entries, newer...)
+	clear(newer)
+	q.spare, q.writing = newer[:0], 0
+	q.bytes = 0
+	for i := range q.entries {
+		q.bytes += sizeOf(&q.entries[i])
+	}
+	if len(q.entries) > 0 {
+		q.since = since
+	}
+}
