@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/health"
+	"github.com/skerry/skerry/firmware/history"
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/link"
@@ -52,6 +53,8 @@ type Agent struct {
 	kubelet *kubeletapi.Server // nil without pods
 	network *cni.Keeper        // nil without pods
 	devices *devices.Host
+	history *history.History // nil without devices, or if it is off or cannot be opened
+	sealer  store.Sealer
 	metrics *meters
 	whole   *completeness
 }
@@ -76,6 +79,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}()
 	a.events = newRecorder(a.outbox, a.log)
 	defer a.events.close()
+	defer a.closeHistory()
 	if err := a.build(ctx); err != nil {
 		return err
 	}
@@ -115,6 +119,7 @@ func (a *Agent) openStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the key of the store: %w", err)
 	}
+	a.sealer = sealer
 	a.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(a.cfg.DataDir, "store"), Sealer: sealer, Log: a.log, Window: a.cfg.Store.Window})
 	if err != nil {
 		return fmt.Errorf("open the store in %s: %w", a.cfg.DataDir, err)
@@ -169,6 +174,7 @@ func (a *Agent) build(ctx context.Context) error {
 		}
 	}
 	if cfg.Devices.Enabled {
+		a.openHistory()
 		if a.devices, err = a.newDevices(); err != nil {
 			return err
 		}
@@ -257,8 +263,8 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,
-		Twins: twins{a.store},
-		Log:   a.log.With("part", "devices"),
+		Twins: twins{a.store}, History: a.deviceHistory(),
+		Log: a.log.With("part", "devices"),
 	})
 }
 
@@ -285,6 +291,9 @@ func (a *Agent) tasks() []task {
 	}
 	if a.devices != nil {
 		list = append(list, task{"devices", a.devices.Run})
+		if a.history != nil {
+			list = append(list, task{"history", a.history.Run})
+		}
 	}
 	return list
 }

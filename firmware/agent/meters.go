@@ -57,6 +57,9 @@ func newMeters(a *Agent) *meters {
 			return float64(n)
 		})
 	}
+	if a.history != nil {
+		m.historyMeters(a.history)
+	}
 	return m
 }
 
@@ -66,6 +69,9 @@ func (m *meters) restarted(part string) {
 
 func (m *meters) write(w io.Writer) {
 	m.set.WritePrometheus(w)
+	if m.agent.history != nil {
+		writeTargets(w, m.agent.history.Stats().Targets)
+	}
 	metrics.WriteProcessMetrics(w)
 }
 

@@ -32,6 +32,8 @@ type Status struct {
 	Runtime string         `json:"runtime"` // name and version, or why the container runtime cannot be used
 	Network string         `json:"network"` // which network pods have, or why none; "" without pods
 	Memory  MemoryStatus   `json:"memory"`
+	// History is nil where device values are not kept.
+	History *HistoryStatus `json:"history,omitempty"`
 }
 
 // StoreStatus says whether what is promised can be kept.
@@ -74,7 +76,7 @@ type MemoryStatus struct {
 func (a *Agent) status() any {
 	s := Status{
 		Node: a.cfg.Node.Name, Version: skerry.Version, Started: a.started, PID: os.Getpid(),
-		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(),
+		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(), History: a.historyStatus(),
 	}
 	if a.pods != nil {
 		if p := a.pods.Status(); p.RuntimeReady {
@@ -164,6 +166,7 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	if s.Store.Recovered != "" {
 		fmt.Fprintf(w, "          recovered at the start: %s\n", s.Store.Recovered)
 	}
+	s.History.print(w)
 	fmt.Fprintf(w, "runtime   %s\n", s.Runtime)
 	if s.Network != "" {
 		fmt.Fprintf(w, "network   %s\n", s.Network)

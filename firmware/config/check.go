@@ -160,6 +160,7 @@ func (c Config) check() error {
 	if l := c.Pods.Images.Low; l < 1 || l >= c.Pods.Images.High {
 		bad("pods.images.lowThreshold", l, "allowed are 1 percent to less than pods.images.highThreshold")
 	}
+	c.Devices.History.check(bad)
 	if c.Memory.Limit != 0 && c.Memory.Limit < 24<<20 {
 		bad("memory.limit", c.Memory.Limit, "allowed are 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
 	}

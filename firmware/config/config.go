@@ -136,7 +136,14 @@ type Logs struct {
 
 // Devices is about devices on this gateway.
 type Devices struct {
-	Enabled bool `yaml:"enabled"`
+	Enabled bool    `yaml:"enabled"`
+	History History `yaml:"history"`
+}
+
+// History bounds what is kept of device values. MaxBytes 0: nothing is.
+type History struct {
+	MaxBytes    Bytes `yaml:"maxBytes"`
+	DeviceBytes Bytes `yaml:"deviceBytes"` // of one device; 0: a quarter
 }
 
 // Memory is the agent's budget.
@@ -172,7 +179,7 @@ func Defaults() Config {
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
 		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
-		Devices: Devices{Enabled: true},
+		Devices: Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
 		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},
 		Log:     Log{Format: "text"},

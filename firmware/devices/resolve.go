@@ -59,6 +59,7 @@ type property struct {
 	pointErr      string // why there is no point
 	collect       time.Duration
 	report        time.Duration // 0: on change
+	recorded      bool          // values are kept on the gateway
 	reportToCloud bool
 	host          map[string]any // the visitor's fields that are the host's, by lower-case names
 	desired       string         // as in the manifest; "" is none
@@ -156,6 +157,7 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	prop.collect = p.cycle(path+".collectCycle", dp.CollectCycle, minCollectCycle, defaultCollectCycle)
 	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
 	p.compile(path, &prop, dp, m, writable, driver)
+	prop.recorded = p.recorded(&prop, dp.PushMethod != nil, path+".visitors.configData")
 	prop.check = p.checker(dp.Name, m, typ, writable, prop.point)
 	if prop.desired != "" {
 		if _, err := prop.check(prop.desired); err != nil {

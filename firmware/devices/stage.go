@@ -23,9 +23,9 @@ func (p *plan) stageFields(prop *property, where string) (derived bool) {
 // shall take over. It is called with the worker's lock held, and does no I/O.
 func (w *worker) stage(fresh []reading, now time.Time) []reading { return fresh }
 
-// keep hands a value that changed, in datum or quality, to the history.
+// keep hands a value that changed, in datum or quality, to the history if the property asks for it.
 func (w *worker) keep(prop *property, v device.Value) {
-	if w.host.opt.History != nil {
+	if prop.recorded && w.host.opt.History != nil {
 		w.host.opt.History.Record(w.key.Namespace(), w.key.Name(), prop.name, v)
 	}
 }
