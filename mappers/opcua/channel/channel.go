@@ -369,3 +369,6 @@ func (c *Channel) nextSequence() uint32 {
 	c.sequence++
 	return c.sequence
 }
+
+// Abort ends the channel without a word and without waiting. The first reason counts.
+func (c *Channel) Abort(err error) { c.fail(err) }
