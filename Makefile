@@ -199,7 +199,7 @@ else
 	@SIM_SEED=$(SEED) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeed$$'
 endif
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
 
@@ -212,6 +212,9 @@ bench-first-light: rig ## start, offline start, pod and device latencies, idle t
 
 bench-pods: rig ## create → Running against the runtime's own time, the agent with 20 idle pods, memory over an hour of churn (PODS=-short: 5 minutes)
 	@$(BIN)/skerry-bench pods -bin $(BIN) $(PODS)
+
+bench-modbus: rig ## Modbus: use of RTU lines, a dead slave among 32, 100,000 points a second over TCP with writes beside them (about 5 minutes)
+	@$(BIN)/skerry-bench modbus -bin $(BIN)
 
 bench-attack: rig ## what attacks with one gateway's key do to the latency of honest agents
 	@$(BIN)/skerry-bench attack -bin $(BIN)

@@ -49,6 +49,9 @@ func (r *Report) Add(name string, value float64, unit string) {
 	fmt.Fprintf(r.out, "%s %.4g %s\n", name, value, unit)
 }
 
+// Value returns a figure that was added, 0 if there is none of that name.
+func (r *Report) Value(name string) float64 { return r.figures[name].Value }
+
 // Attach puts v into the JSON document under name, beside the figures; v is encoded when the report is written.
 func (r *Report) Attach(name string, v any) { r.parts[name] = v }
 
