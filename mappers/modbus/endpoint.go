@@ -206,11 +206,17 @@ func (e *endpoint) quiet(t *transaction) error {
 // maxNoise is how long a line may go on after a bad reply before it is opened anew.
 const maxNoise = time.Second
 
+// pauser is a line that knows a more exact clock than Go's timers: *serialline.Port is one.
+type pauser interface{ Pause(until time.Time) }
+
 // pause waits until t; close interrupts it.
 func (e *endpoint) pause(t time.Time) {
 	d := time.Until(t)
+	exact, ok := e.line.(pauser)
 	switch {
 	case d <= 0:
+	case ok && d < 20*time.Millisecond:
+		exact.Pause(t)
 	case d < 20*time.Millisecond:
 		time.Sleep(d)
 	default:

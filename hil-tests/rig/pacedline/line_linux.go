@@ -29,6 +29,8 @@ type Report struct {
 	Requests int
 	Replies  int
 	Early    int           // requests that came before the line had been silent for 3.5 characters
+	Late     time.Duration // by which the ends of replies were late: the rig's own fault, or the machine's
+	Idle     time.Duration // between the end of the silence after a reply and the next request: the master's
 	Busy     time.Duration // the line's time for requests, latencies, replies and the silences that the standard wants
 }
 
@@ -127,8 +129,12 @@ func (l *Line) serve() error {
 		now := time.Now()
 		if len(buf) == 0 {
 			l.count(func(r *Report) {
-				if now.Before(quiet.Add(l.opt.Config.FrameGap())) {
+				idle := now.Sub(quiet) - l.opt.Config.FrameGap()
+				if idle < 0 {
 					r.Early++
+				}
+				if r.Requests > 0 {
+					r.Idle += idle
 				}
 			})
 			arrived = now
@@ -205,7 +211,9 @@ func (l *Line) send(p []byte, from time.Time) (time.Time, error) {
 			return from, fmt.Errorf("write to the far end of the line: %w", err)
 		}
 	}
-	return from.Add(l.opt.Config.CharTime(len(p))), nil
+	end := time.Now()
+	l.count(func(r *Report) { r.Late += end.Sub(from.Add(l.opt.Config.CharTime(len(p)))) })
+	return end, nil
 }
 
 func sleepUntil(t time.Time) {

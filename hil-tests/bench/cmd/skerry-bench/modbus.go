@@ -146,6 +146,8 @@ func lineUse(ctx context.Context, r *bench.Report, o options, dir string, baud i
 	took, after := time.Since(began), b.line.Report()
 	r.Add(fmt.Sprintf("rtu_%d_ratio", baud), (after.Busy-before.Busy).Seconds()/took.Seconds(), "of the ceiling")
 	r.Add(fmt.Sprintf("rtu_%d_requests_per_s", baud), float64(n)/took.Seconds(), "requests/s")
+	r.Add(fmt.Sprintf("rtu_%d_rig_late_us", baud), float64((after.Late-before.Late).Microseconds())/float64(n), "µs/request")
+	r.Add(fmt.Sprintf("rtu_%d_idle_us", baud), float64((after.Idle-before.Idle).Microseconds())/float64(n), "µs/request")
 	if early := after.Early; early > 0 {
 		return fmt.Errorf("%d of %d requests came before the line had been silent for 3.5 characters", early, after.Requests)
 	}
