@@ -32,6 +32,7 @@ import (
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
 	"github.com/skerry/skerry/mappers/all"
+	"github.com/skerry/skerry/mappers/device"
 )
 
 // Agent is a running skerryd. It lives for one call of Run.
@@ -53,6 +54,7 @@ type Agent struct {
 	kubelet *kubeletapi.Server // nil without pods
 	network *cni.Keeper        // nil without pods
 	devices *devices.Host
+	drivers []device.Driver  // of devices
 	history *history.History // nil without devices, or if it is off or cannot be opened
 	sealer  store.Sealer
 	metrics *meters
@@ -258,8 +260,9 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 }
 
 func (a *Agent) newDevices() (*devices.Host, error) {
+	a.drivers = all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")})
 	return devices.New(devices.Options{
-		Drivers: all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")}),
+		Drivers: a.drivers,
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,
@@ -291,6 +294,9 @@ func (a *Agent) tasks() []task {
 	}
 	if a.devices != nil {
 		list = append(list, task{"devices", a.devices.Run})
+		if a.cfg.Control.Enabled {
+			list = append(list, task{"control", a.serveControl})
+		}
 		if a.history != nil {
 			list = append(list, task{"history", a.history.Run})
 		}

@@ -98,14 +98,19 @@ func (c Config) check() error {
 	between("store.window", c.Store.Window, 10*time.Millisecond, time.Minute)
 	for _, p := range []struct{ key, path string }{
 		{"dataDir", c.DataDir}, {"identityDir", c.IdentityDir}, {"pods.rootDir", c.Pods.RootDir}, {"pods.logDir", c.Pods.LogDir}, {"socket", c.Socket},
-		{"pods.staticDir", c.Pods.StaticDir},
+		{"pods.staticDir", c.Pods.StaticDir}, {"control.socket", c.Control.Socket},
 	} {
 		if !filepath.IsAbs(p.path) && !((p.key == "socket" || p.key == "pods.staticDir") && p.path == "") {
 			bad(p.key, p.path, "an absolute path is needed")
 		}
 	}
-	if len(c.Socket) > maxSocketPath {
-		bad("socket", c.Socket, fmt.Sprintf("the kernel takes paths of Unix sockets up to %d bytes", maxSocketPath))
+	for _, p := range []struct{ key, path string }{{"socket", c.Socket}, {"control.socket", c.Control.Socket}} {
+		if len(p.path) > maxSocketPath {
+			bad(p.key, p.path, fmt.Sprintf("the kernel takes paths of Unix sockets up to %d bytes", maxSocketPath))
+		}
+	}
+	if c.Control.Socket == c.Socket {
+		bad("control.socket", c.Control.Socket, "it must be another one than socket")
 	}
 	if path, ok := strings.CutPrefix(c.Runtime.Endpoint, "unix://"); !ok || !filepath.IsAbs(path) {
 		bad("runtime.endpoint", c.Runtime.Endpoint, "allowed is unix:// with an absolute path, as unix:///run/containerd/containerd.sock")

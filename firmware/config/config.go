@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -32,6 +33,7 @@ type Config struct {
 	Log         Log     `yaml:"log"`
 	Metrics     Metrics `yaml:"metrics"`
 	Socket      string  `yaml:"socket"`
+	Control     Control `yaml:"control"`
 }
 
 // Node names this gateway, and says how it looks after itself.
@@ -167,6 +169,15 @@ type Metrics struct {
 	Address string `yaml:"address"`
 }
 
+// Control is the service that `skerryctl device` asks.
+type Control struct {
+	Enabled bool   `yaml:"enabled"`
+	Socket  string `yaml:"socket"` // empty: control.sock in the folder of the status socket
+}
+
+// DefaultControlSocket is where the control service is if nobody says otherwise.
+const DefaultControlSocket = "/run/skerry/control.sock"
+
 // Defaults returns the configuration of an empty file, before node.name and the paths that follow from dataDir are derived.
 func Defaults() Config {
 	return Config{
@@ -185,6 +196,7 @@ func Defaults() Config {
 		Log:     Log{Format: "text"},
 		Metrics: Metrics{Address: "127.0.0.1:10270"},
 		Socket:  "/run/skerry/skerryd.sock",
+		Control: Control{Enabled: true},
 	}
 }
 
@@ -237,6 +249,12 @@ func Parse(text []byte) (Config, error) {
 	}
 	if c.Pods.RootDir == "" {
 		c.Pods.RootDir = c.DataDir + "/pods"
+	}
+	if c.Control.Socket == "" {
+		c.Control.Socket = DefaultControlSocket
+		if c.Socket != "" {
+			c.Control.Socket = filepath.Join(filepath.Dir(c.Socket), "control.sock")
+		}
 	}
 	if err := c.check(); err != nil {
 		return Config{}, err

@@ -23,6 +23,7 @@ func TestLeastConfiguration(t *testing.T) {
 	want.Relay.Addresses = []string{"relay.example.org:7443"}
 	want.IdentityDir = "/var/lib/skerry/identity"
 	want.Pods.RootDir = "/var/lib/skerry/pods"
+	want.Control.Socket = "/run/skerry/control.sock"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -137,7 +138,7 @@ func TestReference(t *testing.T) {
 			documented[strings.Trim(strings.TrimSpace(cells[1]), "`")] = strings.Trim(strings.TrimSpace(cells[2]), "`")
 		}
 	}
-	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
+	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "control.socket": "control.sock beside *socket*", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
 		"pods.resolvConf": "empty", "pods.network.dir": "empty",
 		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
 		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/skerry/skerry/firmware/devices/alarm"
 	"github.com/skerry/skerry/firmware/twin"
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -37,8 +36,7 @@ type propertyTwin struct {
 	text     string       // value.Text(), kept because most readings do not change it
 	readBack uint64       // the last call that was begun before value was read back; what those before it read is older
 	lastSent time.Time    // when the value was last part of a report
-	alarms   []alarm.Record
-	dirty    bool // the record in the store is older
+	dirty    bool         // the record in the store is older
 }
 
 // adoptTwins brings the twins in line with a plan.
@@ -340,6 +338,5 @@ func (w *worker) doubtAll(why string) {
 		t := w.twins[prop.name]
 		t.value = t.value.Doubt(device.Bad, why)
 	}
-	w.doubtStage(why, time.Now())
 	w.status.changed = true
 }

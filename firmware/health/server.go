@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/skerry/skerry/firmware/localhttp"
 )
 
 // Server serves one agent's health. All fields are set before Run and not changed afterwards.
@@ -27,8 +27,6 @@ type Server struct {
 	Log      *slog.Logger
 }
 
-const rebindEvery = 15 * time.Second
-
 // Run serves until ctx ends. A listener that cannot be opened is logged once and tried again; it is not an error of Run.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -39,7 +37,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.Metrics(w)
 		})
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-		wg.Go(func() { s.keepServing(ctx, "metrics.address "+s.Address, s.listenTCP, mux) })
+		wg.Go(func() { localhttp.Keep(ctx, s.Log, "metrics.address "+s.Address, s.listenTCP, serving(mux)) })
 	}
 	if s.Socket != "" {
 		mux := http.NewServeMux()
@@ -50,7 +48,8 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 		mux.HandleFunc("POST /shutdown", s.shutdown)
-		wg.Go(func() { s.keepServing(ctx, "socket "+s.Socket, s.listenUnix, mux) })
+		listen := func(ctx context.Context) (net.Listener, error) { return localhttp.Listen(ctx, s.Socket) }
+		wg.Go(func() { localhttp.Keep(ctx, s.Log, "socket "+s.Socket, listen, serving(mux)) })
 	}
 	<-ctx.Done()
 	wg.Wait()
@@ -67,39 +66,11 @@ func (s *Server) shutdown(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) keepServing(ctx context.Context, what string, listen func(context.Context) (net.Listener, error), h http.Handler) {
-	told := ""
-	for ctx.Err() == nil {
-		l, err := listen(ctx)
-		if err != nil {
-			if err.Error() != told {
-				told = err.Error()
-				s.Log.Error("cannot listen; trying again until it works, everything else goes on", "key", what, "error", err, "every", rebindEvery)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(rebindEvery):
-			}
-			continue
-		}
-		told = ""
-		serve(ctx, l, h)
+// serving returns the function that makes the servers of a handler.
+func serving(h http.Handler) func() *http.Server {
+	return func() *http.Server {
+		return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
 	}
-}
-
-func serve(ctx context.Context, l net.Listener, h http.Handler) {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l)
-	}()
-	select {
-	case <-ctx.Done():
-	case <-done:
-	}
-	_ = srv.Close()
-	<-done
 }
 
 func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
@@ -109,25 +80,6 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on metrics.address %s: %w", s.Address, err)
-	}
-	return l, nil
-}
-
-func (s *Server) listenUnix(ctx context.Context) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder of the status socket: %w", err)
-	}
-	// A socket file outlives the process that was killed; the store's lock has already made sure that no other agent runs here.
-	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the old status socket: %w", err)
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", s.Socket)
-	if err != nil {
-		return nil, fmt.Errorf("listen on the status socket %s: %w", s.Socket, err)
-	}
-	if err := os.Chmod(s.Socket, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("close the status socket to others: %w", err)
 	}
 	return l, nil
 }
@@ -144,24 +96,13 @@ func Shutdown(ctx context.Context, socket string) error {
 }
 
 func ask(ctx context.Context, socket, method, path string) ([]byte, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://skerryd"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("build the request: %w", err)
 	}
-	resp, err := client.Do(req)
-	switch {
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("no agent answers on %s: is skerryd running? (systemctl status skerryd): %w", socket, err)
-	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("only root may ask the agent on %s: %w", socket, err)
-	case err != nil:
-		return nil, fmt.Errorf("ask the agent on %s: %w", socket, err)
+	resp, err := localhttp.Client(socket).Do(req)
+	if err != nil {
+		return nil, localhttp.Explain(socket, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

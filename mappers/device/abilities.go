@@ -70,6 +70,8 @@ type Planner interface {
 
 // Plan is what one cycle sends.
 type Plan struct {
+	// Line names what the requests share with other devices, in the same words for the same line or endpoint; empty: nothing.
+	Line     string
 	Requests []PlannedRequest // per cycle, in the order in which they are sent
 	Load     float64          // share of the line's or endpoint's time per cycle, 1 = full; 0: unknown
 	Note     string           // e.g. "subscribed: 3 monitored-item batches, no polling"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -19,11 +20,12 @@ type Driver struct {
 
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
+	scans     map[string]bool // lines that are being scanned, by config.place
 }
 
 // New returns the driver.
 func New() *Driver {
-	return &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: serialline.CaptureDir, endpoints: make(map[string]*endpoint)}
+	return &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: serialline.CaptureDir, endpoints: make(map[string]*endpoint), scans: make(map[string]bool)}
 }
 
 func openPort(cfg serialline.Config) (line, error) { return serialline.Open(cfg) }
@@ -62,15 +64,15 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	e, err := d.acquire(&c)
+	e, err := d.acquire(&c, cfg.Device)
 	if err != nil {
 		return nil, err
 	}
-	return &session{driver: d, config: c, endpoint: e, closed: make(chan struct{})}, nil
+	return &session{driver: d, name: cfg.Device, config: c, endpoint: e, closed: make(chan struct{})}, nil
 }
 
 // acquire returns the endpoint of a configuration, shared by all sessions that use it.
-func (d *Driver) acquire(c *config) (*endpoint, error) {
+func (d *Driver) acquire(c *config, name string) (*endpoint, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := c.key()
@@ -83,6 +85,7 @@ func (d *Driver) acquire(c *config) (*endpoint, error) {
 		return nil, err
 	}
 	e.refs++
+	e.users = append(e.users, name)
 	e.witness.Begin(d.captureDir, e.file(), c.capture)
 	return e, nil
 }
@@ -102,7 +105,7 @@ func (e *endpoint) fits(c *config) error {
 func (d *Driver) opener(c *config) opener {
 	switch {
 	case c.serial != nil:
-		return &serialOpener{cfg: *c.serial, port: d.port}
+		return &serialOpener{cfg: *c.serial, port: d.unlessScanned}
 	case c.listen != "":
 		return &listenOpener{addr: c.listen, from: c.from, news: make(chan struct{}, 1)}
 	case c.backup != "":
@@ -112,8 +115,11 @@ func (d *Driver) opener(c *config) opener {
 }
 
 // release gives an endpoint back; the last one closes it.
-func (d *Driver) release(e *endpoint, c *config) {
+func (d *Driver) release(e *endpoint, c *config, name string) {
 	d.mu.Lock()
+	if i := slices.Index(e.users, name); i >= 0 {
+		e.users = slices.Delete(e.users, i, i+1)
+	}
 	e.witness.End(c.capture)
 	e.refs--
 	last := e.refs == 0

@@ -23,7 +23,9 @@ type endpoint struct {
 	cancel  context.CancelFunc
 	ctx     context.Context
 	done    chan struct{}
-	refs    int // sessions; guarded by the Driver
+	refs    int      // sessions; guarded by the Driver
+	users   []string // their devices; guarded by the Driver
+	place   string   // what a scan calls the line
 	witness serialline.Witness
 
 	line    line

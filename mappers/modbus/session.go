@@ -15,6 +15,7 @@ import (
 // session is one unit behind an endpoint. It is safe for concurrent use.
 type session struct {
 	driver   *Driver
+	name     string // of the device
 	config   config
 	endpoint *endpoint
 	once     sync.Once
@@ -42,7 +43,7 @@ const (
 func (s *session) Close() error {
 	s.once.Do(func() {
 		close(s.closed)
-		s.driver.release(s.endpoint, &s.config)
+		s.driver.release(s.endpoint, &s.config, s.name)
 	})
 	return nil
 }

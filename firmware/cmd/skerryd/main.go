@@ -4,6 +4,7 @@
 //	skerryd run     run the agent (what the service unit calls)
 //	skerryd status  what the running agent does, and what is wrong
 //	skerryd config  check the configuration file and print it with all defaults
+//	skerryd device VERB …  read, write, watch, find and plan devices (see skerryd device -h)
 //	skerryd image import FILE…   import container images from files, without a registry
 //	skerryd shutdown  stop the pods in order before the machine goes down (what skerry-shutdown.service calls)
 //	skerryd version
@@ -21,6 +22,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -29,6 +31,7 @@ import (
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/agent"
 	"github.com/skerry/skerry/firmware/config"
+	"github.com/skerry/skerry/firmware/devicectl"
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/proxy"
@@ -40,6 +43,7 @@ const usage = `usage: skerryd VERB [-config FILE] …
   join     enrol this gateway: skerryd join -token TOKEN | -token-file FILE
   status   what the running agent does, and what is wrong (-o json)
   config   check the configuration and print it with all defaults
+  device   read, write, watch, browse, find, plan and import devices: skerryd device -h
   image    import container images from files, without a registry: skerryd image import FILE…
   version  print the version
 `
@@ -49,15 +53,27 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "skerryd:", err)
-		if errors.Is(err, errUsage) {
-			os.Exit(2)
-		}
-		os.Exit(1)
+		os.Exit(explain(os.Stderr, err))
 	}
 }
 
 var errUsage = errors.New("see skerryd -h")
+
+// explain tells why a command ended, and returns the exit status.
+func explain(stderr io.Writer, err error) int {
+	status := 1
+	var exit *devicectl.ExitError
+	switch {
+	case errors.As(err, &exit):
+		if status = exit.Status; exit.Text == "" { // it has been said
+			return status
+		}
+	case errors.Is(err, errUsage):
+		status = 2
+	}
+	fmt.Fprintln(stderr, filepath.Base(os.Args[0])+":", err)
+	return status
+}
 
 // run is main without the process: it can be called by tests.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -66,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image, "device": deviceVerbs,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -74,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, device, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {

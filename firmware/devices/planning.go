@@ -1,0 +1,97 @@
+package devices
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire"
+	"github.com/skerry/skerry/firmware/wire/devicev1"
+	"github.com/skerry/skerry/mappers/device"
+)
+
+// CyclePlan is what reading the properties of one collectCycle costs.
+type CyclePlan struct {
+	Every      time.Duration
+	Properties []string // by the indexes of the requests' points
+	device.Plan
+}
+
+// Plan says what polling a device costs, from its configuration alone: the device is not asked. Its error says why nothing can be
+// said, in words for the technician; it wraps errors.ErrUnsupported if the device's driver does not plan.
+func (h *Host) Plan(namespace, name string) ([]CyclePlan, error) {
+	h.mu.Lock()
+	w := h.workers[wire.NewKey(wire.KindDevice, namespace, name, "")]
+	h.mu.Unlock()
+	if w == nil {
+		return nil, fmt.Errorf("this gateway has no device %s/%s", namespace, name)
+	}
+	w.mu.Lock()
+	p := w.plan
+	w.mu.Unlock()
+	if p == nil {
+		return nil, errors.New("the device has just come and is not resolved yet: try again")
+	}
+	return p.cycles()
+}
+
+// PlanManifest is Plan for manifests that have not been applied; model is nil if there is none. problems are what the conditions
+// of the Device would say.
+func PlanManifest(d *devicev1.Device, model *devicev1.DeviceModel, drivers []device.Driver) (cycles []CyclePlan, problems []string, err error) {
+	byName := make(map[string]device.Driver)
+	for _, driver := range drivers {
+		for _, name := range driver.Protocols() {
+			byName[strings.ToLower(name)] = driver
+		}
+	}
+	p := resolve(d, model, byName)
+	for _, x := range p.problems {
+		problems = append(problems, x.reason+": "+x.message)
+	}
+	if p.driver == nil {
+		return nil, problems, nil
+	}
+	cycles, err = p.cycles()
+	return cycles, problems, err
+}
+
+// cycles plans each collectCycle of a device, the shortest first.
+func (p *plan) cycles() ([]CyclePlan, error) {
+	if p.driver == nil {
+		var why []string
+		for _, x := range p.problems {
+			why = append(why, x.message)
+		}
+		return nil, fmt.Errorf("the device cannot be polled: %s", strings.Join(why, "; "))
+	}
+	planner, ok := p.driver.(device.Planner)
+	if !ok {
+		return nil, fmt.Errorf("devices of protocol %s have no plan of requests: %w", p.driver.Protocols()[0], errors.ErrUnsupported)
+	}
+	groups := make(map[time.Duration][]*property)
+	for i := range p.properties {
+		if prop := &p.properties[i]; prop.point != nil {
+			groups[prop.collect] = append(groups[prop.collect], prop)
+		}
+	}
+	var out []CyclePlan
+	for _, every := range slices.Sorted(maps.Keys(groups)) {
+		c := CyclePlan{Every: every}
+		var points []device.Point
+		for _, prop := range groups[every] {
+			c.Properties, points = append(c.Properties, prop.name), append(points, prop.point)
+		}
+		err := guard(func() (err error) {
+			c.Plan, err = planner.Plan(p.config, points, every)
+			return err
+		})
+		if err != nil {
+			return out, fmt.Errorf("plan the properties that are read every %v: %w", every, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
