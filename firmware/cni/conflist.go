@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,28 +93,33 @@ func rangesOf(b []byte) []netip.Prefix {
 }
 
 // foreign returns the name of the file that another CNI has in dir, the one that the runtime takes; "" if there is none. A file that
-// cannot be read as configuration counts, and err says what is wrong with it; one that describes no network, or the loopback alone, does not.
-func foreign(dir string) (name string, err error) {
+// cannot be read as configuration counts where runtimes read it before ours, and err says what is wrong with it; after ours, they do not reach it, and it is
+// only a warning: whatever it is, taking our file away would take the network away for nothing. One that describes no network, or the loopback alone, does not count.
+func foreign(dir string) (name string, warning, err error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return "", nil
+			return "", nil, nil
 		}
-		return "", fmt.Errorf("look for CNI configurations in %s: %w", dir, err)
+		return "", nil, fmt.Errorf("look for CNI configurations in %s: %w", dir, err)
 	}
 	for _, e := range entries {
 		if e.Name() == FileName || !isConfiguration(e) {
 			continue
 		}
 		kinds, err := pluginsOf(filepath.Join(dir, e.Name()))
+		if err != nil && e.Name() < FileName {
+			return e.Name(), nil, err
+		}
 		if err != nil {
-			return e.Name(), err
+			warning = cmp.Or(warning, err)
+			continue
 		}
 		if slices.ContainsFunc(kinds, func(kind string) bool { return kind != "loopback" }) {
-			return e.Name(), nil
+			return e.Name(), nil, nil
 		}
 	}
-	return "", nil
+	return "", warning, nil
 }
 
 // isConfiguration reports whether runtimes read a file of their folder.

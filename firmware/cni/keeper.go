@@ -52,6 +52,15 @@ type Options struct {
 
 	Warn func(message string) // optional: an operator should know; must not block
 
+	// Awaited names the pod that will bring another CNI's configuration to a folder; "" if none is bound to the gateway. While one is, a gateway without
+	// a network waits for it, for AwaitedWait. Optional.
+	Awaited     func(dir string) string
+	AwaitedWait time.Duration // default 5 min
+	// Complete reports whether all pods of the gateway are known. A gateway that is not told yet when Run starts is a new one: it waits for
+	// Settle after its own object has come, in which the cluster binds the pods of its DaemonSets to it. Optional.
+	Complete func() bool
+	Settle   time.Duration // default 3 s
+
 	Wait   time.Duration // default 10 s: how long a gateway without a network waits for the cluster's ranges before it takes others
 	Period time.Duration // default 5 s: how often the folder is looked at
 
@@ -70,7 +79,10 @@ type Keeper struct {
 	told    bool     // by the runtime or by ours, that this is the folder
 	bins    []string // of the plugins; none: nobody knows
 	asked   time.Time
-	yielded bool // another CNI's configuration was there
+	yielded bool      // another CNI's configuration was there
+	fresh   bool      // the gateway knew nothing of the cluster when Run started
+	heard   time.Time // of the gateway's own object; zero: not yet
+	awaited time.Time // since when a pod that brings another CNI is waited for; zero: for none
 
 	mu   sync.Mutex
 	last verdict
@@ -87,6 +99,12 @@ func New(o Options) *Keeper {
 	if o.Period == 0 {
 		o.Period = 5 * time.Second
 	}
+	if o.Settle == 0 {
+		o.Settle = 3 * time.Second
+	}
+	if o.AwaitedWait == 0 {
+		o.AwaitedWait = 5 * time.Minute
+	}
 	if o.Networks == nil {
 		o.Networks = connected
 	}
@@ -96,6 +114,7 @@ func New(o Options) *Keeper {
 // Run keeps the configuration until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.started = time.Now()
+	k.fresh = k.o.Complete != nil && !k.o.Complete()
 	period := time.NewTicker(k.o.Period)
 	defer period.Stop()
 	for {
@@ -177,7 +196,7 @@ func (k *Keeper) decide(ctx context.Context) verdict {
 
 func (k *Keeper) judge() verdict {
 	path := filepath.Join(k.dir, FileName)
-	other, err := foreign(k.dir)
+	other, beyond, err := foreign(k.dir)
 	if k.o.Disabled || other != "" {
 		k.yield(path, other)
 		if other == "" {
@@ -191,7 +210,11 @@ func (k *Keeper) judge() verdict {
 	if other != "" {
 		return verdict{network: "of another CNI, by " + filepath.Join(k.dir, other)}
 	}
-	return k.own(path)
+	v := k.own(path)
+	if beyond != nil && v.wait == 0 {
+		v.warning = cmp.Or(v.warning, beyond.Error()+". Its name comes after "+FileName+", so that runtimes do not read it")
+	}
+	return v
 }
 
 // own sees to our own file.
@@ -203,6 +226,11 @@ func (k *Keeper) own(path string) verdict {
 	before := rangesOf(have)
 	if k.yielded && len(before) == 0 {
 		return verdict{problem: fmt.Sprintf("another CNI's configuration was in %s and is gone: it is not replaced while that CNI may come back. Restart skerryd to have its own network", k.dir)}
+	}
+	if len(before) == 0 {
+		if v := k.await(); v.problem != "" {
+			return v
+		}
 	}
 	ranges, problem, wait := k.ranges(before)
 	if len(ranges) == 0 {

@@ -97,6 +97,13 @@ func (g *gateway) Get(key wire.Key) (wire.Object, bool) {
 	return wire.Object{Key: key, Body: body}, true
 }
 
+// set changes the gateway while the Keeper runs.
+func (g *gateway) set(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f()
+}
+
 func (g *gateway) spec(s string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -56,7 +56,7 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 		ranges = given
 	case len(before) > 0 && (len(k.o.Ranges) == 0 || slices.Equal(before, k.o.Ranges)):
 		if !k.covers(before) {
-			return before, "", 0
+			return before, k.overlap(before, given), 0
 		}
 	default:
 		if left := k.o.Wait - time.Since(k.started); left > 0 {
@@ -65,7 +65,7 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 		ranges = k.o.Ranges
 	}
 	if len(ranges) > 0 && slices.Equal(ranges, before) {
-		return before, "", 0
+		return before, k.overlap(before, given), 0 // the gateway may have been connected to that network since
 	}
 	networks, err := k.o.Networks()
 	if err != nil {
@@ -79,17 +79,37 @@ func (k *Keeper) ranges(before []netip.Prefix) (ranges []netip.Prefix, problem s
 		}
 		return before, fmt.Sprintf("the gateway is connected to networks with all of the addresses that pods could have (%s): set pods.network.cidrs", list(defaults)), 0
 	}
-	for _, r := range ranges {
-		if n := clash(r, networks); n != nil {
-			from := "pods.network.cidrs"
-			if len(given) > 0 {
-				from = "the cluster (the node's spec.podCIDR)"
-			}
-			return before, fmt.Sprintf("the pods' addresses %s, from %s, overlap the network %s of interface %s: nothing there could be reached. Give the node other addresses",
-				r, from, n.Prefix, n.Interface), 0
-		}
+	if why := k.clashing(ranges, given, networks); why != "" {
+		return before, why, 0
 	}
 	return ranges, "", 0
+}
+
+// overlap says that the gateway is connected to a network with addresses that pods have; "" if it is to none, or that cannot be seen.
+func (k *Keeper) overlap(ranges, given []netip.Prefix) string {
+	networks, err := k.o.Networks()
+	if err != nil {
+		return ""
+	}
+	return k.clashing(ranges, given, networks)
+}
+
+// clashing says for a technician which network overlaps the ranges, and where these come from; "" if none does.
+func (k *Keeper) clashing(ranges, given []netip.Prefix, networks []Network) string {
+	for _, r := range ranges {
+		if n := clash(r, networks); n != nil {
+			from := FileName
+			switch {
+			case len(given) > 0:
+				from = "the cluster (the node's spec.podCIDR)"
+			case len(k.o.Ranges) > 0:
+				from = "pods.network.cidrs"
+			}
+			return fmt.Sprintf("the pods' addresses %s, from %s, overlap the network %s of interface %s: nothing there could be reached. Give the node other addresses",
+				r, from, n.Prefix, n.Interface)
+		}
+	}
+	return ""
 }
 
 // covers reports whether ranges are a default that a network overlaps which the gateway was not connected to when it was chosen: a gateway may be
