@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			log.Error("closing the store: what was not yet written is lost", "error", err)
 		}
 	}()
-	a.events = newRecorder(a.outbox, a.log)
+	a.events = newRecorder(a.cfg.Node.Name, a.outbox, a.log)
 	defer a.events.close()
 	defer a.closeHistory()
 	if err := a.build(ctx); err != nil {

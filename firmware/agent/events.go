@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -19,25 +20,31 @@ const (
 )
 
 // Events are written by a goroutine of their own, those that come together in one commit: whoever starts a container does not wait for the disk
-// each time that it says so. Only a queue that is full makes it wait.
+// each time that it says so, nor does it when the disk hangs. What the queue has no room for then is counted, and told as soon as the disk takes events again.
 const (
-	eventQueue = 256
+	eventQueue = 512
 	eventBatch = 64
 )
+
+const reasonEventsLost = "EventsLost"
 
 type outbox interface {
 	AppendAll(kind string, bodies [][]byte) error
 }
 
 // recorder turns what happens on the gateway into Kubernetes events in the durable outbox. It is safe for concurrent use
-// and never waits for the network. close ends it.
+// and waits neither for the network nor for the disk. close ends it.
 type recorder struct {
+	node   string // its name
 	outbox outbox
 	log    *slog.Logger
 	now    func() time.Time
 	queue  chan []byte
 	quit   chan struct{} // closed by close
 	done   chan struct{} // closed when all that was queued has been written
+
+	lost atomic.Int64 // events that the queue had no room for, or that could not be stored
+	told int64        // of these, those that an event tells of. Of write's goroutine
 
 	mu      sync.Mutex
 	buckets map[eventKey]*eventBucket
@@ -51,9 +58,9 @@ type eventBucket struct {
 	held   int
 }
 
-func newRecorder(o outbox, log *slog.Logger) *recorder {
+func newRecorder(node string, o outbox, log *slog.Logger) *recorder {
 	r := &recorder{
-		outbox: o, log: log, now: time.Now, buckets: map[eventKey]*eventBucket{},
+		node: node, outbox: o, log: log, now: time.Now, buckets: map[eventKey]*eventBucket{},
 		queue: make(chan []byte, eventQueue), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go r.write()
@@ -82,6 +89,7 @@ func (r *recorder) write() {
 		for len(bodies) < eventBatch && len(r.queue) > 0 {
 			bodies = append(bodies, <-r.queue)
 		}
+		bodies = append(bodies, r.losses()...)
 		if err := r.outbox.AppendAll("event", bodies); err != nil {
 			r.one(bodies)
 		}
@@ -98,9 +106,30 @@ func (r *recorder) one(bodies [][]byte) {
 		}
 	}
 	if lost > 0 {
+		r.lost.Add(int64(lost))
+		r.told += int64(lost) // by the log: an event about it could not be stored either
 		r.log.Error("events could not be stored and are only in this log", "events", lost, "error", err)
 	}
 }
+
+// losses returns an event about those that were lost since the last one; none if none was.
+func (r *recorder) losses() [][]byte {
+	lost := r.lost.Load() - r.told
+	if lost == 0 {
+		return nil
+	}
+	r.told += lost
+	text := fmt.Sprintf("%d events were lost because the disk did not take them in time: see the log of skerryd, and look whether its disk works", lost)
+	r.log.Error("events were lost because the disk did not take them in time", "events", lost)
+	ref := wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: r.node, UID: r.node} // as a kubelet names its node
+	if body := r.encode(ref, "Warning", reasonEventsLost, text, 1); body != nil {
+		return [][]byte{body}
+	}
+	return nil
+}
+
+// Lost returns how many events were neither stored nor are queued, since the start.
+func (r *recorder) Lost() int64 { return r.lost.Load() }
 
 // warnNode returns what records a Warning about the node itself. As a kubelet does, it names the node as its UID.
 func (a *Agent) warnNode(reason string) func(message string) {
@@ -109,7 +138,7 @@ func (a *Agent) warnNode(reason string) func(message string) {
 	}
 }
 
-// Event records an event of type Normal or Warning about ref. A full outbox drops by its own counted policy.
+// Event records an event of type Normal or Warning about ref. It does not block. A full outbox drops by its own counted policy.
 func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) {
 	held, ok := r.admit(eventKey{ref.Kind, ref.Namespace, ref.Name, reason})
 	// Whoever records an event has logged it in its own words: a second line would only hide others.
@@ -120,19 +149,32 @@ func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) 
 	if held > 0 {
 		message += fmt.Sprintf(" (%d similar events were held back)", held)
 	}
+	body := r.encode(ref, eventType, reason, message, int64(1+held))
+	if body == nil {
+		return
+	}
+	select {
+	case r.queue <- body:
+	default:
+		r.lost.Add(1)
+	}
+}
+
+// encode returns an event's document, nil if it has none.
+func (r *recorder) encode(ref wire.ObjectRef, eventType, reason, message string, count int64) []byte {
 	body, err := canon.FromValue(map[string]any{
 		"ref": map[string]any{
 			"apiVersion": ref.APIVersion, "kind": ref.Kind, "namespace": ref.Namespace,
 			"name": ref.Name, "uid": ref.UID, "fieldPath": ref.FieldPath,
 		},
 		"type": eventType, "reason": reason, "message": message,
-		"time": r.now().UTC().Format(time.RFC3339Nano), "count": int64(1 + held), "component": "skerryd",
+		"time": r.now().UTC().Format(time.RFC3339Nano), "count": count, "component": "skerryd",
 	})
 	if err != nil {
 		r.log.Error("an event cannot be encoded and is only in this log", "event", reason, "error", err)
-		return
+		return nil
 	}
-	r.queue <- body
+	return body
 }
 
 func (r *recorder) admit(k eventKey) (held int, ok bool) {

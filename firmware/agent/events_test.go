@@ -15,12 +15,16 @@ import (
 )
 
 type fakeOutbox struct {
+	hang    chan struct{} // if it is set, the disk hangs until it is closed
 	bodies  []string
 	commits int
 	most    int // bytes of a body
 }
 
 func (f *fakeOutbox) AppendAll(_ string, bodies [][]byte) error {
+	if f.hang != nil {
+		<-f.hang
+	}
 	for _, body := range bodies {
 		if len(body) > f.most {
 			return errors.New("too large")
@@ -42,7 +46,7 @@ func TestRecorderHoldsBackWhatFlaps(t *testing.T) { synctest.Test(t, holdsBack) 
 func holdsBack(t *testing.T) {
 	var out bytes.Buffer
 	box := &fakeOutbox{most: 1 << 16}
-	r := newRecorder(box, slog.New(slog.NewTextHandler(&out, nil)))
+	r := newRecorder("gw-1", box, slog.New(slog.NewTextHandler(&out, nil)))
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	defer r.close()
 	r.now = func() time.Time { return now }
@@ -95,11 +99,45 @@ func TestRecorderWritesTogether(t *testing.T) {
 			t.Fatalf("event %d is %s", i, b)
 		}
 	}
-	r = newRecorder(box, r.log)
+	r = newRecorder("gw-1", box, r.log)
 	r.Event(wire.ObjectRef{Kind: "Pod", Name: "large"}, "Normal", "Started", strings.Repeat("x", 3000))
 	r.Event(wire.ObjectRef{Kind: "Pod", Name: "small"}, "Normal", "Started", "x")
 	r.close()
 	if len(box.bodies) != n+1 || !strings.Contains(out.String(), "events=1") {
 		t.Errorf("%d events; log:\n%s", len(box.bodies), out.String())
 	}
+}
+
+// TestRecorderOnADiskThatHangs: nobody waits for it; what found no room is counted, and told once the disk works again.
+func TestRecorderOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &fakeOutbox{most: 1 << 16, hang: make(chan struct{})}
+		r := newRecorder("gw-1", box, slog.New(slog.DiscardHandler))
+		event := func(i int) {
+			r.Event(wire.ObjectRef{Kind: "Pod", Name: strconv.Itoa(i)}, "Normal", "Started", "Container started")
+		}
+		event(0)
+		synctest.Wait() // it is with the disk
+		const lost = 7
+		for i := range eventQueue + lost {
+			event(1 + i) // in a bubble, one that waited would be a deadlock
+		}
+		if r.Lost() != lost {
+			t.Errorf("%d events are counted as lost, want %d", r.Lost(), lost)
+		}
+		close(box.hang)
+		r.close()
+		if n := len(box.bodies); n != 1+eventQueue+1 {
+			t.Errorf("%d events were stored, want all that were queued and one about the others", n)
+		}
+		told := 0
+		for _, b := range box.bodies {
+			if strings.Contains(b, `"reason":"EventsLost"`) && strings.Contains(b, "7 events were lost") && strings.Contains(b, `"kind":"Node","name":"gw-1"`) {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("%d events tell of the loss", told)
+		}
+	})
 }

@@ -41,6 +41,7 @@ func newMeters(a *Agent) *meters {
 	gauge("skerry_store_syncs_total", func() float64 { return float64(a.store.Metrics().Syncs) })
 	gauge("skerry_outbox_pending", func() float64 { return float64(a.outbox.Stats().Pending) })
 	gauge("skerry_outbox_dropped_total", func() float64 { return float64(a.outbox.Stats().Dropped) })
+	gauge("skerry_events_lost_total", func() float64 { return float64(a.events.Lost()) })
 	if a.pods != nil {
 		gauge("skerry_pods", func() float64 { return float64(a.pods.Status().Pods) })
 		gauge("skerry_runtime_up", func() float64 { return oneIf(a.pods.Status().RuntimeReady) })
