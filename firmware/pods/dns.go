@@ -34,7 +34,8 @@ const (
 // dnsNote is what a pod's owner should know of its resolver.
 type dnsNote struct{ reason, message string }
 
-// dnsConfig makes the pod's resolver configuration by dnsPolicy and dnsConfig, as a kubelet does. nil leaves the file to the runtime, which
+// dnsConfig makes the pod's resolver configuration by dnsPolicy and dnsConfig, as a kubelet does; but where the node names no server now, those that it
+// named last. nil leaves the file to the runtime, which
 // copies the node's /etc/resolv.conf. Without a cluster DNS, ClusterFirst is the node's resolver.
 func dnsConfig(pod *corev1.Pod, h *host) (*cri.DNSConfig, []dnsNote, error) {
 	s := &pod.Spec
@@ -46,16 +47,20 @@ func dnsConfig(pod *corev1.Pod, h *host) (*cri.DNSConfig, []dnsNote, error) {
 		notes = append(notes, dnsNote{reasonNoDNS, "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. " +
 			"Falling back to \"Default\" policy: names of Services do not resolve. Set pods.clusterDNS on the gateway, or dnsPolicy Default in the pod"})
 	}
-	if s.DNSConfig == nil && s.DNSPolicy != policyNone && !cluster && path == etcResolvConf {
-		return nil, notes, nil
-	}
 	out := &cri.DNSConfig{}
 	if s.DNSPolicy != policyNone {
-		text, err := os.ReadFile(path) //nolint:gosec // an option
-		if err != nil && !os.IsNotExist(err) {
+		text, remembered, err := h.resolver.read(path)
+		if err != nil {
 			return nil, notes, fmt.Errorf("read the node's resolver configuration: %w", err)
 		}
 		out = parseResolvConf(text)
+		if !cluster && len(out.Servers) == 0 && (s.DNSConfig == nil || len(s.DNSConfig.Nameservers) == 0) {
+			notes = append(notes, dnsNote{reasonDNSLimit, "The gateway has no name server, in " + path + ", and has never had one: the pod resolves no names until it is started anew " +
+				"once the gateway has one. Connect the gateway's network, or name servers in the pod's dnsConfig"})
+		}
+		if s.DNSConfig == nil && !cluster && path == etcResolvConf && !remembered {
+			return nil, notes, nil
+		}
 	}
 	if cluster {
 		out.Servers = slices.Clone(h.clusterDNS)

@@ -23,6 +23,10 @@ const imagePatience = 5 * time.Minute
 // imagesFile is where the images that this agent has pulled are listed, below Options.Dir.
 const imagesFile = "images.json"
 
+// imagesSettle is for how long a pull may be missing from that list on the disk: many come together, and flash is a wear part. Whoever cuts the power
+// meanwhile has an image more on the disk that is not removed when it fills up.
+const imagesSettle = 10 * time.Second
+
 // maxPulled bounds that list: the longest unused are forgotten first, and stay on the disk.
 const maxPulled = 1000
 
@@ -49,11 +53,12 @@ type imageKeeper struct {
 	high, low int64 // percent of the disk: begin above high, end at low
 	path      string
 	log       *slog.Logger
+	pulls     chan struct{} // something was pulled that the list on the disk does not have
 
 	mu     sync.Mutex
 	pulled map[string]*pulledImage // by id
 	look   int64
-	dirty  bool
+	dirty  bool // what is in memory is not what is on the disk
 	short  bool // it was said that the disk stays full
 }
 
@@ -88,12 +93,18 @@ func (k *imageKeeper) load() {
 	}
 }
 
-// note lists an image that was pulled just now; static: for a static pod.
+// note lists an image that was pulled just now; static: for a static pod. One that was listed so already, since a container pulls it with each start, is
+// only in use now: mark sees to that.
 func (k *imageKeeper) note(id, ref string, static bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if old := k.pulled[id]; old != nil {
 		static = static && old.Static
+		if old.Ref == ref && old.Static == static {
+			k.dirty = k.dirty || old.Used < k.look // it was out of use
+			old.Used = k.look + 1
+			return
+		}
 	}
 	k.pulled[id] = &pulledImage{Ref: ref, Used: k.look + 1, Static: static}
 	for len(k.pulled) > maxPulled {
@@ -105,7 +116,20 @@ func (k *imageKeeper) note(id, ref string, static bool) {
 		}
 		delete(k.pulled, oldest)
 	}
-	k.save()
+	k.dirty = true
+	select {
+	case k.pulls <- struct{}{}:
+	default:
+	}
+}
+
+// flush writes the list if the disk has another.
+func (k *imageKeeper) flush() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.dirty {
+		k.save()
+	}
 }
 
 // share notes that a pod uses an image which is no static one.
@@ -264,6 +288,7 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 		}
 		wanted, err := k.wantedIDs(ctx)
 		if err != nil {
+			k.flush()
 			return errors.Join(append(errs, err)...) // what cannot be known to be unwanted stays
 		}
 		if wanted[c.image.ID] || !k.known().enough(&c.pulledImage) { // a pod came that wants it, or the view is not whole any more
@@ -276,9 +301,10 @@ func (k *imageKeeper) collect(ctx context.Context, images []cri.Image, used map[
 		k.log.Info("removed an image that no pod uses, because the disk is nearly full", "image", c.Ref, "id", c.image.ID, "bytes", c.image.Size, "disk", mount)
 		k.mu.Lock()
 		delete(k.pulled, c.image.ID)
-		k.save()
+		k.dirty = true
 		k.mu.Unlock()
 	}
+	k.flush()
 	if _, free, err := k.usage(mount); err == nil && free < goal && !k.short {
 		k.short = true
 		k.log.Warn("the disk stays nearly full: every image that is left is in use, was not pulled by this agent, or may be wanted by pods of which it has not heard yet; "+
@@ -308,6 +334,7 @@ func newImageKeeper(m *Manager) *imageKeeper {
 	k := &imageKeeper{
 		rt: m.o.Runtime, access: m.access, list: m.o.Runtime.ListContainers, wanted: m.wantedImages, known: m.knowledge, usage: m.o.DiskUsage,
 		high: int64(m.o.ImageHigh), low: int64(m.o.ImageLow), path: filepath.Join(m.o.Dir, imagesFile), log: m.o.Log,
+		pulls: make(chan struct{}, 1),
 	}
 	k.load()
 	return k
@@ -350,11 +377,24 @@ func imagesOf(s *corev1.PodSpec) (refs []string) {
 
 // collectImages looks after the images until ctx ends.
 func (m *Manager) collectImages(ctx context.Context) {
+	defer m.images.flush()
+	period := time.NewTicker(m.o.ImagePeriod)
+	defer period.Stop()
+	var settled <-chan time.Time // set while a pull waits for the list to be written
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(m.o.ImagePeriod):
+		case <-m.images.pulls:
+			if settled == nil {
+				settled = time.After(imagesSettle)
+			}
+			continue
+		case <-settled:
+			settled = nil
+			m.images.flush()
+			continue
+		case <-period.C:
 		}
 		if m.runtimeUp() != nil {
 			continue

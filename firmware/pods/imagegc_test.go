@@ -260,3 +260,46 @@ func TestImagesOfStaticPods(t *testing.T) {
 		}
 	})
 }
+
+// TestPullsAreListedTogether: what is pulled within a few seconds is one write, and what a container pulls anew with each start is none.
+func TestPullsAreListedTogether(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.rt.remote["app:2"], w.rt.remote["app:3"] = true, true
+		path := filepath.Join(w.o.Dir, imagesFile)
+		absent := func(when string) {
+			t.Helper()
+			if _, err := os.Stat(path); !os.IsNotExist(err) {
+				t.Errorf("%s: the list is written: %v", when, err)
+			}
+		}
+		start := func(name, image string) wire.Key {
+			key, doc := podOf(name, image)
+			w.put(key, doc)
+			return key
+		}
+		start("a", "app:2")
+		w.settle(imagesSettle / 2)
+		absent("after a pull")
+		b := start("b", "app:3")
+		w.settle(imagesSettle / 4)
+		absent("after another")
+		w.settle(imagesSettle / 2)
+		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "app:2") || !strings.Contains(string(text), "app:3") {
+			t.Fatalf("%s, %v", text, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		w.desired.remove(b)
+		w.settle(time.Second)
+		w.rt.mu.Lock()
+		delete(w.rt.images, "app:3") // somebody removed it, and it is pulled anew
+		w.rt.mu.Unlock()
+		start("b", "app:3")
+		w.settle(2 * imagesSettle)
+		absent("after a pull of what is listed")
+		if n := w.rt.called("PullImage"); n != 3 {
+			t.Errorf("%d pulls", n)
+		}
+	})
+}

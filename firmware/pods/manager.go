@@ -43,6 +43,7 @@ type Manager struct {
 	statics  *statics                      // set by Run before there are workers
 	images   *imageKeeper                  // set by Run before there are workers
 	ids      *idKeeper                     // likewise
+	resolver *resolver                     // likewise
 	clocks   *clocks                       // likewise
 	pulls    *pulls                        // likewise
 	access   *imageAccess                  // likewise
@@ -123,6 +124,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.pulls = newPulls(ctx, &m.o, m.wg.Go)
 	m.access = newImageAccess(m.o.ImageCheck, m.o.ImageRecords, func() (map[string]string, error) { return importedImages(m.o.Dir) }, m.o.Log)
 	m.statics, m.images, m.ids = newStatics(m), newImageKeeper(m), newIDKeeper(&m.o)
+	m.resolver = &resolver{path: filepath.Join(m.o.Dir, resolverFileName), log: m.o.Log}
 	evict := newEvictor(m)
 	evict.decide(evict.observe(ctx))
 	node := newNodeReporter(m)

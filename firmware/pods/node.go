@@ -96,6 +96,7 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 	alloc := allocatable(capacity, m.o.Reserved)
 	keepThresholds(alloc, m.o.Eviction.Thresholds, &measured)
 	ips := m.findIPs(ctx)
+	m.rememberResolver()
 	m.mu.Lock()
 	moved := !slices.Equal(m.ips, ips)
 	m.resource, m.memory, m.ips = alloc, measured.Memory, ips

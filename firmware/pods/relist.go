@@ -157,6 +157,6 @@ func (m *Manager) host() *host {
 	return &host{
 		oomFloor: floor, hugepages: sizes, cgroup2: groups.v2,
 		node: m.o.Node, ips: m.ips, memory: m.memory, cgroup: m.o.CgroupParent, systemd: m.rt.systemd,
-		resolvConf: m.o.ResolvConf, logDir: m.o.LogDir, domain: m.o.ClusterDomain, clusterDNS: m.o.ClusterDNS,
+		resolvConf: m.o.ResolvConf, resolver: m.resolver, logDir: m.o.LogDir, domain: m.o.ClusterDomain, clusterDNS: m.o.ClusterDNS,
 	}
 }

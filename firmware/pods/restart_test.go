@@ -2,8 +2,6 @@ package pods
 
 import (
 	"math/rand/v2"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +53,7 @@ func TestKilledAtAnyInstant(t *testing.T) {
 			if !w.report(podKey).Deleted || w.rt.boxCount() != 0 || len(w.rt.byName("c")) != 0 {
 				t.Fatalf("seed %d: left %d sandboxes, %d containers", seed, w.rt.boxCount(), len(w.rt.byName("c")))
 			}
-			if entries, _ := filepath.Glob(filepath.Join(w.o.Dir, "*")); !slices.Equal(entries, []string{filepath.Join(w.o.Dir, clocksFile)}) {
+			if entries := w.leftovers(); len(entries) > 0 {
 				t.Fatalf("seed %d: folders stay: %v", seed, entries)
 			}
 		})

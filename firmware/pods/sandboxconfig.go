@@ -22,6 +22,7 @@ type host struct {
 	cgroup     string
 	systemd    bool // whether the runtime's cgroup driver is systemd
 	resolvConf string
+	resolver   *resolver // nil: nothing is remembered
 	logDir     string
 	domain     string             // of the cluster's DNS
 	users      *cri.UserNamespace // that the pod has of its own; nil: the node's
