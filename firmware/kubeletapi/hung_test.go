@@ -93,6 +93,44 @@ func TestWhoNeverReads(t *testing.T) {
 	})
 }
 
+// TestPageThenAnythingElse: the time that a page has to be read does not count against what the same connection is used for later.
+func TestPageThenAnythingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Options{Node: "gw-1", Pods: fakePods{}, Runtime: &fakeRuntime{}, LogDir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		l := pipes{streamtest.NewPipes()}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, l) }()
+		c, err := l.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers := bufio.NewReader(c)
+		for i, path := range []string{"/metrics/probes", "/healthz", "/healthz"} {
+			time.Sleep(time.Duration(i) * 2 * pageTimeout / 5) // shorter than a connection is kept for
+			if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatalf("request %d, %s: %v", i, path, err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("request %d, %s: %s, %v", i, path, resp.Status, err)
+			}
+		}
+		_ = c.Close()
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		s.runtime.CloseIdleConnections()
+	})
+}
+
 // hangs is a runtime that does not answer.
 type hangs struct{ *fakeRuntime }
 

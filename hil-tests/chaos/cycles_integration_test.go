@@ -3,12 +3,8 @@
 package chaos_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -17,27 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry/skerry/hil-tests/rig/leaks"
+	"github.com/skerry/skerry/hil-tests/rig/stack"
 )
-
-var goroutineLine = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
-
-// goroutines asks the agent for the number of its goroutines.
-func (w *world) goroutines() (int, error) {
-	resp, err := http.Get("http://" + w.AgentWeb + "/metrics") //nolint:noctx // loopback
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	m := goroutineLine.FindSubmatch(body)
-	if m == nil {
-		return 0, errors.New("the agent's metrics have no go_goroutines")
-	}
-	return strconv.Atoi(string(m[1]))
-}
 
 // TestCycles creates and deletes pods, and holds that the agent's goroutines and files, and everything on the node, are afterwards what they were.
 // Memory is measured, not held: skerry-bench pods has the figure.
@@ -62,7 +39,7 @@ func TestCycles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := w.goroutines()
+		n, err := stack.Goroutines(t.Context(), w.AgentWeb)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,8 +13,9 @@ import (
 type Driver struct {
 	captureDir string
 
-	mu    sync.Mutex
-	ports map[string]*port
+	mu      sync.Mutex
+	ports   map[string]*port
+	closing map[*port]bool // no session has them any more, and their lines may still be open
 }
 
 // New returns the driver.
@@ -22,7 +23,7 @@ func New() *Driver { return NewCapturing(serialline.CaptureDir) }
 
 // NewCapturing returns the driver with another folder for captures.
 func NewCapturing(dir string) *Driver {
-	return &Driver{captureDir: dir, ports: make(map[string]*port)}
+	return &Driver{captureDir: dir, ports: make(map[string]*port), closing: make(map[*port]bool)}
 }
 
 // Protocols implements device.Driver.
@@ -63,7 +64,11 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	key := c.key()
 	p := d.ports[key]
 	if p == nil {
-		p = newPort(key, c.name(), opener(c))
+		open := opener(c)
+		p = newPort(key, c.name(), func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
+			d.awaitOthers(ctx, p)
+			return open(ctx, tap)
+		})
 		d.ports[key] = p
 	}
 	p.refs++
@@ -83,11 +88,48 @@ func (d *Driver) release(s *session) {
 	last := p.refs == 0
 	if last {
 		delete(d.ports, p.key)
+		d.closing[p] = true
 	}
 	d.mu.Unlock()
 	if last {
 		p.close()
+		d.mu.Lock()
+		delete(d.closing, p)
+		d.mu.Unlock()
 	}
+}
+
+// handover is how long a port is waited for that the same line had with other settings: a line changes device by device, and until the last
+// one has let go of the old settings, they would be told that the line is in use.
+const handover = 300 * time.Millisecond
+
+// awaitOthers waits until no other port has p's line.
+func (d *Driver) awaitOthers(ctx context.Context, p *port) {
+	ctx, cancel := context.WithTimeout(ctx, handover)
+	defer cancel()
+	for _, other := range d.others(p) {
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return // whoever opens the line now says who has it
+		}
+	}
+}
+
+func (d *Driver) others(p *port) (out []*port) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range d.ports {
+		if o != p && o.name == p.name {
+			out = append(out, o)
+		}
+	}
+	for o := range d.closing {
+		if o.name == p.name {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 // dialTimeout bounds connecting to a serial server.

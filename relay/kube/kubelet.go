@@ -171,7 +171,19 @@ func (e *KubeletEndpoint) addressRelays(status map[string]any, node string, ownP
 // annotate adds what a Node tells of itself beside its status. All nodes share one address: the path says which one metrics-server means.
 func (e *KubeletEndpoint) annotate(annotations map[string]any, node string, reported map[string]any) {
 	annotations[gatewayAddresses] = ownAddresses(reported)
-	annotations[metricsPath] = "/nodes/" + node + "/metrics/resource"
+	annotations[metricsPath] = resourcePath(node)
+}
+
+func resourcePath(node string) string { return "/nodes/" + node + "/metrics/resource" }
+
+// unannotate takes away what annotate and RecordKubeletPort wrote while the relays had a kubelet port: metrics-server would ask at an address where nobody
+// answers. have are the Node's annotations; nil in changed removes one.
+func unannotate(changed map[string]any, node string, have map[string]any) {
+	for _, name := range []string{KubeletPortAnnotation, gatewayAddresses, metricsPath} {
+		if _, there := have[name]; there && (name != metricsPath || have[name] == resourcePath(node)) {
+			changed[name] = nil
+		}
+	}
 }
 
 // ownAddresses returns the gateway's own addresses in its report, for the annotation.

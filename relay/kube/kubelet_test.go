@@ -2,7 +2,9 @@ package kube
 
 import (
 	"maps"
+	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 // TestNodeSaysWhereItsKubeletIs: the relays' address and port, and the path by which metrics-server finds this node among all at that address.
@@ -20,4 +22,39 @@ func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
 			t.Errorf("a node may say %s itself, and so send a scraper with the cluster's token elsewhere", name)
 		}
 	}
+}
+
+// TestNodeForgetsTheKubeletPort: relays without one take away what relays with one wrote, and nothing else.
+func TestNodeForgetsTheKubeletPort(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.sink.opts.Kubelet = &KubeletEndpoint{Address: "10.96.0.50", Port: 10250}
+		b.start("gw-1", 7)
+		b.report("gw-1", 7, nodeKey, readyNode)
+		annotations := func() map[string]any {
+			a, _ := field(b.api.get(nodesGVR, "/gw-1"), "metadata", "annotations").(map[string]any)
+			return a
+		}
+		if err := b.index.RecordKubeletPort(t.Context(), "gw-1", 20001); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		b.report("gw-1", 7, nodeKey, readyNode)
+		if a := annotations(); len(a) != 4 || a[KubeletPortAnnotation] != "20001" || a[metricsPath] != resourcePath("gw-1") {
+			t.Fatalf("with a kubelet port: %v", a)
+		}
+		b.sink.opts.Kubelet = nil
+		b.report("gw-1", 7, nodeKey, strings.Replace(readyNode, "AgentReady", "Ready", 1))
+		if a := annotations(); len(a) != 1 || a["board.skerry.dev/name"] != "x" {
+			t.Errorf("without: %v", a)
+		}
+		b.api.taken()
+		b.report("gw-1", 7, nodeKey, strings.Replace(readyNode, "AgentReady", "Ready", 1))
+		if got := b.api.taken(); len(got) != 0 {
+			t.Errorf("the same again cost %q", got)
+		}
+		changed := map[string]any{}
+		if unannotate(changed, "gw-1", map[string]any{metricsPath: "/metrics/own"}); len(changed) != 0 {
+			t.Errorf("the owner's path would go: %v", changed)
+		}
+	})
 }

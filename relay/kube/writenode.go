@@ -134,7 +134,7 @@ func (s *Sink) nodeMetadata(w *work, doc map[string]any) (labels, annotations ma
 }
 
 // labelNode writes labels and annotations that differ. What is no longer reported stays: the relay cannot know whether
-// the node or its owner set it.
+// the node or its owner set it. What relays themselves wrote goes with the kubelet port.
 func (s *Sink) labelNode(ctx context.Context, w *work, rec *record, doc map[string]any) error {
 	body, err := decodeReport(rec.body)
 	if err != nil {
@@ -150,6 +150,9 @@ func (s *Sink) labelNode(ctx context.Context, w *work, rec *record, doc map[stri
 			if child(have, name)[k] != v {
 				changed[k] = v
 			}
+		}
+		if name == "annotations" && s.opts.Kubelet == nil {
+			unannotate(changed, w.node, child(have, name))
 		}
 		if len(changed) > 0 {
 			meta[name] = changed

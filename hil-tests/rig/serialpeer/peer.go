@@ -96,10 +96,7 @@ func StartDevice(ctx context.Context, l *Line, kind string) (*Device, error) {
 		return nil, fmt.Errorf("start a %s (is python3-serial installed?): %w", kind, err)
 	}
 	err = ready(ctx, p, "the "+kind+" has opened its port", func() error {
-		if b, err := os.ReadFile(log); err != nil || !strings.Contains(string(b), "ready") {
-			return fmt.Errorf("not yet: %w", err)
-		}
-		return nil
+		return saysReady(log)
 	})
 	return &Device{p}, err
 }
@@ -112,11 +109,20 @@ func Hold(ctx context.Context, port, log string) (*process.Process, error) {
 		return nil, err
 	}
 	return p, ready(ctx, p, "pyserial holds the port", func() error {
-		if b, err := os.ReadFile(log); err != nil || !strings.Contains(string(b), "ready") {
-			return fmt.Errorf("not yet: %w", err)
-		}
-		return nil
+		return saysReady(log)
 	})
+}
+
+// saysReady reads a script's output for its word that it is.
+func saysReady(log string) error {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(b), "ready") {
+		return fmt.Errorf("it has not said that it is ready, but %q", b)
+	}
+	return nil
 }
 
 // FreePort returns a port of loopback that nobody listens on.

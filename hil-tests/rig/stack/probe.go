@@ -3,7 +3,10 @@ package stack
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"regexp"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +31,30 @@ func httpOK(url string) func(context.Context) error {
 		}
 		return nil
 	}
+}
+
+var goroutineLine = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
+
+// Goroutines asks a process for the number of its goroutines, by the metrics that it serves at a host:port.
+func Goroutines(ctx context.Context, address string) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	m := goroutineLine.FindSubmatch(body)
+	if m == nil {
+		return 0, fmt.Errorf("the metrics of %s have no go_goroutines", address)
+	}
+	return strconv.Atoi(string(m[1]))
 }
 
 func unmount(path string) error { return unix.Unmount(path, unix.MNT_DETACH) }

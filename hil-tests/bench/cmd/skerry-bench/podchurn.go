@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/rig/leaks"
+	"github.com/skerry/skerry/hil-tests/rig/stack"
 )
 
 // held is what the agent had when no pod was there, look by look.
@@ -24,37 +21,13 @@ func (h *held) look(ctx context.Context, w *workload, at time.Duration) error {
 	if err != nil {
 		return err
 	}
-	n, err := goroutines(ctx, w.stack.AgentWeb)
+	n, err := stack.Goroutines(ctx, w.stack.AgentWeb)
 	if err != nil {
 		return err
 	}
 	h.hours, h.megabytes = append(h.hours, at.Hours()), append(h.megabytes, float64(p.PSS)/mb)
-	h.goroutines, h.files = append(h.goroutines, n), append(h.files, float64(p.Files))
+	h.goroutines, h.files = append(h.goroutines, float64(n)), append(h.files, float64(p.Files))
 	return nil
-}
-
-var goroutineLine = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
-
-// goroutines asks a process for the number of its goroutines.
-func goroutines(ctx context.Context, address string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	m := goroutineLine.FindSubmatch(body)
-	if m == nil {
-		return 0, errors.New("the agent's metrics have no go_goroutines")
-	}
-	return strconv.ParseFloat(string(m[1]), 64)
 }
 
 // churn lets pods come and go, four at a time, and fits a line through the agent's memory: what it was when no pod was there. Goroutines and
