@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -65,6 +66,18 @@ type DeviceStatus struct {
 	Good       int       `json:"good"` // points whose quality is good
 	LastOnline time.Time `json:"lastOnline"`
 	Reason     string    `json:"reason"`
+	// Alarms are those that are not normal, the gravest first.
+	Alarms []AlarmStatus `json:"alarms"`
+}
+
+// AlarmStatus is one alarm of a device (docs/derived.md).
+type AlarmStatus struct {
+	Name     string    `json:"name"`
+	Property string    `json:"property"`
+	Severity string    `json:"severity"`
+	Level    string    `json:"level"` // High, HighHigh, Low, LowLow, Active, BadQuality
+	Since    time.Time `json:"since"`
+	Message  string    `json:"message"`
 }
 
 // MemoryStatus is what the kernel accounts to the agent.
@@ -109,6 +122,9 @@ func deviceStatus(d devices.DeviceState) DeviceStatus {
 	}
 	if !d.Ready {
 		out.Reason = strings.TrimSuffix(d.Reason+": "+d.Message, ": ")
+	}
+	for _, a := range d.Alarms {
+		out.Alarms = append(out.Alarms, AlarmStatus{Name: a.Name, Property: a.Property, Severity: a.Severity, Level: a.Level, Since: a.Since, Message: a.Message})
 	}
 	return out
 }
@@ -182,6 +198,14 @@ func (s Status) Print(w io.Writer, now time.Time) {
 		fmt.Fprintln(t, "\nDEVICE\tPROTOCOL\tSTATE\tGOOD\tLAST ONLINE\tREASON")
 		for _, d := range s.Devices {
 			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%d/%d\t%s\t%s\n", d.Namespace, d.Name, d.Protocol, d.State, d.Good, d.Points, age(now, d.LastOnline), d.Reason)
+		}
+	}
+	if slices.ContainsFunc(s.Devices, func(d DeviceStatus) bool { return len(d.Alarms) > 0 }) {
+		fmt.Fprintln(t, "\nALARM\tDEVICE\tSEVERITY\tLEVEL\tFOR\tWHY")
+		for _, d := range s.Devices {
+			for _, a := range d.Alarms {
+				fmt.Fprintf(t, "%s\t%s/%s\t%s\t%s\t%s\t%s\n", a.Name, d.Namespace, d.Name, a.Severity, a.Level, age(now, a.Since), a.Message)
+			}
 		}
 	}
 	_ = t.Flush() // w is a terminal or a buffer: nobody could be told

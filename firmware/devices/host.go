@@ -96,6 +96,7 @@ type DeviceState struct {
 	Reason, Message string // why it is not ready
 	LastOnline      time.Time
 	Properties      []PropertyState
+	Alarms          []AlarmState // those that are not normal, the gravest first
 }
 
 // PropertyState is one property in Status.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skerry/skerry/firmware/devices/alarm"
 	"github.com/skerry/skerry/firmware/twin"
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -21,13 +22,14 @@ const restartDoubt = "last value before the agent restarted; the device has not 
 
 // twinRecord is what the store keeps of one property.
 type twinRecord struct {
-	UID     string        `msg:"u"` // of the Device: one that was made anew starts with new twins
-	Twin    twin.Property `msg:"t"`
-	Kind    uint8         `msg:"k"` // device.Type of Text; 0 if there is no datum
-	Text    string        `msg:"v"`
-	Quality uint8         `msg:"q"`
-	Reason  string        `msg:"r"`
-	At      time.Time     `msg:"a"`
+	UID     string         `msg:"u"` // of the Device: one that was made anew starts with new twins
+	Twin    twin.Property  `msg:"t"`
+	Kind    uint8          `msg:"k"` // device.Type of Text; 0 if there is no datum
+	Text    string         `msg:"v"`
+	Quality uint8          `msg:"q"`
+	Reason  string         `msg:"r"`
+	At      time.Time      `msg:"a"`
+	Alarms  []alarm.Record `msg:"l,omitempty"` // those that are not normal
 }
 
 func (w *worker) recordPrefix() string { return w.key.Namespace() + "/" + w.key.Name() + "/" }
@@ -60,7 +62,7 @@ func (w *worker) record(name string, t *propertyTwin) TwinRecord {
 	}
 	rec := twinRecord{
 		UID: uid, Twin: t.Property, Kind: uint8(typeOf(t.value)), Text: t.text,
-		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server,
+		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server, Alarms: t.alarms,
 	}
 	body, err := rec.MarshalMsg(nil)
 	if err != nil { // plain strings and numbers always encode
@@ -81,7 +83,7 @@ func (w *worker) load() {
 			w.log.Warn("a stored twin cannot be decoded; the property starts anew", "key", key, "err", err)
 			return nil
 		}
-		t := &propertyTwin{Property: rec.Twin, text: rec.Text, uid: rec.UID}
+		t := &propertyTwin{Property: rec.Twin, text: rec.Text, uid: rec.UID, alarms: rec.Alarms}
 		if rec.Kind != 0 {
 			if v, err := device.Parse(rec.Text, device.Type(rec.Kind)); err == nil {
 				t.value = v.At(rec.At).Doubt(device.Uncertain, restartDoubt)

@@ -3,38 +3,64 @@
 package devices
 
 import (
+	"github.com/skerry/skerry/firmware/devices/alarm"
 	"github.com/tinylib/msgp/msgp"
 )
 
 // MarshalMsg implements msgp.Marshaler
 func (z *twinRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 7
-	// string "u"
-	o = append(o, 0x87, 0xa1, 0x75)
-	o = msgp.AppendString(o, z.UID)
-	// string "t"
-	o = append(o, 0xa1, 0x74)
-	o, err = z.Twin.MarshalMsg(o)
-	if err != nil {
-		err = msgp.WrapError(err, "Twin")
-		return
+	// check for omitted fields
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
+	_ = zb0001Mask
+	if z.Alarms == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80
 	}
-	// string "k"
-	o = append(o, 0xa1, 0x6b)
-	o = msgp.AppendUint8(o, z.Kind)
-	// string "v"
-	o = append(o, 0xa1, 0x76)
-	o = msgp.AppendString(o, z.Text)
-	// string "q"
-	o = append(o, 0xa1, 0x71)
-	o = msgp.AppendUint8(o, z.Quality)
-	// string "r"
-	o = append(o, 0xa1, 0x72)
-	o = msgp.AppendString(o, z.Reason)
-	// string "a"
-	o = append(o, 0xa1, 0x61)
-	o = msgp.AppendTime(o, z.At)
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "u"
+		o = append(o, 0xa1, 0x75)
+		o = msgp.AppendString(o, z.UID)
+		// string "t"
+		o = append(o, 0xa1, 0x74)
+		o, err = z.Twin.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Twin")
+			return
+		}
+		// string "k"
+		o = append(o, 0xa1, 0x6b)
+		o = msgp.AppendUint8(o, z.Kind)
+		// string "v"
+		o = append(o, 0xa1, 0x76)
+		o = msgp.AppendString(o, z.Text)
+		// string "q"
+		o = append(o, 0xa1, 0x71)
+		o = msgp.AppendUint8(o, z.Quality)
+		// string "r"
+		o = append(o, 0xa1, 0x72)
+		o = msgp.AppendString(o, z.Reason)
+		// string "a"
+		o = append(o, 0xa1, 0x61)
+		o = msgp.AppendTime(o, z.At)
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "l"
+			o = append(o, 0xa1, 0x6c)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Alarms)))
+			for za0001 := range z.Alarms {
+				o, err = z.Alarms[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Alarms", za0001)
+					return
+				}
+			}
+		}
+	}
 	return
 }
 
@@ -98,6 +124,25 @@ func (z *twinRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "At")
 				return
 			}
+		case "l":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Alarms")
+				return
+			}
+			if cap(z.Alarms) >= int(zb0002) {
+				z.Alarms = (z.Alarms)[:zb0002]
+			} else {
+				z.Alarms = make([]alarm.Record, zb0002)
+			}
+			for za0001 := range z.Alarms {
+				bts, err = z.Alarms[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Alarms", za0001)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -112,6 +157,9 @@ func (z *twinRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *twinRecord) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.UID) + 2 + z.Twin.Msgsize() + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Reason) + 2 + msgp.TimeSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.UID) + 2 + z.Twin.Msgsize() + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Reason) + 2 + msgp.TimeSize + 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Alarms {
+		s += z.Alarms[za0001].Msgsize()
+	}
 	return
 }

@@ -66,9 +66,10 @@ func (w *worker) publish(now time.Time) {
 	if !w.status.changed && !w.status.force && !conditionsChanged && state == w.status.state {
 		return
 	}
+	alarms := w.alarmConditions(now)
 	report := devicev1.Report{
 		ObservedGeneration: w.plan.generation,
-		Conditions:         []devicev1.Condition{w.status.conditions[conditionReady], w.status.conditions[conditionValid]},
+		Conditions:         append([]devicev1.Condition{w.status.conditions[conditionReady], w.status.conditions[conditionValid]}, alarms...),
 		DeviceStatus:       devicev1.DeviceStatus{Twins: w.reportTwins(now)},
 	}
 	if w.plan.reportState {
@@ -266,7 +267,7 @@ func (w *worker) snapshot() (DeviceState, bool) {
 	ready := w.readyCondition()
 	s := DeviceState{
 		Namespace: w.key.Namespace(), Name: w.key.Name(), State: w.state(), Ready: ready.Status == "True",
-		Reason: ready.Reason, Message: ready.Message, LastOnline: w.lastOnline,
+		Reason: ready.Reason, Message: ready.Message, LastOnline: w.lastOnline, Alarms: w.activeAlarms(),
 	}
 	if valid := w.validCondition(); valid.Status != "True" {
 		s.Reason, s.Message = valid.Reason, valid.Message

@@ -49,6 +49,7 @@ type plan struct {
 	properties           []property
 	reportState          bool
 	problems             []problem
+	stage                *stagePlan // nil: nothing is calculated or watched
 }
 
 // property is one property of a plan.
@@ -62,7 +63,8 @@ type property struct {
 	recorded      bool          // values are kept on the gateway
 	reportToCloud bool
 	host          map[string]any // the visitor's fields that are the host's, by lower-case names
-	desired       string         // as in the manifest; "" is none
+	stage         staging
+	desired       string // as in the manifest; "" is none
 	// check judges a desired value and brings it into the model's type.
 	check func(text string) (device.Value, error)
 }
@@ -136,6 +138,7 @@ func (p *plan) resolveProperties(d *devicev1.Device, model *devicev1.DeviceModel
 			p.properties = append(p.properties, prop)
 		}
 	}
+	p.finishStage()
 }
 
 func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, driver device.Driver) (property, bool) {
@@ -158,6 +161,7 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
 	p.compile(path, &prop, dp, m, writable, driver)
 	prop.recorded = p.recorded(&prop, dp.PushMethod != nil, path+".visitors.configData")
+	prop.stage.span = newSpan(m, typ)
 	prop.check = p.checker(dp.Name, m, typ, writable, prop.point)
 	if prop.desired != "" {
 		if _, err := prop.check(prop.desired); err != nil {
@@ -181,7 +185,7 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 	}
 	var own map[string]any
 	prop.host, own = hostFields(visitor.ConfigData, driver.Describe().Visitor)
-	if p.stageFields(prop, where) {
+	if p.stageFields(prop, where, own, writable) {
 		return
 	}
 	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: own}

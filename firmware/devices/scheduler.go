@@ -14,6 +14,7 @@ const (
 	taskRetry    task = iota // a failed write, or opening the session again
 	taskDeadline             // a driver call may have wedged
 	taskFlush                // lazily persisted values
+	taskAlarm                // the delay of an alarm
 	taskGroup
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skerry/skerry/firmware/devices/alarm"
 	"github.com/skerry/skerry/firmware/twin"
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -36,7 +37,8 @@ type propertyTwin struct {
 	text     string       // value.Text(), kept because most readings do not change it
 	readBack uint64       // the last call that was begun before value was read back; what those before it read is older
 	lastSent time.Time    // when the value was last part of a report
-	dirty    bool         // the record in the store is older
+	alarms   []alarm.Record
+	dirty    bool // the record in the store is older
 }
 
 // adoptTwins brings the twins in line with a plan.
@@ -338,5 +340,6 @@ func (w *worker) doubtAll(why string) {
 		t := w.twins[prop.name]
 		t.value = t.value.Doubt(device.Bad, why)
 	}
+	w.doubtStage(why, time.Now())
 	w.status.changed = true
 }

@@ -61,6 +61,9 @@ type worker struct {
 	reachWhy   string
 	lastOnline time.Time
 
+	staged  staged
+	alarmAt time.Time // taskAlarm is armed for it
+
 	status   statusState
 	durable  []TwinRecord // to commit after the lock is released
 	failures bool         // the last commit failed; logged once
@@ -225,6 +228,9 @@ func (w *worker) onTask(t task, now time.Time) {
 	case taskFlush:
 		w.flushing = false
 		w.flush()
+	case taskAlarm:
+		w.alarmAt = time.Time{}
+		w.tickAlarms(now)
 	default:
 		w.pending[t] = true
 	}
@@ -241,6 +247,7 @@ func (w *worker) adopt(p *plan, now time.Time) {
 	}
 	w.forget(p)
 	w.adoptTwins(p, now)
+	w.adoptStage(old, now)
 	w.regroup(now)
 	w.status.force = true
 }

@@ -20,7 +20,7 @@ func Drivers(opt Options) []device.Driver {
 		opt.Log = slog.Default()
 	}
 	var out []device.Driver
-	for _, newDriver := range []func(Options) device.Driver{newModbus, newSerial} {
+	for _, newDriver := range []func(Options) device.Driver{newModbus, newOPCUA, newSerial} {
 		if d := newDriver(opt); d != nil {
 			out = append(out, d)
 		}

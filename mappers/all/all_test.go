@@ -27,7 +27,7 @@ func TestDriversAreDistinctAndDescribed(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"modbus", "serial"} {
+	for _, name := range []string{"modbus", "opcua", "serial"} {
 		if !seen[name] {
 			t.Errorf("the driver %s is not in the table", name)
 		}

@@ -60,7 +60,7 @@ func TestManualsExamplesWork(t *testing.T) {
 	for _, page := range []struct {
 		name       string
 		properties int
-	}{{"devices", 4}, {"serial", 3 + 4 + 4}} {
+	}{{"devices", 4}, {"opcua", 4}, {"serial", 3 + 4 + 4}} {
 		seen := 0
 		for _, block := range regexp.MustCompile("(?s)```yaml\n(apiVersion:.*?)```").FindAllStringSubmatch(manual(t, page.name), -1) {
 			seen += checkExample(t, block[1])

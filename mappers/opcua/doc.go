@@ -1,0 +1,28 @@
+// Package opcua is the client driver for OPC UA servers.
+//
+// # Purpose
+//
+// Values of a server's nodes become properties of a Device: subscribed where the server can do that, read otherwise, written with
+// the node's own data type and read back. The driver keeps what gopcua's client gets wrong from its users: a black-holed server is
+// noticed by a watchdog, a lost connection is an explicit gap, every monitored item is created again and checked after it, a
+// certificate is verified before anything secret is sent, no security is given up silently, and no server can make it take memory
+// without limit.
+//
+// # Usage
+//
+//	driver := opcua.New(opcua.Options{StateDir: dir, Log: log})
+//	session, err := driver.Open(ctx, device.Config{Protocol: map[string]any{"url": "opc.tcp://10.0.0.7:4840"}})
+//	point, err := driver.Compile(device.PointConfig{Visitor: map[string]any{"nodeID": "nsu=http://vendor/ns;s=Speed"}, …})
+//
+// Package uabin decodes what a server sends, package channel is the secure channel, package pki keeps the certificates.
+//
+// # Concurrency
+//
+// Drivers and sessions are safe for concurrent use. Devices with the same configuration share an endpoint: one connection with two
+// goroutines, however many points there are.
+//
+// # Testing
+//
+// The conformance suite of package devicetest against gopcua's server behind a proxy that fails, tables for addresses, values and
+// security, fuzz tests of what is decoded, and node-opcua with every policy and kind of user in hil-tests.
+package opcua

@@ -1,0 +1,134 @@
+package opcua
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"github.com/skerry/skerry/mappers/device"
+)
+
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// endpoint is the connection to one server with one configuration, shared by the devices that have it. Its goroutine
+// connects, keeps the connection alive and hands out what is published.
+type endpoint struct {
+	driver *Driver
+	config config
+	users  int // guarded by driver.mu
+
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	client  *client       // nil while there is no connection
+	err     error         // why there is none; nil before the first try has failed
+	changed chan struct{} // closed when client or err change
+
+	known *ua.EndpointDescription // what the last connection used; owned by the goroutine
+}
+
+func startEndpoint(d *Driver, c config) *endpoint {
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &endpoint{driver: d, config: c, cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
+	go func() {
+		defer close(e.ended)
+		e.run(ctx)
+	}()
+	return e
+}
+
+// stop ends the connection and waits for the goroutine.
+func (e *endpoint) stop() {
+	e.cancel()
+	<-e.ended
+}
+
+// run connects again and again until ctx ends.
+func (e *endpoint) run(ctx context.Context) {
+	var backoff device.Backoff
+	for ctx.Err() == nil {
+		c, err := e.connect(ctx)
+		if err == nil {
+			backoff.OK()
+			e.set(c, nil)
+			err = c.serve(ctx)
+			e.set(nil, nil)
+			c.close(err)
+			if ctx.Err() == nil {
+				e.driver.log.Info("OPC UA connection lost", "server", e.config.String(), "reason", reason(err))
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		e.known = nil // the server may have other endpoints or another certificate now
+		err = device.Unreachable("%s: %s", e.config.String(), reason(err))
+		if !backoff.Failing() {
+			e.driver.log.Warn("OPC UA server cannot be reached", "reason", err.Error())
+		}
+		now := time.Now()
+		backoff.Failed(now, err, firstRetry, lastRetry)
+		e.set(nil, err)
+		if !sleep(ctx, backoff.RetryAt().Sub(now)) {
+			return
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// set changes the state, and wakes who waits for that.
+func (e *endpoint) set(c *client, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.client, e.err = c, err
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// state returns the connection or why there is none, and what is closed when that changes.
+func (e *endpoint) state() (*client, error, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.client, e.err, e.changed
+}
+
+// ready returns the connection. While the first try is under way it waits, afterwards it says why there is none.
+func (e *endpoint) ready(ctx context.Context) (*client, error) {
+	for {
+		c, err, changed := e.state()
+		if c != nil || err != nil {
+			return c, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, device.Unreachable("%s: still connecting", e.config.String())
+		}
+	}
+}
+
+// lost is the error of a call whose connection ended.
+func (e *endpoint) lost(err error) error {
+	if err == nil {
+		err = errors.New("the connection was lost")
+	}
+	return device.Unreachable("%s: %s", e.config.String(), reason(err))
+}
