@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Driver speaks one protocol. It is created once for an agent and is safe for concurrent use. What sessions share
@@ -56,6 +57,8 @@ type PointConfig struct {
 	Type Type
 	// Writable tells that the model allows writes; a driver refuses it for what can only be read.
 	Writable bool
+	// Cycle is how often the property is read; 0: not known.
+	Cycle time.Duration
 	// Visitor is visitors.configData.
 	Visitor map[string]any
 }

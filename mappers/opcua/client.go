@@ -79,6 +79,9 @@ func (c *client) call(ctx context.Context, req ua.Request) (any, error) {
 	}
 }
 
+// Ask is call for the packages that know structures and browsing.
+func (c *client) Ask(ctx context.Context, req ua.Request) (any, error) { return c.call(ctx, req) }
+
 // callError is an error that means that the device could not be asked, with the status code that says why.
 type callError struct{ shown, cause error }
 
@@ -237,7 +240,8 @@ func (c *client) close(err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 		_, _ = c.ch.Call(ctx, &ua.CloseSessionRequest{DeleteSubscriptions: true}, c.auth)
 		cancel()
+	} else if err != nil {
+		c.ch.Abort(err)
 	}
 	c.ch.Close()
-	c.subs.end(err)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -17,7 +18,8 @@ type point struct {
 	single   bool   // the index range is one element
 	typ      device.Type
 	readBack bool
-	given    bool // the visitor has sampling fields of its own
+	cycle    time.Duration // how often the property is read; 0: not known
+	given    bool          // the visitor has sampling fields of its own
 	sampling sampling
 	visitor  map[string]any
 	method   *address // a method; from is its object
@@ -45,7 +47,7 @@ func describeVisitor() []device.FieldDoc {
 // compile judges a property's configuration without I/O.
 func compile(cfg device.PointConfig) (*point, error) {
 	f := device.NewFields(cfg.Path, cfg.Visitor)
-	p := &point{typ: cfg.Type, visitor: cfg.Visitor}
+	p := &point{typ: cfg.Type, visitor: cfg.Visitor, cycle: cfg.Cycle}
 	f.Ignore("browseName")
 	if !f.Has("browsePath") {
 		f.Require(addressAllowed, "nodeID", "node")

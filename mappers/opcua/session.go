@@ -17,7 +17,8 @@ type session struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
-	once   sync.Once
+	mu     sync.Mutex
+	ended  bool           // no further calls of Subscribe
 	calls  sync.WaitGroup // Subscribe
 }
 
@@ -83,12 +84,26 @@ func pointsOf(points []device.Point) ([]*point, error) {
 	return out, nil
 }
 
+// begin counts a call that Close waits for.
+func (s *session) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.calls.Add(1)
+	}
+	return !s.ended
+}
+
 // Close implements device.Session.
 func (s *session) Close() error {
-	s.once.Do(func() {
-		s.cancel(device.ErrClosed)
-		s.calls.Wait()
+	s.mu.Lock()
+	first := !s.ended
+	s.ended = true
+	s.mu.Unlock()
+	s.cancel(device.ErrClosed)
+	s.calls.Wait()
+	if first {
 		s.driver.release(s.endpoint)
-	})
+	}
 	return nil
 }

@@ -23,3 +23,6 @@ func newStructures(int) *structures { return &structures{} }
 func (*structures) JSON(context.Context, caller, uabin.Variant) (string, error) {
 	return "", errors.New("the value is a structure, which has no model type")
 }
+
+// known tells whether a value can be decoded without asking the server.
+func (*structures) known(uabin.Variant) bool { return true }

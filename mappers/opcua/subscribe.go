@@ -2,21 +2,398 @@ package opcua
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
 
-	"github.com/skerry/skerry/mappers/opcua/channel"
+	"github.com/gopcua/opcua/ua"
+
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/opcua/uabin"
 )
 
-type subscriptions struct {
-	replies chan channel.Reply
-	wake    chan struct{}
+const (
+	// defaultPublishing is for properties whose cycle is not known.
+	defaultPublishing = time.Second
+	// retryItems is when monitored items that the server refused are tried again.
+	retryItems = time.Minute
+	// maxSlow is how many points of one watch may wait for a structure's description at a time.
+	maxSlow = 1000
+)
+
+// errItems means that a watch's monitored items have to be made anew.
+var errItems = errors.New("the server has dropped the subscription")
+
+// watch is one call of Subscribe. notify is called with its lock held.
+type watch struct {
+	points []*point
+	how    []sampling
+	notify func(i int, v device.Value)
+	resub  chan struct{} // has a token when the items are gone
+	wake   chan struct{} // has a token when slow is not empty
+
+	mu     sync.Mutex
+	closed bool
+	last   []device.Value
+	local  []bool // the deadband is applied here: the server refused it
+	slow   map[int]uabin.DataValue
+	gapped string // the reason of the gap that has been reported
 }
 
-func (s *subscriptions) init() {
-	s.replies = make(chan channel.Reply, 16)
-	s.wake = make(chan struct{}, 1)
+// Subscribe implements device.Subscriber.
+func (s *session) Subscribe(ctx context.Context, points []device.Point, notify func(i int, v device.Value)) error {
+	if !s.begin() {
+		return device.ErrClosed
+	}
+	defer s.calls.Done()
+	ctx, leave := s.enter(ctx)
+	defer leave()
+	own, err := pointsOf(points)
+	if err != nil {
+		return err
+	}
+	if s.config.poll {
+		return notSubscribable(len(points), "subscribe is false")
+	}
+	w := &watch{points: own, notify: notify, resub: make(chan struct{}, 1), wake: make(chan struct{}, 1), last: make([]device.Value, len(own)), local: make([]bool, len(own)), slow: make(map[int]uabin.DataValue)}
+	for _, p := range own {
+		w.how = append(w.how, s.sampling(p))
+	}
+	defer w.close()
+	c, err := s.endpoint.ready(ctx)
+	for err == nil {
+		err = c.watch(ctx, w, s.config.maxNodes)
+		var refused *device.NotSubscribableError
+		if ctx.Err() != nil || errors.As(err, &refused) {
+			break
+		}
+		w.gap(device.Uncertain, fmt.Sprintf("%s; what changed since may be missing", reason(err)))
+		c, err = s.again(ctx, w, c)
+	}
+	if ctx.Err() != nil {
+		return s.closed(context.Cause(ctx))
+	}
+	return err
 }
 
-func (s *subscriptions) end(error) {}
+// again waits for a connection to subscribe anew.
+func (s *session) again(ctx context.Context, w *watch, old *client) (*client, error) {
+	for {
+		c, err, changed := s.endpoint.state()
+		if c != nil && (c != old || c.ch.Err() == nil) {
+			// The same connection serves again, after a moment: a server that drops subscriptions must not be flooded with new ones.
+			if c == old && !sleep(ctx, time.Second) {
+				return nil, ctx.Err()
+			}
+			return c, nil
+		}
+		if err != nil {
+			w.gap(device.Bad, err.Error())
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
 
-func (c *client) published(context.Context, channel.Reply) {}
-func (c *client) keepPublishing(context.Context)           {}
+func notSubscribable(n int, why string) error {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return &device.NotSubscribableError{Points: all, Reason: why}
+}
+
+// sampling is how a point is watched.
+func (s *session) sampling(p *point) sampling {
+	h := p.watch(s.config.defaults)
+	if h.publishing == 0 {
+		if h.publishing = p.cycle; h.publishing == 0 {
+			h.publishing = defaultPublishing
+		}
+	}
+	if h.sampling < 0 {
+		h.sampling = h.publishing
+	}
+	return h
+}
+
+// close stops notifying: when it returns, notify is not called any more.
+func (w *watch) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+}
+
+// gap tells that what is known of the points may not be so any more; once for each reason.
+func (w *watch) gap(q device.Quality, why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || w.gapped == why {
+		return
+	}
+	w.gapped = why
+	now := time.Now()
+	clear(w.slow)
+	for i, v := range w.last {
+		if v.Kind() == device.KindNone || q == device.Bad {
+			v = device.BadValue(why, now)
+		} else {
+			v = v.Doubt(q, why).At(now)
+		}
+		w.notify(i, v)
+	}
+}
+
+// take delivers a change.
+func (w *watch) take(c *client, i int, d uabin.DataValue, now time.Time) {
+	if hasExtension(d.Value) && !c.structures.known(d.Value) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if _, ok := w.slow[i]; ok || len(w.slow) < maxSlow {
+			w.slow[i] = d // the newest counts
+		}
+		signal(w.wake)
+		return
+	}
+	w.deliver(i, c.value(context.Background(), w.points[i], d, now), quality(d.Status))
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// deliver notifies of a value, unless it lies within a deadband that the server does not apply.
+func (w *watch) deliver(i int, v device.Value, q device.Quality) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	old := w.last[i]
+	if w.local[i] && q == device.Good && old.Quality == device.Good && numeric(v) && numeric(old) && math.Abs(v.AsFloat()-old.AsFloat()) <= w.how[i].deadband {
+		return
+	}
+	w.gapped = ""
+	w.last[i] = v
+	w.notify(i, v)
+}
+
+func numeric(v device.Value) bool {
+	return v.Kind() == device.KindInt || v.Kind() == device.KindUint || v.Kind() == device.KindFloat
+}
+
+// fail reports a point that cannot be watched.
+func (w *watch) fail(i int, why string) { w.deliver(i, device.BadValue(why, time.Now()), device.Bad) }
+
+// drain delivers the values whose structures had to be asked for.
+func (w *watch) drain(ctx context.Context, c *client) {
+	w.mu.Lock()
+	slow := w.slow
+	w.slow = make(map[int]uabin.DataValue)
+	w.mu.Unlock()
+	for i, d := range slow {
+		v := c.value(ctx, w.points[i], d, time.Now())
+		if ctx.Err() != nil {
+			return
+		}
+		w.deliver(i, v, quality(d.Status))
+	}
+}
+
+// watch makes a watch's monitored items and waits until they have to be made anew, or ctx ends. It returns why.
+func (c *client) watch(ctx context.Context, w *watch, most int) error {
+	drainSignal(w.resub)
+	items := &itemSet{w: w}
+	defer c.subs.drop(items)
+	failed, err := c.monitor(ctx, w, items, most)
+	if err != nil {
+		return err
+	}
+	var retry <-chan time.Time
+	if failed {
+		t := time.NewTimer(retryItems)
+		defer t.Stop()
+		retry = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.ch.Done():
+			return c.endpoint.lost(c.ch.Err())
+		case <-w.resub:
+			return errItems
+		case <-w.wake:
+			w.drain(ctx, c)
+		case <-retry:
+			return errors.New("monitored items that the server refused are tried again")
+		}
+	}
+}
+
+func drainSignal(ch chan struct{}) {
+	select {
+	case <-ch:
+	default:
+	}
+}
+
+// monitor makes a monitored item of each point. failed tells that some could not be made; these are reported with the server's
+// reason.
+func (c *client) monitor(ctx context.Context, w *watch, items *itemSet, most int) (failed bool, err error) {
+	targets, err := c.targetsOf(ctx, w.points)
+	if err != nil {
+		return false, err
+	}
+	groups := make(map[time.Duration][]int)
+	for i, t := range targets {
+		if t.err != nil {
+			w.fail(i, t.err.Error())
+			failed = true
+			continue
+		}
+		groups[w.how[i].publishing] = append(groups[w.how[i].publishing], i)
+	}
+	var polled device.NotSubscribableError
+	for publishing, points := range groups {
+		sub, err := c.subscription(ctx, w, publishing)
+		if err != nil {
+			if errors.Is(err, device.ErrUnreachable) || ctx.Err() != nil {
+				return failed, err
+			}
+			return failed, notSubscribable(len(w.points), "the server makes no subscription: "+reason(err))
+		}
+		items.use(sub)
+		m := &monitoring{c: c, w: w, sub: sub, items: items, targets: targets, polled: &polled, size: min(most, c.limits.monitor)}
+		if err := m.create(ctx, points, true); err != nil {
+			return failed, err
+		}
+		failed = failed || m.failed
+	}
+	if len(polled.Points) > 0 {
+		return failed, &polled
+	}
+	return failed, nil
+}
+
+// monitoring is the making of monitored items in one subscription.
+type monitoring struct {
+	c       *client
+	w       *watch
+	sub     *serverSub
+	items   *itemSet
+	targets []*target
+	polled  *device.NotSubscribableError
+	size    int
+	failed  bool
+}
+
+// create makes items in batches; those whose filter is refused are tried again without it.
+func (m *monitoring) create(ctx context.Context, points []int, filtered bool) error {
+	var unfiltered []int
+	for len(points) > 0 {
+		batch := points[:min(len(points), m.size)]
+		again, err := m.send(ctx, batch, filtered)
+		if tooMuch(err) && len(batch) > 1 {
+			m.size = (len(batch) + 1) / 2
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		unfiltered = append(unfiltered, again...)
+		points = points[len(batch):]
+	}
+	if len(unfiltered) == 0 {
+		return nil
+	}
+	return m.create(ctx, unfiltered, false)
+}
+
+func (m *monitoring) send(ctx context.Context, batch []int, filtered bool) (unfiltered []int, err error) {
+	req := &ua.CreateMonitoredItemsRequest{SubscriptionID: m.sub.id, TimestampsToReturn: ua.TimestampsToReturnBoth}
+	handles := m.c.subs.register(m.w, batch)
+	for k, i := range batch {
+		h := m.w.how[i]
+		p := &ua.MonitoringParameters{ClientHandle: handles[k], SamplingInterval: float64(h.sampling) / float64(time.Millisecond), QueueSize: h.queue, DiscardOldest: h.oldest}
+		if f := h.filter(filtered); f != nil {
+			p.Filter = ua.NewExtensionObject(f)
+		}
+		req.ItemsToCreate = append(req.ItemsToCreate, &ua.MonitoredItemCreateRequest{
+			ItemToMonitor: readValue(m.targets[i].node, ua.AttributeIDValue, m.w.points[i].index), MonitoringMode: ua.MonitoringModeReporting, RequestedParameters: p,
+		})
+	}
+	got, err := m.c.call(ctx, req)
+	res, ok := got.(*ua.CreateMonitoredItemsResponse)
+	if err == nil && (!ok || len(res.Results) != len(batch)) {
+		err = device.Unreachable("%s: the server answers the making of %d monitored items with something else", m.c.endpoint.config.String(), len(batch))
+	}
+	if err != nil {
+		m.c.subs.unregister(handles)
+		var code ua.StatusCode
+		if errors.As(err, &code) && (code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadNoSubscription) {
+			m.c.subs.forget(m.sub)
+		}
+		return nil, err
+	}
+	for k, i := range batch {
+		r := res.Results[k]
+		if quality(r.StatusCode) != device.Bad {
+			m.items.add(m.sub, r.MonitoredItemID, handles[k])
+			m.setLocal(i, !filtered)
+			continue
+		}
+		m.c.subs.unregister(handles[k : k+1])
+		switch {
+		case filtered && refusedFilter(r.StatusCode) && m.w.how[i].filter(true) != nil:
+			unfiltered = append(unfiltered, i)
+		case r.StatusCode == ua.StatusBadTooManyMonitoredItems || r.StatusCode == ua.StatusBadNotSupported || r.StatusCode == ua.StatusBadServiceUnsupported:
+			m.polled.Points, m.polled.Reason = append(m.polled.Points, i), statusText(r.StatusCode)
+		default:
+			m.w.fail(i, statusText(r.StatusCode))
+			m.failed = true
+		}
+	}
+	return unfiltered, nil
+}
+
+// setLocal says whether a point's deadband is applied here.
+func (m *monitoring) setLocal(i int, local bool) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	h := m.w.how[i]
+	m.w.local[i] = local && h.deadband > 0 && !h.percent
+}
+
+// filter is what the server is asked to leave out; nil for nothing.
+func (h sampling) filter(deadband bool) *ua.DataChangeFilter {
+	f := &ua.DataChangeFilter{Trigger: h.trigger}
+	switch {
+	case !deadband || h.deadband == 0:
+		if h.trigger == ua.DataChangeTriggerStatusValue || !deadband {
+			return nil
+		}
+	case h.percent:
+		f.DeadbandType, f.DeadbandValue = uint32(ua.DeadbandTypePercent), h.deadband
+	default:
+		f.DeadbandType, f.DeadbandValue = uint32(ua.DeadbandTypeAbsolute), h.deadband
+	}
+	return f
+}
+
+func refusedFilter(code ua.StatusCode) bool {
+	switch code {
+	case ua.StatusBadFilterNotAllowed, ua.StatusBadMonitoredItemFilterInvalid, ua.StatusBadMonitoredItemFilterUnsupported, ua.StatusBadDeadbandFilterInvalid, ua.StatusBadTypeMismatch:
+		return true
+	default:
+		return false
+	}
+}

@@ -347,7 +347,8 @@ func (c *Channel) encode(ctx context.Context, req ua.Request, auth *ua.NodeID, n
 	if auth == nil {
 		h.AuthenticationToken = ua.NewTwoByteNodeID(0)
 	}
-	if d, ok := ctx.Deadline(); ok {
+	// A PublishRequest waits for as long as nothing changes, so it has no time-out.
+	if d, ok := ctx.Deadline(); ok && !isPublish(req) {
 		h.TimeoutHint = uint32(min(max(time.Until(d).Milliseconds(), 1), math.MaxUint32))
 	}
 	req.SetHeader(h)
@@ -372,3 +373,8 @@ func (c *Channel) nextSequence() uint32 {
 
 // Abort ends the channel without a word and without waiting. The first reason counts.
 func (c *Channel) Abort(err error) { c.fail(err) }
+
+func isPublish(req ua.Request) bool {
+	_, ok := req.(*ua.PublishRequest)
+	return ok
+}

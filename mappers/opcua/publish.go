@@ -1,0 +1,326 @@
+package opcua
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/opcua/channel"
+	"github.com/skerry/skerry/mappers/opcua/uabin"
+)
+
+const (
+	// maxPublish is how many PublishRequests a server holds at most.
+	maxPublish = 10
+	// keepAlive is how often a subscription without changes says that it lives.
+	keepAlive = 5 * time.Second
+	// maxNotifications limits how many changes come in one response.
+	maxNotifications = 10000
+)
+
+// serverSub is one subscription at the server. Watches of any device of the endpoint with the same interval share it.
+type serverSub struct {
+	id       uint32
+	interval time.Duration
+	revised  time.Duration
+	silence  time.Duration // after which it is lost
+	// The fields below are guarded by subscriptions.mu.
+	users   int // watches that are making items, or have some
+	watches map[*watch]int
+	next    uint32 // sequence number that comes next; 0 before the first one
+	heard   time.Time
+	gone    bool
+}
+
+// item is where a monitored item's changes go.
+type item struct {
+	w *watch
+	i int
+}
+
+// subscriptions are a connection's. The goroutine of the endpoint publishes; the others are any caller's.
+type subscriptions struct {
+	replies chan channel.Reply
+	wake    chan struct{}
+	making  chan struct{} // holds a token while no subscription is being made
+
+	mu      sync.Mutex
+	byTime  map[time.Duration]*serverSub
+	byID    map[uint32]*serverSub
+	items   map[uint32]item // by the client's handle
+	handle  uint32
+	deleted map[uint32][]uint32 // monitored items to delete, by subscription
+	ended   []uint32            // subscriptions to delete
+
+	// Owned by the endpoint's goroutine.
+	acks        []*ua.SubscriptionAcknowledgement
+	outstanding int
+	most        int
+	trash       chan channel.Reply
+}
+
+func (s *subscriptions) init() {
+	s.replies, s.wake, s.making = make(chan channel.Reply, 2*maxPublish), make(chan struct{}, 1), make(chan struct{}, 1)
+	s.making <- struct{}{}
+	s.byTime, s.byID, s.items = make(map[time.Duration]*serverSub), make(map[uint32]*serverSub), make(map[uint32]item)
+	s.deleted, s.most, s.trash = make(map[uint32][]uint32), maxPublish, make(chan channel.Reply)
+}
+
+// itemSet is the monitored items of one watch.
+type itemSet struct {
+	w       *watch
+	subs    []*serverSub
+	ids     map[*serverSub][]uint32
+	handles []uint32
+}
+
+// use counts a watch as a user of a subscription, which the caller has reserved.
+func (s *itemSet) use(sub *serverSub) { s.subs = append(s.subs, sub) }
+
+func (s *itemSet) add(sub *serverSub, id, handle uint32) {
+	if s.ids == nil {
+		s.ids = make(map[*serverSub][]uint32)
+	}
+	s.ids[sub] = append(s.ids[sub], id)
+	s.handles = append(s.handles, handle)
+}
+
+// register gives each point of a batch a handle. Changes may come before the server's answer to the making of the items.
+func (s *subscriptions) register(w *watch, batch []int) []uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]uint32, len(batch))
+	for k, i := range batch {
+		s.handle++
+		out[k] = s.handle
+		s.items[s.handle] = item{w, i}
+	}
+	return out
+}
+
+func (s *subscriptions) unregister(handles []uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range handles {
+		delete(s.items, h)
+	}
+}
+
+// drop forgets a watch's items at once, and has them deleted at the server.
+func (s *subscriptions) drop(set *itemSet) {
+	s.unregister(set.handles)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range set.subs {
+		if sub.users--; sub.watches[set.w] > 1 {
+			sub.watches[set.w]--
+		} else {
+			delete(sub.watches, set.w)
+		}
+		switch {
+		case sub.gone:
+		case sub.users == 0:
+			s.remove(sub)
+			s.ended = append(s.ended, sub.id)
+		default:
+			s.deleted[sub.id] = append(s.deleted[sub.id], set.ids[sub]...)
+		}
+	}
+	signal(s.wake)
+}
+
+// remove takes a subscription out of the tables. The lock is held.
+func (s *subscriptions) remove(sub *serverSub) {
+	sub.gone = true
+	delete(s.byID, sub.id)
+	delete(s.deleted, sub.id)
+	if s.byTime[sub.interval] == sub {
+		delete(s.byTime, sub.interval)
+	}
+}
+
+// forget gives up a subscription that the server has dropped: its watches make everything anew.
+func (s *subscriptions) forget(sub *serverSub) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub.gone {
+		return
+	}
+	s.remove(sub)
+	for w := range sub.watches {
+		signal(w.resub)
+	}
+}
+
+// subscription returns the subscription with an interval, reserved for the caller's watch; it is made if there is none.
+func (c *client) subscription(ctx context.Context, w *watch, interval time.Duration) (*serverSub, error) {
+	s := &c.subs
+	select {
+	case <-s.making:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { s.making <- struct{}{} }()
+	s.mu.Lock()
+	if sub := s.byTime[interval]; sub != nil {
+		defer s.mu.Unlock()
+		sub.users++
+		sub.watches[w]++
+		return sub, nil
+	}
+	s.mu.Unlock()
+	alive := max(uint32(keepAlive/interval), 1)
+	req := &ua.CreateSubscriptionRequest{
+		RequestedPublishingInterval: float64(interval) / float64(time.Millisecond), RequestedMaxKeepAliveCount: alive,
+		RequestedLifetimeCount: max(3*alive, uint32(c.endpoint.config.sessionTimeout/interval)), MaxNotificationsPerPublish: maxNotifications, PublishingEnabled: true,
+	}
+	got, err := c.call(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	res, ok := got.(*ua.CreateSubscriptionResponse)
+	if !ok {
+		return nil, errors.New("the server answers with something else")
+	}
+	revised := time.Duration(res.RevisedPublishingInterval * float64(time.Millisecond))
+	if !(res.RevisedPublishingInterval > 0 && res.RevisedPublishingInterval < 1e9) {
+		revised = interval
+	}
+	sub := &serverSub{id: res.SubscriptionID, interval: interval, revised: revised, watches: map[*watch]int{w: 1}, users: 1, heard: time.Now()}
+	sub.silence = 2*time.Duration(min(max(res.RevisedMaxKeepAliveCount, 1), 1e6))*revised + 2*c.endpoint.config.timeout
+	s.mu.Lock()
+	s.byTime[interval], s.byID[sub.id] = sub, sub
+	s.mu.Unlock()
+	signal(s.wake)
+	return sub, nil
+}
+
+// keepPublishing gives the server enough PublishRequests, deletes what nobody watches any more, and notices subscriptions
+// that are silent for too long.
+func (c *client) keepPublishing(ctx context.Context) {
+	s := &c.subs
+	s.mu.Lock()
+	want := 0
+	if n := len(s.byID); n > 0 {
+		want = min(n+1, s.most)
+	}
+	deleted, ended := s.deleted, s.ended
+	if len(deleted) > 0 {
+		s.deleted = make(map[uint32][]uint32)
+	}
+	s.ended = nil
+	var lost []*serverSub
+	for _, sub := range s.byID {
+		if time.Since(sub.heard) > sub.silence {
+			lost = append(lost, sub)
+		}
+	}
+	s.mu.Unlock()
+	for _, sub := range lost {
+		s.forget(sub)
+	}
+	for id, items := range deleted {
+		for part := range slices.Chunk(items, c.limits.monitor) {
+			c.send(ctx, &ua.DeleteMonitoredItemsRequest{SubscriptionID: id, MonitoredItemIDs: part}, s.trash)
+		}
+	}
+	if len(ended) > 0 {
+		c.send(ctx, &ua.DeleteSubscriptionsRequest{SubscriptionIDs: ended}, s.trash)
+	}
+	for s.outstanding < want {
+		acks := s.acks[:min(len(s.acks), 100)]
+		if !c.send(ctx, &ua.PublishRequest{SubscriptionAcknowledgements: append([]*ua.SubscriptionAcknowledgement{}, acks...)}, s.replies) {
+			return
+		}
+		s.acks = append(s.acks[:0], s.acks[len(acks):]...)
+		s.outstanding++
+	}
+}
+
+// send sends a request whose reply is not waited for here.
+func (c *client) send(ctx context.Context, req ua.Request, to chan<- channel.Reply) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.endpoint.config.timeout)
+	defer cancel()
+	_, err := c.ch.Go(ctx, req, c.auth, to)
+	return err == nil
+}
+
+// published hands out one response to a PublishRequest.
+func (c *client) published(ctx context.Context, r channel.Reply) {
+	s := &c.subs
+	s.outstanding--
+	res, ok := r.Response.(*uabin.PublishResponse)
+	if r.Err != nil || !ok {
+		c.notPublished(r.Err)
+		return
+	}
+	s.mu.Lock()
+	sub := s.byID[res.Subscription]
+	var missed bool
+	if sub != nil {
+		sub.heard = time.Now()
+		n := res.Message.Sequence
+		missed = sub.next != 0 && n != 0 && n != sub.next
+		if sub.next = n; !res.Message.KeepAlive {
+			if sub.next++; sub.next == 0 {
+				sub.next = 1
+			}
+		}
+	}
+	s.mu.Unlock()
+	if !res.Message.KeepAlive && len(s.acks) < 1000 {
+		s.acks = append(s.acks, &ua.SubscriptionAcknowledgement{SubscriptionID: res.Subscription, SequenceNumber: res.Message.Sequence})
+	}
+	c.distribute(res.Message.Changes)
+	if sub != nil && (missed || res.Message.HasStatus && quality(res.Message.Status) != device.Good) {
+		s.forget(sub)
+	}
+	c.keepPublishing(ctx)
+}
+
+// distribute gives changes to the watches.
+func (c *client) distribute(changes []uabin.Change) {
+	now := time.Now()
+	s := &c.subs
+	for part := range slices.Chunk(changes, 256) {
+		var to [256]item
+		s.mu.Lock()
+		for k, ch := range part {
+			to[k] = s.items[ch.Handle]
+		}
+		s.mu.Unlock()
+		for k, ch := range part {
+			if to[k].w != nil {
+				to[k].w.take(c, to[k].i, ch.Value, now)
+			}
+		}
+	}
+}
+
+// notPublished judges why a PublishRequest failed. It is sent again with the next tick.
+func (c *client) notPublished(err error) {
+	s := &c.subs
+	var code ua.StatusCode
+	switch {
+	case !errors.As(err, &code):
+	case lostSession(err):
+		c.ch.Abort(err)
+	case code == ua.StatusBadTooManyPublishRequests:
+		s.most = max(s.outstanding, 1)
+	case code == ua.StatusBadNoSubscription:
+		s.mu.Lock()
+		all := make([]*serverSub, 0, len(s.byID))
+		for _, sub := range s.byID {
+			all = append(all, sub)
+		}
+		s.mu.Unlock()
+		for _, sub := range all {
+			s.forget(sub)
+		}
+	}
+}
