@@ -3,6 +3,8 @@ package derived
 import (
 	"errors"
 	"math"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -296,4 +298,24 @@ func count(n *node) int {
 		sum += count(a)
 	}
 	return sum
+}
+
+// TestDocumentListsFunctions: what can be called is documented, and nothing else.
+func TestDocumentListsFunctions(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/derived.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := string(doc[strings.Index(string(doc), "| function | result |"):])
+	table = table[:strings.Index(table, "\n\n")]
+	for _, name := range functionNames() {
+		if name != "if" && !strings.Contains(table, "`"+name+"(") {
+			t.Errorf("docs/derived.md does not list %s", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-zA-Z0-9]+)\\(").FindAllStringSubmatch(table, -1) {
+		if _, ok := functionNamed(m[1]); !ok {
+			t.Errorf("docs/derived.md lists %s, which there is not", m[1])
+		}
+	}
 }
