@@ -42,15 +42,16 @@ type limits struct {
 
 func newClient(e *endpoint, ch *channel.Channel, sec channel.Security) *client {
 	c := &client{
-		endpoint: e, ch: ch, security: sec, suspect: make(chan struct{}, 1), structures: newStructures(maxStructures),
+		endpoint: e, ch: ch, security: sec, suspect: make(chan struct{}, 1),
 		targets: make(map[string]*target), types: make(map[string]ua.TypeID),
 	}
+	c.structures = newStructures(c)
 	c.subs.init()
 	return c
 }
 
-// maxStructures is how many descriptions of structures one connection remembers.
-const maxStructures = 1000
+// maxTypes is how many data types one connection remembers.
+const maxTypes = 1000
 
 // call carries out one service request. A bad service result is an error that wraps its ua.StatusCode; a connection that
 // failed is one that wraps device.ErrUnreachable.

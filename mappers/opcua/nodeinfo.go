@@ -113,7 +113,7 @@ func (c *client) builtIn(ctx context.Context, dataType *ua.NodeID) (ua.TypeID, e
 			}
 			if t != 0 {
 				c.mu.Lock()
-				if len(c.types) > maxStructures {
+				if len(c.types) > maxTypes {
 					clear(c.types)
 				}
 				c.types[key] = t

@@ -65,7 +65,10 @@ func (c *client) datum(ctx context.Context, p *point, v uabin.Variant) (device.V
 		}
 	}
 	if hasExtension(v) {
-		text, err := c.structures.JSON(ctx, c, v)
+		text, err := c.structures.JSON(ctx, v)
+		if text != "" && err != nil { // part of it is base64
+			return device.String(text).Doubt(device.Uncertain, err.Error()), nil
+		}
 		return device.String(text), err
 	}
 	text, err := json.Marshal(plain(v))

@@ -34,21 +34,37 @@ var (
 func (d *Dictionary) Append(dst []byte, v uabin.Variant) ([]byte, error) {
 	e := &encoder{d: d, out: dst, start: len(dst)}
 	e.variant(v)
-	if e.fatal != nil {
+	switch {
+	case e.fatal != nil:
 		return dst, e.fatal
+	case len(e.missing) > 0:
+		return e.out, &MissingError{Encodings: e.missing, reason: e.reason}
+	default:
+		return e.out, e.reason
 	}
-	return e.out, e.reason
 }
+
+// MissingError is returned by Append for a value with structures that have not been learnt yet.
+type MissingError struct {
+	Encodings []*ua.NodeID // for Learn
+	reason    error
+}
+
+func (e *MissingError) Error() string { return e.reason.Error() }
+
+// maxMissing limits how many types are learnt at once.
+const maxMissing = 64
 
 // encoder writes one value.
 type encoder struct {
-	d      *Dictionary
-	out    []byte
-	start  int
-	steps  int
-	depth  int
-	reason error // the first thing that could not be decoded
-	fatal  error // a limit
+	d       *Dictionary
+	out     []byte
+	start   int
+	steps   int
+	depth   int
+	missing []*ua.NodeID
+	reason  error // the first thing that could not be decoded
+	fatal   error // a limit
 }
 
 // step counts a part of the value and tells whether to go on.
@@ -116,20 +132,15 @@ func (e *encoder) matrix(v uabin.Variant, dims []int32, at *int) {
 }
 
 func (e *encoder) float(f float64, bits int) {
-	switch {
-	case math.IsNaN(f):
-		e.text("NaN")
-	case math.IsInf(f, 1):
-		e.text("Infinity")
-	case math.IsInf(f, -1):
-		e.text("-Infinity")
-	default:
-		format := byte('f')
-		if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
-			format = 'e'
-		}
-		e.out = strconv.AppendFloat(e.out, f, format, -1, bits)
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		e.out = append(e.out, "null"...)
+		return
 	}
+	format := byte('f')
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		format = 'e'
+	}
+	e.out = strconv.AppendFloat(e.out, f, format, -1, bits)
 }
 
 // scalar writes a decoded value of a built-in type.
@@ -144,7 +155,7 @@ func (e *encoder) scalar(v any) {
 	case int32:
 		e.out = strconv.AppendInt(e.out, int64(x), 10)
 	case int64:
-		e.text(strconv.FormatInt(x, 10))
+		e.out = strconv.AppendInt(e.out, x, 10)
 	case uint8:
 		e.out = strconv.AppendUint(e.out, uint64(x), 10)
 	case uint16:
@@ -152,7 +163,7 @@ func (e *encoder) scalar(v any) {
 	case uint32:
 		e.out = strconv.AppendUint(e.out, uint64(x), 10)
 	case uint64:
-		e.text(strconv.FormatUint(x, 10))
+		e.out = strconv.AppendUint(e.out, x, 10)
 	case float32:
 		e.float(float64(x), 32)
 	case float64:
@@ -176,7 +187,7 @@ func (e *encoder) scalar(v any) {
 
 func (e *encoder) time(t time.Time) {
 	if t.IsZero() {
-		e.out = append(e.out, "null"...)
+		e.text("")
 		return
 	}
 	e.text(t.UTC().Format(time.RFC3339Nano))
@@ -250,6 +261,9 @@ func (e *encoder) structureOf(x uabin.Extension) error {
 		return why
 	}
 	if dataType == nil {
+		if len(e.missing) < maxMissing {
+			e.missing = append(e.missing, x.Type.NodeID)
+		}
 		return errNotLearnt
 	}
 	r := uabin.NewReader(x.Body)

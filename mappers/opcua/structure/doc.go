@@ -7,8 +7,8 @@
 //	err := d.Learn(ctx, extension.Type.NodeID)      // asks the server, once for each type
 //	text, err := d.Append(nil, variant)             // no I/O
 //
-// The JSON is that of OPC 10000-6 section 5.4 in its form for people: 64-bit integers and what is not finite are strings, times
-// RFC 3339, bytes base64, an enumeration is "Running_1", a localized text its text. Optional fields that are missing are left out,
+// The JSON is that of OPC 10000-6 section 5.4 in its form for people: times are RFC 3339, bytes base64, an enumeration is "Running_1", a
+// localized text its text. Unlike there 64-bit integers are numbers with all their digits, and what is not finite is null. Optional fields that are missing are left out,
 // of a union there is only the field that is set. What cannot be decoded is {"typeId": …, "body": base64, "reason": …}: structures
 // in XML, and those of servers that do not describe them.
 //

@@ -170,8 +170,8 @@ func TestStructures(t *testing.T) {
 			b.WriteStruct(inner.Type)
 			b.WriteByte(1)
 			b.WriteByteString(inner.Body)
-		}), `{"Name":"P1","State":"Running_1","At":{"X":1,"Y":0.1},"Took":12.5,"Corners":[{"X":2,"Y":0},{"X":"NaN","Y":0}],"Grid":[[-1],[-2]],"Any":7,` +
-			`"Total":"18446744073709551615","Since":"2026-03-01T12:00:00Z","Raw":"YWJj","Sub":{"X":8,"Y":9}}`},
+		}), `{"Name":"P1","State":"Running_1","At":{"X":1,"Y":0.1},"Took":12.5,"Corners":[{"X":2,"Y":0},{"X":null,"Y":0}],"Grid":[[-1],[-2]],"Any":7,` +
+			`"Total":18446744073709551615,"Since":"2026-03-01T12:00:00Z","Raw":"YWJj","Sub":{"X":8,"Y":9}}`},
 		{"optional, some", extension(5, func(b *ua.Buffer) {
 			b.WriteUint32(2)
 			b.WriteFloat64(1)
@@ -328,6 +328,29 @@ func TestLearnOnce(t *testing.T) {
 	}
 }
 
+// TestMissing: what turns up within a structure can be learnt and tried again.
+func TestMissing(t *testing.T) {
+	d := learn(t, plant(), 10)
+	inner := extension(1, func(b *ua.Buffer) { point(b, 8, 9) })
+	x := variant(extension(10, func(b *ua.Buffer) {
+		b.WriteStruct(inner.Type)
+		b.WriteByte(1)
+		b.WriteByteString(inner.Body)
+		point(b, 1, 2)
+	}))
+	_, err := d.Append(nil, x)
+	var missing *MissingError
+	if !errors.As(err, &missing) || len(missing.Encodings) != 1 || missing.Encodings[0].IntID() != 1001 {
+		t.Fatalf("%v", err)
+	}
+	if err := d.Learn(t.Context(), missing.Encodings...); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Append(nil, x); err != nil || string(got) != `{"One":{"X":8,"Y":9},"Two":{"X":1,"Y":2}}` {
+		t.Errorf("%s %v", got, err)
+	}
+}
+
 func TestBuiltinValues(t *testing.T) {
 	d := New(newServer())
 	for _, c := range []struct {
@@ -335,14 +358,14 @@ func TestBuiltinValues(t *testing.T) {
 		want string
 	}{
 		{uabin.Variant{}, `null`},
-		{uabin.Variant{Type: ua.TypeIDInt64, V: int64(math.MinInt64)}, `"-9223372036854775808"`},
+		{uabin.Variant{Type: ua.TypeIDInt64, V: int64(math.MinInt64)}, `-9223372036854775808`},
 		{uabin.Variant{Type: ua.TypeIDFloat, V: float32(0.1)}, `0.1`},
-		{uabin.Variant{Type: ua.TypeIDDouble, V: math.Inf(-1)}, `"-Infinity"`},
+		{uabin.Variant{Type: ua.TypeIDDouble, V: math.Inf(-1)}, `null`},
 		{uabin.Variant{Type: ua.TypeIDDouble, V: 1e300}, `1e+300`},
 		{uabin.Variant{Type: ua.TypeIDString, V: "a\"\n<ü"}, `"a\"\n\u003cü"`},
 		{uabin.Variant{Type: ua.TypeIDByte, Array: true, V: []uint8{1, 255}}, `[1,255]`},
 		{uabin.Variant{Type: ua.TypeIDInt32, Array: true, V: []int32{1, 2, 3, 4, 5, 6}, Dims: []int32{2, 3}}, `[[1,2,3],[4,5,6]]`},
-		{uabin.Variant{Type: ua.TypeIDDateTime, V: time.Time{}}, `null`},
+		{uabin.Variant{Type: ua.TypeIDDateTime, V: time.Time{}}, `""`},
 		{uabin.Variant{Type: ua.TypeIDLocalizedText, V: &ua.LocalizedText{Text: "Pumpe"}}, `"Pumpe"`},
 		{uabin.Variant{Type: ua.TypeIDStatusCode, V: ua.StatusBad}, `2147483648`},
 		{uabin.Variant{Type: ua.TypeIDNodeID, V: node(5)}, `"ns=2;i=5"`},
