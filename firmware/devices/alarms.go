@@ -54,6 +54,7 @@ func (p *plan) alarmFields(prop *property, where string) {
 	if !ok || raw == nil {
 		return
 	}
+	prop.staged(where)
 	cfgs, err := alarm.Parse(where+".alarms", prop.name, prop.typ, raw)
 	if err != nil {
 		p.fail(reasonInvalidVisitor, false, "%s", oneLine(err))
@@ -66,6 +67,9 @@ func (p *plan) planAlarms(properties []derived.Property) {
 	names := make(map[string]string)
 	for i := range p.properties {
 		prop := &p.properties[i]
+		if prop.stage == nil {
+			continue
+		}
 		for _, cfg := range prop.stage.alarms {
 			field := prop.stage.where + ".alarms"
 			if other, taken := names[cfg.Name]; taken {
@@ -114,7 +118,7 @@ func (w *worker) adoptAlarms(was staged, now time.Time) {
 			case before != nil && before.cfg.Property == planned.cfg.Property:
 				a.alarm = alarm.New(planned.cfg, before.alarm.Record())
 			default:
-				a.alarm = alarm.New(planned.cfg, w.twins[planned.cfg.Property].alarmRecord(planned.cfg.Name))
+				a.alarm = alarm.New(planned.cfg, w.twins[planned.slot].alarmRecord(planned.cfg.Name))
 			}
 			delete(old, planned.cfg.Name)
 			s.alarms = append(s.alarms, a)
@@ -133,22 +137,24 @@ func (w *worker) adoptAlarms(was staged, now time.Time) {
 }
 
 func (t *propertyTwin) alarmRecord(name string) alarm.Record {
-	if t != nil {
-		for _, r := range t.alarms {
-			if r.Name == name {
-				return r
-			}
+	for _, r := range t.alarmRecords() {
+		if r.Name == name {
+			return r
 		}
 	}
 	return alarm.Record{}
 }
 
+func (t *propertyTwin) alarmRecords() []alarm.Record {
+	if t.alarms == nil {
+		return nil
+	}
+	return *t.alarms
+}
+
 // keepAlarms hands the alarms of a property to its twin, which the store keeps.
 func (w *worker) keepAlarms(slot int, now time.Time) {
-	t := w.twins[w.plan.properties[slot].name]
-	if t == nil {
-		return
-	}
+	t := &w.twins[slot]
 	var records []alarm.Record
 	if w.staged.bySlot != nil {
 		for _, a := range w.staged.bySlot[slot] {
@@ -157,10 +163,13 @@ func (w *worker) keepAlarms(slot int, now time.Time) {
 			}
 		}
 	}
-	if !slices.Equal(records, t.alarms) {
-		t.alarms, t.dirty = records, true
-		w.armFlush(now)
+	if slices.Equal(records, t.alarmRecords()) {
+		return
 	}
+	if t.alarms = nil; len(records) > 0 {
+		t.alarms = &records
+	}
+	w.soil(&w.plan.properties[slot], t, now)
 }
 
 // watchAlarms shows fresh values to the alarms.
@@ -170,7 +179,7 @@ func (w *worker) watchAlarms(fresh []reading, now time.Time) {
 		return
 	}
 	for _, r := range fresh {
-		for _, a := range s.bySlot[r.prop.stage.slot] {
+		for _, a := range s.bySlot[r.prop.index] {
 			if a.when == nil {
 				a.last = r.value
 				w.watchAlarm(a, now)
@@ -278,7 +287,7 @@ func (w *worker) activeAlarms() []AlarmState {
 // has none.
 func (w *worker) alarmConditions(now time.Time) []devicev1.Condition {
 	if len(w.staged.alarms) == 0 {
-		delete(w.status.conditions, conditionAlarms)
+		w.status.alarms = devicev1.Condition{}
 		return nil
 	}
 	active := w.activeAlarms()
@@ -292,11 +301,11 @@ func (w *worker) alarmConditions(now time.Time) []devicev1.Condition {
 		sum.Message = limit([]string{fmt.Sprintf("%d of %d alarms active: %s", len(active), len(w.staged.alarms), strings.Join(words, ", "))})
 	}
 	sum.ObservedGeneration = w.plan.generation
-	old := w.status.conditions[conditionAlarms]
+	old := w.status.alarms
 	if sum.LastTransitionTime = old.LastTransitionTime; old.Status != sum.Status {
 		sum.LastTransitionTime = now.UTC().Format(time.RFC3339)
 	}
-	w.status.conditions[conditionAlarms] = sum
+	w.status.alarms = sum
 	out := []devicev1.Condition{sum}
 	for _, a := range active[:min(len(active), maxAlarmConditions)] {
 		out = append(out, devicev1.Condition{

@@ -230,7 +230,7 @@ func TestDriversThatClaimTheSameProtocol(t *testing.T) {
 func TestSchedulerKeepsPhaseAndSkipsWhatItMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScheduler()
-		w := &worker{wake: make(chan struct{}, 1)}
+		w := &worker{active: true} // nobody takes its mail
 		start := time.Now()
 		s.set(w, taskGroup, start.Add(100*time.Millisecond), 100*time.Millisecond)
 		s.set(w, taskRetry, start.Add(150*time.Millisecond), 0)

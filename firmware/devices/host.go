@@ -23,7 +23,7 @@ type Desired interface {
 }
 
 // Watch tells that Desired has changed; *store.Watch implements it. C is signalled at least once after the last change;
-// Take empties the set of keys that changed.
+// Take returns the keys that changed since the last Take.
 type Watch interface {
 	C() <-chan struct{}
 	Take() []wire.Key
@@ -83,17 +83,22 @@ type Host struct {
 	mu      sync.Mutex
 	workers map[wire.Key]*worker
 
-	sched *scheduler
-	calls atomic.Int64 // driver calls under way, hanging ones included
+	sched    *scheduler
+	calls    callCount // driver calls under way, hanging ones included
+	budget   budget    // of what reaches the store
+	watchers atomic.Pointer[[]*watcher]
 }
 
 // DeviceState is one device in Status.
 type DeviceState struct {
 	Namespace, Name string
 	Protocol        string
-	State           string // online, offline, unhealthy, unknown
+	State           string    // online, offline, unhealthy, unknown
+	Since           time.Time // when it got into State
+	Generation      int64     // of the Device that it works from
 	Ready           bool
 	Reason, Message string // why it is not ready
+	Watched         int    // properties that come by subscription
 	LastOnline      time.Time
 	Properties      []PropertyState
 	Alarms          []AlarmState // those that are not normal, the gravest first
@@ -106,6 +111,8 @@ type PropertyState struct {
 	Reason            string // why the quality is not good
 	At                time.Time
 	Desired, Outcome  string // the effective desired value, if there is one, and what became of it
+	Origin            string // who wants it: cloud or edge
+	Type              device.Type
 }
 
 // New returns a host. It fails if two drivers claim the same protocol.
@@ -140,18 +147,21 @@ func (h *Host) Run(ctx context.Context) error {
 		stopSched()
 		<-schedDone
 	}()
+	h.opt.Watch.Take() // what changed until now is in the view
 	view := newView(h)
+	view.begin(ctx)
 	for {
-		h.opt.Watch.Take() // what changed does not matter: all of the view is compared with what runs
 		var again <-chan time.Time
-		if whole := view.reconcile(ctx); !whole {
+		if len(view.unread) > 0 {
 			again = time.After(rereadAfter)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-again:
+			view.reread(ctx)
 		case <-h.opt.Watch.C():
+			view.changed(ctx, h.opt.Watch.Take())
 		}
 	}
 }
@@ -174,37 +184,40 @@ func (h *Host) Status() []DeviceState {
 }
 
 // startWorker starts the actor of a device.
-func (h *Host) startWorker(ctx context.Context, key wire.Key) *worker {
-	w := newWorker(h, key)
-	ctx, w.stop = context.WithCancel(ctx)
+func (h *Host) startWorker(ctx context.Context, key wire.Key, delay time.Duration) *worker {
+	w := newWorker(ctx, h, key, delay)
 	h.mu.Lock()
 	h.workers[key] = w
 	h.mu.Unlock()
-	go w.run(ctx)
 	return w
 }
 
-// stopWorker ends the actor of a device and waits for it.
-func (h *Host) stopWorker(key wire.Key) {
+// endWorkers ends the actors of devices and waits for them, not for their sessions.
+func (h *Host) endWorkers(keys []wire.Key) {
 	h.mu.Lock()
-	w := h.workers[key]
-	delete(h.workers, key)
-	h.mu.Unlock()
-	w.stop()
-	<-w.done
-}
-
-func (h *Host) stopWorkers() {
-	h.mu.Lock()
-	workers := slices.Collect(maps.Values(h.workers))
-	h.mu.Unlock()
-	for _, w := range workers {
-		w.stop()
+	ended := make([]*worker, 0, len(keys))
+	for _, key := range keys {
+		if w := h.workers[key]; w != nil {
+			ended = append(ended, w)
+			delete(h.workers, key)
+		}
 	}
-	for _, w := range workers {
+	h.mu.Unlock()
+	for _, w := range ended {
+		w.halt()
+	}
+	for _, w := range ended {
 		<-w.done
 	}
+}
+
+// stopWorkers ends all, and waits a bounded time for their drivers.
+func (h *Host) stopWorkers() {
 	h.mu.Lock()
-	clear(h.workers)
+	keys := slices.Collect(maps.Keys(h.workers))
 	h.mu.Unlock()
+	h.endWorkers(keys)
+	if left := h.calls.wait(callGrace); left > 0 {
+		h.log.Warn("drivers did not return from calls; they are left behind", "calls", left)
+	}
 }

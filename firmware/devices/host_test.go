@@ -31,6 +31,7 @@ type world struct {
 	mu      sync.Mutex
 	objects map[wire.Key]wire.Object
 	changed chan struct{}
+	touched map[wire.Key]bool
 	reports map[wire.Key][]devicev1.Report
 	gone    []wire.Key
 	events  []string
@@ -45,7 +46,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, fake: devicetest.NewFake(), objects: map[wire.Key]wire.Object{}, changed: make(chan struct{}, 1),
+		t: t, fake: devicetest.NewFake(), objects: map[wire.Key]wire.Object{}, changed: make(chan struct{}, 1), touched: map[wire.Key]bool{},
 		reports: map[wire.Key][]devicev1.Report{}, records: map[string][]byte{},
 	}
 }
@@ -77,7 +78,23 @@ func (w *world) Write(line []byte) (int, error) {
 }
 
 func (w *world) C() <-chan struct{} { return w.changed }
-func (w *world) Take() []wire.Key   { return nil }
+
+func (w *world) Take() []wire.Key {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := slices.Collect(maps.Keys(w.touched))
+	clear(w.touched)
+	return keys
+}
+
+// touch tells the host of a change; w.mu is held.
+func (w *world) touch(key wire.Key) {
+	w.touched[key] = true
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
 
 func (w *world) Report(k wire.Key, body []byte) {
 	var r devicev1.Report
@@ -159,10 +176,7 @@ func (w *world) apply(kind wire.Kind, name, doc string) {
 		sum := sha256.Sum256(body)
 		w.objects[key] = wire.Object{Key: key, Version: wire.Version{Hash: [16]byte(sum[:16])}, Body: body}
 	}
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
+	w.touch(key)
 }
 
 const modelDoc = `{"metadata": {"name": "m", "namespace": "ns"}, "spec": {"protocol": "fake", "properties": [

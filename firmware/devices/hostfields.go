@@ -19,18 +19,28 @@ func hostField(name string) bool {
 
 // hostFields splits a visitor's configData into what the host understands, by lower-case names, and what the driver gets. A
 // deadband is for both if the driver describes it: a subscription may apply it at the device.
-func hostFields(visitor map[string]any, describes []device.FieldDoc) (host, driver map[string]any) {
-	host, driver = make(map[string]any), make(map[string]any, len(visitor))
-	for name, v := range visitor {
-		lower := strings.ToLower(name)
-		if !hostField(lower) {
-			driver[name] = v
-			continue
-		}
-		host[lower] = v
-		if lower == "deadband" && slices.ContainsFunc(describes, func(f device.FieldDoc) bool { return strings.EqualFold(f.Name, lower) }) {
-			driver[name] = v
+func hostFields(visitor map[string]any, driver device.Driver) (host, own map[string]any) {
+	for name := range visitor {
+		if hostField(strings.ToLower(name)) {
+			host = make(map[string]any)
 		}
 	}
-	return host, driver
+	if host == nil { // as nearly always
+		return nil, visitor
+	}
+	own = make(map[string]any, len(visitor))
+	for name, v := range visitor {
+		lower := strings.ToLower(name)
+		if hostField(lower) {
+			host[lower] = v
+		}
+		if !hostField(lower) || lower == "deadband" && describes(driver, lower) {
+			own[name] = v
+		}
+	}
+	return host, own
+}
+
+func describes(driver device.Driver, field string) bool {
+	return slices.ContainsFunc(driver.Describe().Visitor, func(f device.FieldDoc) bool { return strings.EqualFold(f.Name, field) })
 }

@@ -47,10 +47,7 @@ func TestUnreadableObjects(t *testing.T) {
 				o := w.objects[k]
 				o.Body, o.Version.Hash[0] = nil, o.Version.Hash[0]+1
 				w.objects[k] = o
-			}
-			select {
-			case w.changed <- struct{}{}:
-			default:
+				w.touch(k)
 			}
 		}
 		w.start()

@@ -2,12 +2,12 @@ package devices
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/devices/alarm"
 	"github.com/skerry/skerry/firmware/twin"
+	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/mappers/device"
 )
 
@@ -16,6 +16,12 @@ import (
 // flushEvery is how long a changed reported value may wait for the store. Flash is a wear part: a value that changes at
 // each of ten readings a second is stored once a second.
 const flushEvery = time.Second
+
+// Reported values that reach the store: of the whole host in a second, and of one device at a time.
+const (
+	flushPerSecond = 200
+	flushTurn      = 50
+)
 
 // restartDoubt marks values that come from the store until the device has been read.
 const restartDoubt = "last value before the agent restarted; the device has not been read since"
@@ -56,13 +62,15 @@ func typeOf(v device.Value) device.Type {
 
 // record encodes a property's twin, which counts as persisted from now on.
 func (w *worker) record(name string, t *propertyTwin) TwinRecord {
-	uid := ""
-	if w.plan != nil {
-		uid = w.plan.uid
-	}
 	rec := twinRecord{
-		UID: uid, Twin: t.Property, Kind: uint8(typeOf(t.value)), Text: t.text,
-		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server, Alarms: t.alarms,
+		UID: w.uid, Kind: uint8(typeOf(t.value)), Text: t.value.Text(),
+		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server,
+	}
+	if t.want != nil {
+		rec.Twin = *t.want
+	}
+	if t.alarms != nil {
+		rec.Alarms = *t.alarms
 	}
 	body, err := rec.MarshalMsg(nil)
 	if err != nil { // plain strings and numbers always encode
@@ -74,25 +82,31 @@ func (w *worker) record(name string, t *propertyTwin) TwinRecord {
 
 // load reads the twins of the device from the store. A damaged record costs that record.
 func (w *worker) load() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	prefix := w.recordPrefix()
+	w.stored = make(map[string]storedTwin)
 	err := w.host.opt.Twins.Scan(prefix, func(key string, body []byte) error {
 		var rec twinRecord
 		if _, err := rec.UnmarshalMsg(body); err != nil {
 			w.log.Warn("a stored twin cannot be decoded; the property starts anew", "key", key, "err", err)
 			return nil
 		}
-		t := &propertyTwin{Property: rec.Twin, text: rec.Text, uid: rec.UID, alarms: rec.Alarms}
+		t := storedTwin{uid: rec.UID}
+		if rec.Twin != (twin.Property{}) {
+			t.want = &rec.Twin
+		}
+		if len(rec.Alarms) > 0 {
+			t.alarms = &rec.Alarms
+		}
 		if rec.Kind != 0 {
 			if v, err := device.Parse(rec.Text, device.Type(rec.Kind)); err == nil {
 				t.value = v.At(rec.At).Doubt(device.Uncertain, restartDoubt)
+				t.base = t.value.AsFloat()
 			}
 		}
 		if rec.At.After(w.lastOnline) {
 			w.lastOnline = rec.At // the newest that is known until the device answers
 		}
-		w.twins[strings.TrimPrefix(key, prefix)] = t
+		w.stored[strings.TrimPrefix(key, prefix)] = t
 		return nil
 	})
 	if err != nil {
@@ -100,23 +114,12 @@ func (w *worker) load() {
 	}
 }
 
-// forget drops twins that belong to another Device of the same name, from the store too: one that stayed there would be taken
-// for the device's own after the next restart.
-func (w *worker) forget(p *plan) {
-	dropped := 0
-	for name, t := range w.twins {
-		if t.uid != "" && p.uid != "" && t.uid != p.uid {
-			delete(w.twins, name)
-			dropped++
-			// A property that the new Device has, too, gets a record of its own.
-			if !slices.ContainsFunc(p.properties, func(prop property) bool { return prop.name == name }) {
-				w.durable = append(w.durable, TwinRecord{Key: w.recordKey(name)})
-			}
-		}
-	}
-	if dropped > 0 {
-		w.log.Info("the Device was made anew; its stored twins are dropped", "properties", dropped)
-		w.lastOnline = time.Time{}
+// soil notes that the record of a property in the store is older.
+func (w *worker) soil(prop *property, t *propertyTwin, now time.Time) {
+	if !t.dirty {
+		t.dirty = true
+		w.dirty = append(w.dirty, prop.index)
+		w.armFlush(now)
 	}
 }
 
@@ -128,52 +131,66 @@ func (w *worker) armFlush(now time.Time) {
 	}
 }
 
-// flush hands changed reported values to the store; they are durable within its window.
-func (w *worker) flush() {
+// flush hands at most limit changed reported values to the store, as far as the host's budget allows; they are durable within the
+// store's window. A zero now means that there is no later: the budget does not count.
+func (w *worker) flush(limit int, now time.Time) {
+	limit = min(limit, len(w.dirty))
+	if !now.IsZero() {
+		limit = w.host.budget.take(limit, now)
+	}
 	var records []TwinRecord
-	var changed []*propertyTwin
-	for name, t := range w.twins {
-		if t.dirty {
-			changed = append(changed, t)
-			records = append(records, w.record(name, t))
+	taken := 0
+	for ; taken < len(w.dirty) && len(records) < limit; taken++ {
+		if prop, t := &w.plan.properties[w.dirty[taken]], &w.twins[w.dirty[taken]]; t.dirty { // it may have been stored meanwhile
+			records = append(records, w.record(prop.name, t))
 		}
 	}
-	if len(records) == 0 {
-		return
-	}
-	if err := w.host.opt.Twins.CommitLazy(records); err != nil {
-		for _, t := range changed {
-			t.dirty = true
+	changed := w.dirty[:taken]
+	w.dirty = w.dirty[taken:]
+	if len(records) > 0 {
+		if err := w.host.opt.Twins.CommitLazy(records); err != nil {
+			for _, i := range changed {
+				w.twins[i].dirty = true
+			}
+			w.dirty = append(w.dirty, changed...)
+			w.commitFailed(err)
+		} else {
+			w.failures = false
 		}
-		w.armFlush(time.Now())
-		w.commitFailed(err)
-		return
 	}
-	w.failures = false
+	if len(w.dirty) > 0 && !now.IsZero() {
+		w.flushing = true
+		w.host.sched.set(w, taskFlush, now.Add(flushEvery/4), 0)
+	}
 }
 
-// commit makes outcomes durable. It is called without the lock: it waits for the disk.
-func (w *worker) commit(ctx context.Context) {
+// commit makes outcomes durable and then answers who waits. It is called without the lock: it waits for the disk.
+func (w *worker) commit() {
 	w.mu.Lock()
-	records := w.durable
-	w.durable = nil
+	records, replies := w.durable, w.replies
+	w.durable, w.replies = nil, nil
 	w.mu.Unlock()
+	defer func() {
+		for _, reply := range replies {
+			reply()
+		}
+	}()
 	if len(records) == 0 {
 		return
 	}
-	err := w.host.opt.Twins.Commit(context.WithoutCancel(ctx), records)
+	err := w.host.opt.Twins.Commit(context.WithoutCancel(w.ctx), records)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
 		w.failures = false
 		return
 	}
-	for name, t := range w.twins {
-		for _, r := range records {
-			t.dirty = t.dirty || r.Key == w.recordKey(name)
+	now, prefix := time.Now(), w.recordPrefix()
+	for _, r := range records {
+		if i := w.plan.find(strings.TrimPrefix(r.Key, prefix)); i >= 0 {
+			w.soil(&w.plan.properties[i], &w.twins[i], now)
 		}
 	}
-	w.armFlush(time.Now())
 	w.commitFailed(err)
 }
 
@@ -187,15 +204,11 @@ func (w *worker) commitFailed(err error) {
 	w.event(eventWarning, "TwinNotPersisted", "the agent's store refused to take the device's twin: "+err.Error())
 }
 
-// deleteTwins removes the device's records from the store. The actor has ended.
-func (w *worker) deleteTwins(ctx context.Context) error {
-	var records []TwinRecord
-	err := w.host.opt.Twins.Scan(w.recordPrefix(), func(key string, _ []byte) error {
-		records = append(records, TwinRecord{Key: key})
+// leftTwins appends the deletion of the device's records to out.
+func (h *Host) leftTwins(key wire.Key, out []TwinRecord) ([]TwinRecord, error) {
+	err := h.opt.Twins.Scan(key.Namespace()+"/"+key.Name()+"/", func(record string, _ []byte) error {
+		out = append(out, TwinRecord{Key: record})
 		return nil
 	})
-	if err != nil || len(records) == 0 {
-		return err
-	}
-	return w.host.opt.Twins.Commit(ctx, records)
+	return out, err
 }

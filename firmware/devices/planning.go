@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/devicev1"
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -23,11 +22,9 @@ type CyclePlan struct {
 // Plan says what polling a device costs, from its configuration alone: the device is not asked. Its error says why nothing can be
 // said, in words for the technician; it wraps errors.ErrUnsupported if the device's driver does not plan.
 func (h *Host) Plan(namespace, name string) ([]CyclePlan, error) {
-	h.mu.Lock()
-	w := h.workers[wire.NewKey(wire.KindDevice, namespace, name, "")]
-	h.mu.Unlock()
-	if w == nil {
-		return nil, fmt.Errorf("this gateway has no device %s/%s", namespace, name)
+	w, err := h.worker(namespace, name)
+	if err != nil {
+		return nil, err
 	}
 	w.mu.Lock()
 	p := w.plan
@@ -73,7 +70,7 @@ func (p *plan) cycles() ([]CyclePlan, error) {
 	}
 	groups := make(map[time.Duration][]*property)
 	for i := range p.properties {
-		if prop := &p.properties[i]; prop.point != nil {
+		if prop := &p.properties[i]; prop.readable() {
 			groups[prop.collect] = append(groups[prop.collect], prop)
 		}
 	}

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -23,6 +24,7 @@ const (
 	reasonInvalidModel    = "InvalidModel"   // the model's property itself is wrong
 	reasonInvalidVisitor  = "InvalidVisitor" // visitors.configData
 	reasonInvalidCycle    = "InvalidCycle"
+	reasonInvalidMethod   = "InvalidMethod"
 	reasonInvalidDesired  = "InvalidDesired" // not of the type, out of range, read-only
 	reasonNotSupported    = "NotSupported"
 	reasonUndecodable     = "Undecodable"
@@ -47,26 +49,61 @@ type plan struct {
 	driver               device.Driver // nil if the problems are fatal
 	config               device.Config
 	properties           []property
+	methods              []method
 	reportState          bool
 	problems             []problem
 	stage                *stagePlan // nil: nothing is calculated or watched
 }
 
-// property is one property of a plan.
+// property is one property of a plan. There may be 100,000 of them: what few of them have is behind a pointer.
 type property struct {
 	name, unit    string
+	index         int32 // in the plan
 	typ           device.Type
+	reportToCloud bool
+	method        bool // the point stands for a method of the device
+	recorded      bool // values are kept on the gateway
 	point         device.Point
 	pointErr      string // why there is no point
 	collect       time.Duration
-	report        time.Duration // 0: on change
-	recorded      bool          // values are kept on the gateway
-	reportToCloud bool
-	host          map[string]any // the visitor's fields that are the host's, by lower-case names
-	stage         staging
-	desired       string // as in the manifest; "" is none
-	// check judges a desired value and brings it into the model's type.
-	check func(text string) (device.Value, error)
+	report        time.Duration  // 0: on change
+	host          map[string]any // the visitor's fields that are the host's, by lower-case names; nil: none
+	deadband      deadband
+	span          *span    // nil: the model has no range
+	stage         *staging // nil: it is neither calculated, nor has it alarms
+	desired       string   // as in the manifest; "" is none
+	access        *access  // nil: read-only
+}
+
+// readable tells whether the driver can be asked for the property.
+func (prop *property) readable() bool { return prop.point != nil && !prop.method }
+
+// access says what may be written to a property.
+type access struct {
+	low, high        *device.Value
+	minimum, maximum string // as the model writes them
+}
+
+// method is one of spec.methods.
+type method struct {
+	name       string
+	properties []string
+}
+
+// find returns the index of a property, -1 if there is none.
+func (p *plan) find(name string) int {
+	for i := range p.properties {
+		if p.properties[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// isMethod tells whether a property stands for a method of the device.
+func (p *plan) isMethod(name string) bool {
+	i := p.find(name)
+	return i >= 0 && p.properties[i].method
 }
 
 func (p *plan) fail(reason string, fatal bool, format string, args ...any) {
@@ -108,6 +145,8 @@ func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string
 		p.fail(reasonInvalidConfig, true, "%v", oneLine(err))
 	}
 	p.resolveProperties(d, model, driver)
+	p.finishStage()
+	p.resolveMethods(d)
 	if !p.fatal() {
 		p.driver = driver
 	}
@@ -120,6 +159,7 @@ func (p *plan) resolveProperties(d *devicev1.Device, model *devicev1.DeviceModel
 		declared[model.Spec.Properties[i].Name] = &model.Spec.Properties[i]
 	}
 	seen := make(map[string]bool, len(d.Spec.Properties))
+	p.properties = make([]property, 0, len(d.Spec.Properties))
 	for i := range d.Spec.Properties {
 		dp := &d.Spec.Properties[i]
 		path := fmt.Sprintf("spec.properties[%s]", dp.Name)
@@ -135,14 +175,26 @@ func (p *plan) resolveProperties(d *devicev1.Device, model *devicev1.DeviceModel
 		}
 		seen[dp.Name] = true
 		if prop, ok := p.resolveProperty(path, dp, m, driver); ok {
+			prop.index = int32(len(p.properties))
 			p.properties = append(p.properties, prop)
 		}
 	}
-	p.finishStage()
+}
+
+// resolveMethods takes over spec.methods.
+func (p *plan) resolveMethods(d *devicev1.Device) {
+	for _, m := range d.Spec.Methods {
+		for _, name := range m.PropertyNames {
+			if p.find(name) < 0 {
+				p.fail(reasonInvalidMethod, false, "spec.methods[%s].propertyNames: %q: the Device has no such property", m.Name, name)
+			}
+		}
+		p.methods = append(p.methods, method{name: m.Name, properties: m.PropertyNames})
+	}
 }
 
 func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, driver device.Driver) (property, bool) {
-	prop := property{name: dp.Name, unit: m.Unit, desired: dp.Desired.Value, reportToCloud: dp.ReportToCloud == nil || *dp.ReportToCloud}
+	prop := property{name: m.Name, unit: m.Unit, desired: dp.Desired.Value, reportToCloud: dp.ReportToCloud == nil || *dp.ReportToCloud}
 	typ, ok := device.ParseType(m.Type)
 	if !ok {
 		p.fail(reasonInvalidModel, false, "DeviceModel property %q: type: %q is not known; allowed: INT, FLOAT, DOUBLE, STRING, BOOLEAN, BYTES", dp.Name, m.Type)
@@ -159,10 +211,19 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	}
 	prop.collect = p.cycle(path+".collectCycle", dp.CollectCycle, minCollectCycle, defaultCollectCycle)
 	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
-	p.compile(path, &prop, dp, m, writable, driver)
-	prop.recorded = p.recorded(&prop, dp.PushMethod != nil, path+".visitors.configData")
-	prop.stage.span = newSpan(m, typ)
-	prop.check = p.checker(dp.Name, m, typ, writable, prop.point)
+	low, high := p.bounds(dp.Name, m, typ)
+	if writable {
+		prop.access = &access{low: low, high: high, minimum: m.Minimum, maximum: m.Maximum}
+	}
+	where := p.compile(path, &prop, dp, m, driver)
+	prop.recorded = p.recorded(&prop, dp.PushMethod != nil, where)
+	prop.span = newSpan(m, typ)
+	if value, given := prop.host["deadband"]; given {
+		var err error
+		if prop.deadband, err = parseDeadband(value, typ, low, high); err != nil {
+			p.fail(reasonInvalidVisitor, false, "%s.deadband: %v", where, err)
+		}
+	}
 	if prop.desired != "" {
 		if _, err := prop.check(prop.desired); err != nil {
 			p.fail(reasonInvalidDesired, false, "%s.desired.value: %v", path, err)
@@ -171,8 +232,9 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	return prop, true
 }
 
-// compile turns the visitor into a point. A property whose visitor is wrong stays in the plan, so that its twin says why.
-func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, writable bool, driver device.Driver) {
+// compile turns the visitor into a point, and returns where in the manifest it stands. A property whose visitor is wrong stays in the
+// plan, so that its twin says why.
+func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, driver device.Driver) (where string) {
 	visitor, where := dp.Visitors, path+".visitors.configData"
 	if len(visitor.ConfigData) == 0 && m.Visitors != nil {
 		visitor, where = *m.Visitors, fmt.Sprintf("DeviceModel property %q: visitors.configData", dp.Name)
@@ -181,14 +243,14 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 	if n := visitor.ProtocolName; n != "" && !slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(s, n) }) {
 		prop.pointErr = fmt.Sprintf("%s.visitors.protocolName: %q: differs from the device's protocol; allowed: %s", path, n, strings.Join(names, ", "))
 		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
-		return
+		return where
 	}
 	var own map[string]any
-	prop.host, own = hostFields(visitor.ConfigData, driver.Describe().Visitor)
-	if p.stageFields(prop, where, own, writable) {
-		return
+	prop.host, own = hostFields(visitor.ConfigData, driver)
+	if p.stageFields(prop, where, own, prop.access != nil) {
+		return where
 	}
-	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: writable, Visitor: own}
+	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: prop.access != nil, Visitor: own}
 	err := guard(func() (err error) {
 		prop.point, err = driver.Compile(cfg)
 		return err
@@ -197,6 +259,8 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 		prop.point, prop.pointErr = nil, oneLine(err)
 		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
 	}
+	_, prop.method = prop.point.(device.Method)
+	return where
 }
 
 // cycle reads a cycle in milliseconds; 0 means def. A wrong one is reported and replaced by a usable one.
@@ -212,9 +276,8 @@ func (p *plan) cycle(path string, ms int64, low, def time.Duration) time.Duratio
 	return time.Duration(ms) * time.Millisecond
 }
 
-// checker returns the function that judges a desired value by the model (type, access, range) and by the point, which may be
-// nil.
-func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, writable bool, point device.Point) func(string) (device.Value, error) {
+// bounds reads the model's range.
+func (p *plan) bounds(name string, m *devicev1.ModelProperty, typ device.Type) (low, high *device.Value) {
 	bound := func(field, text string) *device.Value {
 		if text == "" || !typ.Numeric() {
 			return nil
@@ -230,28 +293,48 @@ func (p *plan) checker(name string, m *devicev1.ModelProperty, typ device.Type, 
 		}
 		return &v
 	}
-	low, high := bound("minimum", m.Minimum), bound("maximum", m.Maximum)
+	low, high = bound("minimum", m.Minimum), bound("maximum", m.Maximum)
 	if low != nil && high != nil && device.Compare(*low, *high) > 0 {
 		p.fail(reasonInvalidModel, false, "DeviceModel property %q: minimum %s is above maximum %s", name, m.Minimum, m.Maximum)
 	}
-	return func(text string) (device.Value, error) {
-		if !writable {
-			return device.Value{}, fmt.Errorf("%q: the DeviceModel says that the property is ReadOnly: remove the desired value, or make it ReadWrite", clip(text))
-		}
-		v, err := device.Parse(text, typ)
-		switch {
-		case err != nil:
-			return device.Value{}, err
-		case low != nil && device.Compare(v, *low) < 0:
-			return device.Value{}, fmt.Errorf("%q is below the DeviceModel's minimum %s", clip(text), m.Minimum)
-		case high != nil && device.Compare(v, *high) > 0:
-			return device.Value{}, fmt.Errorf("%q is above the DeviceModel's maximum %s", clip(text), m.Maximum)
-		}
-		if vc, ok := point.(device.ValueChecker); ok {
-			return v, guard(func() error { return vc.CheckValue(v) })
-		}
-		return v, nil
+	return low, high
+}
+
+// check judges a desired value by the model (type, access, range) and by the point, if there is one, and brings it into the model's type.
+func (prop *property) check(text string) (device.Value, error) {
+	if prop.access == nil {
+		return device.Value{}, fmt.Errorf("%q: the DeviceModel says that the property is ReadOnly: remove the desired value, or make it ReadWrite", clip(text))
 	}
+	v, err := device.Parse(text, prop.typ)
+	low, high := prop.access.low, prop.access.high
+	switch {
+	case err != nil:
+		return device.Value{}, err
+	case prop.method:
+		return device.Value{}, fmt.Errorf("%q: the property stands for a method of the device: call it instead, and remove the desired value", clip(text))
+	case low != nil && device.Compare(v, *low) < 0:
+		return device.Value{}, fmt.Errorf("%q is below the DeviceModel's minimum %s", clip(text), prop.access.minimum)
+	case high != nil && device.Compare(v, *high) > 0:
+		return device.Value{}, fmt.Errorf("%q is above the DeviceModel's maximum %s", clip(text), prop.access.maximum)
+	}
+	if vc, ok := prop.point.(device.ValueChecker); ok {
+		return v, guard(func() error { return vc.CheckValue(v) })
+	}
+	return v, nil
+}
+
+// writable judges an edge write.
+func (prop *property) writable(text string) error {
+	switch {
+	case prop.pointErr != "":
+		return errors.New(prop.pointErr)
+	case prop.point == nil:
+		return errors.New("the value is derived from others, and cannot be written")
+	case text == "":
+		return errors.New("an empty value means that nothing is wanted: it cannot be written")
+	}
+	_, err := prop.check(text)
+	return err
 }
 
 // sameSession tells whether a session opened for p can go on for q.

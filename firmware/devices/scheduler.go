@@ -11,10 +11,12 @@ import (
 type task int
 
 const (
-	taskRetry    task = iota // a failed write, or opening the session again
-	taskDeadline             // a driver call may have wedged
-	taskFlush                // lazily persisted values
-	taskAlarm                // the delay of an alarm
+	taskRetry     task = iota // a failed write, or opening the session again
+	taskDeadline              // a driver call may have wedged
+	taskFlush                 // lazily persisted values
+	taskAlarm                 // the delay of an alarm
+	taskReport                // changes that wait for the shortest time between two reports
+	taskSubscribe             // a subscription that ended
 	taskGroup
 )
 

@@ -17,17 +17,28 @@ type reading struct {
 	value device.Value
 }
 
-// staging is what the stage knows of one property of a plan.
+// staging is what the stage knows of a property that is calculated or has alarms.
 type staging struct {
-	slot   int    // the property's index in the plan
 	expr   string // calculates the property; "" if it is read from the device
 	where  string // the visitor's configData in the manifest
-	span   *span
 	alarms []*alarm.Config
 }
 
-// calculated tells whether the property comes from an expression instead of the device.
-func (s *staging) calculated() bool { return s.expr != "" }
+// staged makes the property one that the stage knows.
+func (prop *property) staged(where string) *staging {
+	if prop.stage == nil {
+		prop.stage = &staging{where: where}
+	}
+	return prop.stage
+}
+
+// expr returns the expression that calculates the property, "" if it comes from the device.
+func (prop *property) expr() string {
+	if prop.stage == nil {
+		return ""
+	}
+	return prop.stage.expr
+}
 
 // stagePlan is what the stage does for a device. It is immutable.
 type stagePlan struct {
@@ -47,13 +58,12 @@ type staged struct {
 // stageFields judges the host-level fields of a visitor (prop.host) that belong to the stage; own are the driver's. It tells whether the
 // property is calculated: such a property has no point, and its value comes from stage.
 func (p *plan) stageFields(prop *property, where string, own map[string]any, writable bool) (calculated bool) {
-	prop.stage.where = where
 	p.alarmFields(prop, where)
 	raw, ok := prop.host["expr"]
 	if !ok || raw == nil || raw == "" {
 		return false
 	}
-	prop.stage.expr = fmt.Sprint(raw)
+	prop.staged(where).expr = fmt.Sprint(raw)
 	refuse := func(e *device.FieldError) bool {
 		prop.pointErr = e.Error()
 		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
@@ -78,12 +88,11 @@ func (p *plan) finishStage() {
 	used := false
 	for i := range p.properties {
 		prop := &p.properties[i]
-		prop.stage.slot = i
 		properties[i] = derived.Property{Name: prop.name, Type: prop.typ}
 		if prop.pointErr == "" {
-			properties[i].Expr = prop.stage.expr
+			properties[i].Expr = prop.expr()
 		}
-		used = used || prop.stage.calculated() || len(prop.stage.alarms) > 0
+		used = used || prop.stage != nil
 	}
 	if !used {
 		return
@@ -126,7 +135,7 @@ func (w *worker) adoptReadings(old *plan, was staged) {
 		prop := &w.plan.properties[i]
 		for k := range old.properties {
 			o := &old.properties[k]
-			if o.name == prop.name && o.typ == prop.typ && o.stage.expr == prop.stage.expr && (prop.stage.calculated() || samePoint(o.point, prop.point)) {
+			if o.name == prop.name && o.typ == prop.typ && o.expr() == prop.expr() && (prop.expr() != "" || samePoint(o.point, prop.point)) {
 				w.staged.state.Adopt(i, was.state, k)
 				break
 			}
@@ -140,7 +149,7 @@ func (w *worker) invalid(now time.Time) []reading {
 	for i := range w.plan.properties {
 		prop := &w.plan.properties[i]
 		if prop.point == nil && prop.pointErr != "" {
-			out = append(out, reading{prop, w.twins[prop.name], device.BadValue(prop.pointErr, now)})
+			out = append(out, reading{prop, &w.twins[i], device.BadValue(prop.pointErr, now)})
 		}
 	}
 	return out
@@ -151,7 +160,7 @@ func (w *worker) invalid(now time.Time) []reading {
 // until the next call.
 func (w *worker) stage(fresh []reading, now time.Time) []reading {
 	for i := range fresh {
-		if s := fresh[i].prop.stage.span; s != nil {
+		if s := fresh[i].prop.span; s != nil {
 			fresh[i].value = s.judge(fresh[i].value)
 		}
 	}
@@ -161,14 +170,14 @@ func (w *worker) stage(fresh []reading, now time.Time) []reading {
 	}
 	s.buffer = append(s.buffer[:0], fresh...)
 	for _, r := range fresh {
-		s.state.Put(r.prop.stage.slot, r.value)
+		s.state.Put(int(r.prop.index), r.value)
 	}
 	for _, r := range s.state.Run(now) {
 		prop := &w.plan.properties[r.Index]
-		if prop.stage.span != nil {
-			r.Value = prop.stage.span.judge(r.Value)
+		if prop.span != nil {
+			r.Value = prop.span.judge(r.Value)
 		}
-		s.buffer = append(s.buffer, reading{prop, w.twins[prop.name], r.Value})
+		s.buffer = append(s.buffer, reading{prop, &w.twins[r.Index], r.Value})
 	}
 	w.watchAlarms(s.buffer, now)
 	return s.buffer
@@ -188,7 +197,7 @@ func (w *worker) doubtStage(why string, now time.Time) {
 	}
 	for _, r := range s.state.Run(now) {
 		prop := &w.plan.properties[r.Index]
-		w.observe(prop, w.twins[prop.name], r.Value, now)
+		w.observe(prop, &w.twins[r.Index], r.Value, now)
 	}
 	for _, a := range s.alarms {
 		a.last = bad

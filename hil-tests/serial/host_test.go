@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,8 +51,14 @@ func (g *gateway) List(kind wire.Kind) (out []wire.Object) {
 	return out
 }
 
+// Take says that anything may have changed.
+func (g *gateway) Take() []wire.Key {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.objects))
+}
+
 func (g *gateway) C() <-chan struct{}                                 { return g.changed }
-func (g *gateway) Take() []wire.Key                                   { return nil }
 func (g *gateway) Report(wire.Key, []byte)                            {}
 func (g *gateway) Withdraw(wire.Key)                                  {}
 func (g *gateway) Event(wire.ObjectRef, string, string, string)       {}

@@ -1,0 +1,148 @@
+package devices
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skerry/skerry/firmware/wire/devicev1"
+	"github.com/skerry/skerry/mappers/device"
+)
+
+// States of DeviceStatus.
+const (
+	stateOnline    = "online"
+	stateOffline   = "offline"
+	stateUnhealthy = "unhealthy" // it answers, and some properties cannot be read
+	stateUnknown   = "unknown"   // nothing is known yet, or it cannot be polled at all
+)
+
+// Reasons of the Ready condition.
+const (
+	readyPolling     = "Polling"
+	readyStarting    = "Starting"
+	readyInvalid     = "InvalidDevice"
+	readyUnreachable = "Unreachable"
+	readyDriver      = "DriverFailed"
+	readyProperties  = "PropertyErrors"
+)
+
+const (
+	conditionReady = "Ready"
+	conditionValid = "Valid"
+
+	eventNormal  = "Normal"
+	eventWarning = "Warning"
+)
+
+// state is the DeviceStatus state.
+func (w *worker) state() string {
+	switch {
+	case w.plan.driver == nil || w.reach == reachUnknown:
+		return stateUnknown
+	case w.reach == reachOffline:
+		return stateOffline
+	case len(w.badProperties()) > 0:
+		return stateUnhealthy
+	default:
+		return stateOnline
+	}
+}
+
+// badProperties describes the properties that cannot be read.
+func (w *worker) badProperties() []string {
+	var out []string
+	size := 0
+	for i := range w.plan.properties {
+		if t := &w.twins[i]; t.value.Quality == device.Bad && t.value.Reason != "" && size <= maxMessage { // more is not shown
+			out = append(out, fmt.Sprintf("property %q: %s", w.plan.properties[i].name, t.value.Reason))
+			size += len(out[len(out)-1])
+		}
+	}
+	return out
+}
+
+// onlyInvalid tells whether all properties that cannot be read have a visitor that is wrong.
+func (w *worker) onlyInvalid() bool {
+	for i := range w.plan.properties {
+		if t := &w.twins[i]; t.value.Quality == device.Bad && t.value.Reason != "" && w.plan.properties[i].pointErr == "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *worker) validCondition() devicev1.Condition {
+	c := devicev1.Condition{Type: conditionValid, Status: "True", Reason: reasonValid, Message: "the device fits its model and its driver"}
+	if len(w.plan.problems) == 0 {
+		return c
+	}
+	messages := make([]string, 0, len(w.plan.problems))
+	for _, p := range w.plan.problems {
+		messages = append(messages, p.message)
+	}
+	first := w.plan.problems[0]
+	if i := slices.IndexFunc(w.plan.problems, func(p problem) bool { return p.fatal }); i >= 0 {
+		first = w.plan.problems[i]
+	}
+	c.Status, c.Reason, c.Message = "False", first.reason, limit(messages)
+	return c
+}
+
+func (w *worker) readyCondition() devicev1.Condition {
+	c := devicev1.Condition{Type: conditionReady, Status: "False"}
+	bad := w.badProperties()
+	switch {
+	case w.plan.driver == nil:
+		c.Reason, c.Message = readyInvalid, "nothing can be polled until the Valid condition is fixed"
+	case w.hanging >= maxHanging:
+		c.Reason, c.Message = readyDriver, w.crashed+fmt.Sprintf("; %d calls hang, so the session is not opened again until one returns: restart the agent", w.hanging)
+	case w.crashed != "":
+		c.Reason, c.Message = readyDriver, w.crashed+"; the session is restarted with back-off"
+	case w.reach == reachOffline:
+		c.Reason, c.Message = readyUnreachable, w.reachWhy
+	case w.reach == reachUnknown:
+		c.Status, c.Reason, c.Message = "Unknown", readyStarting, "waiting for the first reading"
+	case len(bad) > 0:
+		c.Reason, c.Message = readyProperties, limit(bad)
+	default:
+		c.Status, c.Reason, c.Message = "True", readyPolling, "the device is polled"
+	}
+	c.Message = limit([]string{c.Message})
+	return c
+}
+
+// stateReason says why the device is in a state that is not online.
+func (w *worker) stateReason() string {
+	if w.status.state == stateOnline {
+		return ""
+	}
+	return limit([]string{w.status.ready.Message})
+}
+
+// transition takes over a condition and tells whether it changed; a change that an operator must know is an event.
+func (w *worker) transition(have *devicev1.Condition, c devicev1.Condition, now time.Time) bool {
+	old := *have
+	c.ObservedGeneration = w.plan.generation
+	c.LastTransitionTime = old.LastTransitionTime
+	if old.Status != c.Status {
+		c.LastTransitionTime = now.UTC().Format(time.RFC3339)
+	}
+	*have = c
+	if old == c {
+		return false
+	}
+	same := old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message
+	switch {
+	case same:
+	case c.Reason == readyProperties && w.onlyInvalid():
+		// the Valid condition has just said the same
+	case c.Status == "False" && c.Reason != readyInvalid && c.Reason != readyDriver:
+		w.log.Warn("device condition", "type", c.Type, "status", c.Status, "reason", c.Reason, "why", c.Message)
+		w.event(eventWarning, c.Reason, c.Message)
+	case c.Status == "True" && old.Status == "False":
+		w.log.Info("device condition", "type", c.Type, "status", c.Status, "reason", c.Reason)
+		w.event(eventNormal, c.Type, c.Message)
+	}
+	return true
+}
