@@ -19,11 +19,14 @@ const (
 	eventBuckets = 1024 // bound on memory; the bucket that was used longest ago goes first
 )
 
-// Events are written by a goroutine of their own, those that come together in one commit: whoever starts a container does not wait for the disk
+// Events are written by a goroutine of their own, those that come within a moment in one commit: whoever starts a container does not wait for the disk
 // each time that it says so, nor does it when the disk hangs. What the queue has no room for then is counted, and told as soon as the disk takes events again.
 const (
 	eventQueue = 512
 	eventBatch = 64
+	// eventGather is for how long one waits for others: what a pod's start has to tell comes within a moment, and each commit costs the flash a sync, and the
+	// runtime, whose own syncs take their turn behind it, its time.
+	eventGather = 200 * time.Millisecond
 )
 
 const reasonEventsLost = "EventsLost"
@@ -80,20 +83,37 @@ func (r *recorder) write() {
 		var bodies [][]byte
 		select {
 		case b := <-r.queue:
-			bodies = append(bodies, b)
+			bodies = r.gather(append(bodies, b))
 		case <-r.quit:
-			if len(r.queue) == 0 {
+			if bodies = r.gather(nil); len(bodies) == 0 {
 				return
 			}
-		}
-		for len(bodies) < eventBatch && len(r.queue) > 0 {
-			bodies = append(bodies, <-r.queue)
 		}
 		bodies = append(bodies, r.losses()...)
 		if err := r.outbox.AppendAll("event", bodies); err != nil {
 			r.one(bodies)
 		}
 	}
+}
+
+// gather adds what comes within a moment. Once the recorder is to end, it adds what is queued.
+func (r *recorder) gather(bodies [][]byte) [][]byte {
+	wait := time.NewTimer(eventGather)
+	defer wait.Stop()
+	for len(bodies) < eventBatch {
+		select {
+		case b := <-r.queue:
+			bodies = append(bodies, b)
+		case <-wait.C:
+			return bodies
+		case <-r.quit:
+			for len(bodies) < eventBatch && len(r.queue) > 0 {
+				bodies = append(bodies, <-r.queue)
+			}
+			return bodies
+		}
+	}
+	return bodies
 }
 
 // one stores events of a batch that could not be stored: one that is too large must not cost the others.

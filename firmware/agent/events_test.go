@@ -54,6 +54,7 @@ func holdsBack(t *testing.T) {
 	for range 25 {
 		r.Event(ref, "Warning", "Unreachable", "no answer")
 	}
+	time.Sleep(eventGather)
 	synctest.Wait()
 	if len(box.bodies) != eventBurst {
 		t.Errorf("%d events of 25 passed, want %d", len(box.bodies), eventBurst)
@@ -61,12 +62,14 @@ func holdsBack(t *testing.T) {
 	other := ref
 	other.Name = "fan"
 	r.Event(other, "Warning", "Unreachable", "no answer")
+	time.Sleep(eventGather)
 	synctest.Wait()
 	if len(box.bodies) != eventBurst+1 {
 		t.Error("one device's flapping holds back another's event")
 	}
 	now = now.Add(eventRefill)
 	r.Event(ref, "Warning", "Unreachable", "no answer")
+	time.Sleep(eventGather)
 	synctest.Wait()
 	last := box.bodies[len(box.bodies)-1]
 	for _, want := range []string{`"count":16`, "(15 similar events were held back)", `"name":"pump"`, `"reason":"Unreachable"`, `"type":"Warning"`} {
@@ -117,6 +120,7 @@ func TestRecorderOnADiskThatHangs(t *testing.T) {
 			r.Event(wire.ObjectRef{Kind: "Pod", Name: strconv.Itoa(i)}, "Normal", "Started", "Container started")
 		}
 		event(0)
+		time.Sleep(eventGather)
 		synctest.Wait() // it is with the disk
 		const lost = 7
 		for i := range eventQueue + lost {
@@ -138,6 +142,26 @@ func TestRecorderOnADiskThatHangs(t *testing.T) {
 		}
 		if told != 1 {
 			t.Errorf("%d events tell of the loss", told)
+		}
+	})
+}
+
+// TestRecorderSyncsRarely: twenty pods that start within two seconds, with four events each, cost a commit, and with it a sync, for each fifth of a
+// second and not one for each event.
+func TestRecorderSyncsRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &fakeOutbox{most: 1 << 16}
+		r := newRecorder("gw-1", box, slog.New(slog.DiscardHandler))
+		const pods, each = 20, 4
+		for i := range each {
+			for pod := range pods {
+				r.Event(wire.ObjectRef{Kind: "Pod", Name: strconv.Itoa(pod)}, "Normal", strconv.Itoa(i), "something")
+				time.Sleep(25 * time.Millisecond)
+			}
+		}
+		r.close()
+		if len(box.bodies) != pods*each || box.commits > 11 {
+			t.Errorf("%d events in %d commits", len(box.bodies), box.commits)
 		}
 	})
 }

@@ -62,6 +62,7 @@ func (w *worker) drive(ctx context.Context, d *desiredPod, obs *observation) (ti
 		var err error
 		if m := w.made; m != nil {
 			obs, err = w.obs.lookAt(ctx, m)
+			w.fresh = obs
 		} else {
 			obs, err = w.obs.observe(ctx)
 		}

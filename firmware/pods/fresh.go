@@ -10,7 +10,8 @@ import (
 )
 
 // A pod that comes for the first time has nothing in the runtime, and what it has a moment later is what its worker has just made: to ask for lists of
-// that is time in which the pod does not run, and on a small gateway the runtime's answers are what takes it. The next relist looks anyway.
+// that is time in which the pod does not run, and on a small gateway the runtime's answers are what takes it. The next relist compares what it has made with
+// what the runtime has, and the worker asks only if that is something else.
 
 // noteThere keeps which pods the runtime has something of. m.mu is held.
 func (m *Manager) noteThere(sandboxes []cri.PodSandbox) {
@@ -37,8 +38,13 @@ func (m *Manager) isFresh(uid string) bool {
 func (w *worker) look(ctx context.Context) (*observation, error) {
 	first := !w.looked
 	w.looked = true
-	if first && w.m.isFresh(w.uid) {
+	fresh := w.fresh
+	w.fresh = nil
+	switch {
+	case first && w.m.isFresh(w.uid):
 		return new(observation), nil
+	case fresh != nil && w.found.Load() == w.obs.print: // the relist has just found what was made, as it was made
+		return fresh, nil
 	}
 	return w.obs.observe(ctx)
 }
@@ -64,6 +70,7 @@ type made struct {
 func (v *observer) lookAt(ctx context.Context, m *made) (*observation, error) {
 	obs := &observation{sandboxes: []sandboxState{m.sandbox}, ips: v.ips}
 	fresh := map[string]containerState{}
+	print := fingerprint(m.sandbox.id, int32(cri.SandboxReady))
 	for _, c := range m.containers {
 		st, err := v.inspect(ctx, c)
 		if err != nil {
@@ -72,8 +79,10 @@ func (v *observer) lookAt(ctx context.Context, m *made) (*observation, error) {
 		v.date(&st, fresh[c.ID].began)
 		fresh[c.ID] = st
 		obs.containers = append(obs.containers, st)
+		print += fingerprint(st.id, int32(st.state))
 	}
 	v.cache = fresh
+	v.print = print
 	obs.sort()
 	return obs, nil
 }

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"maps"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,6 +33,36 @@ func TestFewCalls(t *testing.T) {
 		w.settle(10 * time.Second)
 		if n := len(w.rt.byName("c")); n != 1 || w.rt.boxCount() != 1 || w.status().ContainerStatuses[0].RestartCount != 0 {
 			t.Errorf("%d containers, %d sandboxes", n, w.rt.boxCount())
+		}
+	})
+}
+
+// TestFewCallsForMany: pods that come together cost the same each, and the relists that find them running make no worker ask again.
+func TestFewCallsForMany(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.settle(10500 * time.Millisecond)
+		w.rt.mu.Lock()
+		w.rt.latency = func() time.Duration { return 300 * time.Millisecond }
+		before := maps.Clone(w.rt.calls)
+		w.rt.mu.Unlock()
+		const pods = 20
+		for i := range pods {
+			key, doc := podOf("p"+strconv.Itoa(i), "app:1")
+			w.put(key, doc)
+		}
+		w.settle(10 * time.Second)
+		w.rt.mu.Lock()
+		defer w.rt.mu.Unlock()
+		for _, call := range []string{"RunPodSandbox", "PodSandboxStatus", "ImageStatus", "CreateContainer", "StartContainer", "ContainerStatus"} {
+			if got := w.rt.calls[call] - before[call]; got != pods {
+				t.Errorf("%d calls of %s, want %d", got, call, pods)
+			}
+		}
+		// One for each relist: every second while something is going on, then rarely.
+		for _, call := range []string{"ListPodSandbox", "ListContainers"} {
+			if got := w.rt.calls[call] - before[call]; got > 6 {
+				t.Errorf("%d calls of %s", got, call)
+			}
 		}
 	})
 }

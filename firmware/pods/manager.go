@@ -430,6 +430,7 @@ func (m *Manager) relist(ctx context.Context, seen map[string]uint64) time.Durat
 	m.noteThere(sandboxes)
 	for uid, print := range now {
 		if w := m.workers[uid]; w != nil && seen[uid] != print {
+			w.found.Store(print)
 			w.poke()
 		}
 	}

@@ -130,6 +130,7 @@ type observer struct {
 	uid   string
 	cache map[string]containerState // by container id
 	last  time.Time                 // when cache was true; zero: never
+	print uint64                    // fingerprint of what lookAt has seen
 
 	clocks *clocks
 	ipsOf  string // sandbox that ips belong to

@@ -16,9 +16,7 @@ const askLimit = 15 * time.Second
 func fingerprints(sandboxes []cri.PodSandbox, containers []cri.Container) map[string]uint64 {
 	out := map[string]uint64{}
 	add := func(labels map[string]string, id string, state int32) {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(id + strconv.Itoa(int(state))))
-		out[labels[labelPodUID]] += mixed(h.Sum64()) | 1
+		out[labels[labelPodUID]] += fingerprint(id, state)
 	}
 	for i := range sandboxes {
 		add(sandboxes[i].Labels, sandboxes[i].ID, int32(sandboxes[i].State))
@@ -28,6 +26,13 @@ func fingerprints(sandboxes []cri.PodSandbox, containers []cri.Container) map[st
 	}
 	delete(out, "")
 	return out
+}
+
+// fingerprint is what one sandbox or container adds to its pod's.
+func fingerprint(id string, state int32) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id + strconv.Itoa(int(state))))
+	return mixed(h.Sum64()) | 1
 }
 
 // mixed spreads every bit of a hash over all others (MurmurHash3's last step). FNV hashes of texts that differ in their last byte only differ by a

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+
+	"github.com/skerry/skerry/firmware/durable"
 )
 
 // resolverFileName is where the node's resolver configuration is kept, below Options.Dir, as it was when it last named a server.
@@ -50,7 +52,7 @@ func (r *resolver) read(path string) (text []byte, remembered bool, err error) {
 	}
 	if !bytes.Equal(text, r.last) {
 		r.last = bytes.Clone(text)
-		if err := replaceFile(r.path, text, 0o644); err != nil {
+		if err := durable.Replace(r.path, text, 0o644); err != nil {
 			r.log.Warn("the gateway's resolvers cannot be remembered: pods that start when it names none have none", "path", r.path, "error", err)
 		}
 	}

@@ -33,8 +33,9 @@ type worker struct {
 	uid     string
 	log     *slog.Logger
 	wake    chan struct{}
-	settled atomic.Bool // nothing is going on: the runtime may be asked less often
-	shared  sharedState // guarded by m.mu
+	settled atomic.Bool   // nothing is going on: the runtime may be asked less often
+	found   atomic.Uint64 // fingerprint of what the last relist that saw a change has found
+	shared  sharedState   // guarded by m.mu
 
 	obs      *observer
 	puller   *imagePuller
@@ -62,6 +63,7 @@ type worker struct {
 	left       map[string]bool      // containers and sandboxes that the runtime does not remove, by id: it was said
 	final      *corev1.PodStatus    // of a pod that is deleted, once its containers have ended
 	looked     bool                 // look was called
+	fresh      *observation         // of what was made just now, until the next look; nil: there is none
 	made       *made                // what the launch of a pod that had nothing has made; nil: ask the runtime
 	since      time.Time            // when it became active, by the monotonic clock; zero: not asked yet
 }
