@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -23,12 +24,39 @@ type Driver struct {
 	scans     map[string]bool // lines that are being scanned, by config.place
 }
 
+// Options are how the driver reaches devices. The zero Options are what an agent wants; tests and simulators bring connections and
+// lines of their own, with which the driver runs in testing/synctest.
+type Options struct {
+	// Dial opens a connection to host:port.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Port opens a serial port.
+	Port func(cfg serialline.Config) (serialline.Line, error)
+	// CaptureDir is where captures are kept.
+	CaptureDir string
+}
+
 // New returns the driver.
-func New() *Driver {
-	return &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: serialline.CaptureDir, endpoints: make(map[string]*endpoint), scans: make(map[string]bool)}
+func New() *Driver { return NewWith(Options{}) }
+
+// NewWith returns the driver with other ways to reach devices.
+func NewWith(o Options) *Driver {
+	d := &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: cmp.Or(o.CaptureDir, serialline.CaptureDir), endpoints: make(map[string]*endpoint), scans: make(map[string]bool)}
+	if o.Dial != nil {
+		d.dialer = dialFunc(o.Dial)
+	}
+	if o.Port != nil {
+		d.port = func(cfg serialline.Config) (line, error) { return o.Port(cfg) }
+	}
+	return d
 }
 
 func openPort(cfg serialline.Config) (line, error) { return serialline.Open(cfg) }
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (f dialFunc) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return f(ctx, network, address)
+}
 
 // Protocols implements device.Driver.
 func (d *Driver) Protocols() []string {

@@ -356,6 +356,10 @@ func (e *endpoint) scan() {
 		case size == 0:
 			return
 		}
+		if err := e.follows(i, e.buf[size:e.have]); err != nil {
+			e.wrong(i, err)
+			return
+		}
 		t := e.flight[i]
 		data, err := t.request.check(pdu)
 		if err != nil && isBadFrame(err) {
@@ -367,6 +371,21 @@ func (e *endpoint) scan() {
 		e.take(i)
 		e.judge(t, err)
 	}
+}
+
+// follows judges what has come behind the reply to flight[i]. A device that answers several requests and loses bytes of one reply fills it up
+// with the beginning of the next: the reply looks whole, and only what is left of the next one tells.
+func (e *endpoint) follows(i int, rest []byte) error {
+	if e.framing != framingTCP || len(e.flight) == 1 || len(rest) < 2 {
+		return nil
+	}
+	id := binary.BigEndian.Uint16(rest)
+	for k, t := range e.flight {
+		if k != i && t.id == id {
+			return nil
+		}
+	}
+	return badFrame("a reply followed by transaction id %d, which no request under way has", id)
 }
 
 func isBadFrame(err error) bool {

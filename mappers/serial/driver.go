@@ -12,6 +12,7 @@ import (
 // Driver is the driver for serial devices. It owns one port for each line in use. It is safe for concurrent use.
 type Driver struct {
 	captureDir string
+	open       func(serialline.Config) (serialline.Line, error)
 
 	mu      sync.Mutex
 	ports   map[string]*port
@@ -23,7 +24,22 @@ func New() *Driver { return NewCapturing(serialline.CaptureDir) }
 
 // NewCapturing returns the driver with another folder for captures.
 func NewCapturing(dir string) *Driver {
-	return &Driver{captureDir: dir, ports: make(map[string]*port), closing: make(map[*port]bool)}
+	return &Driver{captureDir: dir, ports: make(map[string]*port), closing: make(map[*port]bool), open: openPort}
+}
+
+// NewOver returns the driver with ports that open opens, as tests and simulators do in testing/synctest.
+func NewOver(open func(serialline.Config) (serialline.Line, error)) *Driver {
+	d := New()
+	d.open = open
+	return d
+}
+
+func openPort(cfg serialline.Config) (serialline.Line, error) {
+	p, err := serialline.Open(cfg)
+	if err != nil {
+		return nil, err // and not a *Port that is nil
+	}
+	return p, nil
 }
 
 // Protocols implements device.Driver.
@@ -64,7 +80,7 @@ func (d *Driver) Open(ctx context.Context, cfg device.Config) (device.Session, e
 	key := c.key()
 	p := d.ports[key]
 	if p == nil {
-		open := opener(c)
+		open := d.opener(c)
 		p = newPort(key, c.name(), func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
 			d.awaitOthers(ctx, p)
 			return open(ctx, tap)
@@ -136,7 +152,7 @@ func (d *Driver) others(p *port) (out []*port) {
 const dialTimeout = 5 * time.Second
 
 // opener returns what opens a device's line.
-func opener(c *config) func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
+func (d *Driver) opener(c *config) func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
 	return func(ctx context.Context, tap serialline.Tap) (serialline.Line, error) {
 		if c.address != "" {
 			dial, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -145,10 +161,6 @@ func opener(c *config) func(ctx context.Context, tap serialline.Tap) (serialline
 		}
 		cfg := c.line
 		cfg.Tap = tap
-		p, err := serialline.Open(cfg)
-		if err != nil {
-			return nil, err
-		}
-		return p, nil
+		return d.open(cfg)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/goburrow/modbus"
@@ -46,6 +47,8 @@ func (f Framing) packager(unit byte) packager {
 // Serve answers requests on a line until it ends, as all units at once.
 func (s *Server) Serve(rw io.ReadWriter, f Framing) {
 	s.SetFraming(f)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	r := bufio.NewReader(rw)
 	for {
 		unit, frame, err := f.request(r)
@@ -57,12 +60,14 @@ func (s *Server) Serve(rw io.ReadWriter, f Framing) {
 			continue // a slave says nothing to what it does not understand
 		}
 		s.mu.Lock()
-		reply, fault, delay := s.answer(unit, append([]byte{in.FunctionCode}, in.Data...)), s.fault, s.delay
+		reply := s.answer(unit, append([]byte{in.FunctionCode}, in.Data...))
+		fault, delay := s.faultOf(unit), s.delay
 		s.mu.Unlock()
-		if reply == nil {
-			continue
-		}
-		if !sendSerial(rw, f, unit, reply, fault, delay) {
+		switch {
+		case reply == nil:
+		case fault == Late: // other units of the line go on meanwhile
+			wg.Go(func() { s.sendSerial(rw, f, unit, reply, fault, delay) })
+		case !s.sendSerial(rw, f, unit, reply, fault, delay):
 			return
 		}
 	}
@@ -111,8 +116,9 @@ func unhex(c byte) byte {
 }
 
 // sendSerial sends a reply with a fault in it; false ends the line.
-func sendSerial(w io.Writer, f Framing, unit byte, pdu []byte, fault Fault, delay time.Duration) bool {
+func (s *Server) sendSerial(w io.Writer, f Framing, unit byte, pdu []byte, fault Fault, delay time.Duration) bool {
 	pdu = spoil(pdu, fault)
+	before := unit
 	if fault == WrongUnit {
 		unit++
 	}
@@ -153,7 +159,8 @@ func sendSerial(w io.Writer, f Framing, unit byte, pdu []byte, fault Fault, dela
 			}
 		}
 		return true
-	case None, WrongTransaction, WrongUnit, WrongFunction, WrongProtocol, ShortData, LongData, WrongCount, HugeLength, ZeroLength, WrongEcho:
+	case None, WrongTransaction, WrongUnit, WrongFunction, WrongProtocol, ShortData, LongData, WrongCount, HugeLength, ZeroLength, WrongEcho, Truncated, Stale, Random, Babble:
+		out = s.distort(before, out, fault)
 	}
 	_, err = w.Write(out)
 	return err == nil

@@ -20,6 +20,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -51,6 +52,10 @@ const (
 	BadSum                 // RTU and ASCII: the checksum is wrong
 	Noise                  // RTU and ASCII: correct, after a few bytes that mean nothing
 	Endless                // bytes without an end
+	Truncated              // the beginning of the reply, and nothing more
+	Stale                  // the unit's reply before this one once more
+	Random                 // up to 40 random bytes instead of the reply
+	Babble                 // some hundred random bytes, and then the reply
 )
 
 // Unit is the memory of one unit. Addresses beyond Limit are refused with exception 2.
@@ -70,6 +75,9 @@ type Unit struct {
 	busy     int
 	slow     int
 	holes    map[uint16]bool
+	faults   func() Fault
+	last     []byte // the frame that was sent last
+	asked    int
 }
 
 // Server is the server.
@@ -87,6 +95,7 @@ type Server struct {
 	accepted int
 	log      []Request
 	framing  Framing
+	rand     *rand.Rand
 }
 
 // Request is one request as the server saw it.
@@ -99,7 +108,7 @@ type Request struct {
 
 // New makes a server that does not listen, for Serve.
 func New(t testing.TB) *Server {
-	return &Server{t: t, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), units: make(map[byte]*Unit)}
+	return &Server{t: t, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), units: make(map[byte]*Unit), rand: rand.New(rand.NewPCG(1, 1))}
 }
 
 // Start listens on loopback until the test ends.
@@ -216,6 +225,16 @@ func (s *Server) accept(ln net.Listener) {
 	}
 }
 
+// ServeConn answers requests on a connection of the caller's until it ends, as all units at once.
+func (s *Server) ServeConn(c net.Conn) {
+	s.mu.Lock()
+	s.conns[c] = true
+	s.accepted++
+	s.wg.Add(1)
+	s.mu.Unlock()
+	s.serve(c)
+}
+
 func (s *Server) serve(c net.Conn) {
 	defer s.wg.Done()
 	defer func() {
@@ -241,12 +260,13 @@ func (s *Server) serve(c net.Conn) {
 			return
 		}
 		s.mu.Lock()
-		reply, fault, delay := s.answer(head[6], pdu), s.fault, s.delay
+		reply := s.answer(head[6], pdu)
+		fault, delay := s.faultOf(head[6]), s.delay
 		s.mu.Unlock()
 		if reply == nil {
 			continue
 		}
-		if !send(c, head, reply, fault, delay) {
+		if !s.send(c, head, reply, fault, delay) {
 			return
 		}
 	}
@@ -267,13 +287,51 @@ func spoil(pdu []byte, fault Fault) []byte {
 		pdu[1] += 2
 	case WrongEcho:
 		pdu[len(pdu)-1] ^= 1
-	case None, WrongTransaction, WrongUnit, WrongProtocol, HugeLength, ZeroLength, ByteWise, Late, Silent, Hangup, Duplicate, Garbage, BadSum, Noise, Endless:
+	case None, WrongTransaction, WrongUnit, WrongProtocol, HugeLength, ZeroLength, ByteWise, Late, Silent, Hangup, Duplicate, Garbage, BadSum, Noise, Endless, Truncated, Stale, Random, Babble:
 	}
 	return pdu
 }
 
+// faultOf is the fault of a unit's next reply. The lock is held.
+func (s *Server) faultOf(id byte) Fault {
+	if u := s.units[id]; u != nil && u.faults != nil {
+		return u.faults()
+	}
+	return s.fault
+}
+
+// distort puts a fault into a frame that needs no other frame for it, and remembers the frame.
+func (s *Server) distort(id byte, frame []byte, fault Fault) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.units[id]
+	if u == nil {
+		return frame
+	}
+	before := u.last
+	u.last = append([]byte(nil), frame...)
+	junk := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(s.rand.Uint32())
+		}
+		return b
+	}
+	switch {
+	case fault == Truncated:
+		return frame[:1+s.rand.IntN(len(frame)-1)]
+	case fault == Stale && before != nil:
+		return before
+	case fault == Random:
+		return junk(1 + s.rand.IntN(40))
+	case fault == Babble:
+		return append(junk(100+s.rand.IntN(300)), frame...)
+	}
+	return frame
+}
+
 // send sends a reply with a fault in it; false ends the connection.
-func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
+func (s *Server) send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 	head = append([]byte(nil), head...)
 	pdu = spoil(pdu, fault)
 	switch fault {
@@ -298,7 +356,7 @@ func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 				return false
 			}
 		}
-	case None, HugeLength, ZeroLength, ByteWise, Duplicate, WrongFunction, ShortData, LongData, WrongCount, WrongEcho, BadSum, Noise:
+	case None, HugeLength, ZeroLength, ByteWise, Duplicate, WrongFunction, ShortData, LongData, WrongCount, WrongEcho, BadSum, Noise, Truncated, Stale, Random, Babble:
 	}
 	binary.BigEndian.PutUint16(head[4:], uint16(len(pdu)+1))
 	switch fault {
@@ -311,7 +369,7 @@ func send(c net.Conn, head, pdu []byte, fault Fault, delay time.Duration) bool {
 			return false
 		}
 	}
-	out := append(head, pdu...)
+	out := s.distort(head[6], append(head, pdu...), fault)
 	if fault != ByteWise {
 		_, err := c.Write(out)
 		return err == nil

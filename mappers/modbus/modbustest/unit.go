@@ -72,6 +72,15 @@ func (u *Unit) SetNoMany(on bool) { u.with(func() { u.noMany = on }) }
 // SetHole makes a holding register unreadable, or readable again.
 func (u *Unit) SetHole(addr uint16, on bool) { u.with(func() { u.holes[addr] = on }) }
 
+// SetFaults asks f for the fault of each of the unit's replies, instead of Misbehave's; f is called with the server's lock held.
+func (u *Unit) SetFaults(f func() Fault) { u.with(func() { u.faults = f }) }
+
+// Asked returns how many requests came for the unit.
+func (u *Unit) Asked() (n int) {
+	u.with(func() { n = u.asked })
+	return n
+}
+
 // SetStuck makes the unit accept writes without changing anything.
 func (u *Unit) SetStuck(on bool) { u.with(func() { u.stuck = on }) }
 
@@ -85,6 +94,9 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 	}
 	fc, addr, n := pdu[0], binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
 	s.log = append(s.log, Request{Unit: id, Function: fc, Addr: addr, Quantity: n})
+	if u := s.units[id]; u != nil {
+		u.asked++
+	}
 	if id == 0 && s.framing != MBAP {
 		for _, u := range s.units { // a broadcast
 			u.write(fc, addr, int(n), pdu)
