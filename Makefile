@@ -51,8 +51,8 @@ build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for 
 	@ls -l build/linux-*/* | awk '{printf "    %6.1f MB  %s\n", $$5/1e6, $$9}'
 
 build-host:
-	$(call say,building skerryd skerry-relay skerryctl for this machine)
-	@$(GOBUILD) -o $(BIN)/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl
+	$(call say,building skerryd skerry-relay skerryctl skerry-sim for this machine)
+	@$(GOBUILD) -o $(BIN)/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl ./hil-tests/simulator/cmd/skerry-sim
 
 .PHONY: image-relay
 image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/deploy.md)
