@@ -61,6 +61,7 @@ func verbs() []verb {
 		{"browse", "DEVICE [NODE]", "list what a device offers (OPC UA); --model prints manifests", browse},
 		{"scan", "PORT|ADDRESS", "find devices on a serial line or behind an address", scan},
 		{"plan", "DEVICE | -f FILE", "the requests of each cycle, and how busy they keep the line", plan},
+		{"import", "FILE", "make manifests of a point list (CSV) or of Neuron's tags", importList},
 		{"trust", "list | accept FINGERPRINT | reject FINGERPRINT", "certificates of OPC UA servers", trust},
 	}
 }

@@ -97,8 +97,8 @@ func Manifests(l *List, n Names) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	for _, text := range append([]string{n.Note}, l.Notes...) {
-		for line := range strings.Lines(text) {
-			fmt.Fprintf(&b, "# %s\n", strings.TrimSpace(line))
+		if text != "" {
+			fmt.Fprintf(&b, "# %s\n", strings.Map(comment, text))
 		}
 	}
 	if n.Node == "" {
@@ -124,6 +124,14 @@ func Manifests(l *List, n Names) ([]byte, error) {
 		return nil, fmt.Errorf("encode the manifests: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// comment keeps a text within the line of its comment.
+func comment(r rune) rune {
+	if r < ' ' || r == 0x7F || r == 0x85 || r == 0x2028 || r == 0x2029 {
+		return ' '
+	}
+	return r
 }
 
 func pair(l *List, n Names, station int, points []Point) (model, deviceObject) {

@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default: $KUBECONFIG, then ~/.kube/config")
 	root.PersistentFlags().StringVar(&a.context, "context", "", "kubeconfig `context` to use; default: the current one")
-	root.AddCommand(a.initCmd(), a.tokenCmd(), a.nodeCmd(), a.caCmd(), a.statusCmd(), &cobra.Command{
+	root.AddCommand(a.initCmd(), a.tokenCmd(), a.nodeCmd(), a.caCmd(), a.deviceCmd(), a.statusCmd(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.out, skerry.Version)
