@@ -25,6 +25,7 @@ type Property struct {
 	At      time.Time `json:"at,omitzero"`      // when the agent received it
 	Desired string    `json:"desired,omitempty"`
 	Outcome string    `json:"outcome,omitempty"` // of the desired value: pending, applied, verified, failed, refused
+	Origin  string    `json:"origin,omitempty"`  // who wants it: cloud or edge
 }
 
 // Change is one line of a watch: a value of a device, or how many were lost because nobody took them.

@@ -23,7 +23,7 @@ func deviceOf(d devices.DeviceState) Device {
 }
 
 func propertyOf(p devices.PropertyState) Property {
-	return Property{Name: p.Name, Value: p.Value, Unit: p.Unit, Quality: p.Quality.String(), Reason: p.Reason, At: p.At, Desired: p.Desired, Outcome: p.Outcome}
+	return Property{Name: p.Name, Value: p.Value, Unit: p.Unit, Quality: p.Quality.String(), Reason: p.Reason, At: p.At, Desired: p.Desired, Outcome: p.Outcome, Origin: p.Origin}
 }
 
 func valueOf(property string, v device.Value) Property {

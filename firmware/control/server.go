@@ -175,10 +175,14 @@ func asError(err error) *Error {
 		return e
 	case errors.Is(err, device.ErrUnreachable):
 		return &Error{Code: CodeUnreachable, Text: err.Error()}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Code: CodeUnreachable, Text: "the device took too long: " + err.Error()}
+	case errors.Is(err, devices.ErrNotFound):
+		return &Error{Code: CodeNotFound, Text: err.Error()}
 	case errors.Is(err, errors.ErrUnsupported):
 		return &Error{Code: CodeUnsupported, Text: err.Error()}
+	case errors.Is(err, devices.ErrRefused):
+		return &Error{Code: CodeInvalid, Text: err.Error()}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Code: CodeUnreachable, Text: "the device took too long: " + err.Error()}
 	case errors.As(err, &field):
 		return &Error{Code: CodeInvalid, Text: err.Error()}
 	}

@@ -223,3 +223,26 @@ func (d *truster) Protocols() []string                         { return []string
 func (d *truster) Certificates() ([]device.Certificate, error) { return d.list, nil }
 func (d *truster) Trust(string) error                          { return nil }
 func (d *truster) Reject(string) error                         { return nil }
+
+// TestImport: what import prints is what plan reads, and nothing is printed if a line was refused.
+func TestImport(t *testing.T) {
+	s := shell{t: t}
+	file := filepath.Join(t.TempDir(), "list.csv")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("Name;Adresse;Typ;Einheit\nPower;40001;REAL;W\nState;40003.2;BOOL;\n")
+	out := s.expect(0, []string{"2 points, 0 refused", "note: columns (header in line 1)"}, "import", file, "--model", "meter", "--set", "serialPort=/dev/ttyS1", "--set", "slaveID=7")
+	write(out)
+	s.expect(0, []string{"line /dev/ttyS1 (9600 8N1)", "1 requests", "read holding registers 0 to 2", "Power State"}, "plan", "-f", file)
+	write("Name;Adresse;Typ\nPower;40001;REAL\nBroken;4000A;REAL\nSwitch;40005;FLOAT\nSwitch;40007;FLOAT\n")
+	if out := s.expect(exitFailed, []string{"line 3 (Broken)", "line 5 (Switch)", "2 of 4 points were refused", "--skip-refused"}, "import", file, "--model", "meter"); out != "" {
+		t.Errorf("half a list was printed:\n%s", out)
+	}
+	s.expect(0, []string{"kind: Device", "nodeName: gw-1", "2 points, 2 refused"}, "import", file, "--model", "meter", "--skip-refused")
+	s.expect(exitFailed, []string{"--model NAME"}, "import", file)
+	s.expect(exitUsage, []string{"allowed are name, address"}, "import", file, "--map", "nmae=x")
+	s.expect(exitFailed, []string{"no such file"}, "import", file+"x", "--model", "m")
+}

@@ -26,7 +26,9 @@ type Import struct {
 var ErrRefused = errors.New("points were refused")
 
 // pairFlag is a flag NAME=VALUE that may be repeated.
-type pairFlag struct{ set func(name, value string) error }
+type pairFlag struct {
+	set func(name, value string) error
+}
 
 func (p pairFlag) String() string { return "" }
 func (p pairFlag) Set(s string) error {
