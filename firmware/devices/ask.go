@@ -212,11 +212,7 @@ func (w *worker) settleWaits(name string, d twin.Desired, res device.WriteResult
 
 // answerWrite answers a write. One that did not reach the device is still wanted.
 func (w *worker) answerWrite(a *ask, res device.WriteResult) {
-	err := res.Err
-	if errors.Is(err, device.ErrUnreachable) {
-		err = fmt.Errorf("%w; the value is recorded, and will be written when the device is back", err)
-	}
-	w.reply(a, answer{write: res, err: err})
+	w.reply(a, answer{write: res, err: res.Err})
 }
 
 // failWaits answers all who wait for writes.

@@ -37,6 +37,7 @@ type world struct {
 	events  []string
 	records map[string][]byte
 	commits int
+	lazy    int // records of CommitLazy
 	full    bool // the store's disk
 
 	cancel context.CancelFunc
@@ -135,10 +136,17 @@ func (w *world) Commit(_ context.Context, records []TwinRecord) error {
 	w.mu.Lock()
 	w.commits++
 	w.mu.Unlock()
-	return w.CommitLazy(records)
+	return w.put(records)
 }
 
 func (w *world) CommitLazy(records []TwinRecord) error {
+	w.mu.Lock()
+	w.lazy += len(records)
+	w.mu.Unlock()
+	return w.put(records)
+}
+
+func (w *world) put(records []TwinRecord) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.full {

@@ -124,11 +124,11 @@ func (w *worker) settle(prop *property, t *propertyTwin, d twin.Desired, res dev
 	before, beforeReason := t.want.Outcome()
 	t.want.Record(d, outcome, reason, now)
 	w.status.changed = true
-	w.durable = append(w.durable, w.record(prop.name, t))
 	if res.Readback.Kind() != device.KindNone {
 		t.readBack = w.begun
 		w.take([]reading{{prop, t, res.Readback}}, now)
 	}
+	w.durable = append(w.durable, w.record(prop.name, t))
 	w.settleWaits(prop.name, d, res)
 	if before == outcome && beforeReason == reason {
 		return

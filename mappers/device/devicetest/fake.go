@@ -13,13 +13,19 @@ import (
 
 // Fake is a driver for tests of the host: its devices are cells in memory, and its methods make it misbehave. It passes
 // the conformance suite. Its protocol is "fake"; device configData has `id` (required), visitor configData has `cell`
-// (required) and `max`, the largest number that the cell can hold (default: any). All methods may be called concurrently.
+// (required) and `max`, the largest number that the cell can hold (default: any). A visitor with `method` stands for a method, which
+// returns its arguments in reverse. NewTelling makes one whose sessions tell of changes. All methods may be called concurrently.
 type Fake struct {
 	mu    sync.Mutex
 	units map[string]*unit
 	opens map[string]int
 	live  int
 	fault Fault
+	reads int
+
+	telling bool
+	subs    map[*fakeSubscription]bool
+	refused map[string]bool // cells that can only be polled
 }
 
 // Fault is a misbehaviour of all sessions of a Fake.
@@ -60,6 +66,7 @@ func (f *Fake) Set(id, cell string, v device.Value) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unit(id).cells[cell] = v
+	f.tell(id, cell, v.At(time.Now()))
 }
 
 // Refuse makes the device refuse reads and writes of a cell for a reason; an empty reason ends that.
@@ -81,6 +88,13 @@ func (f *Fake) SetFault(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
+	if fault == None { // whoever subscribed meanwhile gets the current values
+		for id, u := range f.units {
+			for cell, v := range u.cells {
+				f.tell(id, cell, v)
+			}
+		}
+	}
 }
 
 // Writes returns what was written to a device so far, "cell=value" in order.
@@ -110,8 +124,11 @@ func (f *Fake) Protocols() []string { return []string{"fake"} }
 // Describe implements device.Driver.
 func (f *Fake) Describe() device.Description {
 	return device.Description{
-		Device:  []device.FieldDoc{{Name: "id", Meaning: "which device", Default: "required"}},
-		Visitor: []device.FieldDoc{{Name: "cell", Meaning: "which cell", Default: "required"}, {Name: "max", Meaning: "largest number that it can hold", Default: "any"}},
+		Device: []device.FieldDoc{{Name: "id", Meaning: "which device", Default: "required"}},
+		Visitor: []device.FieldDoc{
+			{Name: "cell", Meaning: "which cell", Default: "required"}, {Name: "max", Meaning: "largest number that it can hold", Default: "any"},
+			{Name: "method", Meaning: "which method", Default: "none"},
+		},
 	}
 }
 
@@ -146,6 +163,12 @@ func (p *fakePoint) CheckValue(v device.Value) error {
 // Compile implements device.Driver.
 func (f *Fake) Compile(cfg device.PointConfig) (device.Point, error) {
 	r := device.NewFields(cfg.Path, cfg.Visitor)
+	if name := r.Text("", "method"); name != "" {
+		if err := r.Err(f.Describe().Visitor); err != nil {
+			return nil, err
+		}
+		return &fakeMethod{name}, nil
+	}
 	r.Require("a string", "cell")
 	p := &fakePoint{cell: r.Text("", "cell"), max: r.Float(math.MaxFloat64, "max")}
 	if err := r.Err(f.Describe().Visitor); err != nil {
@@ -174,7 +197,11 @@ func (f *Fake) Open(ctx context.Context, cfg device.Config) (device.Session, err
 		return nil, err
 	}
 	f.live++
-	return &fakeSession{driver: f, id: id, closed: make(chan struct{})}, nil
+	s := &fakeSession{driver: f, id: id, closed: make(chan struct{})}
+	if f.telling {
+		return &tellingSession{s}, nil
+	}
+	return s, nil
 }
 
 type fakeSession struct {
@@ -223,6 +250,7 @@ func (s *fakeSession) Read(ctx context.Context, points []device.Point, values []
 	s.driver.mu.Lock()
 	defer s.driver.mu.Unlock()
 	now := time.Now()
+	s.driver.reads++
 	u := s.driver.unit(s.id)
 	for i, p := range points {
 		cell := p.(*fakePoint).cell
@@ -264,6 +292,7 @@ func (s *fakeSession) Write(ctx context.Context, writes []device.Write) []device
 			continue
 		}
 		u.cells[cell] = w.Value
+		s.driver.tell(s.id, cell, w.Value.At(time.Now()))
 		out[i].Readback, out[i].Verified = w.Value.At(time.Now()), true
 	}
 	return out
