@@ -86,6 +86,7 @@ type Host struct {
 	sched    *scheduler
 	calls    callCount // driver calls under way, hanging ones included
 	budget   budget    // of what reaches the store
+	buffers  buffers
 	watchers atomic.Pointer[[]*watcher]
 }
 

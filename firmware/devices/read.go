@@ -25,6 +25,7 @@ type batch struct {
 	items  []int32 // indexes of properties
 	points []device.Point
 	values []device.Value
+	pooled *[]device.Value // what values is of, while a read is under way; nil: it is the batch's own
 }
 
 // regroup arms one schedule for each collectCycle in use, and leaves those that were running alone.
@@ -95,8 +96,10 @@ func (w *worker) startRead(now time.Time) {
 	}
 	c, ctx := w.begin(callRead, callTimeout, now)
 	c.batch, w.reading = b, c
-	session := w.session
-	w.start(c, func() result { return result{err: session.Read(ctx, b.points, b.values)} })
+	b.pooled = w.host.buffers.takeValues(len(b.points))
+	b.values = *b.pooled
+	session, values := w.session, b.values
+	w.start(c, func() result { return result{err: session.Read(ctx, b.points, values)} })
 }
 
 func (w *worker) newBatch(due []*group) *batch {
@@ -113,7 +116,6 @@ func (w *worker) newBatch(due []*group) *batch {
 			}
 		}
 	}
-	b.values = make([]device.Value, len(b.points))
 	return b
 }
 
@@ -131,23 +133,26 @@ func (w *worker) finishRead(r result, now time.Time) {
 // readings brings the values of a read into the twins, and calls each with what was read.
 func (w *worker) readings(r result, now time.Time, each func(*reading)) {
 	b := r.call.batch
-	fresh := w.fresh[:0]
+	room := w.host.buffers.takeFresh(len(b.items))
+	fresh := (*room)[:0]
 	for n, i := range b.items {
 		index := w.current(b.plan, int(i))
 		if index < 0 {
 			continue
 		}
-		x := reading{prop: &w.plan.properties[index], twin: &w.twins[index]}
-		if r.call.number <= x.twin.readBack { // it was asked for before a write, whose read-back is newer
+		prop, twin := &w.plan.properties[index], &w.twins[index]
+		if r.call.number <= twin.readBack { // it was asked for before a write, whose read-back is newer
 			continue
 		}
-		x.value = converted(x.prop, b.values[n], r.err, now)
-		fresh = append(fresh, x)
-		each(&x)
+		fresh = append(fresh, reading{prop, twin, converted(prop, b.values[n], r.err, now)})
+		each(&fresh[len(fresh)-1])
 	}
 	w.take(fresh, now)
-	clear(fresh)
-	w.fresh = fresh
+	w.host.buffers.giveFresh(room, fresh)
+	if b.pooled != nil {
+		w.host.buffers.giveValues(b.pooled)
+		b.values, b.pooled = nil, nil
+	}
 }
 
 // converted brings what a driver delivered into the model's type.

@@ -171,7 +171,8 @@ func (w *worker) listen(now time.Time) {
 	if s.call == nil {
 		return
 	}
-	fresh, answered := w.fresh[:0], false
+	room := w.host.buffers.takeFresh(0)
+	fresh, answered := (*room)[:0], false
 	for _, x := range s.inbox.take() {
 		i := s.items[x.item]
 		prop, t := &w.plan.properties[i], &w.twins[i]
@@ -189,8 +190,7 @@ func (w *worker) listen(now time.Time) {
 		fresh = append(fresh, reading{prop, t, v})
 	}
 	w.take(fresh, now)
-	clear(fresh)
-	w.fresh = fresh
+	w.host.buffers.giveFresh(room, fresh)
 	if answered {
 		s.failures = 0
 		w.online(now)

@@ -63,7 +63,6 @@ type worker struct {
 	alarmAt time.Time // taskAlarm is armed for it
 
 	status   statusState
-	fresh    []reading    // used again by each batch
 	dirty    []int32      // properties to store, oldest first
 	durable  []TwinRecord // to commit after the lock is released
 	replies  []func()     // to call after that
