@@ -111,7 +111,7 @@ test-contract:
 
 test-integration: rig metrics-server modbus-peers opcua-peers
 	$(call say,integration tests on a real control plane, a real containerd and devices of others)
-	@SKERRY_BIN=$(BIN) go test -tags integration -p 1 -count=1 -timeout 30m ./hil-tests/...
+	@scripts/test-integration.sh $(BIN)
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
 	@SKERRY_BIN=$(BIN) go -C hil-tests/history test -tags integration -count=1 .
 

@@ -16,11 +16,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 )
 
 // Compile builds the main package pkg (a path relative to moduleDir, like ./hil-tests/images/sample) as a static Linux
 // binary for arch into out. The Go command's cache makes a second call cheap.
 func Compile(ctx context.Context, moduleDir, pkg, arch, out string) error {
+	turn, err := os.OpenFile(filepath.Clean(out)+".lock", os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("build %s: %w", pkg, err)
+	}
+	defer turn.Close()                                               //nolint:errcheck // it gives the lock back
+	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX); err != nil { //nolint:gosec // a descriptor fits
+		return fmt.Errorf("wait for another build of %s: %w", pkg, err)
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
 	cmd.Dir = moduleDir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOARM=7")

@@ -20,10 +20,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,14 +155,25 @@ func (s *Stack) PodLogs() string        { return s.path("agent", "log", "pods") 
 // FreeAddress returns a loopback address on which nothing listens now.
 func FreeAddress() (string, error) { return FreeAddressAt("127.0.0.1") }
 
-// FreeAddressAt returns HOST:PORT with a port of host's at which nothing listens now.
+// Ports of the system's own. They are below those that the kernel gives to outgoing connections (32768 and more): one of that range may be taken between
+// the look and its use, by anybody's connection.
+const (
+	firstPort = 10000
+	ports     = 8000
+)
+
+// FreeAddressAt returns HOST:PORT with a port of host's at which nothing listens now. Ports are chosen at random, so that stacks which start together
+// rarely choose the same.
 func FreeAddressAt(host string) (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range 100 {
+		address := net.JoinHostPort(host, strconv.Itoa(firstPort+mathrand.IntN(ports)))
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("find a free port: %w", err)
 }
 
 // Ctl runs skerryctl against the control plane and returns what it printed.

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Integration tests: test-integration.sh BIN. Two packages at a time, because each mostly waits, for grace periods, probes and back-offs; what is
+# sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are left to the unit tests.
+# PARALLEL=1 runs them one after the other.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=$1
+# Serial lines and their timing.
+alone=' ./hil-tests/modbus ./hil-tests/opcua ./hil-tests/serial '
+together=() quiet=()
+for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b' hil-tests | xargs -n1 dirname | sort -u); do
+  case $package in
+    hil-tests/contract/* | hil-tests/history | hil-tests/kube) continue ;; # modules of their own
+  esac
+  case $alone in
+    *" ./$package "*) quiet+=("./$package") ;;
+    *) together+=("./$package") ;;
+  esac
+done
+export SKERRY_BIN=$bin
+# -vet=off: make check vets these files, with this tag.
+go test -tags integration -vet=off -p "${PARALLEL:-2}" -count=1 -timeout 30m "${together[@]}"
+go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}"
