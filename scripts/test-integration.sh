@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Integration tests: test-integration.sh BIN. Two packages at a time, because each mostly waits, for grace periods, probes and back-offs; what is
+# Integration tests: test-integration.sh BIN. Three packages at a time, because each mostly waits, for grace periods, probes and back-offs, and takes a
+# fifth to two fifths of one processor; what is
 # sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are left to the unit tests.
 # PARALLEL=1 runs them one after the other.
 set -euo pipefail
@@ -19,5 +20,5 @@ for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b'
 done
 export SKERRY_BIN=$bin
 # -vet=off: make check vets these files, with this tag.
-go test -tags integration -vet=off -p "${PARALLEL:-2}" -count=1 -timeout 30m "${together[@]}"
+go test -tags integration -vet=off -p "${PARALLEL:-3}" -count=1 -timeout 30m "${together[@]}"
 go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}"

@@ -182,7 +182,7 @@ func TestRuntimeThatDoesNotSayWhereItLooks(t *testing.T) {
 		if len(g.warnings) != 1 || !strings.Contains(k.Status(), "the container runtime's own, BUT ") || !strings.Contains(k.Status(), "cni0") {
 			t.Errorf("status %q, warnings %q", k.Status(), g.warnings)
 		}
-		g.discreet = false
+		g.set(func() { g.discreet = false })
 		time.Sleep(askAgain)
 		g.expect("it says where it looks", "", k, "cni0")
 	})
