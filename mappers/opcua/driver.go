@@ -132,7 +132,15 @@ func (d *Driver) Trust(fingerprint string) error {
 	if err != nil {
 		return err
 	}
-	return s.Trust(fingerprint)
+	if err := s.Trust(fingerprint); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.endpoints { // the server may be one that was refused
+		signal(e.retry)
+	}
+	return nil
 }
 
 // Reject implements device.Truster.

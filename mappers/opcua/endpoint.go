@@ -25,6 +25,7 @@ type endpoint struct {
 
 	cancel context.CancelFunc
 	ended  chan struct{}
+	retry  chan struct{} // has a token when the next try must not wait
 
 	mu      sync.Mutex
 	client  *client       // nil while there is no connection
@@ -36,7 +37,7 @@ type endpoint struct {
 
 func startEndpoint(d *Driver, c config) *endpoint {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &endpoint{driver: d, config: c, cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
+	e := &endpoint{driver: d, config: c, cancel: cancel, ended: make(chan struct{}), retry: make(chan struct{}, 1), changed: make(chan struct{})}
 	go func() {
 		defer close(e.ended)
 		e.run(ctx)
@@ -77,7 +78,11 @@ func (e *endpoint) run(ctx context.Context) {
 		now := time.Now()
 		backoff.Failed(now, err, firstRetry, lastRetry)
 		e.set(nil, err)
-		if !sleep(ctx, backoff.RetryAt().Sub(now)) {
+		select {
+		case <-time.After(backoff.RetryAt().Sub(now)):
+		case <-e.retry:
+			e.set(nil, nil)
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -69,7 +69,9 @@ func (p *peer) set(name string, value any) {
 func TestSubscription(t *testing.T) {
 	p := startPeer(t)
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/gopcua/opcua/server.(*Subscription).run")) })
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/gopcua/opcua/server.(*Subscription).run"))
+	})
 	d := New(Options{})
 	s := devicetest.Open(t, d, p.config("publishingInterval", 50))
 	points := devicetest.Compile(t, d, node("n1", device.TypeDouble), node("n2", device.TypeDouble), node("missing", device.TypeDouble))
@@ -83,8 +85,12 @@ func TestSubscription(t *testing.T) {
 	p.set("n2", 2.5)
 	expect(t, notes, "a change", func(n note) bool { return n.i == 1 && n.v.Text() == "2.5" && n.v.Quality == device.Good })
 	p.kill()
-	expect(t, notes, "the gap", func(n note) bool { return n.i == 1 && n.v.Quality == device.Uncertain && n.v.Text() == "2.5" && n.v.Reason != "" })
-	expect(t, notes, "the server's absence", func(n note) bool { return n.i == 1 && n.v.Quality == device.Bad && strings.Contains(n.v.Reason, p.url()) })
+	expect(t, notes, "the gap", func(n note) bool {
+		return n.i == 1 && n.v.Quality == device.Uncertain && n.v.Text() == "2.5" && n.v.Reason != ""
+	})
+	expect(t, notes, "the server's absence", func(n note) bool {
+		return n.i == 1 && n.v.Quality == device.Bad && strings.Contains(n.v.Reason, p.url())
+	})
 	p.set("n2", 3.5)
 	p.revive()
 	expect(t, notes, "the value after the gap", func(n note) bool { return n.i == 1 && n.v.Text() == "3.5" && n.v.Quality == device.Good })
