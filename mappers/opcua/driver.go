@@ -138,7 +138,7 @@ func (d *Driver) Trust(fingerprint string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.endpoints { // the server may be one that was refused
-		signal(e.retry)
+		e.hurry()
 	}
 	return nil
 }

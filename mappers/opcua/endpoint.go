@@ -81,7 +81,6 @@ func (e *endpoint) run(ctx context.Context) {
 		select {
 		case <-time.After(backoff.RetryAt().Sub(now)):
 		case <-e.retry:
-			e.set(nil, nil)
 		case <-ctx.Done():
 			return
 		}
@@ -136,4 +135,12 @@ func (e *endpoint) lost(err error) error {
 		err = errors.New("the connection was lost")
 	}
 	return device.Unreachable("%s: %s", e.config.String(), reason(err))
+}
+
+// hurry makes an endpoint that waits for its next try do it now, and lets callers wait for that.
+func (e *endpoint) hurry() {
+	if c, _, _ := e.state(); c == nil {
+		e.set(nil, nil)
+		signal(e.retry)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gopcua/opcua/ua"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/opcua/channel"
 	"github.com/skerry/skerry/mappers/opcua/uabin"
 )
 
@@ -51,6 +52,9 @@ func (c *client) read(ctx context.Context, points []*point, values []device.Valu
 // tooMuch tells that a request should be split.
 func tooMuch(err error) bool {
 	var code ua.StatusCode
+	if errors.Is(err, channel.ErrUnreadable) {
+		return true // one value may be too large or damaged, and the others not
+	}
 	if !errors.As(err, &code) {
 		return false
 	}

@@ -17,6 +17,9 @@ import (
 // maxStrays is how many replies that nobody waits for a server may send beyond those that were given up.
 const maxStrays = 64
 
+// ErrUnreadable is wrapped by the error of a request whose response is damaged, or holds more than is accepted.
+var ErrUnreadable = errors.New("the server's response cannot be read")
+
 // receive is the channel's goroutine.
 func (c *Channel) receive(buf []byte) {
 	defer close(c.finished)
@@ -155,7 +158,11 @@ func (in *inbound) assemble(f frame, request uint32, body []byte) error {
 		return in.finish(request, w, nil, r.StatusCode())
 	case f.chunk == 'C':
 		if partial > maxMessage || w.n > maxChunks {
-			return fmt.Errorf("the server's response has more than %d bytes or %d chunks", maxMessage, maxChunks)
+			// The rest of it is thrown away as it comes; other requests are not concerned.
+			c.mu.Lock()
+			c.given++
+			c.mu.Unlock()
+			return in.finish(request, w, nil, fmt.Errorf("the server's response has more than %d bytes or %d chunks: %w", maxMessage, maxChunks, ua.StatusBadResponseTooLarge))
 		}
 		return nil
 	case f.chunk != 'F':
@@ -167,7 +174,7 @@ func (in *inbound) assemble(f frame, request uint32, body []byte) error {
 	m, err := uabin.DecodeResponse(body)
 	if err != nil {
 		// Only this response is broken: the stream of chunks is intact.
-		return in.finish(request, w, nil, fmt.Errorf("the server's response cannot be read: %w", err))
+		return in.finish(request, w, nil, fmt.Errorf("%w: %w", ErrUnreadable, err))
 	}
 	if h := uabin.Header(m); h != nil && h.ServiceResult != ua.StatusOK && h.ServiceResult>>30 != 0 {
 		err = h.ServiceResult
