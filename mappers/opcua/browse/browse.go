@@ -190,11 +190,16 @@ func (l Lister) entries(ctx context.Context, from *ua.NodeID, refs []reference) 
 		return nil, err
 	}
 	types := typeFinder{lister: l, known: make(map[string]device.Type)}
+	arrays := 0
 	for k, i := range variables {
 		dataType, _ := values[3*k].Value.V.(*ua.NodeID)
 		rank, ok := values[3*k+1].Value.V.(int32)
 		if !ok {
 			rank = -1
+		}
+		if rank < -1 && arrays < maxValues {
+			arrays++
+			rank = l.rank(ctx, refs[i].node)
 		}
 		access, _ := values[3*k+2].Value.V.(uint8)
 		if out[i].Type, err = types.model(ctx, dataType, rank); err != nil {
@@ -204,6 +209,18 @@ func (l Lister) entries(ctx context.Context, from *ua.NodeID, refs []reference) 
 		out[i].Visitor = map[string]any{"nodeID": refs[i].text}
 	}
 	return out, nil
+}
+
+// maxValues limits how many values are looked at, because their nodes may be scalars or arrays.
+const maxValues = 200
+
+// rank looks at the value of a node that may be a scalar or an array: 1 for an array, -1 for a scalar and if it cannot be read.
+func (l Lister) rank(ctx context.Context, n *ua.NodeID) int32 {
+	v, err := l.read(ctx, []*ua.ReadValueID{{NodeID: n, AttributeID: ua.AttributeIDValue, DataEncoding: &ua.QualifiedName{}}})
+	if err == nil && v[0].Value.Array {
+		return 1
+	}
+	return -1
 }
 
 // usualRead is what servers allow in one request if they do not say.

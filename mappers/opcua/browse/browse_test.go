@@ -21,6 +21,7 @@ type fakeServer struct {
 	ranks    map[string]int32
 	access   map[string]uint8
 	super    map[string]*ua.NodeID
+	arrays   map[string]bool
 
 	page, limit int
 	open        int // continuation points
@@ -81,7 +82,7 @@ func (s *fakeServer) Ask(_ context.Context, req ua.Request) (any, error) {
 			case ua.AttributeIDUserAccessLevel:
 				v = s.access[key]
 			}
-			res.Results = append(res.Results, uabin.DataValue{Value: uabin.Variant{V: v}})
+			res.Results = append(res.Results, uabin.DataValue{Value: uabin.Variant{V: v, Array: s.arrays[r.NodeID.String()] && r.AttributeID == ua.AttributeIDValue}})
 		}
 		return res, nil
 	default:
@@ -96,7 +97,7 @@ func child(n *ua.NodeID, name string, class ua.NodeClass) *ua.ReferenceDescripti
 func std(n uint32) *ua.NodeID { return ua.NewNumericNodeID(0, n) }
 
 func plant() *fakeServer {
-	s := &fakeServer{types: make(map[string]*ua.NodeID), ranks: make(map[string]int32), access: make(map[string]uint8), super: make(map[string]*ua.NodeID), page: 3, limit: 4}
+	s := &fakeServer{types: make(map[string]*ua.NodeID), ranks: make(map[string]int32), access: make(map[string]uint8), super: make(map[string]*ua.NodeID), arrays: make(map[string]bool), page: 3, limit: 4}
 	variable := func(name string, t *ua.NodeID, rank int32, access uint8) {
 		n := ua.NewStringNodeID(2, name)
 		s.children = append(s.children, child(n, name, ua.NodeClassVariable))
@@ -111,6 +112,9 @@ func plant() *fakeServer {
 	variable("pump", ua.NewNumericNodeID(2, 3001), -1, 3)
 	variable("strange", ua.NewNumericNodeID(2, 3999), -1, 1)
 	variable("raw", std(id.ByteString), -1, 1)
+	variable("any", std(id.Int16), -2, 1)
+	variable("some", std(id.Int16), -3, 1)
+	s.arrays[ua.NewStringNodeID(2, "some").String()] = true
 	s.super["i=290"] = std(id.Double)
 	s.super[ua.NewNumericNodeID(2, 3000).String()] = std(id.Enumeration)
 	s.super[ua.NewNumericNodeID(2, 3001).String()] = std(id.Structure)
@@ -137,6 +141,8 @@ func TestChildren(t *testing.T) {
 		{Node: ns + "s=pump", Name: "pump", Type: device.TypeString, Writable: true},
 		{Node: ns + "s=strange", Name: "strange", Type: device.TypeString},
 		{Node: ns + "s=raw", Name: "raw", Type: device.TypeBytes},
+		{Node: ns + "s=any", Name: "any", Type: device.TypeInt},
+		{Node: ns + "s=some", Name: "some", Type: device.TypeString},
 		{Node: ns + "s=Reset", Name: "Reset", Type: device.TypeString},
 	}
 	if len(got) != len(want) {
