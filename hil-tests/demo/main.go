@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -45,6 +46,7 @@ func run(ctx context.Context, out io.Writer, bin, module string, once, keep bool
 	}
 	_, ioctl := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS)
 	terminal := ioctl == nil
+	log.SetOutput(io.Discard) // gopcua's server tells how it builds its address space
 	began := time.Now()
 	d := &demo{opts: stack.Options{Bin: bin, Module: module, Keep: keep, Kubelet: true, ClusterDNS: "10.96.0.10"}, out: out}
 	defer func() {

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/rig/modbuspeer"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/simulator"
 )
 
 //go:embed manifests/*.yaml
@@ -31,6 +32,7 @@ type demo struct {
 	stack   *stack.Stack
 	cluster *stack.Cluster
 	modbus  *modbuspeer.Peer
+	press   *simulator.Simulator
 
 	before       []container // containers at the edge before the agent was killed
 	held         int         // objects that the agent held when the relay went
@@ -44,12 +46,15 @@ func (d *demo) steps() []step {
 		{"Kubernetes control plane, containerd, image registry", d.startBase},
 		{"skerry-relay is ready, its CRDs are installed", d.startRelay},
 		{"a Modbus TCP device (pymodbus) is on", d.startModbus},
+		{"an OPC UA server (skerry-sim) is on", d.startPress},
 		{"skerryd joined with a node-bound token and runs", d.startAgent},
 		{"node Ready", d.nodeReady},
 		{"pod Running at the edge", d.podRunning},
 		{"kubectl logs and kubectl exec reach it through the relay", d.logsAndExec},
 		{"device values arrive in Kubernetes", d.valuesArrive},
 		{"a desired value reaches the register, verified by read-back", d.setDesired},
+		{"OPC UA values are subscribed, one is calculated from them", d.pressArrives},
+		{"an alarm is raised and cleared, seen with kubectl", d.pressAlarm},
 		{"relay stopped: the pod and the polling go on", d.relayStopped},
 		{"agent killed with SIGKILL: it adopts the same containers", d.agentKilled},
 		{"agent restarted with the relay down: pod and polling from its store", d.offlineRestart},
@@ -61,6 +66,9 @@ func (d *demo) close(ctx context.Context) error {
 	var errs []error
 	if d.modbus != nil {
 		errs = append(errs, d.modbus.Stop())
+	}
+	if d.press != nil {
+		errs = append(errs, d.press.Close())
 	}
 	if d.stack != nil {
 		errs = append(errs, d.stack.Stop(ctx))
@@ -156,7 +164,7 @@ func (d *demo) manifest(name string) (string, error) {
 	}
 	host, port, _ := strings.Cut(d.modbus.Addr(), ":")
 	return os.Expand(string(text), func(k string) string {
-		return map[string]string{"NODE": d.stack.Node, "IMAGE": d.stack.Images.Ref("sample:1"), "MODBUS_IP": host, "MODBUS_PORT": port}[k]
+		return map[string]string{"NODE": d.stack.Node, "IMAGE": d.stack.Images.Ref("sample:1"), "MODBUS_IP": host, "MODBUS_PORT": port, "OPCUA": d.press.Addrs()[0]}[k]
 	}), nil
 }
 
@@ -239,7 +247,7 @@ func (d *demo) valuesArrive(ctx context.Context, _ sayFunc) (string, error) {
 	err := poll(ctx, 100*time.Millisecond, func() (bool, string, error) {
 		now, err := d.device(ctx)
 		if err != nil || len(now.Values) < 4 {
-			return false, "no values yet: " + d.whyNoValues(ctx), err
+			return false, "no values yet: " + d.whyNot(ctx, deviceName), err
 		}
 		for _, v := range now.Values {
 			if v.Quality != "good" {
@@ -260,8 +268,8 @@ func (d *demo) valuesArrive(ctx context.Context, _ sayFunc) (string, error) {
 		first.Value("temperature").Value, last.Value("temperature").Value), nil
 }
 
-func (d *demo) whyNoValues(ctx context.Context) string {
-	conds, err := d.cluster.DeviceConditions(ctx, namespace, deviceName)
+func (d *demo) whyNot(ctx context.Context, device string) string {
+	conds, err := d.cluster.DeviceConditions(ctx, namespace, device)
 	if err != nil {
 		return err.Error()
 	}
