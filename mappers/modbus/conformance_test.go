@@ -28,7 +28,7 @@ func TestDriverConforms(t *testing.T) {
 		srv.Unit(1).SetHolding(10, 0x41AC, 0x0000)
 		srv.Unit(1).SetCoil(3, true)
 		return devicetest.Subject{
-			Driver: New(), Config: configFor(srv, 1),
+			Driver: hasty(), Config: configFor(srv, 1),
 			Read: []device.PointConfig{
 				visitor("temperature", device.TypeFloat, false, "register", "holding", "offset", 10, "type", "float32"),
 				visitor("pump", device.TypeBoolean, false, "register", "coil", "offset", 3),

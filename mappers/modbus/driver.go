@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/skerry/skerry/mappers/device"
 	"github.com/skerry/skerry/mappers/serialline"
@@ -17,6 +18,7 @@ import (
 type Driver struct {
 	dialer     dialer
 	captureDir string
+	haste      time.Duration // divides back-offs
 	port       func(serialline.Config) (line, error)
 
 	mu        sync.Mutex
@@ -33,6 +35,8 @@ type Options struct {
 	Port func(cfg serialline.Config) (serialline.Line, error)
 	// CaptureDir is where captures are kept.
 	CaptureDir string
+	// Haste divides the waits before a device that did not answer is asked again; 0 is 1. Tests that wait in real time want more.
+	Haste int
 }
 
 // New returns the driver.
@@ -40,7 +44,7 @@ func New() *Driver { return NewWith(Options{}) }
 
 // NewWith returns the driver with other ways to reach devices.
 func NewWith(o Options) *Driver {
-	d := &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: cmp.Or(o.CaptureDir, serialline.CaptureDir), endpoints: make(map[string]*endpoint), scans: make(map[string]bool)}
+	d := &Driver{dialer: &net.Dialer{}, port: openPort, captureDir: cmp.Or(o.CaptureDir, serialline.CaptureDir), haste: time.Duration(max(o.Haste, 1)), endpoints: make(map[string]*endpoint), scans: make(map[string]bool)}
 	if o.Dial != nil {
 		d.dialer = dialFunc(o.Dial)
 	}
@@ -106,7 +110,7 @@ func (d *Driver) acquire(c *config, name string) (*endpoint, error) {
 	key := c.key()
 	e := d.endpoints[key]
 	if e == nil {
-		e = newEndpoint(key, c.framing, d.opener(c))
+		e = newEndpoint(key, c.framing, d.opener(c), d.haste)
 		d.endpoints[key] = e
 	}
 	if err := e.fits(c); err != nil {

@@ -19,6 +19,7 @@ type endpoint struct {
 	name    string // for messages
 	framing framing
 	opener  opener
+	haste   time.Duration // divides back-offs
 	queue   *queue
 	cancel  context.CancelFunc
 	ctx     context.Context
@@ -45,9 +46,9 @@ type endpoint struct {
 }
 
 // newEndpoint starts the owner goroutine. It outlives the Open that made it, so its context is nobody's: close ends it.
-func newEndpoint(key string, f framing, o opener) *endpoint {
+func newEndpoint(key string, f framing, o opener, haste time.Duration) *endpoint {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &endpoint{key: key, name: o.name(), framing: f, opener: o, queue: newQueue(), ctx: ctx, cancel: cancel, done: make(chan struct{}),
+	e := &endpoint{key: key, name: o.name(), framing: f, opener: o, haste: haste, queue: newQueue(), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		units: make(map[byte]*device.Backoff), silent: make(map[byte]bool)}
 	go e.run()
 	return e

@@ -53,7 +53,7 @@ func TestHostileReplies(t *testing.T) {
 			t.Parallel()
 			srv := modbustest.Start(t)
 			srv.Unit(1).SetHolding(0, 42)
-			s := devicetest.Open(t, New(), configFor(srv, 1))
+			s := devicetest.Open(t, hasty(), configFor(srv, 1))
 			points := devicetest.Compile(t, New(), holding(0))
 			if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
 				t.Fatalf("before: %v %v", v, err)
@@ -110,7 +110,7 @@ func TestLateReplyIsNeverTakenForAnother(t *testing.T) {
 	srv := modbustest.Start(t)
 	srv.Unit(1).SetHolding(0, 100)
 	srv.Unit(1).SetHolding(50, 150)
-	s := devicetest.Open(t, New(), configFor(srv, 1))
+	s := devicetest.Open(t, hasty(), configFor(srv, 1))
 	srv.SetDelay(200 * time.Millisecond)
 	srv.Misbehave(modbustest.Late)
 	if _, err := read(t, s, devicetest.Compile(t, New(), holding(0))); !errors.Is(err, device.ErrUnreachable) {

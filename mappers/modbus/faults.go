@@ -144,17 +144,17 @@ func (e *endpoint) verdict(t *transaction, err error) error {
 	case ex != nil: // a gateway that speaks for a dead unit
 		e.answered()
 		err = device.Unreachable("unit %d at %s: %s", id, e.name, ex)
-		unit.Failed(now, err, unitBase, unitLimit)
+		unit.Failed(now, err, unitBase/e.haste, unitLimit/e.haste)
 	case errors.As(err, &dial):
 		if err = device.Unreachable("cannot connect to %s: %s", e.name, cause(err)); !e.stream() {
 			err = device.Unreachable("%s", cause(dial.err))
 		}
-		e.health.Failed(now, err, connectBase, connectLimit)
+		e.health.Failed(now, err, connectBase/e.haste, connectLimit/e.haste)
 	case errors.As(err, &mute):
 		err = e.mute(t, mute)
-		unit.Failed(now, err, unitBase, unitLimit)
+		unit.Failed(now, err, unitBase/e.haste, unitLimit/e.haste)
 		if e.silent[id] = true; len(e.silent) > 1 && e.stream() { // nobody answers: it is not the unit
-			e.health.Failed(now, device.Unreachable("%s accepts connections and does not answer", e.name), connectBase, connectLimit)
+			e.health.Failed(now, device.Unreachable("%s accepts connections and does not answer", e.name), connectBase/e.haste, connectLimit/e.haste)
 		}
 	case errors.Is(err, errSpilled):
 		err = device.Unreachable("%s: %s: %s; whether the device has carried it out is not known", e.name, t.request, err)
@@ -163,13 +163,13 @@ func (e *endpoint) verdict(t *transaction, err error) error {
 		if e.stream() {
 			err = device.Unreachable("%s: the connection was closed", err)
 		}
-		unit.Failed(now, err, connectBase, unitLimit)
+		unit.Failed(now, err, connectBase/e.haste, unitLimit/e.haste)
 	case !e.stream() && errors.Is(err, os.ErrDeadlineExceeded):
 		err = device.Unreachable("%s: the request could not be sent within %v: the line is jammed, or flow control is set and nobody gives leave", e.name, t.cfg.timeout)
-		e.health.Failed(now, err, connectBase, connectLimit)
+		e.health.Failed(now, err, connectBase/e.haste, connectLimit/e.haste)
 	default:
 		err = device.Unreachable("the connection to %s broke: %s", e.name, cause(err))
-		e.health.Failed(now, err, connectBase, connectLimit)
+		e.health.Failed(now, err, connectBase/e.haste, connectLimit/e.haste)
 	}
 	return err
 }

@@ -74,7 +74,7 @@ func TestBitsOfRegistersLeaveTheOthersAlone(t *testing.T) {
 func TestBitsAfterAnOutage(t *testing.T) {
 	srv := modbustest.Start(t)
 	u := srv.Unit(1)
-	s := devicetest.Open(t, New(), with(configFor(srv, 1), "timeout", 100))
+	s := devicetest.Open(t, hasty(), with(configFor(srv, 1), "timeout", 100))
 	p := devicetest.Compile(t, New(), holding(0, "type", "bool", "bit", 4))[0]
 	for _, away := range []func(bool){u.SetSilent, func(on bool) {
 		if on {
@@ -262,7 +262,7 @@ func TestBackupAddress(t *testing.T) {
 	first, second := modbustest.Start(t), modbustest.Start(t)
 	first.Unit(1).SetHolding(0, 1)
 	second.Unit(1).SetHolding(0, 2)
-	s := devicetest.Open(t, New(), with(configFor(first, 1), "backup", second.Addr()))
+	s := devicetest.Open(t, hasty(), with(configFor(first, 1), "backup", second.Addr()))
 	p := devicetest.Compile(t, New(), holding(0))
 	reads := func(want string) {
 		t.Helper()
@@ -292,7 +292,7 @@ func TestGatewayThatDialsIn(t *testing.T) {
 	_ = ln.Close()
 	srv := modbustest.New(t)
 	srv.Unit(1).SetHolding(0, 7)
-	s := devicetest.Open(t, New(), device.Config{Protocol: map[string]any{"listen": addr, "listenFrom": "127.0.0.0/8", "timeout": 300, "serialType": "RTUoverTCP"}})
+	s := devicetest.Open(t, hasty(), device.Config{Protocol: map[string]any{"listen": addr, "listenFrom": "127.0.0.0/8", "timeout": 300, "serialType": "RTUoverTCP"}})
 	p := devicetest.Compile(t, New(), holding(0))
 	_, err = read(t, s, p)
 	if !errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), "no gateway has connected to this address yet") {

@@ -68,7 +68,7 @@ func (o *tcpOpener) open(ctx context.Context) (line, error) {
 		o.used = (o.first + i) % len(o.addrs)
 		conn, err := o.dial(ctx, o.addrs[o.used], len(o.addrs)-i)
 		if err == nil {
-			return &tcpLine{conn}, nil
+			return &tcpLine{Conn: conn}, nil
 		}
 		if first == nil {
 			first = err
@@ -95,8 +95,11 @@ func (o *tcpOpener) closed(replied bool) {
 	}
 }
 
-// tcpLine is a TCP connection.
-type tcpLine struct{ net.Conn }
+// tcpLine is a TCP connection. It belongs to the owner of an endpoint, but for what line allows others.
+type tcpLine struct {
+	net.Conn
+	raw syscall.RawConn // kept from the first Discard on: each one made takes memory
+}
 
 var errFlood = errors.New("the device sends without being asked")
 
@@ -109,18 +112,21 @@ func (l *tcpLine) Discard() (int, error) {
 	if !ok {
 		return 0, nil
 	}
+	if l.raw == nil {
+		raw, err := sc.SyscallConn()
+		if err != nil {
+			return 0, err
+		}
+		l.raw = raw
+	}
 	// The deadline of the last exchange has long passed, and would fail the read before it is tried.
 	if err := l.SetReadDeadline(time.Time{}); err != nil {
-		return 0, err
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
 		return 0, err
 	}
 	d := discards.Get().(*discard)
 	defer discards.Put(d)
 	d.n, d.err = 0, nil
-	if err := raw.Read(d.read); err != nil {
+	if err := l.raw.Read(d.read); err != nil {
 		return d.n, err
 	}
 	return d.n, d.err

@@ -50,7 +50,7 @@ func (o *listenOpener) open(ctx context.Context) (line, error) {
 		o.used, o.waiting = conn, nil
 		o.mu.Unlock()
 		if conn != nil {
-			return &tcpLine{conn}, nil
+			return &tcpLine{Conn: conn}, nil
 		}
 		select {
 		case <-o.news:

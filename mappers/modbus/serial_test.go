@@ -48,12 +48,53 @@ func (b *bus) config(unit int, kv ...any) device.Config {
 	return device.Config{Device: "ns/dev", Protocol: m}
 }
 
+// hasty is a driver for tests that wait in real time, and not for its back-offs.
+func hasty() *Driver { return NewWith(Options{Haste: 20}) }
+
+// model is a line without system calls, for synctest: it is opened anew with slaves that answer whenever the driver opens it.
+type model struct {
+	*modbustest.Server
+	driver *Driver
+	f      modbustest.Framing
+	wg     sync.WaitGroup
+	opened int
+	ends   []*linetest.End
+}
+
+func newModel(t *testing.T, f modbustest.Framing) *model {
+	m := &model{Server: modbustest.New(t), f: f}
+	m.driver = NewWith(Options{Port: func(cfg serialline.Config) (serialline.Line, error) {
+		near, far := linetest.Pair(cfg)
+		m.opened++
+		m.ends = append(m.ends, near)
+		m.wg.Go(func() { m.Serve(far, m.f) })
+		return near, nil
+	}})
+	return m
+}
+
+func (m *model) config(unit int, kv ...any) device.Config {
+	c := map[string]any{"serialPort": "/dev/ttyMODEL", "slaveID": unit, "baudRate": 115200, "serialType": map[modbustest.Framing]string{modbustest.RTU: "RTU", modbustest.ASCII: "ASCII"}[m.f]}
+	for i := 0; i < len(kv); i += 2 {
+		c[kv[i].(string)] = kv[i+1]
+	}
+	return device.Config{Device: "ns/dev", Protocol: c}
+}
+
+// close ends the line; sessions on it are closed by then.
+func (m *model) close() {
+	for _, e := range m.ends {
+		_ = e.Close()
+	}
+	m.wg.Wait()
+}
+
 // TestTransportsConform runs the suite over all that carries Modbus.
 func TestTransportsConform(t *testing.T) {
 	points := func(s devicetest.Subject, srv *modbustest.Server) devicetest.Subject {
 		srv.Unit(1).SetHolding(10, 0x41AC, 0x0000)
 		srv.Unit(1).SetCoil(3, true)
-		s.Driver = New()
+		s.Driver = hasty()
 		s.Read = []device.PointConfig{
 			visitor("temperature", device.TypeFloat, false, "register", "holding", "offset", 10, "type", "float32"),
 			visitor("pump", device.TypeBoolean, false, "register", "coil", "offset", 3),
@@ -111,74 +152,90 @@ func TestHostileSlavesOnALine(t *testing.T) {
 		"wrong unit": {modbustest.WrongUnit, "unit 1 at"}, "wrong function": {modbustest.WrongFunction, "unit 1 at"}, "short data": {modbustest.ShortData, "instead of 2"},
 		"long data": {modbustest.LongData, "instead of 2"}, "wrong count": {modbustest.WrongCount, "unit 1 at"}, "garbage": {modbustest.Garbage, "unit 1 at"},
 		"wrong checksum": {modbustest.BadSum, "the line is disturbed"}, "silence": {modbustest.Silent, "did not answer within 150ms"},
-		"endless": {modbustest.Endless, "ttyTEST"}, "noise before it": {modbustest.Noise, ""}, "byte by byte": {modbustest.ByteWise, ""}, "twice": {modbustest.Duplicate, ""},
+		"endless": {modbustest.Endless, "no reply among them"}, "noise before it": {modbustest.Noise, ""}, "byte by byte": {modbustest.ByteWise, ""}, "twice": {modbustest.Duplicate, ""},
 	} {
 		for _, f := range []modbustest.Framing{modbustest.RTU, modbustest.ASCII} {
 			t.Run(fmt.Sprintf("%s/%d", name, f), func(t *testing.T) {
-				t.Parallel()
-				b := newBus(t, f)
-				b.Unit(1).SetHolding(0, 42)
-				timeout := 600 // ms: what is expected of a reply has to come before it, on a busy machine and emulated, too
-				if c.fault == modbustest.Silent || c.fault == modbustest.Endless {
-					timeout = 150
-				}
-				s := devicetest.Open(t, New(), b.config(1, "timeout", timeout))
-				points := devicetest.Compile(t, New(), holding(0))
-				waitFor(t, 20*time.Second, func() bool {
-					v, err := read(t, s, points)
-					return err == nil && v[0].Text() == "42"
-				})
-				b.Misbehave(c.fault)
-				for i := range 3 {
-					b.Unit(1).SetHolding(0, uint16(i))
-					v, err := read(t, s, points)
-					switch {
-					case c.want == "" && (err != nil || v[0].AsInt() != int64(i)):
-						t.Errorf("round %d: %s %v", i, v[0].Text(), err)
-					case c.want != "" && (!errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), c.want) && i == 0 || v[0].Quality != device.Bad):
-						t.Errorf("round %d: got %q %v, want an error with %q", i, v[0].Text(), err, c.want)
-					}
-				}
-				if c.fault == modbustest.Endless { // it does not end by itself
-					b.pty.Unplug()
-					b.Misbehave(modbustest.None)
-					b.pty.Replug()
-					b.serve()
-				}
-				b.Misbehave(modbustest.None)
-				b.Unit(1).SetHolding(0, 77)
-				waitFor(t, 20*time.Second, func() bool {
-					v, err := read(t, s, points)
-					if err == nil && v[0].Text() != "77" {
-						t.Fatalf("read %s, which is not there any more", v[0].Text())
-					}
-					return err == nil
-				})
+				synctest.Test(t, func(t *testing.T) { hostileOnALine(t, f, c.fault, c.want) })
 			})
+		}
+	}
+}
+
+func hostileOnALine(t *testing.T, f modbustest.Framing, fault modbustest.Fault, want string) {
+	m := newModel(t, f)
+	defer m.close()
+	m.Unit(1).SetHolding(0, 42)
+	s, err := m.driver.Open(t.Context(), m.config(1, "timeout", 150))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	points := devicetest.Compile(t, m.driver, holding(0))
+	if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
+		t.Errorf("before: %s %v", v[0].Text(), err)
+	}
+	m.Misbehave(fault)
+	for i := range 3 {
+		m.Unit(1).SetHolding(0, uint16(i))
+		v, err := read(t, s, points)
+		switch {
+		case want == "" && (err != nil || v[0].AsInt() != int64(i)):
+			t.Errorf("round %d: %s %v", i, v[0].Text(), err)
+		case want != "" && (!errors.Is(err, device.ErrUnreachable) || !strings.Contains(err.Error(), want) && i == 0 || v[0].Quality != device.Bad):
+			t.Errorf("round %d: got %q %v, want an error with %q", i, v[0].Text(), err, want)
+		}
+	}
+	m.Misbehave(modbustest.None)
+	m.Unit(1).SetHolding(0, 77)
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		v, err := read(t, s, points)
+		if err == nil {
+			if v[0].Text() != "77" {
+				t.Errorf("read %s, which is not there any more", v[0].Text())
+			}
+			return
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Errorf("not back: %v", err)
+			return
 		}
 	}
 }
 
 // TestLateReplyOnALine: a slave that answers after its time does not answer the next request, its own or a neighbour's.
 func TestLateReplyOnALine(t *testing.T) {
-	b := newBus(t, modbustest.RTU)
-	b.Unit(1).SetHolding(0, 100)
-	b.Unit(2).SetHolding(0, 200)
-	d := New()
-	one, two := devicetest.Open(t, d, b.config(1, "retries", 0, "timeout", 150)), devicetest.Open(t, d, b.config(2, "timeout", 150))
-	points := devicetest.Compile(t, New(), holding(0))
-	b.SetDelay(170 * time.Millisecond)
-	b.Misbehave(modbustest.Late)
-	if _, err := read(t, one, points); !errors.Is(err, device.ErrUnreachable) {
-		t.Fatalf("a reply after the time-out: %v", err)
-	}
-	b.Misbehave(modbustest.None)
-	waitFor(t, 20*time.Second, func() bool {
-		v, err := read(t, two, points)
-		if err == nil && v[0].Text() != "200" {
-			t.Fatalf("unit 2 shows %s, which is unit 1's", v[0].Text())
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, modbustest.RTU)
+		defer m.close()
+		m.Unit(1).SetHolding(0, 100)
+		m.Unit(2).SetHolding(0, 200)
+		var sessions []device.Session
+		for unit := 1; unit <= 2; unit++ {
+			s, err := m.driver.Open(t.Context(), m.config(unit, "retries", 0, "timeout", 150))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			sessions = append(sessions, s)
 		}
-		return err == nil
+		points := devicetest.Compile(t, m.driver, holding(0))
+		m.SetDelay(170 * time.Millisecond)
+		m.Misbehave(modbustest.Late)
+		if _, err := read(t, sessions[0], points); !errors.Is(err, device.ErrUnreachable) {
+			t.Errorf("a reply after the time-out: %v", err)
+		}
+		m.Misbehave(modbustest.None)
+		for range 100 {
+			v, err := read(t, sessions[1], points)
+			if err == nil && v[0].Text() != "200" {
+				t.Errorf("unit 2 shows %s, which is unit 1's", v[0].Text())
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if v, err := read(t, sessions[1], points); err != nil || v[0].Text() != "200" {
+			t.Errorf("unit 2: %s %v", v[0].Text(), err)
+		}
 	})
 }
 

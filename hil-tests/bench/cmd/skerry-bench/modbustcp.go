@@ -29,6 +29,7 @@ const (
 	tcpPoints   = 1020 // 102,000 a second, so that a cycle that is late does not make it less than 100,000
 	tcpChange   = 0.1
 	tcpReport   = time.Minute // reportCycle
+	tcpMemory   = "76Mi"      // memory.limit; its default is for gateways with a tenth of these points
 	tcpSettle   = 15 * time.Second
 	tcpTime     = 30 * time.Second
 	tcpBaseline = 20 * time.Second
@@ -62,7 +63,10 @@ func modbusTCP(ctx context.Context, r *bench.Report, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.slave.Stop()) }()
-	for _, start := range []func(context.Context) error{p.slave.Ready, s.StartRelay, s.Join, s.StartAgent} {
+	configure := func(context.Context) error {
+		return s.WriteAgentConfig(func(doc map[string]any) { doc["memory"] = map[string]any{"limit": tcpMemory} })
+	}
+	for _, start := range []func(context.Context) error{p.slave.Ready, s.StartRelay, s.Join, configure, s.StartAgent} {
 		if err := start(ctx); err != nil {
 			return err
 		}
