@@ -60,6 +60,9 @@ func (d *Driver) Compile(cfg device.PointConfig) (device.Point, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.method != nil {
+		return methodPoint{p}, nil
+	}
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package opcua
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -75,11 +76,14 @@ func (s *session) Read(ctx context.Context, points []device.Point, values []devi
 func pointsOf(points []device.Point) ([]*point, error) {
 	out := make([]*point, len(points))
 	for i, p := range points {
-		own, ok := p.(*point)
-		if !ok {
+		switch own := p.(type) {
+		case *point:
+			out[i] = own
+		case methodPoint:
+			return nil, fmt.Errorf("%s can only be called", p)
+		default:
 			return nil, errors.New("a point of another driver")
 		}
-		out[i] = own
 	}
 	return out, nil
 }
