@@ -199,7 +199,15 @@ else
 	@SIM_SEED=$(SEED) SIM_WORLD="$(WORLD)" $(BIN)/sim.test -test.run '^TestSeed$$'
 endif
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus
+.PHONY: powercut
+powercut: ## N=1000 power cuts while twins and history are written at 100 a second, and one at each operation of a scripted day (root, /dev/fuse)
+	@SKERRY_POWERCUTS=$(if $(filter 20,$(N)),1000,$(N)) go test -tags integration -count=1 -timeout 60m -v ./hil-tests/powercut
+
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store
+bench-store: ## bytes that a twin update costs the flash, with and without history, counted at a block device; 1,000 power cuts (root)
+	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
+	@$(BIN)/skerry-bench store
+
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/skerry/skerry/firmware/containerd"
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/devices"
+	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/history"
 	"github.com/skerry/skerry/firmware/identity"
@@ -114,7 +114,7 @@ func (a *Agent) checkIdentity() error {
 }
 
 func (a *Agent) openStore(ctx context.Context) error {
-	if err := os.MkdirAll(a.cfg.DataDir, 0o700); err != nil {
+	if err := durable.MakeDir(a.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make dataDir %s: %w", a.cfg.DataDir, err)
 	}
 	sealer, err := store.OpenKeyFile(filepath.Join(a.cfg.DataDir, "seal.key"))

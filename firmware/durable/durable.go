@@ -91,3 +91,27 @@ func SyncDir(dir string) error {
 	}
 	return nil
 }
+
+// MakeDir makes the folder path with mode, and those above it that are missing. Each one that it made is durable: a folder whose parent was not synced may be
+// gone after a power cut, with all that was synced in it.
+func MakeDir(path string, mode fs.FileMode) error {
+	path = filepath.Clean(path)
+	var missing []string
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, dir)
+	}
+	if err := os.MkdirAll(path, mode); err != nil {
+		return err
+	}
+	for _, dir := range missing {
+		if err := SyncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -7,7 +7,7 @@ import (
 )
 
 // tidy makes room for one more segment. The devices that hold most give up their oldest values first, down to a level at which all have room; what they gave
-// up is dead. A segment without live values is removed; of others the one with the largest dead share is written again without it, together
+// up is dead. A segment without live values is removed; others are written again without it, the oldest first, together
 // with neighbours that then fit into the same file. At least an eighth of the ring is dead before anything is written again, so that
 // on the whole little is copied for much room; devices that record evenly cost no copying at all.
 func (h *History) tidy() error {
@@ -80,7 +80,9 @@ func (h *History) trim(limit int64) {
 	})
 }
 
-// victim returns the full segment from which most is won for what is copied, and whether nothing of it is wanted. -1: there is none. The caller holds mu.
+// victim returns the oldest full segment in which something is dead, and whether nothing else is in it; -1: there is none. What a device gave up is its
+// oldest, so that going from the oldest segment to newer ones never leaves a hole in what it has. Without any dead values the segment with the largest
+// share of frames' overhead is returned, for one that was written a value at a time. The caller holds mu.
 func (h *History) victim() (best int, dead bool) {
 	best = -1
 	var share float64
@@ -88,11 +90,10 @@ func (h *History) victim() (best int, dead bool) {
 		if s == h.w.seg {
 			continue
 		}
-		live := s.liveBytes()
-		if live == 0 {
-			return i, true
+		if s.deadBytes() > 0 || len(s.parts) == 0 {
+			return i, s.liveBytes() == 0
 		}
-		if got := float64(s.size-live) / float64(s.size); best < 0 || got > share {
+		if got := float64(s.size-s.liveBytes()) / float64(s.size); best < 0 || got > share {
 			best, share = i, got
 		}
 	}

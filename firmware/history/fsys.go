@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry/skerry/firmware/durable"
 )
 
 // file is what a segment needs of a file.
@@ -68,7 +70,7 @@ func (osFS) open(path string) (file, error) {
 
 func (osFS) remove(path string) error     { return os.Remove(path) }
 func (osFS) rename(from, to string) error { return os.Rename(from, to) }
-func (osFS) makeDir(path string) error    { return makeDir(path) }
+func (osFS) makeDir(path string) error    { return durable.MakeDir(path, 0o700) }
 
 func (osFS) syncDir(path string) error {
 	d, err := os.Open(path)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -237,11 +236,4 @@ func clipReason(v device.Value) device.Value {
 		v.Reason = v.Reason[:maxReason]
 	}
 	return v
-}
-
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return osFS{}.syncDir(filepath.Dir(dir))
 }

@@ -49,5 +49,5 @@
 // # Testing
 //
 // The tests cut the log at every byte, flip bits in every region of every file, inject a full disk at every write, kill a
-// child process at random while it commits, and compare random histories with a map. BenchmarkBytesPerUpdate prints what a twin update costs the flash.
+// child process at random while it commits, and compare random histories with a map. hil-tests/powercut replays power cuts, bbolt's writes included. BenchmarkBytesPerUpdate prints what a twin update costs the flash.
 package store

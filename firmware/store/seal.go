@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/skerry/skerry/firmware/durable"
 )
 
 // ErrUnsealed is wrapped by the error of a value that does not open: it was altered, belongs to another key or version, or
@@ -109,7 +111,7 @@ func (s *FileSealer) findings() []Finding {
 }
 
 func openKeyFile(path string) (sealer Sealer, notes []string, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := durable.MakeDir(filepath.Dir(path), 0o700); err != nil {
 		return nil, nil, fmt.Errorf("store: folder of the sealing key: %w", err)
 	}
 	paths := [2]string{path, path + ".copy"}

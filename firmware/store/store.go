@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/skerry/skerry/firmware/durable"
 )
 
 // Options for Open.
@@ -114,7 +115,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 		return nil, errors.New("store: Options.Dir and Options.Sealer are required")
 	}
 	setDefaults(&opt)
-	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
+	if err := durable.MakeDir(opt.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	lock, err := lockDir(opt.Dir)
@@ -236,6 +237,10 @@ func (s *Store) poke() {
 
 func (s *Store) takeLead() { s.lead <- struct{}{} }
 func (s *Store) dropLead() { <-s.lead }
+
+// Flush writes what waits, lazy changes too, and returns when it is durable. Run does so by itself; Flush is for the moment before
+// the power is switched off, and for tests.
+func (s *Store) Flush() error { return s.flushAll() }
 
 func (s *Store) flushAll() error {
 	s.takeLead()

@@ -37,7 +37,9 @@ const Namespace = "default"
 // Options configure Start.
 type Options struct {
 	Drivers []device.Driver
-	Log     *slog.Logger // nil: nothing is logged
+	Twins   devices.TwinStore // nil: in memory
+	History devices.History   // nil: none
+	Log     *slog.Logger      // nil: nothing is logged
 }
 
 // Gateway is a running device host.
@@ -64,9 +66,12 @@ func Start(o Options) (*Gateway, error) {
 		changed: make(chan struct{}, 1), done: make(chan error, 1),
 		objects: map[wire.Key]wire.Object{}, fresh: map[wire.Key]bool{}, reports: map[wire.Key]int{},
 	}
+	if o.Twins == nil {
+		o.Twins = twins{g}
+	}
 	var err error
 	if g.host, err = devices.New(devices.Options{
-		Drivers: o.Drivers, Desired: desired{g}, Watch: watch{g}, Reports: reports{g}, Events: events{}, Twins: twins{g}, Log: o.Log,
+		Drivers: o.Drivers, Desired: desired{g}, Watch: watch{g}, Reports: reports{g}, Events: events{}, Twins: o.Twins, History: o.History, Log: o.Log,
 	}); err != nil {
 		return nil, err
 	}

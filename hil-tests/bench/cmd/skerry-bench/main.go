@@ -7,6 +7,7 @@
 //	skerry-bench fleet -bin DIR -agents N   N simulated agents on one relay: memory, fan-out, storms, silence
 //	skerry-bench pods -bin DIR           create → Running against the runtime's own time; the agent with 20 pods; an hour of churn (-short: 5 min)
 //	skerry-bench modbus -bin DIR         RTU lines, a dead slave, 100,000 points a second over TCP in the real agent (about 5 min)
+//	skerry-bench store                   bytes that a twin update costs the flash, with and without history; power cuts
 //	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/hil-tests/bench"
+	"github.com/skerry/skerry/hil-tests/powercut"
 	"github.com/skerry/skerry/hil-tests/rig/modbusslave"
 )
 
@@ -41,9 +43,11 @@ type options struct {
 	attack  attackOptions
 	pods    podOptions
 	modbus  modbusOptions
+	store   storeOptions
 }
 
 func main() {
+	powercut.Child() // of the store's benchmark
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
@@ -56,13 +60,13 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
 		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench, "pods": podBench,
-		"modbus": modbusBench,
+		"modbus": modbusBench, "store": storeBench,
 	}
 	if len(args) > 0 && args[0] == "modbus-slave" { // a part of the modbus benchmark
 		return modbusslave.Main(ctx, args[1:], os.Stderr)
 	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus|store [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
@@ -81,6 +85,8 @@ func run(ctx context.Context, args []string) error {
 		o.pods.register(fs)
 	case "modbus":
 		o.modbus.register(fs)
+	case "store":
+		o.store.register(fs)
 	}
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
