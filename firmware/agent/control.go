@@ -2,11 +2,25 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/skerry/skerry/firmware/control"
 )
 
 // serveControl serves `skerryctl device`.
 func (a *Agent) serveControl(ctx context.Context) error {
-	return control.New(control.Options{Socket: a.cfg.Control.Socket, Devices: a.devices, Explorer: a.devices, Drivers: a.drivers, Log: a.log.With("part", "control")}).Run(ctx)
+	o := control.Options{Socket: a.cfg.Control.Socket, Devices: a.devices, Explorer: a.devices, Drivers: a.drivers, Log: a.log.With("part", "control")}
+	if a.history != nil {
+		o.History = a.kept
+	}
+	return control.New(o).Run(ctx)
+}
+
+func (a *Agent) kept(namespace, name, property string, from, to time.Time, limit int) ([]control.Kept, error) {
+	got, err := a.history.Range(namespace, name, property, from, to, limit)
+	out := make([]control.Kept, len(got))
+	for i, e := range got {
+		out[i] = control.Kept{Property: e.Property, Value: e.Value}
+	}
+	return out, err
 }

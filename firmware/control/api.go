@@ -86,6 +86,14 @@ type Entry struct {
 	Error    *Error         `json:"error,omitempty"` // of this part; the others go on
 }
 
+// HistoryRequest asks for what was kept.
+type HistoryRequest struct {
+	Property string    `json:"property,omitempty"` // empty: all
+	From     time.Time `json:"from,omitzero"`
+	To       time.Time `json:"to,omitzero"`
+	Limit    int       `json:"limit,omitempty"` // the newest so many; 0 is 1000
+}
+
 // Cycle is what reading the properties of one collectCycle costs.
 type Cycle struct {
 	Every    time.Duration `json:"every"`

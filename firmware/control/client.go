@@ -87,6 +87,11 @@ func (c *Client) Browse(ctx context.Context, namespace, name string, req BrowseR
 	return follow(ctx, c, http.MethodPost, path(namespace, name, "browse"), req, fn)
 }
 
+// History calls fn for each value that was kept, the oldest first.
+func (c *Client) History(ctx context.Context, namespace, name string, req HistoryRequest, fn func(Change) error) error {
+	return follow(ctx, c, http.MethodPost, path(namespace, name, "history"), req, fn)
+}
+
 // Scan calls fn for each line.
 func (c *Client) Scan(ctx context.Context, req ScanRequest, fn func(ScanLine) error) error {
 	return follow(ctx, c, http.MethodPost, "/v1/scan", req, fn)

@@ -20,4 +20,6 @@ const (
 
 	defaultEntries, maxEntries = 1000, 20000
 	maxDepth                   = 16
+
+	defaultKept, maxKept = 1000, 50000 // values of the history
 )

@@ -35,6 +35,12 @@ type Explorer interface {
 	Plan(namespace, name string) ([]devices.CyclePlan, error)
 }
 
+// Kept is one value of the history.
+type Kept struct {
+	Property string
+	Value    device.Value
+}
+
 // Options are what a Server needs.
 type Options struct {
 	Socket   string // path
@@ -42,6 +48,9 @@ type Options struct {
 	Explorer Explorer
 	// Drivers are those that Devices runs: the scan has to know which lines they have open.
 	Drivers []device.Driver
+	// History returns the newest values that were kept of a property between two times (zero: open), at most limit of them, the oldest first; no
+	// property means all of the device. nil: nothing is kept.
+	History func(namespace, name, property string, from, to time.Time, limit int) ([]Kept, error)
 	Log     *slog.Logger
 }
 
@@ -69,6 +78,7 @@ func New(o Options) *Server {
 	s.mux.HandleFunc("POST "+one+"write", s.answer(readTime, s.write))
 	s.mux.HandleFunc("POST "+one+"call", s.answer(callTime, s.call))
 	s.mux.HandleFunc("GET "+one+"plan", s.answer(readTime, s.plan))
+	s.mux.HandleFunc("POST "+one+"history", s.stream(readTime, s.history))
 	s.mux.HandleFunc("POST "+one+"browse", s.stream(browseTime, s.browse))
 	s.mux.HandleFunc("GET /v1/watch", s.stream(watchTime, s.watch))
 	s.mux.HandleFunc("POST /v1/scan", s.stream(scanTime, s.scan))

@@ -201,6 +201,21 @@ func TestScanWithAndWithoutAgent(t *testing.T) {
 	}
 }
 
+func TestHistory(t *testing.T) {
+	s := shell{t, controltest.Serve(t, controltest.New())}
+	if out := s.expect(0, []string{"power = 300 W"}, "history", "meter", "power"); strings.Count(out, "\n") != 300 {
+		t.Errorf("not all is shown:\n%s", out)
+	}
+	out := s.expect(0, nil, "history", "meter", "--since", "10s", "--limit", "5", "--json")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 5 || !strings.Contains(lines[4], `"value":"300"`) || !strings.Contains(lines[0], `"value":"296"`) {
+		t.Errorf("%s", out)
+	}
+	s.expect(exitNotWell, []string{"nothing was kept", "history: true"}, "history", "valve")
+	s.expect(exitFailed, []string{"no property"}, "history", "meter", "pover")
+	s.expect(exitFailed, []string{"limit"}, "history", "meter", "--limit", "-1")
+	s.expect(exitUsage, []string{"yesterday"}, "history", "meter", "--from", "yesterday")
+}
+
 func TestTrust(t *testing.T) {
 	s := shell{t, controltest.Serve(t, controltest.New(), &truster{list: []device.Certificate{
 		{Fingerprint: "aabbcc112233", Subject: "CN=plc", State: "rejected"}, {Fingerprint: "aabbcc445566", Subject: "CN=own", State: "own"}, {Fingerprint: "aabbcc1199", Subject: "CN=x", State: "trusted"},

@@ -57,6 +57,7 @@ func verbs() []verb {
 		{"read", "DEVICE [PROPERTY…]", "ask a device for its values now", read},
 		{"write", "DEVICE PROPERTY=VALUE…", "write values, and show what the device says afterwards", write},
 		{"watch", "[DEVICE [PROPERTY…]]", "show values as they change", watch},
+		{"history", "DEVICE [PROPERTY]", "values that were kept on the gateway", history},
 		{"call", "DEVICE METHOD [ARGUMENT=VALUE…]", "call a method of a device", call},
 		{"browse", "DEVICE [NODE]", "list what a device offers (OPC UA); --model prints manifests", browse},
 		{"scan", "PORT|ADDRESS", "find devices on a serial line or behind an address", scan},

@@ -173,11 +173,25 @@ func (h *Host) Plan(_, name string) ([]devices.CyclePlan, error) {
 		Requests: []device.PlannedRequest{{Text: "read holding registers 0 to 1", Points: []int{0, 1}, Bytes: 17, Time: 27 * time.Millisecond}}}}}, nil
 }
 
+// History implements control.Options.History: power was 1, 2, 3 … once a second, until now.
+func (h *Host) History(_, name, _ string, from, _ time.Time, limit int) (out []control.Kept, err error) {
+	if name != "meter" {
+		return nil, nil
+	}
+	now := time.Now()
+	for n := range 300 {
+		if at := now.Add(time.Duration(n-299) * time.Second); at.After(from) {
+			out = append(out, control.Kept{Property: "power", Value: device.Int(int64(n + 1)).At(at)})
+		}
+	}
+	return out[max(0, len(out)-limit):], nil
+}
+
 // Serve serves the host and returns the socket.
 func Serve(t testing.TB, h *Host, drivers ...device.Driver) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "c.sock")
-	s := control.New(control.Options{Socket: socket, Devices: h, Explorer: h, Drivers: drivers})
+	s := control.New(control.Options{Socket: socket, Devices: h, Explorer: h, Drivers: drivers, History: h.History})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
