@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Integration tests: test-integration.sh BIN. Three packages at a time, because each mostly waits, for grace periods, probes and back-offs, and takes a
-# fifth to two fifths of one processor; what is
-# sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are left to the unit tests.
+# fifth to two fifths of one processor; what is sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are
+# left to the unit tests.
 # PARALLEL=1 runs them one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
