@@ -8,10 +8,12 @@ cd "$(dirname "$0")/.."
 bin=$1
 # Serial lines and their timing.
 alone=' ./hil-tests/modbus ./hil-tests/opcua ./hil-tests/serial '
-together=() quiet=()
+# Those that take longest go first.
+together=(./hil-tests/e2e ./hil-tests/chaos ./hil-tests/metrics) quiet=()
 for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b' hil-tests | xargs -n1 dirname | sort -u); do
   case $package in
     hil-tests/contract/* | hil-tests/history | hil-tests/kube) continue ;; # modules of their own
+    hil-tests/e2e | hil-tests/chaos | hil-tests/metrics) continue ;;
   esac
   case $alone in
     *" ./$package "*) quiet+=("./$package") ;;
@@ -20,5 +22,7 @@ for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b'
 done
 export SKERRY_BIN=$bin
 # -vet=off: make check vets these files, with this tag.
-go test -tags integration -vet=off -p "${PARALLEL:-3}" -count=1 -timeout 30m "${together[@]}"
-go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}"
+failed=0
+go test -tags integration -vet=off -p "${PARALLEL:-3}" -count=1 -timeout 30m "${together[@]}" || failed=1
+go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}" || failed=1
+exit $failed

@@ -99,8 +99,16 @@ func (w *world) soonOver(context.Context) error {
 	})
 }
 
+// together lets the tests run at the same time, each with a system of its own, unless they are to run for long.
+func together(t *testing.T) {
+	if os.Getenv("CHAOS") == "" {
+		t.Parallel()
+	}
+}
+
 // TestChaos runs the parts one after the other on one node.
 func TestChaos(t *testing.T) {
+	together(t)
 	w := newWorld(t)
 	part := 15 * time.Second
 	if s := os.Getenv("CHAOS"); s != "" {

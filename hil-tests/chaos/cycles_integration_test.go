@@ -19,6 +19,7 @@ import (
 // TestCycles creates and deletes pods, and holds that the agent's goroutines and files, and everything on the node, are afterwards what they were.
 // Memory is measured, not held: skerry-bench pods has the figure.
 func TestCycles(t *testing.T) {
+	together(t)
 	cycles := 20
 	if s := os.Getenv("CHAOS_CYCLES"); s != "" {
 		var err error
