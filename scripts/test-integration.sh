@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Integration tests: test-integration.sh BIN. Three packages at a time, because each mostly waits, for grace periods, probes and back-offs, and takes a
-# fifth to two fifths of one processor; what is sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are
+# Integration tests: test-integration.sh BIN. Two packages at a time, because each mostly waits, for grace periods, probes and back-offs, and takes a
+# quarter to one half of a processor; what is sensitive to who else uses the processor runs alone afterwards. Packages without integration tests are
 # left to the unit tests.
 # PARALLEL=1 runs them one after the other.
 set -euo pipefail
@@ -23,6 +23,6 @@ done
 export SKERRY_BIN=$bin
 # -vet=off: make check vets these files, with this tag.
 failed=0
-go test -tags integration -vet=off -p "${PARALLEL:-3}" -count=1 -timeout 30m "${together[@]}" || failed=1
+go test -tags integration -vet=off -p "${PARALLEL:-2}" -count=1 -timeout 30m "${together[@]}" || failed=1
 go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}" || failed=1
 exit $failed
