@@ -170,6 +170,18 @@ func (w *worker) keepAlarms(slot int, now time.Time) {
 		t.alarms = &records
 	}
 	w.soil(&w.plan.properties[slot], t, now)
+	w.staged.soiled = append(w.staged.soiled, int32(slot))
+}
+
+// alarmTwins encodes the twins of properties whose alarms have changed. They do not wait for a turn among the values: an alarm that was not
+// kept is raised again after a restart.
+func (w *worker) alarmTwins(soiled []int32) (out []TwinRecord) {
+	for _, i := range soiled {
+		if prop, t := &w.plan.properties[i], &w.twins[i]; t.dirty {
+			out = append(out, w.record(prop.name, t))
+		}
+	}
+	return out
 }
 
 // watchAlarms shows fresh values to the alarms.
@@ -201,18 +213,30 @@ func (w *worker) watchAlarms(fresh []reading, now time.Time) {
 // tickAlarms looks at the alarms whose delay is over.
 func (w *worker) tickAlarms(now time.Time) {
 	for _, a := range w.staged.alarms {
-		if at := a.alarm.Due(); !at.IsZero() && !at.After(now) {
+		if a.timed() {
+			if v, ok := w.staged.state.Eval(a.when, &a.memo, now); ok {
+				a.last = v
+			}
+			w.watchAlarm(a, now)
+		} else if at := a.alarm.Due(); !at.IsZero() && !at.After(now) {
 			w.watchAlarm(a, now)
 		}
 	}
 	w.armAlarms(now)
 }
 
+// timed tells whether the condition depends on the time of day: it can begin to hold while no value comes.
+func (a *liveAlarm) timed() bool { return a.when != nil && a.when.Timed() }
+
 // armAlarms wakes the worker when the next delay ends: a device that tells of changes only says nothing then.
 func (w *worker) armAlarms(now time.Time) {
 	var next time.Time
 	for _, a := range w.staged.alarms {
-		if at := a.alarm.Due(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		at := a.alarm.Due()
+		if second := now.Add(time.Second); a.timed() && (at.IsZero() || at.After(second)) {
+			at = second
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,57 @@ func TestAlarmRaisesAndClears(t *testing.T) {
 			t.Errorf("events after the alarm was removed: %q", got)
 		}
 		w.stop()
+	})
+}
+
+// TestTimedCondition: a condition over the age of a value holds although no value comes.
+func TestTimedCondition(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(wire.KindDeviceModel, "m", stageModel)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", strings.Replace(alarmed(`{"name": "stale", "when": "age(temp) > 30"}`), `"collectCycle": 100`, `"collectCycle": 3600000`, 1)))
+		w.start()
+		defer w.stop()
+		w.settle(20 * time.Second)
+		if got := w.eventsOf("AlarmRaised"); len(got) != 0 {
+			t.Errorf("raised early: %q", got)
+		}
+		w.settle(15 * time.Second)
+		if got := w.eventsOf("AlarmRaised"); len(got) != 1 || !strings.Contains(got[0], "age(temp) > 30 holds") {
+			t.Errorf("events: %q", got)
+		}
+		w.settle(time.Hour)
+		if got := w.eventsOf("AlarmCleared"); len(got) == 0 {
+			t.Errorf("not cleared by the next reading: %q", got)
+		}
+	})
+}
+
+// TestAlarmsAreKeptAheadOfValues: what is in alarm does not wait in the store's queue behind thousands of values.
+func TestAlarmsAreKeptAheadOfValues(t *testing.T) {
+	simulate(t, func(w *world) {
+		properties := []string{alarmed(`{"name": "hot", "high": 30}`)}
+		model := `{"metadata": {"name": "m", "namespace": "ns"}, "spec": {"protocol": "fake", "properties": [{"name": "temp", "type": "FLOAT", "accessMode": "ReadOnly"}`
+		for i := range 2000 {
+			name := fmt.Sprintf("p%d", i)
+			w.fake.Set("1", name, device.Int(int64(i)))
+			model += `,{"name": "` + name + `", "type": "INT", "accessMode": "ReadOnly"}`
+			properties = append([]string{`{"name": "` + name + `", "collectCycle": 100, "visitors": {"configData": {"cell": "` + name + `"}}}`}, properties...)
+		}
+		w.fake.Set("1", "t", device.Float32(31))
+		w.apply(wire.KindDeviceModel, "m", model+"]}}")
+		w.apply(wire.KindDevice, "d", deviceDoc("1", properties...))
+		w.start()
+		defer w.stop()
+		w.settle(1500 * time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var rec twinRecord
+		if _, err := rec.UnmarshalMsg(w.records["ns/d/temp"]); err != nil || len(rec.Alarms) != 1 || rec.Alarms[0].Name != "hot" {
+			t.Errorf("kept: %+v %v, among %d records", rec, err, len(w.records))
+		}
+		if len(w.records) > 1000 {
+			t.Errorf("%d records are kept already: the test shows nothing", len(w.records))
+		}
 	})
 }
 

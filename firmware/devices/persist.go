@@ -131,14 +131,17 @@ func (w *worker) armFlush(now time.Time) {
 	}
 }
 
-// flush hands at most limit changed reported values to the store, as far as the host's budget allows; they are durable within the
+// flush hands at most limit changed reported values to the store, as far as the host's budget allows, and all changes of alarms; they are durable within the
 // store's window. A zero now means that there is no later: the budget does not count.
 func (w *worker) flush(limit int, now time.Time) {
 	limit = min(limit, len(w.dirty))
 	if !now.IsZero() {
 		limit = w.host.budget.take(limit, now)
 	}
-	var records []TwinRecord
+	alarms := w.staged.soiled
+	w.staged.soiled = nil
+	records := w.alarmTwins(alarms)
+	limit += len(records)
 	taken := 0
 	for ; taken < len(w.dirty) && len(records) < limit; taken++ {
 		if prop, t := &w.plan.properties[w.dirty[taken]], &w.twins[w.dirty[taken]]; t.dirty { // it may have been stored meanwhile
@@ -153,12 +156,16 @@ func (w *worker) flush(limit int, now time.Time) {
 				w.twins[i].dirty = true
 			}
 			w.dirty = append(w.dirty, changed...)
+			for _, i := range alarms {
+				w.twins[i].dirty = true
+			}
+			w.staged.soiled = alarms
 			w.commitFailed(err)
 		} else {
 			w.failures = false
 		}
 	}
-	if len(w.dirty) > 0 && !now.IsZero() {
+	if len(w.dirty)+len(w.staged.soiled) > 0 && !now.IsZero() {
 		w.flushing = true
 		w.host.sched.set(w, taskFlush, now.Add(flushEvery/4), 0)
 	}

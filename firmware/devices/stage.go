@@ -53,6 +53,7 @@ type staged struct {
 	alarms []*liveAlarm // in the order of the plan
 	bySlot [][]*liveAlarm
 	buffer []reading
+	soiled []int32 // properties with an alarm whose record in the store is older
 }
 
 // stageFields judges the host-level fields of a visitor (prop.host) that belong to the stage; own are the driver's. It tells whether the
@@ -131,14 +132,19 @@ func (w *worker) adoptReadings(old *plan, was staged) {
 	if old == nil || was.state == nil {
 		return
 	}
+	index := make(map[string]int, len(old.properties))
+	for k := range old.properties {
+		index[old.properties[k].name] = k
+	}
 	for i := range w.plan.properties {
 		prop := &w.plan.properties[i]
-		for k := range old.properties {
-			o := &old.properties[k]
-			if o.name == prop.name && o.typ == prop.typ && o.expr() == prop.expr() && (prop.expr() != "" || samePoint(o.point, prop.point)) {
-				w.staged.state.Adopt(i, was.state, k)
-				break
-			}
+		k, known := index[prop.name]
+		if !known {
+			continue
+		}
+		o := &old.properties[k]
+		if o.typ == prop.typ && o.expr() == prop.expr() && (prop.expr() != "" || samePoint(o.point, prop.point)) {
+			w.staged.state.Adopt(i, was.state, k)
 		}
 	}
 }

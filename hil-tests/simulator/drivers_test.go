@@ -18,7 +18,7 @@ func TestOurOPCUADriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Close()
+	defer func() { _ = session.Close() }()
 	var points []device.Point
 	for _, node := range []string{"ns=1;s=pressure", "nsu=urn:example:press;s=target", "ns=1;s=strokes"} {
 		p, err := d.Compile(device.PointConfig{Property: "p", Type: device.TypeDouble, Writable: true, Visitor: map[string]any{"nodeID": node}})

@@ -169,7 +169,7 @@ func TestModbusRTU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Close()
+	defer func() { _ = session.Close() }()
 	point := func(visitor map[string]any, writable bool) device.Point {
 		t.Helper()
 		p, err := d.Compile(device.PointConfig{Property: "p", Type: device.TypeFloat, Writable: writable, Visitor: visitor})
@@ -204,7 +204,7 @@ func TestOPCUA(t *testing.T) {
 	if err := c.Connect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }()
 	target := c.Node(ua.NewStringNodeID(1, "target"))
 	write := func(v any) ua.StatusCode {
 		t.Helper()

@@ -109,6 +109,7 @@ func (p *parser) argument(f function, want byte, slot int) *node {
 // build makes the node of a call.
 func (p *parser) build(t token, f function, slot int, args []*node) *node {
 	typ, run := f.result, f.run
+	p.timed = p.timed || f.name == "age" || f.name == "now"
 	switch {
 	case typ != Invalid:
 	case slot >= 0:

@@ -226,6 +226,14 @@ func TestPreviousSpansAGap(t *testing.T) {
 	}
 }
 
+func TestTimed(t *testing.T) {
+	for src, want := range map[string]bool{"flow > 1": false, "age(flow) > 60": true, "on and now() - timestamp(flow) > 5": true, "rate(flow) > 1": false} {
+		if e, err := Parse(src, testProperties()); err != nil || e.Timed() != want {
+			t.Errorf("%s: %v, %v", src, e, err)
+		}
+	}
+}
+
 func TestUnsignedCounters(t *testing.T) {
 	properties := []Property{{Name: "n", Type: device.TypeInt}, {Name: "d", Type: device.TypeDouble, Expr: "delta(n)"}, {Name: "m", Type: device.TypeInt, Expr: "n + 1"}}
 	set, _ := Compile(properties)

@@ -10,6 +10,7 @@ import (
 type Expr struct {
 	root   *node
 	inputs []int // the properties that it names, in ascending order
+	timed  bool
 }
 
 // Type returns the type of the result.
@@ -17,6 +18,9 @@ func (e *Expr) Type() Type { return e.root.typ }
 
 // Inputs returns the indices of the properties that the expression names.
 func (e *Expr) Inputs() []int { return e.inputs }
+
+// Timed tells whether the result changes with the time although no reading comes: the expression has age or now.
+func (e *Expr) Timed() bool { return e.timed }
 
 // node is one step of an evaluation.
 type node struct {

@@ -26,6 +26,7 @@ type parser struct {
 	depth      int
 	nodes      int
 	inputs     []int
+	timed      bool
 	err        *Error
 }
 
@@ -62,7 +63,7 @@ func parse(src string, properties []Property, index map[string]int) (*Expr, erro
 		return nil, &Error{Pos: 1, Problem: "it names no property, so nothing would ever calculate it", Allowed: p.propertyNames()}
 	}
 	slices.Sort(p.inputs)
-	return &Expr{root: root, inputs: p.inputs}, nil
+	return &Expr{root: root, inputs: p.inputs, timed: p.timed}, nil
 }
 
 func (p *parser) peek() token { return p.tokens[p.at] }
