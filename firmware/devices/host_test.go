@@ -37,7 +37,7 @@ type world struct {
 	events  []string
 	records map[string][]byte
 	commits int
-	lazy    int // records of CommitLazy
+	lazy    int  // records of CommitLazy
 	full    bool // the store's disk
 
 	cancel context.CancelFunc
