@@ -165,7 +165,8 @@ func TestDevice(t *testing.T) {
 	t.Run("deleted", func(t *testing.T) {
 		kubectl(t, "delete", "device", "pump-1")
 		notPolled(t)
-		stacktest.Eventually(t, 10*time.Second, "DeviceStatus goes with the Device", func() (bool, string) {
+		// Kubernetes' garbage collector looks for new kinds every 30 s: right after the CRDs were made it does not know DeviceStatus yet.
+		stacktest.Eventually(t, 75*time.Second, "DeviceStatus goes with the Device", func() (bool, string) {
 			_, err := w.cluster.Dynamic.Resource(stack.DeviceStatuses).Namespace(ns).Get(t.Context(), "pump-1", metav1.GetOptions{})
 			return apierrors.IsNotFound(err), fmt.Sprint(err)
 		})
