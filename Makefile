@@ -203,7 +203,7 @@ endif
 powercut: ## N=1000 power cuts while twins and history are written at 100 a second, and one at each operation of a scripted day (root, /dev/fuse)
 	@SKERRY_POWERCUTS=$(if $(filter 20,$(N)),1000,$(N)) go test -tags integration -count=1 -timeout 60m -v ./hil-tests/powercut
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices
 bench-store: ## bytes that a twin update costs the flash, with and without history, counted at a block device; 1,000 power cuts (root)
 	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
 	@$(BIN)/skerry-bench store
@@ -226,6 +226,9 @@ bench-modbus: rig ## Modbus: use of RTU lines, a dead slave among 32, 100,000 po
 
 bench-attack: rig ## what attacks with one gateway's key do to the latency of honest agents
 	@$(BIN)/skerry-bench attack -bin $(BIN)
+
+bench-devices: rig ## changes that devices tell of by themselves: taken by one agent per second, visible in the API after
+	@$(BIN)/skerry-bench devices -bin $(BIN)
 
 bench-fleet: rig ## AGENTS=1000 simulated agents on one relay: memory, fan-out, storms, silence (FLEET="-h" lists its flags)
 	@$(BIN)/skerry-bench fleet -bin $(BIN) -agents $(AGENTS) $(FLEET)

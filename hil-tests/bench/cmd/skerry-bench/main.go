@@ -8,6 +8,7 @@
 //	skerry-bench pods -bin DIR           create → Running against the runtime's own time; the agent with 20 pods; an hour of churn (-short: 5 min)
 //	skerry-bench modbus -bin DIR         RTU lines, a dead slave, 100,000 points a second over TCP in the real agent (about 5 min)
 //	skerry-bench store                   bytes that a twin update costs the flash, with and without history; power cuts
+//	skerry-bench devices -bin DIR        changes that devices tell of: how many the agent takes, and when they are visible in the API
 //	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
@@ -60,13 +61,13 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
 		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench, "pods": podBench,
-		"modbus": modbusBench, "store": storeBench,
+		"modbus": modbusBench, "store": storeBench, "devices": deviceBench,
 	}
 	if len(args) > 0 && args[0] == "modbus-slave" { // a part of the modbus benchmark
 		return modbusslave.Main(ctx, args[1:], os.Stderr)
 	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus|store [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus|store|devices [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
