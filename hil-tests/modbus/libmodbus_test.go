@@ -4,6 +4,7 @@ package modbus
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,10 +30,20 @@ func libmodbus(t *testing.T, mode string, env ...string) {
 	})
 }
 
-// TestLibmodbusUnitTestServer: what its authors thought of to break clients does not break the driver, over TCP and RTU.
+// serialServer passes the bytes of a serial port on to whoever connects, one after the other, as serial servers do.
+func serialServer(t *testing.T, port string) int {
+	t.Helper()
+	n := freePort(t)
+	run(t, process.Spec{Name: "socat", Path: "socat", Args: []string{fmt.Sprintf("tcp-listen:%d,bind=127.0.0.1,reuseaddr,fork,nodelay", n), port + ",raw,echo=0"}})
+	return n
+}
+
+// TestLibmodbusUnitTestServer: what its authors thought of to break clients does not break the driver, over TCP, RTU, and RTU through a
+// serial server.
 func TestLibmodbusUnitTestServer(t *testing.T) {
-	for _, mode := range []string{"tcp", "rtu"} {
-		t.Run(mode, func(t *testing.T) {
+	for _, transport := range []string{"tcp", "rtu", "rtu over tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			mode := transport[:3]
 			port := freePort(t)
 			cfg := map[string]any{"ip": "127.0.0.1", "port": port, "slaveID": 255}
 			env := []string{"PEER_PORT=" + strconv.Itoa(port)}
@@ -40,6 +51,9 @@ func TestLibmodbusUnitTestServer(t *testing.T) {
 				ours, theirs := line(t)
 				cfg = map[string]any{"serialPort": ours, "baudRate": 115200, "slaveID": 17}
 				env = []string{"PEER_DEVICE=" + theirs}
+				if transport != mode {
+					cfg = map[string]any{"serialType": "RTUoverTCP", "ip": "127.0.0.1", "port": serialServer(t, ours), "slaveID": 17}
+				}
 			}
 			cfg["timeout"], cfg["busyPause"], cfg["busyRetries"], cfg["retries"], cfg["readWrite"] = 300, 5, 2, 0, true
 			libmodbus(t, mode, env...)
