@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -101,7 +102,7 @@ func (w *worker) send(now time.Time) {
 		w.log.Error("encoding the device's report failed; it is not sent", "err", err)
 		return
 	}
-	w.host.opt.Reports.Report(w.key, body)
+	w.host.opt.Reports.Report(w.key, bytes.Clone(body)) // it is kept for as long as the device lives, and the encoder takes twice the memory
 }
 
 // reportTwins lists what the cloud may see, in the order of the manifest.

@@ -125,3 +125,27 @@ func TestCompilingIsCheap(t *testing.T) {
 		t.Errorf("%v allocations for a point", n)
 	}
 }
+
+// TestPointsShareTheirLayouts, and a gateway whose points all differ keeps a bounded number of them.
+func TestPointsShareTheirLayouts(t *testing.T) {
+	d := New()
+	at := func(kv ...any) *point {
+		p, err := d.Compile(visitor("p", device.TypeFloat, false, append([]any{"register", "holding", "type", "float32"}, kv...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.(*point)
+	}
+	a, b, c := at("offset", 1), at("offset", 3), at("offset", 5, "wordOrder", "CDAB")
+	if a.layout != b.layout || a.layout == c.layout || a.addr == b.addr {
+		t.Errorf("%s, %s, %s", a, b, c)
+	}
+	for i := range 2 * maxLayouts {
+		if p := at("offset", 1, "valueOffset", i+1); p.layout.add != float64(i+1) {
+			t.Fatal(p)
+		}
+	}
+	if n := len(d.layouts.known); n != maxLayouts {
+		t.Errorf("%d layouts are kept", n)
+	}
+}

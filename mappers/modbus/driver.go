@@ -21,6 +21,8 @@ type Driver struct {
 	haste      time.Duration // divides back-offs
 	port       func(serialline.Config) (line, error)
 
+	layouts layouts
+
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
 	scans     map[string]bool // lines that are being scanned, by config.place
@@ -84,6 +86,7 @@ func (d *Driver) Compile(cfg device.PointConfig) (device.Point, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.layout = d.layouts.share(p.layout)
 	return p, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -164,6 +165,32 @@ type layout struct {
 	guard  bool
 	pad    byte // what fills a string up
 	latin  bool // a string is in ISO 8859-1 and not in UTF-8
+}
+
+// layouts keeps one of each layout: the points of a gateway, a hundred thousand perhaps, have a handful between them. It is safe for
+// concurrent use.
+type layouts struct {
+	mu    sync.Mutex
+	known map[layout]*layout
+}
+
+// maxLayouts bounds what is kept. Points beyond have a layout of their own.
+const maxLayouts = 1024
+
+// share returns the one that is equal to l.
+func (s *layouts) share(l *layout) *layout {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.known[*l]; k != nil {
+		return k
+	}
+	if s.known == nil {
+		s.known = make(map[layout]*layout)
+	}
+	if len(s.known) < maxLayouts {
+		s.known[*l] = l
+	}
+	return l
 }
 
 // linear tells that a value is not the raw number itself.

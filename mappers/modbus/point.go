@@ -9,13 +9,13 @@ import (
 // point is a compiled property. It is immutable.
 type point struct {
 	span
-	layout   layout
+	layout   *layout // shared with other points
 	readBack bool
 	multiple bool // one register or coil is written with FC 16 or 15 too
 }
 
 func (p *point) String() string {
-	s := fmt.Sprintf("%s %d (%s", p.table, p.addr, &p.layout)
+	s := fmt.Sprintf("%s %d (%s", p.table, p.addr, p.layout)
 	if !p.readBack {
 		s += ", no read-back"
 	}

@@ -60,8 +60,8 @@ func parsePoint(cfg device.PointConfig) (*point, error) {
 	p.readBack = f.Bool(true, "readBack")
 	p.multiple = f.Bool(false, "writeMultiple")
 	limit := uint16(f.Int(0, 0, 125, limitNames...))
-	l := &p.layout
-	*l = layout{format: formatBool, bit: -1, width: 1}
+	p.layout = &layout{format: formatBool, bit: -1, width: 1}
+	l := p.layout
 	if p.table.bits() {
 		p.parseBitTable(f)
 	} else {
@@ -238,7 +238,7 @@ func parseText(f *device.Fields, l *layout) {
 
 // judge checks what several fields say together.
 func (p *point) judge(f *device.Fields, cfg device.PointConfig, limit uint16) {
-	l := &p.layout
+	l := p.layout
 	if limit != 0 && limit != p.width {
 		f.Fail("limit", limit, fmt.Sprintf("%s takes %d", l.format, p.width), fmt.Sprintf("%d, or another type", p.width))
 	}
