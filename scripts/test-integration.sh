@@ -6,8 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$1
-# Serial lines and their timing.
-alone=' ./hil-tests/modbus ./hil-tests/opcua ./hil-tests/serial '
+# Serial lines and their timing, and rows that watch states which pass quickly.
+alone=' ./hil-tests/conformance ./hil-tests/modbus ./hil-tests/opcua ./hil-tests/serial '
 # Those that take longest go first.
 together=(./hil-tests/e2e ./hil-tests/chaos ./hil-tests/metrics) quiet=()
 for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b' hil-tests | xargs -n1 dirname | sort -u); do
