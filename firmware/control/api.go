@@ -80,7 +80,7 @@ type Entry struct {
 	Path     []string       `json:"path,omitempty"` // names from the node where the browse began
 	Node     string         `json:"node,omitempty"`
 	Visitor  map[string]any `json:"visitor,omitempty"` // configData that reads it; none: only a folder
-	Type     string         `json:"type,omitempty"`    // for a DeviceModel
+	Type     string         `json:"type,omitempty"`    // for a DeviceModel; empty: a method
 	Writable bool           `json:"writable,omitempty"`
 	End      string         `json:"end,omitempty"`   // why there is no more, if it is not all
 	Error    *Error         `json:"error,omitempty"` // of this part; the others go on

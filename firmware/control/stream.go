@@ -166,7 +166,7 @@ func (s *Server) browse(ctx context.Context, r *http.Request, out *lines) error 
 			for _, e := range got {
 				path := append(slices.Clone(f.path), e.Name)
 				entry := Entry{Path: path, Node: e.Node, Visitor: e.Visitor, Writable: e.Writable}
-				if e.Visitor != nil {
+				if e.Visitor != nil && e.Type != 0 { // a method has none
 					entry.Type = e.Type.String()
 				}
 				batch = append(batch, entry)

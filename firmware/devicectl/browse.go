@@ -69,7 +69,9 @@ func (v *browseView) show(e control.Entry) error {
 	default:
 		what := "folder"
 		if e.Visitor != nil {
-			what = e.Type
+			if what = e.Type; what == "" {
+				what = "method"
+			}
 			if e.Writable {
 				what += ", writable"
 			}
@@ -95,6 +97,9 @@ func (v *browseView) manifests(d control.Device, model, name string) error {
 	for _, e := range v.all {
 		if e.Visitor == nil {
 			continue
+		}
+		if e.Type == "" { // a method, which is called and not read: a property has to have some type all the same
+			e.Type = "STRING"
 		}
 		list.Points = append(list.Points, pointlist.Point{Name: unique(seen, pointlist.PropertyName(strings.Join(e.Path, "-"))), Type: e.Type,
 			Writable: e.Writable, Station: -1, Visitor: e.Visitor})

@@ -113,7 +113,7 @@ func TestWatchShowsChanges(t *testing.T) {
 
 func TestBrowsePrintsManifests(t *testing.T) {
 	s := shell{t, controltest.Serve(t, controltest.New())}
-	s.expect(0, []string{"a  [/a]  folder", "Value 1  [/v]  FLOAT, writable  {nodeID: \"ns=1;s=/v\"}"}, "browse", "meter")
+	s.expect(0, []string{"a  [/a]  folder", "Reset  []  method  {methodID: \"i=1\"}", "Value 1  [/v]  FLOAT, writable  {nodeID: \"ns=1;s=/v\"}"}, "browse", "meter")
 	out := s.expect(0, nil, "browse", "meter", "--depth", "2", "--model", "found")
 	file := filepath.Join(t.TempDir(), "m.yaml")
 	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
@@ -123,10 +123,10 @@ func TestBrowsePrintsManifests(t *testing.T) {
 	if err := m.add([]byte(out)); err != nil || len(m.models) != 1 || len(m.devices) != 1 {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	if p := m.models[0].Spec.Properties; len(p) != 3 || p[0].Name != "Value-1" || p[0].Type != "FLOAT" || p[0].AccessMode != "ReadWrite" || p[1].Name != "a-Value-1" {
+	if p := m.models[0].Spec.Properties; len(p) != 6 || p[1].Name != "Value-1" || p[1].Type != "FLOAT" || p[1].AccessMode != "ReadWrite" || p[3].Name != "a-Value-1" || p[0].Name != "Reset" || p[0].Type != "STRING" {
 		t.Errorf("%+v", p)
 	}
-	if d := m.devices[0]; d.Spec.NodeName != "gw-1" || d.Spec.Properties[1].Visitors.ConfigData["nodeID"] != "ns=1;s=/a/v" {
+	if d := m.devices[0]; d.Spec.NodeName != "gw-1" || d.Spec.Properties[3].Visitors.ConfigData["nodeID"] != "ns=1;s=/a/v" {
 		t.Errorf("%+v", d.Spec)
 	}
 	s.expect(exitNotWell, []string{"limit of 2"}, "browse", "meter", "--depth", "4", "--limit", "2")

@@ -40,7 +40,7 @@ spec:
   protocol: {protocolName: modbus, configData: {ip: 127.0.0.1, port: PORT, slaveID: 1, timeout: 500}}
   properties:
     - {name: level, collectCycle: 200, visitors: {configData: {register: input, offset: 3}}}
-    - {name: setpoint, collectCycle: 200, visitors: {configData: {register: holding, offset: 10, limit: 1, scale: 0.1}}}
+    - {name: setpoint, collectCycle: 200, visitors: {configData: {register: holding, offset: 10, limit: 1, scale: 0.1, history: true}}}
     - {name: beyond, collectCycle: 60000, visitors: {configData: {register: holding, offset: 250}}}
 ---
 apiVersion: devices.kubeedge.io/v1beta1
@@ -96,6 +96,14 @@ func TestCommissioning(t *testing.T) {
 	w.expect(0, []string{"verified", "21.5"}, "write", "tank", "setpoint=21.5")
 	w.expect(0, []string{"verified", "0.25"}, "write", "meter", "setpoint", "0.25")
 	w.expect(0, []string{"setpoint  21.5"}, "read", "tank", "setpoint")
+
+	eventually(t, "the written value is in the history", func() error {
+		if out, _ := w.run("history", "tank", "setpoint"); !strings.Contains(out, "setpoint = 21.5 °C") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	w.expect(3, []string{"nothing was kept"}, "history", "meter")
 
 	var plan control.LinePlan
 	out := w.expect(0, nil, "plan", "meter", "--json")

@@ -161,7 +161,7 @@ func (h *Host) Browse(_ context.Context, _, name, node string, limit int) ([]dev
 	h.Browsed++
 	h.mu.Unlock()
 	all := []device.BrowseEntry{
-		{Node: node + "/a", Name: "a"}, {Node: "", Name: "here"},
+		{Node: node + "/a", Name: "a"}, {Node: "", Name: "Reset", Visitor: map[string]any{"methodID": "i=1"}},
 		{Node: node + "/v", Name: "Value 1", Visitor: map[string]any{"nodeID": "ns=1;s=" + node + "/v"}, Type: device.TypeFloat, Writable: true},
 	}
 	return all[:min(limit, len(all))], nil
