@@ -88,6 +88,8 @@ func parseList(v device.Value, one func(device.Value) (any, error)) (flat []any,
 	return flat, dims, nil
 }
 
+var errMixedList = fmt.Errorf("the list has elements and lists side by side, or more than %d elements", maxList)
+
 // walk appends the elements of a list to flat, and checks that all lists of a level are equally long.
 func walk(list []any, level int, dims *[]int32, flat *[]any, one func(device.Value) (any, error)) error {
 	if level == len(*dims) {
@@ -98,13 +100,16 @@ func walk(list []any, level int, dims *[]int32, flat *[]any, one func(device.Val
 	}
 	for _, e := range list {
 		if inner, ok := e.([]any); ok {
+			if level+1 == len(*dims) && len(*flat) > 0 {
+				return errMixedList
+			}
 			if err := walk(inner, level+1, dims, flat, one); err != nil {
 				return err
 			}
 			continue
 		}
 		if level != len(*dims)-1 || len(*flat) >= maxList {
-			return errors.New("the list has elements and lists side by side, or too many of them")
+			return errMixedList
 		}
 		v, err := jsonValue(e)
 		if err != nil {

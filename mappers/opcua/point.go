@@ -83,7 +83,9 @@ func compile(cfg device.PointConfig) (*point, error) {
 		p.single = single
 	}
 	p.readBack = f.Bool(true, "readBack")
-	p.given = f.Has("publishingInterval", "samplingInterval", "queueSize", "discardOldest", "trigger", "deadband")
+	for _, d := range describeSampling("") {
+		p.given = f.Has(d.Name) || p.given
+	}
 	p.sampling = parseSampling(f, sampling{queue: 1})
 	if cfg.Type == device.TypeStream {
 		f.Fail("nodeID", p.key, "cannot be a STREAM", "a model type other than STREAM")

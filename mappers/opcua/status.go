@@ -34,7 +34,8 @@ func statusText(code ua.StatusCode) string {
 	if !ok {
 		return fmt.Sprintf("status 0x%08X", uint32(code))
 	}
-	name := strings.TrimPrefix(d.Name, "Status")
+	// gopcua writes initialisms in capitals; everybody else looks for the standard's names.
+	name := strings.NewReplacer("ID", "Id", "URI", "Uri", "URL", "Url", "TCP", "Tcp").Replace(strings.TrimPrefix(d.Name, "Status"))
 	if d.Text == "" {
 		return name
 	}
