@@ -113,7 +113,7 @@ func look(dir string) (f found) {
 	if g, err = openGateway(dir); err != nil {
 		return fail("opening again", err)
 	}
-	defer g.close()
+	defer func() { _ = g.close() }() // what it holds has been read
 	again := found{Durable: map[string]int{}, Lazy: map[string]int{}}
 	if err := again.read(g); err != nil {
 		return fail("reading again", err)

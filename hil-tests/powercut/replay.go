@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // mode says what becomes of operations that were not synced when the power went.
@@ -200,9 +199,4 @@ func (img image) write(dir string) error {
 		}
 	}
 	return nil
-}
-
-// isLog tells a segment of the store's log from other files.
-func isLog(path string) bool {
-	return strings.HasPrefix(filepath.Base(path), "log-") && strings.HasSuffix(path, ".wal")
 }
