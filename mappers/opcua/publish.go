@@ -209,10 +209,11 @@ func (c *client) keepPublishing(ctx context.Context) {
 	if n := len(s.byID); n > 0 {
 		want = min(n+1, s.most)
 	}
-	deleted, ended := s.deleted, s.ended
-	if len(deleted) > 0 {
-		s.deleted = make(map[uint32][]uint32)
+	var deleted map[uint32][]uint32 // never the map that others write
+	if len(s.deleted) > 0 {
+		deleted, s.deleted = s.deleted, make(map[uint32][]uint32)
 	}
+	ended := s.ended
 	s.ended = nil
 	var lost []*serverSub
 	for _, sub := range s.byID {
