@@ -203,7 +203,7 @@ endif
 powercut: ## N=1000 power cuts while twins and history are written at 100 a second, and one at each operation of a scripted day (root, /dev/fuse)
 	@SKERRY_POWERCUTS=$(if $(filter 20,$(N)),1000,$(N)) go test -tags integration -count=1 -timeout 60m -v ./hil-tests/powercut
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices
+.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices bench-opcua
 bench-store: ## bytes that a twin update costs the flash, with and without history, counted at a block device; 1,000 power cuts (root)
 	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
 	@$(BIN)/skerry-bench store
@@ -223,6 +223,9 @@ bench-pods: rig ## create → Running against the runtime's own time, the agent 
 
 bench-modbus: rig ## Modbus: use of RTU lines, a dead slave among 32, 100,000 points a second over TCP with writes beside them (about 5 minutes)
 	@$(BIN)/skerry-bench modbus -bin $(BIN)
+
+bench-opcua: rig ## 100,000 monitored OPC UA items a second in the real agent, and the same polled
+	@$(BIN)/skerry-bench opcua -bin $(BIN)
 
 bench-attack: rig ## what attacks with one gateway's key do to the latency of honest agents
 	@$(BIN)/skerry-bench attack -bin $(BIN)

@@ -9,6 +9,7 @@
 //	skerry-bench modbus -bin DIR         RTU lines, a dead slave, 100,000 points a second over TCP in the real agent (about 5 min)
 //	skerry-bench store                   bytes that a twin update costs the flash, with and without history; power cuts
 //	skerry-bench devices -bin DIR        changes that devices tell of: how many the agent takes, and when they are visible in the API
+//	skerry-bench opcua -bin DIR          100,000 monitored items at 1 s in the real agent, and the same polled (about 4 min)
 //	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
@@ -30,6 +31,7 @@ import (
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/powercut"
 	"github.com/skerry/skerry/hil-tests/rig/modbusslave"
+	"github.com/skerry/skerry/hil-tests/rig/opcualean"
 )
 
 // options are the flags that all benchmarks share.
@@ -45,6 +47,7 @@ type options struct {
 	pods    podOptions
 	modbus  modbusOptions
 	store   storeOptions
+	opcua   opcuaOptions
 }
 
 func main() {
@@ -61,13 +64,16 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	benchmarks := map[string]func(context.Context, *bench.Report, options) error{
 		"size": size, "memory": memory, "memory-arm": memoryARM, "first-light": firstLight, "fleet": fleetBench, "attack": attackBench, "pods": podBench,
-		"modbus": modbusBench, "store": storeBench, "devices": deviceBench,
+		"modbus": modbusBench, "store": storeBench, "opcua": opcuaBench, "devices": deviceBench,
 	}
 	if len(args) > 0 && args[0] == "modbus-slave" { // a part of the modbus benchmark
 		return modbusslave.Main(ctx, args[1:], os.Stderr)
 	}
+	if len(args) > 0 && args[0] == "opcua-server" { // a part of the opcua benchmark
+		return opcualean.Main(ctx, args[1:], os.Stderr)
+	}
 	if len(args) == 0 || benchmarks[args[0]] == nil {
-		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus|store|devices [flags]")
+		return errors.New("usage: skerry-bench size|memory|memory-arm|first-light|fleet|attack|pods|modbus|store|devices|opcua [flags]")
 	}
 	name := args[0]
 	fs := flag.NewFlagSet("skerry-bench "+name, flag.ContinueOnError)
@@ -88,6 +94,8 @@ func run(ctx context.Context, args []string) error {
 		o.modbus.register(fs)
 	case "store":
 		o.store.register(fs)
+	case "opcua":
+		o.opcua.register(fs)
 	}
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
