@@ -19,5 +19,9 @@ func TestInteroperability(t *testing.T) {
 	t.Run("reads", func(t *testing.T) { testReads(t, d, s) })
 	t.Run("writes", func(t *testing.T) { testWrites(t, p, d, s) })
 	t.Run("operation limits", func(t *testing.T) { testLimits(t, p, d, s) })
+	t.Run("elements of arrays", func(t *testing.T) { testElements(t, p, d, s) })
+	t.Run("quality", func(t *testing.T) { testQuality(t, p, d, s) })
+	t.Run("methods", func(t *testing.T) { testMethods(t, d, s) })
+	t.Run("deadbands", func(t *testing.T) { testDeadbands(t, p, d) })
 	t.Run("browse", func(t *testing.T) { testBrowse(t, d, s) })
 }
