@@ -300,7 +300,7 @@ func TestScan(t *testing.T) {
 		t.Errorf("a second scan: %v", err)
 	}
 	cancel()
-	<-done
+	_ = <-done
 	for s.scans.Load() != 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -334,7 +334,7 @@ func TestPeerIsChecked(t *testing.T) {
 	if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), "only root") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
-	srv.Close()
+	_ = srv.Close()
 	<-done
 	http.DefaultClient.CloseIdleConnections()
 }

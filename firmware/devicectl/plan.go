@@ -171,7 +171,7 @@ func printCycle(w io.Writer, c control.Cycle, brief bool) {
 		}
 		fmt.Fprintf(t, "    %d\t%s\t%d bytes\t%s\t%s\n", i+1, printable(r.Text), r.Bytes, took, shown(strings.Join(r.Properties, " ")))
 	}
-	t.Flush()
+	_ = t.Flush() // what cannot be printed cannot be told either
 }
 
 func rounded(d time.Duration) time.Duration {

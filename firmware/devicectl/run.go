@@ -120,7 +120,7 @@ func usage(w io.Writer) {
 	for _, v := range verbs() {
 		fmt.Fprintf(t, "  %s %s\t%s\n", v.name, v.args, v.short)
 	}
-	t.Flush()
+	_ = t.Flush() // what cannot be printed cannot be told either
 	fmt.Fprint(w, "\nDEVICE is NAME or NAMESPACE/NAME. Every verb knows -h and --json. Exit status: 0 well, 1 failed, 2 called wrongly, 3 done but not all is well.\n")
 }
 

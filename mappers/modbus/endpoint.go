@@ -26,7 +26,6 @@ type endpoint struct {
 	done    chan struct{}
 	refs    int      // sessions; guarded by the Driver
 	users   []string // their devices; guarded by the Driver
-	place   string   // what a scan calls the line
 	witness serialline.Witness
 
 	line    line
