@@ -108,16 +108,16 @@ func (e *endpoint) set(c *client, err error) {
 }
 
 // state returns the connection or why there is none, and what is closed when that changes.
-func (e *endpoint) state() (*client, error, <-chan struct{}) {
+func (e *endpoint) state() (*client, <-chan struct{}, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.client, e.err, e.changed
+	return e.client, e.changed, e.err
 }
 
 // ready returns the connection. While the first try is under way it waits, afterwards it says why there is none.
 func (e *endpoint) ready(ctx context.Context) (*client, error) {
 	for {
-		c, err, changed := e.state()
+		c, changed, err := e.state()
 		if c != nil || err != nil {
 			return c, err
 		}

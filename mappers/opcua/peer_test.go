@@ -2,10 +2,12 @@ package opcua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,7 +78,7 @@ func variable(ns *server.NodeNameSpace, name string, dataType uint32, rank int32
 		ua.AttributeIDDisplayName: server.DataValueFromValue(attrs.DisplayName(name, name)), ua.AttributeIDDataType: server.DataValueFromValue(ua.NewNumericNodeID(0, dataType)),
 		ua.AttributeIDValueRank: server.DataValueFromValue(rank), ua.AttributeIDAccessLevel: server.DataValueFromValue(byte(3)), ua.AttributeIDUserAccessLevel: server.DataValueFromValue(byte(3)),
 	}, nil, nil)
-	n.SetAttribute(ua.AttributeIDValue, server.DataValueFromValue(value))
+	_ = n.SetAttribute(ua.AttributeIDValue, server.DataValueFromValue(value))
 	ns.AddNode(n)
 }
 
@@ -167,7 +169,7 @@ func (p *peer) copy(to, from net.Conn, answers bool) {
 		}
 		_ = from.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		n, err := from.Read(buf)
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}
 		if p.mode.Load() == silent {

@@ -81,7 +81,7 @@ func (s *session) Subscribe(ctx context.Context, points []device.Point, notify f
 // again waits for a connection to subscribe anew.
 func (s *session) again(ctx context.Context, w *watch, old *client) (*client, error) {
 	for {
-		c, err, changed := s.endpoint.state()
+		c, changed, err := s.endpoint.state()
 		if c != nil && (c != old || c.ch.Err() == nil) {
 			// The same connection serves again, after a moment: a server that drops subscriptions must not be flooded with new ones.
 			if c == old && !sleep(ctx, time.Second) {

@@ -62,7 +62,7 @@ func expect(t *testing.T, notes <-chan note, what string, fits func(note) bool) 
 // set changes a value at the server.
 func (p *peer) set(name string, value any) {
 	id := ua.NewStringNodeID(p.ns.ID(), name)
-	p.ns.Node(id).SetAttribute(ua.AttributeIDValue, server.DataValueFromValue(value))
+	_ = p.ns.Node(id).SetAttribute(ua.AttributeIDValue, server.DataValueFromValue(value))
 	p.ns.ChangeNotification(id)
 }
 
