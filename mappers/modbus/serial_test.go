@@ -290,6 +290,28 @@ func TestWaitingForSilenceIsNotTheUnitsTime(t *testing.T) {
 	})
 }
 
+// TestOpeningIsNotTheUnitsTime: a port that is slow to open, as on a gateway that has just started, costs the unit nothing of its time.
+func TestOpeningIsNotTheUnitsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, modbustest.RTU)
+		defer m.close()
+		m.Unit(1).SetHolding(0, 42)
+		open := m.driver.port
+		m.driver.port = func(cfg serialline.Config) (line, error) {
+			time.Sleep(600 * time.Millisecond)
+			return open(cfg)
+		}
+		s, err := m.driver.Open(t.Context(), m.config(1, "timeout", 400, "retries", 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if v, err := read(t, s, devicetest.Compile(t, m.driver, holding(0))); err != nil || v[0].Text() != "42" {
+			t.Errorf("%s %v", v[0].Text(), err)
+		}
+	})
+}
+
 // heldUp is a line whose flow control gives no leave for the first request.
 type heldUp struct {
 	*linetest.End
