@@ -300,7 +300,7 @@ func TestScan(t *testing.T) {
 		t.Errorf("a second scan: %v", err)
 	}
 	cancel()
-	_ = <-done
+	<-done
 	for s.scans.Load() != 0 {
 		time.Sleep(time.Millisecond)
 	}

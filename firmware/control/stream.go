@@ -207,7 +207,7 @@ func (s *Server) scan(ctx context.Context, r *http.Request, out *lines) error {
 	defer func() {
 		cancel()
 		if !ended {
-			_ = <-done // the line is free when the next scan may begin
+			<-done // the line is free when the next scan may begin
 		}
 	}()
 	for {

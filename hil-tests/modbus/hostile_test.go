@@ -24,8 +24,7 @@ import (
 
 // cable carries TCP connections and serial lines to slaves, in memory and in a model of time.
 type cable struct {
-	cfg serialline.Config
-	wg  sync.WaitGroup
+	wg sync.WaitGroup
 
 	mu     sync.Mutex
 	slaves map[string]*modbustest.Server // by host:port, or by path

@@ -170,7 +170,7 @@ func hostileOnALine(t *testing.T, f modbustest.Framing, fault modbustest.Fault, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	points := devicetest.Compile(t, m.driver, holding(0))
 	if v, err := read(t, s, points); err != nil || v[0].Text() != "42" {
 		t.Errorf("before: %s %v", v[0].Text(), err)
@@ -216,7 +216,7 @@ func TestLateReplyOnALine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close()
+			defer func() { _ = s.Close() }()
 			sessions = append(sessions, s)
 		}
 		points := devicetest.Compile(t, m.driver, holding(0))
@@ -305,7 +305,7 @@ func TestOpeningIsNotTheUnitsTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		if v, err := read(t, s, devicetest.Compile(t, m.driver, holding(0))); err != nil || v[0].Text() != "42" {
 			t.Errorf("%s %v", v[0].Text(), err)
 		}

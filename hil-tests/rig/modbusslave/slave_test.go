@@ -25,7 +25,7 @@ func TestAnswersAForeignClient(t *testing.T) {
 	}()
 	h := modbus.NewTCPClientHandler(ln.Addr().String())
 	h.SlaveId = 7
-	defer h.Close()
+	defer func() { _ = h.Close() }()
 	c := modbus.NewClient(h)
 	value := func(i int) float32 {
 		t.Helper()

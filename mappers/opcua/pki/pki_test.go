@@ -251,7 +251,7 @@ func TestTrustFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.Verify(der, serverURL, serverURI)
-	expectStatus(t, err, BadCertificateUntrusted)
+	_ = expectStatus(t, err, BadCertificateUntrusted)
 }
 
 func TestVerifySteps(t *testing.T) {
@@ -303,7 +303,7 @@ func TestVerifySteps(t *testing.T) {
 			}
 			w, err := s.Verify(c.der, c.url, c.uri)
 			if c.status != "" {
-				expectStatus(t, err, c.status)
+				_ = expectStatus(t, err, c.status)
 			} else if err != nil {
 				t.Fatal(err)
 			}
@@ -320,7 +320,7 @@ func TestClockNotSet(t *testing.T) {
 	s.now = func() time.Time { return time.Unix(60, 0) }
 	der := selfSign(t, server())
 	_, err := s.Verify(der, serverURL, serverURI)
-	expectStatus(t, err, BadCertificateUntrusted)
+	_ = expectStatus(t, err, BadCertificateUntrusted)
 	file(t, s, "trusted/certs", "it.der", der)
 	w, err := s.Verify(der, serverURL, serverURI)
 	if err != nil || len(w) != 1 || !strings.Contains(w[0], "1970") {
