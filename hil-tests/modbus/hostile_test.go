@@ -163,13 +163,14 @@ func hostile(t *testing.T, framing modbustest.Framing, shared map[string]any, fa
 		wires.close()
 	})
 	defer stop()
-	// Three requests of different sizes: what is said to one of them cannot be the answer to another.
+	// Requests of different sizes, the setpoint's too: what is said to one of them is not the answer to another, which on a line only its
+	// size tells.
 	addrs := []int{0, 1, 2, 3, 4, 10, 11, 12, 20}
 	properties := func(want string) (out []devicehost.Property) {
 		for _, a := range addrs {
 			out = append(out, devicehost.Property{Name: strconv.Itoa(a), Type: "INT", Visitor: map[string]any{"register": "holding", "offset": int64(a), "type": "uint16"}})
 		}
-		return append(out, devicehost.Property{Name: "set", Type: "INT", Writable: true, Desired: want, Visitor: map[string]any{"register": "holding", "offset": int64(30)}})
+		return append(out, devicehost.Property{Name: "set", Type: "INT", Writable: true, Desired: want, Visitor: map[string]any{"register": "holding", "offset": int64(30), "type": "int32"}})
 	}
 	device := func(name string, unit int, config map[string]any, want int) devicehost.Object {
 		cfg := map[string]any{"slaveID": int64(unit)}
@@ -226,7 +227,7 @@ func hostile(t *testing.T, framing modbustest.Framing, shared map[string]any, fa
 	}
 	writes := 0
 	for _, q := range good.TakeLog() {
-		if q.Function == 6 {
+		if q.Function == 16 {
 			writes++
 		}
 	}
