@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
@@ -20,7 +21,6 @@ type point struct {
 	readBack bool
 	cycle    time.Duration // how often the property is read; 0: not known
 	given    bool          // the visitor has sampling fields of its own
-	sampling sampling
 	visitor  map[string]any
 	method   *address // a method; from is its object
 }
@@ -44,10 +44,17 @@ func describeVisitor() []device.FieldDoc {
 	}, describeSampling("of this property")...)
 }
 
+// documented is what compile needs of the reference for each of many points.
+type documented struct{ all, sampling []device.FieldDoc }
+
+var visitorDocs = sync.OnceValue(func() documented {
+	return documented{all: describeVisitor(), sampling: describeSampling("")}
+})
+
 // compile judges a property's configuration without I/O.
 func compile(cfg device.PointConfig) (*point, error) {
 	f := device.NewFields(cfg.Path, cfg.Visitor)
-	p := &point{typ: cfg.Type, visitor: cfg.Visitor, cycle: cfg.Cycle}
+	p := &point{typ: cfg.Type, cycle: cfg.Cycle}
 	f.Ignore("browseName")
 	if !f.Has("browsePath") {
 		f.Require(addressAllowed, "nodeID", "node")
@@ -83,14 +90,18 @@ func compile(cfg device.PointConfig) (*point, error) {
 		p.single = single
 	}
 	p.readBack = f.Bool(true, "readBack")
-	for _, d := range describeSampling("") {
+	docs := visitorDocs()
+	for _, d := range docs.sampling {
 		p.given = f.Has(d.Name) || p.given
 	}
-	p.sampling = parseSampling(f, sampling{queue: 1})
+	if p.given { // a hundred thousand points that keep their manifests would take 30 MB
+		p.visitor = cfg.Visitor
+		parseSampling(f, sampling{queue: 1})
+	}
 	if cfg.Type == device.TypeStream {
 		f.Fail("nodeID", p.key, "cannot be a STREAM", "a model type other than STREAM")
 	}
-	if err := f.Err(describeVisitor()); err != nil {
+	if err := f.Err(docs.all); err != nil {
 		return nil, err
 	}
 	return p, nil

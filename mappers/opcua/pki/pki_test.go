@@ -380,7 +380,7 @@ func TestAuthorities(t *testing.T) {
 			}
 			w, err := s.Verify(c.sent, serverURL, serverURI)
 			if c.status != "" {
-				expectStatus(t, err, c.status)
+				_ = expectStatus(t, err, c.status)
 			} else if err != nil || len(w) != c.warnings {
 				t.Errorf("%v %q", err, w)
 			}
@@ -396,7 +396,7 @@ func TestLeafIsNoAuthority(t *testing.T) {
 	other.SerialNumber = big.NewInt(78)
 	other.Subject = pkix.Name{CommonName: "intruder"}
 	_, err := s.Verify(sign(t, other, server(), &authorityKey().PublicKey, serverKey()), serverURL, serverURI)
-	expectStatus(t, err, BadCertificateChainIncomplete)
+	_ = expectStatus(t, err, BadCertificateChainIncomplete)
 }
 
 // TestRejectedIsBounded: strangers fill neither the folder nor wear out the flash.
@@ -411,7 +411,7 @@ func TestRejectedIsBounded(t *testing.T) {
 		return err
 	}
 	for n := 1; n <= budgetSize; n++ {
-		expectStatus(t, stranger(n), BadCertificateUntrusted)
+		_ = expectStatus(t, stranger(n), BadCertificateUntrusted)
 	}
 	if e := expectStatus(t, stranger(1000), BadCertificateUntrusted); !strings.Contains(e.Reason, "by hand") {
 		t.Errorf("beyond the budget: %s", e.Reason)
@@ -432,7 +432,7 @@ func TestRejectedIsBounded(t *testing.T) {
 		c := server()
 		c.SerialNumber, c.NotAfter = big.NewInt(int64(n)), now.Add(time.Hour)
 		_, err := s.Verify(selfSign(t, c), serverURL, serverURI)
-		expectStatus(t, err, BadCertificateUntrusted)
+		_ = expectStatus(t, err, BadCertificateUntrusted)
 	}
 	if count() != maxRejected {
 		t.Errorf("%d are kept in the long run", count())
