@@ -300,7 +300,9 @@ func TestScan(t *testing.T) {
 		t.Errorf("a second scan: %v", err)
 	}
 	cancel()
-	<-done
+	if err := <-done; err == nil {
+		t.Error("a scan that was given up ended well")
+	}
 	for s.scans.Load() != 0 {
 		time.Sleep(time.Millisecond)
 	}

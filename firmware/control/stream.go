@@ -207,7 +207,9 @@ func (s *Server) scan(ctx context.Context, r *http.Request, out *lines) error {
 	defer func() {
 		cancel()
 		if !ended {
-			<-done // the line is free when the next scan may begin
+			if err := <-done; err != nil { // the line is free when the next scan may begin
+				s.opt.Log.Debug("a scan was given up", "why", err)
+			}
 		}
 	}()
 	for {

@@ -2,6 +2,7 @@ package opcualean
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -23,8 +24,10 @@ func TestDriver(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.serve(ln) }()
 	t.Cleanup(func() {
-		ln.Close()
-		<-served
+		_ = ln.Close()
+		if err := <-served; !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
 	})
 	const n = 12000
 	d := opcua.New(opcua.Options{})
