@@ -148,7 +148,7 @@ check: lint licences vulns ## formatting, generated code, vet, linters, licences
 
 lint: $(BIN)/golangci-lint
 	$(call say,linters)
-	@$(BIN)/golangci-lint run ./...
+	@$(BIN)/golangci-lint run --max-same-issues=0 --max-issues-per-linter=0 ./...
 
 $(BIN)/golangci-lint: scripts/tools/lint/go.mod scripts/tools/lint/go.sum
 	$(call say,building golangci-lint (once: about 4 CPU minutes))

@@ -29,7 +29,9 @@ func TestPollingThroughTheHostAllocatesNothingForAPoint(t *testing.T) {
 	defer func() {
 		_ = g.Stop()
 		_ = ln.Close()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	}()
 	var props []devicehost.Property
 	for i := range 2000 {
