@@ -32,7 +32,7 @@ func TestDeviceDecodesWhatItUsesAndSkipsTheRest(t *testing.T) {
 		"metadata": {"name": "pump", "namespace": "default", "uid": "u1", "generation": 7, "labels": {"a": "b"}},
 		"spec": {"deviceModelRef": {"name": "pump-model"}, "nodeName": "gw-1",
 			"protocol": {"protocolName": "modbus", "configData": {"ip": "10.0.0.7", "port": "1502", "slaveID": 1, "deep": {"x": [1, "2", null]}}},
-			"methods": [{"name": "m"}],
+			"methods": [{"name": "m", "description": "x", "propertyNames": ["t"]}],
 			"properties": [{"name": "t", "desired": {"value": "21.5", "metadata": {"a": "b"}}, "collectCycle": 100, "reportToCloud": false,
 				"pushMethod": {"mqtt": {"qos": 1}}, "visitors": {"protocolName": "modbus", "configData": {"register": "HoldingRegister", "offset": 2}}}]},
 		"status": {"conditions": []}}`))
@@ -47,7 +47,8 @@ func TestDeviceDecodesWhatItUsesAndSkipsTheRest(t *testing.T) {
 				"deep": map[string]any{"x": []any{int64(1), "2", nil}}}},
 			Properties: []DeviceProperty{{Name: "t", Desired: Desired{Value: "21.5"}, CollectCycle: 100, ReportToCloud: &no,
 				PushMethod: map[string]any{"mqtt": map[string]any{"qos": int64(1)}},
-				Visitors:   ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"register": "HoldingRegister", "offset": int64(2)}}}}},
+				Visitors:   ProtocolConfig{ProtocolName: "modbus", ConfigData: map[string]any{"register": "HoldingRegister", "offset": int64(2)}}}},
+			Methods: []DeviceMethod{{Name: "m", Description: "x", PropertyNames: []string{"t"}}}},
 	}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("got  %+v\nwant %+v", d, want)
