@@ -59,11 +59,13 @@ func (s *Store) recover(ctx context.Context) error {
 }
 
 // nextEpoch counts on from what the files say. Each header that cannot be read hides at most one epoch. If everything may have
-// been lost, the clock keeps the number from going back; a gateway's clock can be wrong, so it only ever raises it.
+// been lost, the clock keeps the number from going back; a gateway's clock can be wrong, so it only ever raises it. A store without
+// an epoch counts as lost, too: a gateway whose data was erased comes back under its old name, and the relay would take its first
+// events for those that it has stored.
 func nextEpoch(known uint64, unknown int, damaged bool, now time.Time) uint64 {
 	next := known + uint64(unknown) + 1
-	if damaged && now.Unix() > 0 {
-		next = max(next, uint64(now.Unix()))
+	if (damaged || known == 0) && now.UnixMilli() > 0 {
+		next = max(next, uint64(now.UnixMilli()))
 	}
 	return next
 }
