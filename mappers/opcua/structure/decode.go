@@ -435,40 +435,10 @@ func (e *encoder) fieldMatrix(r *uabin.Reader, f field, subtyped bool) {
 
 // readScalar reads one value of a built-in type.
 func readScalar(r *uabin.Reader, t ua.TypeID) any {
-	switch t {
-	case ua.TypeIDBoolean:
-		return r.Bool()
-	case ua.TypeIDSByte:
-		return r.Int8()
-	case ua.TypeIDByte:
-		return r.Uint8()
-	case ua.TypeIDInt16:
-		return r.Int16()
-	case ua.TypeIDUint16:
-		return r.Uint16()
-	case ua.TypeIDInt32:
-		return r.Int32()
-	case ua.TypeIDUint32:
-		return r.Uint32()
-	case ua.TypeIDInt64:
-		return r.Int64()
-	case ua.TypeIDUint64:
-		return r.Uint64()
-	case ua.TypeIDFloat:
-		return r.Float32()
-	case ua.TypeIDDouble:
-		return r.Float64()
-	case ua.TypeIDString:
-		return r.String()
-	case ua.TypeIDDateTime:
-		return r.Time()
-	case ua.TypeIDByteString:
-		return r.Bytes()
-	case ua.TypeIDStatusCode:
-		return r.StatusCode()
-	default:
-		return readParts(r, t)
+	if v, ok := r.Simple(t); ok {
+		return v
 	}
+	return readParts(r, t)
 }
 
 func readParts(r *uabin.Reader, t ua.TypeID) any {

@@ -108,39 +108,47 @@ func (r *Reader) dims(n int) []int32 {
 
 // scalar reads one value of a built-in type.
 func (r *Reader) scalar(t ua.TypeID) any {
+	if v, ok := r.Simple(t); ok {
+		return v
+	}
+	return r.parts(t)
+}
+
+// Simple reads one value of a built-in type that has no parts. Of the other types it reads nothing, and returns false.
+func (r *Reader) Simple(t ua.TypeID) (any, bool) {
 	switch t {
 	case ua.TypeIDBoolean:
-		return r.Bool()
+		return r.Bool(), true
 	case ua.TypeIDSByte:
-		return r.Int8()
+		return r.Int8(), true
 	case ua.TypeIDByte:
-		return r.Uint8()
+		return r.Uint8(), true
 	case ua.TypeIDInt16:
-		return r.Int16()
+		return r.Int16(), true
 	case ua.TypeIDUint16:
-		return r.Uint16()
+		return r.Uint16(), true
 	case ua.TypeIDInt32:
-		return r.Int32()
+		return r.Int32(), true
 	case ua.TypeIDUint32:
-		return r.Uint32()
+		return r.Uint32(), true
 	case ua.TypeIDInt64:
-		return r.Int64()
+		return r.Int64(), true
 	case ua.TypeIDUint64:
-		return r.Uint64()
+		return r.Uint64(), true
 	case ua.TypeIDFloat:
-		return r.Float32()
+		return r.Float32(), true
 	case ua.TypeIDDouble:
-		return r.Float64()
+		return r.Float64(), true
 	case ua.TypeIDString:
-		return r.String()
+		return r.String(), true
 	case ua.TypeIDDateTime:
-		return r.Time()
+		return r.Time(), true
 	case ua.TypeIDByteString:
-		return r.Bytes()
+		return r.Bytes(), true
 	case ua.TypeIDStatusCode:
-		return r.StatusCode()
+		return r.StatusCode(), true
 	default:
-		return r.parts(t)
+		return nil, false
 	}
 }
 
