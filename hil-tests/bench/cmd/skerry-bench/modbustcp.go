@@ -155,37 +155,12 @@ type use struct {
 
 // observe watches the plant for a time; memory is the greatest that was seen.
 func (p *plant) observe(ctx context.Context, d time.Duration) (u use, err error) {
-	read := func() (c modbusslave.Counters, agent, slave time.Duration, err error) {
-		if c, err = p.slave.Counters(ctx); err != nil {
-			return c, 0, 0, err
-		}
-		if agent, err = process.ReadCPU(p.stack.Agent.PID()); err != nil {
-			return c, 0, 0, err
-		}
-		slave, err = process.ReadCPU(p.slave.PID())
-		return c, agent, slave, err
-	}
-	c0, a0, s0, err := read()
+	c0, c1, l, err := underLoad(ctx, p.stack, p.slave.PID(), p.slave.Counters, d)
 	if err != nil {
 		return u, err
 	}
-	began := time.Now()
-	for time.Since(began) < d {
-		if err := sleep(ctx, time.Second); err != nil {
-			return u, err
-		}
-		m, err := p.stack.Agent.Memory()
-		if err != nil {
-			return u, err
-		}
-		if m.PSS > u.memory.PSS {
-			u.memory = m
-		}
-	}
-	c1, a1, s1, err := read()
-	took := time.Since(began).Seconds()
-	u.points, u.agent, u.slave = float64(c1.Read-c0.Read)/2/took, (a1-a0).Seconds()/took, (s1-s0).Seconds()/took
-	return u, err
+	u.points, u.agent, u.slave, u.memory = float64(c1.Read-c0.Read)/2/l.seconds, l.agent, l.peer, l.memory
+	return u, nil
 }
 
 // polling waits until the whole plant is polled, and measures what that takes.

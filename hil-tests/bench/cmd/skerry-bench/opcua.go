@@ -122,38 +122,13 @@ type uaUse struct {
 
 // observe watches the plant for a time; memory is the greatest that was seen.
 func (p *uaPlant) observe(ctx context.Context, d time.Duration) (u uaUse, err error) {
-	read := func() (c opcualean.Counters, agent, servers time.Duration, err error) {
-		if c, err = p.servers.Counters(ctx); err != nil {
-			return c, 0, 0, err
-		}
-		if agent, err = process.ReadCPU(p.stack.Agent.PID()); err != nil {
-			return c, 0, 0, err
-		}
-		servers, err = process.ReadCPU(p.servers.PID())
-		return c, agent, servers, err
-	}
-	c0, a0, s0, err := read()
+	c0, c1, l, err := underLoad(ctx, p.stack, p.servers.PID(), p.servers.Counters, d)
 	if err != nil {
 		return u, err
 	}
-	began := time.Now()
-	for time.Since(began) < d {
-		if err := sleep(ctx, time.Second); err != nil {
-			return u, err
-		}
-		m, err := p.stack.Agent.Memory()
-		if err != nil {
-			return u, err
-		}
-		if m.PSS > u.memory.PSS {
-			u.memory = m
-		}
-	}
-	c1, a1, s1, err := read()
-	took := time.Since(began).Seconds()
-	u.published, u.read, u.requests = float64(c1.Published-c0.Published)/took, float64(c1.Read-c0.Read)/took, float64(c1.Requests-c0.Requests)/took
-	u.agent, u.servers, u.items = (a1-a0).Seconds()/took, (s1-s0).Seconds()/took, c1.Items
-	return u, err
+	u.published, u.read, u.requests = float64(c1.Published-c0.Published)/l.seconds, float64(c1.Read-c0.Read)/l.seconds, float64(c1.Requests-c0.Requests)/l.seconds
+	u.agent, u.servers, u.memory, u.items = l.agent, l.peer, l.memory, c1.Items
+	return u, nil
 }
 
 // await watches until enough is seen, or says what is reached.
