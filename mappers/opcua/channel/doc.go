@@ -20,5 +20,6 @@
 //
 // # Testing
 //
-// Against gopcua's server with every policy and mode, and against hand-written hostile peers. Frames are fuzzed.
+// Against a server's end that is written in the tests, with every policy and mode, and against hostile peers; frames are fuzzed. That foreign
+// servers understand it is held by hil-tests/opcua, with node-opcua.
 package channel
