@@ -253,11 +253,11 @@ func TestImport(t *testing.T) {
 	write(out)
 	s.expect(0, []string{"line /dev/ttyS1 (9600 8N1)", "1 requests", "read holding registers 0 to 2", "Power State"}, "plan", "-f", file)
 	write("Name;Adresse;Typ\nPower;40001;REAL\nBroken;4000A;REAL\nSwitch;40005;FLOAT\nSwitch;40007;FLOAT\n")
-	if out := s.expect(exitFailed, []string{"line 3 (Broken)", "line 5 (Switch)", "2 of 4 points were refused", "--skip-refused"}, "import", file, "--model", "meter"); out != "" {
+	if out := s.expect(exitFailed, []string{"line 3 (Broken)", "line 5 (Switch)", "points were refused: 2 of 4", "--skip-refused"}, "import", file, "--model", "meter"); out != "" {
 		t.Errorf("half a list was printed:\n%s", out)
 	}
 	s.expect(0, []string{"kind: Device", "nodeName: gw-1", "2 points, 2 refused"}, "import", file, "--model", "meter", "--skip-refused")
-	s.expect(exitFailed, []string{"--model NAME"}, "import", file)
+	s.expect(exitUsage, []string{"--model NAME"}, "import", file)
 	s.expect(exitUsage, []string{"allowed are name, address"}, "import", file, "--map", "nmae=x")
 	s.expect(exitFailed, []string{"no such file"}, "import", file+"x", "--model", "m")
 }

@@ -19,6 +19,9 @@ func importList(c *command) error {
 	if c.json {
 		return wrongUsage("--json: manifests are printed as YAML")
 	}
+	if i.Names.Model == "" {
+		return wrongUsage("--model NAME is needed: the name of the DeviceModel that is made")
+	}
 	i.Names.Namespace = c.namespace
 	drivers := c.Drivers()
 	i.Compile = func(protocol string, cfg device.PointConfig) error {

@@ -88,10 +88,10 @@ func (i *Import) Run(data []byte, out, notes io.Writer) error {
 	}
 	switch {
 	case len(l.Points) == 0:
-		return fmt.Errorf("no point was understood, %d refused: %w", len(l.Refused), ErrRefused)
+		return fmt.Errorf("%w: none of %d was understood", ErrRefused, len(l.Refused))
 	case len(l.Refused) > 0 && !i.SkipRefused:
-		return fmt.Errorf("%d of %d points were refused, so nothing is printed: correct the list, or leave them out with --skip-refused: %w", len(l.Refused),
-			len(l.Refused)+len(l.Points), ErrRefused)
+		return fmt.Errorf("%w: %d of %d, so nothing is printed: correct the list, or leave them out with --skip-refused", ErrRefused,
+			len(l.Refused), len(l.Refused)+len(l.Points))
 	}
 	names := i.Names
 	config := maps.Clone(l.Config)
