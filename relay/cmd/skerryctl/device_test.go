@@ -19,7 +19,7 @@ func TestDeviceImport(t *testing.T) {
 		status := run(t.Context(), append([]string{"device", "import", list}, args...), &out, &errs, nil)
 		return out.String(), errs.String(), status
 	}
-	if out, errs, status := run("--model", "meter"); status != 1 || out != "" || !strings.Contains(errs, "line 3 (State)") || !strings.Contains(errs, "1 of 2 points") {
+	if out, errs, status := run("--model", "meter"); status != 1 || out != "" || !strings.Contains(errs, "line 3 (State)") || !strings.Contains(errs, "points were refused: 1 of 2,") {
 		t.Errorf("%d %q %q", status, out, errs)
 	}
 	out, errs, status := run("--model", "meter", "--skip-refused", "-n", "plant", "--node", "gw-1", "--set", "ip=10.0.0.7")
