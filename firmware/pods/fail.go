@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -104,6 +105,31 @@ func (w *worker) fail(d *desiredPod, f failure) {
 	if f.eventType != "" {
 		w.event(f.eventType, f.reason, f.message)
 	}
+}
+
+// holdEnd is how long the end of a pod is not told while it cannot be kept.
+const holdEnd = time.Minute
+
+// unkept is the end of a pod that the disk does not take.
+type unkept struct {
+	since time.Time
+	err   error
+}
+
+// keepEnd puts the end of the pod on the disk, and reports whether it may be told. What the cluster knows to have ended, and its gateway does not
+// after a restart, would run on for ever: the API lets no pod come back from its end. So nobody is told before it is kept, unless the disk takes
+// nothing for holdEnd: it may never do so again. finish tries until it does.
+func (w *worker) keepEnd() bool {
+	err := syncStatus(w.m.podDir(w.uid), w.status)
+	if err == nil {
+		w.unkept = nil
+		return true
+	}
+	if w.unkept == nil {
+		w.unkept = &unkept{since: time.Now()}
+	}
+	w.unkept.err = fmt.Errorf("the pod has ended, and that cannot be kept: after a restart of the agent it may run again: %w", err)
+	return time.Since(w.unkept.since) >= holdEnd
 }
 
 // graceToFail returns how many seconds the containers of a pod have that is not to run any longer. After a restart of the agent it is

@@ -104,6 +104,34 @@ func TestFailCutsShort(t *testing.T) {
 	})
 }
 
+// TestEndIsKeptBeforeItIsTold: a pod that is evicted because the disk is full is told to have ended when the disk has taken it, so that no restart in
+// between lets a pod run whose end the cluster knows.
+func TestEndIsKeptBeforeItIsTold(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.apply(simplePod)
+		w.settle(5 * time.Second)
+		folder := w.o.Dir + "/u1"
+		if err := os.RemoveAll(folder); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(folder, nil, 0o600); err != nil { // a file where the folder should be
+			t.Fatal(err)
+		}
+		w.m.failPod("u1", evicted("no room", nil))
+		w.settle(10 * time.Second)
+		if s := w.status(); terminalPhase(s) {
+			t.Fatalf("told: %+v", s)
+		}
+		if err := os.Remove(folder); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(holdEnd - 15*time.Second)
+		if s, kept := w.status(), loadStatus(folder); s.Phase != phaseFailed || !terminalPhase(kept) {
+			t.Errorf("told %+v, kept %+v", s, kept)
+		}
+	})
+}
+
 // TestFailUnwritable: a disk that takes nothing does not keep a pod from being ended.
 func TestFailUnwritable(t *testing.T) {
 	dir := t.TempDir()
@@ -124,11 +152,25 @@ func TestFailUnwritable(t *testing.T) {
 		}
 		w.m.failPod("u1", evicted("no room", nil))
 		w.settle(5 * time.Second)
+		if s := w.status(); s.Phase != phaseRunning {
+			t.Errorf("told before it is kept: %+v", s)
+		}
+		if n := len(w.rt.running()); n != 0 {
+			t.Errorf("%d containers run", n)
+		}
+		w.settle(2 * holdEnd)
 		if s := w.status(); s.Phase != phaseFailed {
 			t.Errorf("status %+v", s)
 		}
 		if !strings.Contains(w.logText(), "the end of the pod is not kept") {
 			t.Errorf("log:\n%s", w.logText())
+		}
+		if err := os.Remove(w.o.Dir + "/u1"); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(10 * time.Minute) // it is kept as soon as the disk takes it
+		if s := loadStatus(w.o.Dir + "/u1"); !terminalPhase(s) {
+			t.Errorf("kept: %+v", s)
 		}
 	})
 }

@@ -54,9 +54,10 @@ type worker struct {
 	pod        *desiredPod       // the newest there was; nil for a pod that was never desired
 	status     *corev1.PodStatus // the last one, from this run or the run before
 	reported   []byte
-	endGrace   *int64 // s, of a pod that fail has ended; nil: its own
-	refused    bool   // the last report said that the pod cannot run here
-	deleted    bool   // {"deleted":true} was reported
+	endGrace   *int64  // s, of a pod that fail has ended; nil: its own
+	unkept     *unkept // the pod has ended, and the disk does not take it; nil otherwise
+	refused    bool    // the last report said that the pod cannot run here
+	deleted    bool    // {"deleted":true} was reported
 	initPoll   time.Duration
 	misplaced  time.Time            // when the node's labels were first found not to match; zero: not
 	outdated   map[string]time.Time // service account tokens that were told to have expired: when, by their paths
@@ -301,6 +302,9 @@ func (w *worker) finish(ctx context.Context, d *desiredPod, obs *observation) er
 			return err
 		}
 	}
+	if w.unkept != nil {
+		return w.unkept.err
+	}
 	w.settled.Store(true)
 	return nil
 }
@@ -414,7 +418,10 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 	w.publish(d)
 	doc := &corev1.PodReport{Status: w.status}
 	b, err := doc.MarshalMsg(nil)
-	if err != nil || bytes.Equal(b, w.reported) {
+	if err != nil || bytes.Equal(b, w.reported) && w.unkept == nil {
+		return
+	}
+	if terminalPhase(w.status) && !w.keepEnd() {
 		return
 	}
 	body, err := corev1.Canonical(doc)
@@ -427,11 +434,10 @@ func (w *worker) report(d *desiredPod, obs *observation) {
 	if !w.m.isAdmitted(w) && !terminalPhase(w.status) && d.refused == "" {
 		return // what is kept counts as let in after a restart of the agent
 	}
-	save := saveStatus
 	if terminalPhase(w.status) {
-		save = syncStatus // it replaces the one that fail has synced
+		return // it is kept already
 	}
-	if err := save(w.m.podDir(w.uid), w.status); err != nil {
+	if err := saveStatus(w.m.podDir(w.uid), w.status); err != nil {
 		w.log.Warn("pod status is not kept: after a restart of the agent its times begin anew", "error", err)
 	}
 }
