@@ -402,19 +402,24 @@ func TestStatusText(t *testing.T) {
 	awaitPod(t, "shown", 30*time.Second, "is ready", ready)
 	valuesGood(t, "shown")
 	connected(t)
-	text := statusText(t)
-	for _, want := range []string{
-		`(?m)^node      gw-1   skerryd \S+, up \S+, [0-9.]+ MB$`,
-		`(?m)^relay     connected to ` + regexp.QuoteMeta(w.RelayAt) + ` for \S+, in sync$`,
-		`(?m)^store     \d+ objects, 0 events waiting, 0 dropped$`,
-		`(?m)^runtime   containerd `,
-		`(?m)^default/shown  1/1    Running  0 +$`,
-		`(?m)^default/shown  modbus    online  4/4   \S+ *$`,
-	} {
-		if !regexp.MustCompile(want).MatchString(text) {
-			t.Errorf("skerryd status does not match %s:\n%s", want, text)
+	var text string
+	// The events of the pod's start may still be on their way.
+	stacktest.Eventually(t, 20*time.Second, "skerryd status is that of a sound agent", func() (bool, string) {
+		text = statusText(t)
+		for _, want := range []string{
+			`(?m)^node      gw-1   skerryd \S+, up \S+, [0-9.]+ MB$`,
+			`(?m)^relay     connected to ` + regexp.QuoteMeta(w.RelayAt) + ` for \S+, in sync$`,
+			`(?m)^store     \d+ objects, 0 events waiting, 0 dropped$`,
+			`(?m)^runtime   containerd `,
+			`(?m)^default/shown  1/1    Running  0 +$`,
+			`(?m)^default/shown  modbus    online  4/4   \S+ *$`,
+		} {
+			if !regexp.MustCompile(want).MatchString(text) {
+				return false, fmt.Sprintf("does not match %s:\n%s", want, text)
+			}
 		}
-	}
+		return true, ""
+	})
 	for _, bad := range []string{"CANNOT WRITE", "recovered", "NOT "} {
 		if strings.Contains(text, bad) {
 			t.Errorf("skerryd status says %q of a sound agent:\n%s", bad, text)
