@@ -22,7 +22,11 @@ for package in $(grep -rlE --include='*_test.go' '^//go:build .*\bintegration\b'
 done
 export SKERRY_BIN=$bin
 # -vet=off: make check vets these files, with this tag.
-failed=0
-go test -tags integration -vet=off -p "${PARALLEL:-2}" -count=1 -timeout 30m "${together[@]}" || failed=1
-go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}" || failed=1
+log=$bin/../integration.log failed=0
+go test -tags integration -vet=off -p "${PARALLEL:-2}" -count=1 -timeout 30m "${together[@]}" 2>&1 | tee "$log" || failed=1
+go test -tags integration -vet=off -p 1 -count=1 -timeout 30m "${quiet[@]}" 2>&1 | tee -a "$log" || failed=1
+if [ $failed = 1 ]; then # once more without the logs of the programs, which are long
+  echo "==> what failed (all of it: $log)"
+  grep -E '^ *--- FAIL|^(FAIL|panic:)|^ *[a-z0-9_]+_test\.go:[0-9]+: ' "$log" | cut -c1-1000 | tail -n 60
+fi
 exit $failed

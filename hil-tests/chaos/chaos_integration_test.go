@@ -48,7 +48,7 @@ type world struct {
 	n       int // pods made so far
 	kills   int
 
-	evictions int // of wanted pods, because the disk was full
+	evictions int // of wanted pods in this part, because the disk was full
 }
 
 func newWorld(t *testing.T) *world {
@@ -133,7 +133,7 @@ func TestChaos(t *testing.T) {
 		{"clock", w.withClock, w.stepClock, w.rightClock},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t, w.kills = t, 0
+			w.t, w.kills, w.evictions = t, 0, 0
 			if err := c.begin(); err != nil {
 				t.Fatal(err)
 			}
