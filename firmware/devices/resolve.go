@@ -250,7 +250,7 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 	if p.stageFields(prop, where, own, prop.access != nil) {
 		return where
 	}
-	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: prop.access != nil, Visitor: own}
+	cfg := device.PointConfig{Property: dp.Name, Path: where, Type: prop.typ, Writable: prop.access != nil, Cycle: prop.collect, Visitor: own}
 	err := guard(func() (err error) {
 		prop.point, err = driver.Compile(cfg)
 		return err

@@ -137,7 +137,8 @@ func (w *worker) unwatch() {
 	}
 }
 
-// resubscribe keeps a subscription over a change of the plan if all of its points are the same.
+// resubscribe keeps a subscription over a change of the plan if all of its points are the same and are wanted as often: a driver may ask the
+// device for changes as often as the property would be read.
 func (w *worker) resubscribe(old *plan) {
 	s := &w.sub
 	s.none = false
@@ -147,7 +148,7 @@ func (w *worker) resubscribe(old *plan) {
 	}
 	moved := make([]int32, 0, len(s.items))
 	for _, i := range s.items {
-		if j := w.current(old, int(i)); j >= 0 && w.plan.properties[j].readable() {
+		if j := w.current(old, int(i)); j >= 0 && w.plan.properties[j].readable() && w.plan.properties[j].collect == old.properties[i].collect {
 			moved = append(moved, int32(j))
 		}
 	}

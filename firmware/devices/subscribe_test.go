@@ -2,6 +2,7 @@ package devices
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,25 @@ func TestSubscribesInsteadOfPolling(t *testing.T) {
 		w.settle(time.Second)
 		if w.fake.Subscriptions() != 1 || w.host.Status()[0].Watched != 3 || w.fake.Opens("1") != 1 {
 			t.Errorf("after a new property: %d subscriptions, %+v", w.fake.Subscriptions(), w.host.Status())
+		}
+	})
+}
+
+// TestSubscriptionKnowsTheCycle: a driver asks the device for changes as often as the property would be read.
+func TestSubscriptionKnowsTheCycle(t *testing.T) {
+	tellingWorld(t, func(w *world) {
+		fast := strings.Replace(tempProp, "100", "50", 1)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", fast, setProp("")))
+		w.start()
+		defer w.stop()
+		w.settle(time.Second)
+		if got := w.fake.Cycles(); got["t"] != 50*time.Millisecond || got["s"] != 100*time.Millisecond {
+			t.Errorf("the driver was told the cycles %v", got)
+		}
+		w.apply(wire.KindDevice, "d", deviceDoc("2", strings.Replace(tempProp, `"collectCycle": 100, `, "", 1), setProp("")))
+		w.settle(time.Second)
+		if got := w.fake.Cycles(); got["t"] != defaultCollectCycle || w.fake.Opens("1") != 1 {
+			t.Errorf("after another cycle the driver knows %v, and the session was opened %d times", got, w.fake.Opens("1"))
 		}
 	})
 }

@@ -17,6 +17,8 @@ import (
 const (
 	// defaultPublishing is for properties whose cycle is not known.
 	defaultPublishing = time.Second
+	// maxPublishing is the longest that publishingInterval allows; properties that are read more rarely get it.
+	maxPublishing = time.Hour
 	// retryItems is when monitored items that the server refused are tried again.
 	retryItems = time.Minute
 	// maxSlow is how many points of one watch may wait for a structure's description at a time.
@@ -112,7 +114,7 @@ func notSubscribable(n int, why string) error {
 func (s *session) sampling(p *point) sampling {
 	h := p.watch(s.config.defaults)
 	if h.publishing == 0 {
-		if h.publishing = p.cycle; h.publishing == 0 {
+		if h.publishing = min(p.cycle, maxPublishing); h.publishing == 0 {
 			h.publishing = defaultPublishing
 		}
 	}

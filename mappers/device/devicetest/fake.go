@@ -146,8 +146,9 @@ func (f *Fake) check(cfg device.Config) (string, error) {
 }
 
 type fakePoint struct {
-	cell string
-	max  float64
+	cell  string
+	max   float64
+	cycle time.Duration
 }
 
 func (p *fakePoint) String() string { return "cell " + p.cell }
@@ -170,7 +171,7 @@ func (f *Fake) Compile(cfg device.PointConfig) (device.Point, error) {
 		return &fakeMethod{name}, nil
 	}
 	r.Require("a string", "cell")
-	p := &fakePoint{cell: r.Text("", "cell"), max: r.Float(math.MaxFloat64, "max")}
+	p := &fakePoint{cell: r.Text("", "cell"), max: r.Float(math.MaxFloat64, "max"), cycle: cfg.Cycle}
 	if err := r.Err(f.Describe().Visitor); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -45,6 +46,19 @@ func (f *Fake) Subscriptions() int {
 	return len(f.subs)
 }
 
+// Cycles returns how often the cells that are subscribed to would be read, as the host says it.
+func (f *Fake) Cycles() map[string]time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]time.Duration)
+	for sub := range f.subs {
+		for i, cell := range sub.cells {
+			out[cell] = sub.cycles[i]
+		}
+	}
+	return out
+}
+
 // Reads returns how often Read was called.
 func (f *Fake) Reads() int {
 	f.mu.Lock()
@@ -55,6 +69,7 @@ func (f *Fake) Reads() int {
 type fakeSubscription struct {
 	id     string
 	cells  []string
+	cycles []time.Duration
 	notify func(int, device.Value)
 	end    chan error
 }
@@ -78,11 +93,11 @@ func (s *tellingSession) Subscribe(ctx context.Context, points []device.Point, n
 	refused := &device.NotSubscribableError{Reason: "it only answers"}
 	f.mu.Lock()
 	for i, p := range points {
-		cell := p.(*fakePoint).cell
-		if f.refused[cell] {
+		point := p.(*fakePoint)
+		if f.refused[point.cell] {
 			refused.Points = append(refused.Points, i)
 		}
-		sub.cells = append(sub.cells, cell)
+		sub.cells, sub.cycles = append(sub.cells, point.cell), append(sub.cycles, point.cycle)
 	}
 	if len(refused.Points) > 0 {
 		f.mu.Unlock()
