@@ -12,10 +12,13 @@ import (
 )
 
 // Events about one object for one reason pass a token bucket: a device that flaps all night must neither fill the outbox
-// nor the API server. What was held back is told by the next one that passes.
+// nor the API server. What was held back is told by the next one that passes. Each part of a device that has one (an alarm) has a bucket of its own, so
+// that one that flaps does not hide the others, and all parts together pass a wider one: a plant that trips raises hundreds of alarms at once.
 const (
 	eventBurst   = 10
 	eventRefill  = 30 * time.Second
+	wideBurst    = 300
+	wideRefill   = 10 * time.Second
 	eventBuckets = 1024 // bound on memory; the bucket that was used longest ago goes first
 )
 
@@ -53,7 +56,7 @@ type recorder struct {
 	buckets map[eventKey]*eventBucket
 }
 
-type eventKey struct{ kind, namespace, name, reason string }
+type eventKey struct{ kind, namespace, name, reason, part string }
 
 type eventBucket struct {
 	tokens float64
@@ -160,7 +163,11 @@ func (a *Agent) warnNode(reason string) func(message string) {
 
 // Event records an event of type Normal or Warning about ref. It does not block. A full outbox drops by its own counted policy.
 func (r *recorder) Event(ref wire.ObjectRef, eventType, reason, message string) {
-	held, ok := r.admit(eventKey{ref.Kind, ref.Namespace, ref.Name, reason})
+	key := eventKey{kind: ref.Kind, namespace: ref.Namespace, name: ref.Name, reason: reason}
+	if ref.Kind == "Device" {
+		key.part = ref.FieldPath
+	}
+	held, ok := r.admit(key)
 	// Whoever records an event has logged it in its own words: a second line would only hide others.
 	r.log.Debug(message, "event", reason, "type", eventType, "kind", ref.Kind, "namespace", ref.Namespace, "name", ref.Name)
 	if !ok {
@@ -201,26 +208,40 @@ func (r *recorder) admit(k eventKey) (held int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	b := r.buckets[k]
-	if b == nil {
-		if len(r.buckets) >= eventBuckets {
-			r.forgetOldest()
+	b := r.bucket(k, eventBurst, eventRefill, now)
+	full := b.tokens < 1
+	if k.part != "" && !full {
+		k.part = ""
+		all := r.bucket(k, wideBurst, wideRefill, now)
+		if full = all.tokens < 1; !full {
+			all.tokens--
 		}
-		b = &eventBucket{tokens: eventBurst, used: now}
-		r.buckets[k] = b
 	}
-	// A clock that was set back must not take tokens away.
-	if gone := now.Sub(b.used); gone > 0 {
-		b.tokens = min(eventBurst, b.tokens+float64(gone)/float64(eventRefill))
-	}
-	b.used = now
-	if b.tokens < 1 {
+	if full {
 		b.held++
 		return 0, false
 	}
 	b.tokens--
 	held, b.held = b.held, 0
 	return held, true
+}
+
+// bucket returns a bucket with what it has now. The lock is held.
+func (r *recorder) bucket(k eventKey, burst float64, refill time.Duration, now time.Time) *eventBucket {
+	b := r.buckets[k]
+	if b == nil {
+		if len(r.buckets) >= eventBuckets {
+			r.forgetOldest()
+		}
+		b = &eventBucket{tokens: burst, used: now}
+		r.buckets[k] = b
+	}
+	// A clock that was set back must not take tokens away.
+	if gone := now.Sub(b.used); gone > 0 {
+		b.tokens = min(burst, b.tokens+float64(gone)/float64(refill))
+	}
+	b.used = now
+	return b
 }
 
 func (r *recorder) forgetOldest() {

@@ -82,6 +82,39 @@ func holdsBack(t *testing.T) {
 	}
 }
 
+// TestRecorderHearsEachAlarm: alarms of a device do not hide each other, and a thousand that flap are bounded all the same.
+func TestRecorderHearsEachAlarm(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	r := &recorder{log: slog.New(slog.DiscardHandler), now: func() time.Time { return now }, buckets: map[eventKey]*eventBucket{}, queue: make(chan []byte, 1<<16)}
+	raise := func(alarm string) {
+		r.Event(wire.ObjectRef{Kind: "Device", Namespace: "default", Name: "pump", FieldPath: alarm}, "Warning", "AlarmRaised", "it is hot")
+	}
+	for range 100 {
+		raise("flaps")
+	}
+	if n := len(r.queue); n != eventBurst {
+		t.Errorf("%d events of one alarm passed, want %d", n, eventBurst)
+	}
+	for i := range 200 {
+		raise(strconv.Itoa(i))
+	}
+	if n := len(r.queue); n != eventBurst+200 {
+		t.Errorf("%d events passed: one alarm that flaps hides others", n)
+	}
+	for i := range 400 {
+		raise(strconv.Itoa(i))
+	}
+	if n := len(r.queue); n != wideBurst {
+		t.Errorf("%d events of one device passed, want %d", n, wideBurst)
+	}
+	now = now.Add(wideRefill)
+	raise("flaps")
+	raise("0")
+	if n := len(r.queue); n != wideBurst+1 {
+		t.Errorf("%d events passed after %v, want one more", n, wideRefill)
+	}
+}
+
 // TestRecorderWritesTogether: what comes while the disk is busy is one commit, in order; an event that cannot be stored costs no other; and close waits.
 func TestRecorderWritesTogether(t *testing.T) {
 	var out bytes.Buffer

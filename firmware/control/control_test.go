@@ -123,6 +123,33 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWatchEndsWithTheDevice: whoever watches a device that is taken away is told, and a watch of all devices goes on.
+func TestWatchEndsWithTheDevice(t *testing.T) {
+	h := controltest.New()
+	c := control.NewClient(controltest.Serve(t, h))
+	ctx, cancel := context.WithCancel(t.Context())
+	all := make(chan error, 1)
+	go func() { all <- c.Watch(ctx, nil, nil, func(control.Change) error { return nil }) }()
+	var last control.Change
+	err := c.Watch(t.Context(), []string{"default/meter"}, nil, func(ch control.Change) error {
+		h.Remove("default", "meter")
+		last = ch
+		return nil
+	})
+	if err != nil || last.End != "this gateway does not have default/meter any more" {
+		t.Errorf("%v, %+v", err, last)
+	}
+	select {
+	case err := <-all:
+		t.Errorf("the watch of all devices ended: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-all; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 // TestSlowWatcher: a client that reads nothing blocks nobody, and is told how much it missed.
 func TestSlowWatcher(t *testing.T) {
 	h := controltest.New()

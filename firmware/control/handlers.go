@@ -123,7 +123,7 @@ func (s *Server) write(ctx context.Context, r *http.Request) (any, error) {
 			Readback: valueOf(req.Property, device.Value{})}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write property %q of device %s/%s: %w", req.Property, d.Namespace, d.Name, err)
+		return nil, fmt.Errorf("write to device %s/%s: %w", d.Namespace, d.Name, err)
 	}
 	out := WriteAnswer{Outcome: "applied", Readback: valueOf(req.Property, res.Readback)}
 	switch {
@@ -146,7 +146,7 @@ func (s *Server) call(ctx context.Context, r *http.Request) (any, error) {
 	}
 	got, err := s.opt.Explorer.Call(ctx, d.Namespace, d.Name, req.Method, req.Arguments)
 	if err != nil {
-		return nil, fmt.Errorf("call method %q of device %s/%s: %w", req.Method, d.Namespace, d.Name, err)
+		return nil, fmt.Errorf("call device %s/%s: %w", d.Namespace, d.Name, err)
 	}
 	if got == nil {
 		got = map[string]string{}

@@ -15,6 +15,7 @@ const (
 	callTime   = 60 * time.Second // a method, which may take its time
 	browseTime = 5 * time.Minute
 	watchTime  = time.Hour
+	lookEvery  = time.Second // whether what is watched is still there
 	scanTime   = 2 * time.Hour
 	lineTime   = 10 * time.Second // a client takes a line within it, or is cut off
 

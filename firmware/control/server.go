@@ -21,6 +21,7 @@ import (
 // Devices is what runs the devices; the agent's *devices.Host implements it. All methods may be called concurrently.
 type Devices interface {
 	Status() []devices.DeviceState
+	Has(namespace, name string) bool
 	// Read asks the device now; no properties means all.
 	Read(ctx context.Context, namespace, name string, properties []string) ([]devices.PropertyState, error)
 	Write(ctx context.Context, namespace, name, property, text string) (device.WriteResult, error)

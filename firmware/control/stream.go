@@ -98,10 +98,17 @@ func (s *Server) watch(ctx context.Context, r *http.Request, out *lines) error {
 	if err := out.send(now...); err != nil {
 		return err
 	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return out.send(Change{End: fmt.Sprintf("a watch lasts at most %v, or until the agent stops: begin it anew", watchTime)})
+		case <-look.C:
+			if s.gone(only) {
+				return out.send(Change{End: "this gateway does not have " + few(only) + " any more"})
+			}
+			continue
 		case <-changes.wake:
 		}
 		got, missed := changes.take()
@@ -117,6 +124,14 @@ func (s *Server) watch(ctx context.Context, r *http.Request, out *lines) error {
 			return err
 		}
 	}
+}
+
+// gone tells that none of the devices that somebody watches is there any more. A watch of all devices goes on without any.
+func (s *Server) gone(only []string) bool {
+	return len(only) > 0 && !slices.ContainsFunc(only, func(d string) bool {
+		namespace, name, _ := strings.Cut(d, "/")
+		return s.opt.Devices.Has(namespace, name)
+	})
 }
 
 // browse walks breadth first, so that a limit cuts off what is deepest.

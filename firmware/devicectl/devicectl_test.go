@@ -82,6 +82,7 @@ func TestMistakes(t *testing.T) {
 	h.Add(devices.DeviceState{Namespace: "plant", Name: "meter"})
 	s := shell{t, controltest.Serve(t, h)}
 	s.expect(exitUsage, []string{"unknown verb", "browse"}, "raed")
+	s.expect(exitUsage, []string{"flags stand behind the verb"}, "--json", "read", "meter")
 	s.expect(exitUsage, []string{"usage: skerryctl device read DEVICE"}, "read")
 	s.expect(exitUsage, []string{"NAME=VALUE"}, "write", "default/meter", "setpoint=1", "power")
 	s.expect(exitUsage, []string{"flag provided"}, "read", "--nope", "x")
@@ -109,6 +110,21 @@ func TestWatchShowsChanges(t *testing.T) {
 	if strings.Contains(out, "\x1b") {
 		t.Error("what a device says reaches the terminal as it is")
 	}
+}
+
+// TestWatchEndsWithTheDevice: it does not go on in silence.
+func TestWatchEndsWithTheDevice(t *testing.T) {
+	h := controltest.New()
+	s := shell{t, controltest.Serve(t, h)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for h.Watchers() == 0 { //nolint:revive // until the watch is on
+		}
+		h.Remove("default", "meter")
+	}()
+	s.expect(exitFailed, []string{"no device default/meter; it has: plant/valve"}, "watch", "meter")
+	<-done
 }
 
 func TestBrowsePrintsManifests(t *testing.T) {

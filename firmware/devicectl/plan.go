@@ -33,9 +33,14 @@ func plan(c *command) error {
 		return err
 	}
 	if c.json {
-		return c.print(line)
+		err = c.print(line)
+	} else {
+		err = printLine(c.Stdout, line, *brief)
 	}
-	return printLine(c.Stdout, line, *brief)
+	if err == nil && len(line.Devices) > 0 && line.Devices[0].Problem != "" {
+		return &ExitError{exitNotWell, fmt.Sprintf("the plan of device %s/%s is not whole", d.Namespace, d.Name)}
+	}
+	return err
 }
 
 // texts is a flag that may be repeated.

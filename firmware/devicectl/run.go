@@ -86,6 +86,9 @@ func Run(ctx context.Context, args []string, env Env) error {
 		return nil
 	}
 	i := slices.IndexFunc(verbs(), func(v verb) bool { return v.name == args[0] })
+	if strings.HasPrefix(args[0], "-") {
+		return wrongUsage("%s: flags stand behind the verb: skerryctl device VERB %s …", args[0], args[0])
+	}
 	if i < 0 {
 		var names []string
 		for _, v := range verbs() {

@@ -108,6 +108,12 @@ func (h *Host) tell(key wire.Key, property string, v device.Value) {
 	}
 }
 
+// Has tells whether this node runs a device.
+func (h *Host) Has(namespace, name string) bool {
+	_, err := h.worker(namespace, name)
+	return err == nil
+}
+
 func (h *Host) worker(namespace, name string) (*worker, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,7 +174,10 @@ func (w *worker) method(name string, args map[string]string) ([]string, error) {
 			names = append(names, w.plan.properties[i].name)
 		}
 	}
-	return nil, fmt.Errorf("method %q of device %s/%s: %w; it has: %s", clip(name), w.plan.namespace, w.plan.name, ErrNotFound, limit(names))
+	if len(names) == 0 {
+		return nil, fmt.Errorf("method %q of device %s/%s: %w; it has none", clip(name), w.plan.namespace, w.plan.name, ErrNotFound)
+	}
+	return nil, fmt.Errorf("method %q of device %s/%s: %w; it has: %s", clip(name), w.plan.namespace, w.plan.name, ErrNotFound, several(names, ", "))
 }
 
 // called is the property that stands for the device's method of a name. The lock is held.

@@ -24,7 +24,7 @@ func TestReadAsksTheDevice(t *testing.T) {
 		if got, err := w.host.Read(w.t.Context(), "ns", "d", nil); err != nil || len(got) != 2 {
 			t.Errorf("all: %+v, %v", got, err)
 		}
-		if _, err := w.host.Read(w.t.Context(), "ns", "d", []string{"nope"}); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "set; temp") {
+		if _, err := w.host.Read(w.t.Context(), "ns", "d", []string{"nope"}); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "set, temp") {
 			t.Errorf("unknown property: %v", err)
 		}
 		if _, err := w.host.Read(w.t.Context(), "ns", "x", nil); !errors.Is(err, ErrNotFound) {
@@ -136,11 +136,11 @@ func TestMethods(t *testing.T) {
 			args   map[string]string
 			want   string
 		}{
-			{"stop", nil, `method "stop" of device ns/d: not found; it has: tune; go; on`},
+			{"stop", nil, `method "stop" of device ns/d: not found; it has: tune, go, on`},
 			{"tune", map[string]string{"temp": "1"}, "its arguments are values of the properties set"},
 			{"go", map[string]string{"speed": "fast", "mode": "x"}, `argument "speed": "fast" is not an INT`},
 			{"go", map[string]string{"speed": "1"}, `argument "mode" (STRING) is missing`},
-			{"go", map[string]string{"speed": "1", "mode": "x", "y": "1"}, `argument "y" is unknown; allowed: speed (INT); mode (STRING)`},
+			{"go", map[string]string{"speed": "1", "mode": "x", "y": "1"}, `argument "y" is unknown; allowed: speed (INT), mode (STRING)`},
 		} {
 			if _, err := w.host.Call(w.t.Context(), "ns", "d", c.method, c.args); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s %v: %v", c.method, c.args, err)

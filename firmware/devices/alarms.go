@@ -46,6 +46,11 @@ type liveAlarm struct {
 	last  device.Value // what it looked at last
 }
 
+// path is where the alarm stands in the Device: its events are of it, so that alarms do not hide each other.
+func (a *liveAlarm) path() string {
+	return fmt.Sprintf("spec.properties[%s].alarms[%s]", a.cfg.Property, a.cfg.Name)
+}
+
 func fieldNames(m map[string]any) string { return strings.Join(slices.Sorted(maps.Keys(m)), ", ") }
 
 // alarmFields reads the `alarms` of a property.
@@ -127,7 +132,7 @@ func (w *worker) adoptAlarms(was staged, now time.Time) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		if level, _ := old[name].alarm.Level(); level != alarm.Normal {
-			w.event(eventNormal, "AlarmCleared", fmt.Sprintf("alarm %q is no longer in the manifest", name))
+			w.eventOf(old[name].path(), eventNormal, "AlarmCleared", fmt.Sprintf("alarm %q is no longer in the manifest", name))
 		}
 	}
 	for i := range w.plan.properties {
@@ -281,7 +286,7 @@ func (w *worker) watchAlarm(a *liveAlarm, now time.Time) {
 		}
 	}
 	w.log.Info("alarm", "name", a.cfg.Name, "property", a.cfg.Property, "from", t.From.String(), "to", t.To.String(), "value", clip(t.Text))
-	w.event(typ, reason, message)
+	w.eventOf(a.path(), typ, reason, message)
 }
 
 // activeAlarms lists the alarms that are not normal, the gravest and oldest first.
@@ -322,7 +327,7 @@ func (w *worker) alarmConditions(now time.Time) []devicev1.Condition {
 		for _, a := range active {
 			words = append(words, fmt.Sprintf("%s (%s, %s)", a.Name, a.Severity, a.Level))
 		}
-		sum.Message = limit([]string{fmt.Sprintf("%d of %d alarms active: %s", len(active), len(w.staged.alarms), strings.Join(words, ", "))})
+		sum.Message = limit(fmt.Sprintf("%d of %d alarms active: %s", len(active), len(w.staged.alarms), several(words, ", ")))
 	}
 	sum.ObservedGeneration = w.plan.generation
 	old := w.status.alarms
@@ -334,7 +339,7 @@ func (w *worker) alarmConditions(now time.Time) []devicev1.Condition {
 	for _, a := range active[:min(len(active), maxAlarmConditions)] {
 		out = append(out, devicev1.Condition{
 			Type: conditionAlarm + a.Name, Status: "True", Reason: a.Level, ObservedGeneration: w.plan.generation,
-			LastTransitionTime: a.Since.UTC().Format(time.RFC3339), Message: limit([]string{a.Severity + ": property " + a.Property + ": " + a.Message}),
+			LastTransitionTime: a.Since.UTC().Format(time.RFC3339), Message: limit(a.Severity + ": property " + a.Property + ": " + a.Message),
 		})
 	}
 	return out

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,9 @@ func TestAlarmRaisesAndClears(t *testing.T) {
 		w.settle(time.Second)
 		if got := w.eventsOf("AlarmRaised"); len(got) != 1 || got[0] != `Warning ns/d AlarmRaised: alarm "hot" (high), property "temp": 31 C is above high 30; look at the fan` {
 			t.Errorf("events: %q", got)
+		}
+		if !slices.Contains(w.parts, "spec.properties[temp].alarms[hot]") {
+			t.Errorf("events are about %q", w.parts)
 		}
 		if c := w.condition("Alarm.hot"); c.Status != "True" || c.Reason != "High" {
 			t.Errorf("condition: %+v", c)

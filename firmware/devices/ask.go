@@ -81,7 +81,7 @@ func (w *worker) onAsk(a *ask, now time.Time) {
 	case w.plan == nil:
 		w.reply(a, answer{err: errEnded})
 	case w.plan.driver == nil:
-		w.reply(a, answer{err: fmt.Errorf("the device cannot be asked: %s: %w", w.validCondition().Message, ErrRefused)})
+		w.reply(a, answer{err: fmt.Errorf("%w: the device cannot be asked until this is put right: %s", ErrRefused, w.validCondition().Message)})
 	case asks >= maxAsks || len(w.waits) >= maxAsks:
 		w.reply(a, answer{err: errBusy})
 	default:
@@ -165,7 +165,7 @@ func (w *worker) noProperty(name string) error {
 		names = append(names, w.plan.properties[i].name)
 	}
 	slices.Sort(names)
-	return fmt.Errorf("property %q of device %s/%s: %w; it has: %s", clip(name), w.plan.namespace, w.plan.name, ErrNotFound, limit(names))
+	return fmt.Errorf("property %q of device %s/%s: %w; it has: %s", clip(name), w.plan.namespace, w.plan.name, ErrNotFound, several(names, ", "))
 }
 
 // beginWrite records an edge write with the generation that it saw, and writes it.
@@ -297,7 +297,7 @@ func arguments(name string, in []device.Argument, args map[string]string) ([]dev
 	}
 	for given := range args {
 		if !slices.ContainsFunc(in, func(x device.Argument) bool { return x.Name == given }) {
-			return nil, fmt.Errorf("method %q: argument %q is unknown; allowed: %s", name, clip(given), limit(allowed))
+			return nil, fmt.Errorf("method %q: argument %q is unknown; allowed: %s", name, clip(given), several(allowed, ", "))
 		}
 	}
 	return values, nil

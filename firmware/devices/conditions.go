@@ -3,6 +3,8 @@ package devices
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire/devicev1"
@@ -42,30 +44,86 @@ func (w *worker) state() string {
 		return stateUnknown
 	case w.reach == reachOffline:
 		return stateOffline
-	case len(w.badProperties()) > 0:
+	case w.unreadable() > 0:
 		return stateUnhealthy
 	default:
 		return stateOnline
 	}
 }
 
-// badProperties describes the properties that cannot be read.
-func (w *worker) badProperties() []string {
-	var out []string
-	size := 0
-	for i := range w.plan.properties {
-		if t := &w.twins[i]; t.value.Quality == device.Bad && t.value.Reason != "" && size <= maxMessage { // more is not shown
-			out = append(out, fmt.Sprintf("property %q: %s", w.plan.properties[i].name, t.value.Reason))
-			size += len(out[len(out)-1])
+func (t *propertyTwin) unreadable() bool {
+	return t.value.Quality == device.Bad && t.value.Reason != ""
+}
+
+// unreadable counts the properties that cannot be read.
+func (w *worker) unreadable() (n int) {
+	for i := range w.twins {
+		if w.twins[i].unreadable() {
+			n++
 		}
 	}
-	return out
+	return n
+}
+
+// Limits of what is told of properties that cannot be read.
+const (
+	maxReasons = 16 // different ones
+	maxNamed   = 5  // properties with the same reason
+)
+
+// badProperties describes the properties that cannot be read, count of them: those with the same reason together, because a whole server that goes
+// takes thousands along.
+func (w *worker) badProperties(count int) string {
+	type group struct {
+		names []string
+		count int
+	}
+	groups := make(map[string]*group)
+	var reasons []string
+	told := 0
+	for i := range w.twins {
+		if !w.twins[i].unreadable() {
+			continue
+		}
+		reason := w.twins[i].value.Reason
+		g := groups[reason]
+		if g == nil {
+			if len(reasons) == maxReasons {
+				continue
+			}
+			g = &group{}
+			groups[reason], reasons = g, append(reasons, reason)
+		}
+		told++
+		if g.count++; g.count <= maxNamed {
+			g.names = append(g.names, strconv.Quote(w.plan.properties[i].name))
+		}
+	}
+	messages := make([]string, 0, len(reasons))
+	for _, reason := range reasons {
+		g := groups[reason]
+		switch who := strings.Join(g.names, ", "); {
+		case g.count == 1:
+			messages = append(messages, "property "+who+": "+reason)
+		case g.count <= maxNamed:
+			messages = append(messages, "properties "+who+": "+reason)
+		default:
+			messages = append(messages, fmt.Sprintf("%d properties (%s …): %s", g.count, who, reason))
+		}
+	}
+	if told < count {
+		messages = append(messages, fmt.Sprintf("and %d properties for other reasons", count-told))
+	}
+	if count > 1 {
+		messages[0] = fmt.Sprintf("%d of %d properties cannot be read: %s", count, len(w.twins), messages[0])
+	}
+	return several(messages, "; ")
 }
 
 // onlyInvalid tells whether all properties that cannot be read have a visitor that is wrong.
 func (w *worker) onlyInvalid() bool {
 	for i := range w.plan.properties {
-		if t := &w.twins[i]; t.value.Quality == device.Bad && t.value.Reason != "" && w.plan.properties[i].pointErr == "" {
+		if w.twins[i].unreadable() && w.plan.properties[i].pointErr == "" {
 			return false
 		}
 	}
@@ -85,13 +143,13 @@ func (w *worker) validCondition() devicev1.Condition {
 	if i := slices.IndexFunc(w.plan.problems, func(p problem) bool { return p.fatal }); i >= 0 {
 		first = w.plan.problems[i]
 	}
-	c.Status, c.Reason, c.Message = "False", first.reason, limit(messages)
+	c.Status, c.Reason, c.Message = "False", first.reason, several(messages, "; ")
 	return c
 }
 
 func (w *worker) readyCondition() devicev1.Condition {
 	c := devicev1.Condition{Type: conditionReady, Status: "False"}
-	bad := w.badProperties()
+	bad := w.unreadable()
 	switch {
 	case w.plan.driver == nil:
 		c.Reason, c.Message = readyInvalid, "nothing can be polled until the Valid condition is fixed"
@@ -103,12 +161,12 @@ func (w *worker) readyCondition() devicev1.Condition {
 		c.Reason, c.Message = readyUnreachable, w.reachWhy
 	case w.reach == reachUnknown:
 		c.Status, c.Reason, c.Message = "Unknown", readyStarting, "waiting for the first reading"
-	case len(bad) > 0:
-		c.Reason, c.Message = readyProperties, limit(bad)
+	case bad > 0:
+		c.Reason, c.Message = readyProperties, w.badProperties(bad)
 	default:
 		c.Status, c.Reason, c.Message = "True", readyPolling, "the device is polled"
 	}
-	c.Message = limit([]string{c.Message})
+	c.Message = limit(c.Message)
 	return c
 }
 
@@ -117,7 +175,7 @@ func (w *worker) stateReason() string {
 	if w.status.state == stateOnline {
 		return ""
 	}
-	return limit([]string{w.status.ready.Message})
+	return limit(w.status.ready.Message)
 }
 
 // transition takes over a condition and tells whether it changed; a change that an operator must know is an event.

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,6 +137,61 @@ func TestOfflineAndBack(t *testing.T) {
 			t.Errorf("back: %+v", w.last())
 		}
 	})
+}
+
+// TestSameReasonIsToldOnce: when a server goes, it takes thousands of properties along.
+func TestSameReasonIsToldOnce(t *testing.T) {
+	simulate(t, func(w *world) {
+		var model, properties []string
+		for i := range 400 {
+			name := fmt.Sprintf("p%03d", i)
+			model = append(model, `{"name": "`+name+`", "type": "INT", "accessMode": "ReadOnly"}`)
+			properties = append(properties, `{"name": "`+name+`", "visitors": {"configData": {"cell": "`+name+`"}}}`)
+			switch {
+			case i < 100: // "no such cell"
+			case i < 103:
+				w.fake.Refuse("1", name, "illegal data address (2)")
+			case i < 200:
+				w.fake.Refuse("1", name, "the reason of "+name)
+			default:
+				w.fake.Set("1", name, device.Int(1))
+			}
+		}
+		w.apply(wire.KindDeviceModel, "m", `{"metadata": {"name": "m", "namespace": "ns"}, "spec": {"protocol": "fake", "properties": [`+strings.Join(model, ",")+`]}}`)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", properties...))
+		w.start()
+		defer w.stop()
+		w.settle(time.Second)
+		ready := w.condition("Ready")
+		for _, want := range []string{
+			`200 of 400 properties cannot be read: 100 properties ("p000", "p001", "p002", "p003", "p004" …): no such cell; properties "p100", "p101", "p102": illegal data address (2); property "p103": the reason of p103; `,
+			`; and 83 properties for other reasons`,
+		} {
+			if ready.Reason != "PropertyErrors" || !strings.Contains(ready.Message, want) {
+				t.Errorf("%q is not in %s: %s", want, ready.Reason, ready.Message)
+			}
+		}
+		if len(ready.Message) > maxMessage+len("…") || strings.Count(ready.Message, "no such cell") != 1 {
+			t.Errorf("%d bytes: %s", len(ready.Message), ready.Message)
+		}
+	})
+}
+
+// TestMessagesAreCutBetweenMessages: what does not fit is counted.
+func TestMessagesAreCutBetweenMessages(t *testing.T) {
+	long := make([]string, 300)
+	for i := range long {
+		long[i] = fmt.Sprintf("field %03d is wrong", i)
+	}
+	if got := several(long, "; "); len(got) > maxMessage || !strings.HasSuffix(got, "is wrong; … and 199 more") {
+		t.Errorf("%d bytes: …%s", len(got), got[len(got)-60:])
+	}
+	if got := several(long[:2], "; "); got != "field 000 is wrong; field 001 is wrong" {
+		t.Error(got)
+	}
+	if got := several([]string{strings.Repeat("é", maxMessage)}, "; "); len(got) > maxMessage+len("…") || !strings.HasSuffix(got, "é…") {
+		t.Errorf("%d bytes", len(got))
+	}
 }
 
 func TestOneBadPropertyMakesTheDeviceUnhealthy(t *testing.T) {

@@ -20,7 +20,7 @@ type CyclePlan struct {
 }
 
 // Plan says what polling a device costs, from its configuration alone: the device is not asked. Its error says why nothing can be
-// said, in words for the technician; it wraps errors.ErrUnsupported if the device's driver does not plan.
+// said, in words for the technician, or, with what can be said, which properties are left out; it wraps errors.ErrUnsupported if the device's driver does not plan.
 func (h *Host) Plan(namespace, name string) ([]CyclePlan, error) {
 	w, err := h.worker(namespace, name)
 	if err != nil {
@@ -32,7 +32,25 @@ func (h *Host) Plan(namespace, name string) ([]CyclePlan, error) {
 	if p == nil {
 		return nil, errors.New("the device has just come and is not resolved yet: try again")
 	}
-	return p.cycles()
+	out, err := p.cycles()
+	if err == nil {
+		err = p.left()
+	}
+	return out, err
+}
+
+// left says which properties are in no cycle because their configuration is wrong.
+func (p *plan) left() error {
+	var wrong []string
+	for i := range p.properties {
+		if why := p.properties[i].pointErr; why != "" {
+			wrong = append(wrong, why)
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d properties are not read, because their configuration is wrong: %s", len(wrong), len(p.properties), several(wrong, "; "))
 }
 
 // PlanManifest is Plan for manifests that have not been applied; model is nil if there is none. problems are what the conditions

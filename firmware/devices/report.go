@@ -2,6 +2,7 @@ package devices
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +17,11 @@ import (
 // and a report tells of all of them.
 const reportGap = 10 * time.Millisecond
 
-// maxMessage bounds a condition's message: it is stored in etcd, and metav1.Condition allows 32,768 bytes.
-const maxMessage = 1024
+// What is stored in etcd is bounded: metav1.Condition allows 32,768 bytes of a message, an event 1,024.
+const (
+	maxMessage = 2048
+	maxEvent   = 1024
+)
 
 // statusState is what the worker remembers of its last report.
 type statusState struct {
@@ -129,7 +133,7 @@ func (w *worker) reportTwins(now time.Time) []devicev1.Twin {
 func reported(prop *property, t *propertyTwin) *devicev1.TwinProperty {
 	return &devicev1.TwinProperty{Value: t.value.Text(), Metadata: devicev1.TwinMetadata{
 		Type: prop.typ.String(), Unit: prop.unit,
-		Quality: t.value.Quality.String(), Reason: limit([]string{t.value.Reason}),
+		Quality: t.value.Quality.String(), Reason: limit(t.value.Reason),
 		Timestamp: millis(t.value.Server), SourceTimestamp: millis(t.value.Source),
 	}}
 }
@@ -137,7 +141,7 @@ func reported(prop *property, t *propertyTwin) *devicev1.TwinProperty {
 func observed(t *propertyTwin) *devicev1.TwinProperty {
 	d := t.want.Desired()
 	outcome, reason := t.want.Outcome()
-	m := devicev1.TwinMetadata{Generation: strconv.FormatInt(d.Generation, 10), Outcome: outcome.String(), Reason: limit([]string{reason})}
+	m := devicev1.TwinMetadata{Generation: strconv.FormatInt(d.Generation, 10), Outcome: outcome.String(), Reason: limit(reason)}
 	if t.want.Last.Desired == d {
 		m.Timestamp = millis(t.want.Last.At)
 	}
@@ -154,19 +158,39 @@ func millis(t time.Time) string {
 	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
-// limit joins messages and bounds the result.
-func limit(messages []string) string {
-	s := strings.Join(messages, "; ")
-	if len(s) <= maxMessage {
+// limit bounds what is told of something.
+func limit(message string) string { return cut(message, maxMessage) }
+
+func cut(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxMessage], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-func (w *worker) event(typ, reason, message string) {
-	ref := wire.ObjectRef{APIVersion: "devices.kubeedge.io/v1beta1", Kind: "Device", Namespace: w.key.Namespace(), Name: w.key.Name()}
+// several joins as many messages as fit, and says how many do not.
+func several(messages []string, separator string) string {
+	var b strings.Builder
+	for i, m := range messages {
+		if i > 0 && b.Len()+len(separator)+len(m) > maxMessage-len("; … and 12345 more") {
+			fmt.Fprintf(&b, "%s… and %d more", separator, len(messages)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(separator)
+		}
+		b.WriteString(m)
+	}
+	return limit(b.String())
+}
+
+func (w *worker) event(typ, reason, message string) { w.eventOf("", typ, reason, message) }
+
+// eventOf records an event about a part of the Device, as a field path.
+func (w *worker) eventOf(part, typ, reason, message string) {
+	ref := wire.ObjectRef{APIVersion: "devices.kubeedge.io/v1beta1", Kind: "Device", Namespace: w.key.Namespace(), Name: w.key.Name(), FieldPath: part}
 	if w.plan != nil {
 		ref.UID = w.plan.uid
 	}
-	w.host.opt.Events.Event(ref, typ, reason, limit([]string{message}))
+	w.host.opt.Events.Event(ref, typ, reason, cut(message, maxEvent))
 }

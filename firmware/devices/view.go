@@ -166,7 +166,7 @@ func (v *view) takeDevice(ctx context.Context, key wire.Key, obj wire.Object, th
 func (v *view) undecodable(obj wire.Object, err error) {
 	v.host.log.Error("a Device from the relay cannot be decoded; what ran before goes on", "device", obj.Key, "err", err)
 	ref := wire.ObjectRef{APIVersion: "devices.kubeedge.io/v1beta1", Kind: "Device", Namespace: obj.Key.Namespace(), Name: obj.Key.Name(), UID: obj.Version.UID}
-	v.host.opt.Events.Event(ref, eventWarning, reasonUndecodable, limit([]string{"the agent cannot decode this Device: " + err.Error()}))
+	v.host.opt.Events.Event(ref, eventWarning, reasonUndecodable, cut("the agent cannot decode this Device: "+err.Error(), maxEvent))
 }
 
 // finish stops the devices that are not wanted any more and drops what is kept for them.

@@ -35,6 +35,7 @@ type world struct {
 	reports map[wire.Key][]devicev1.Report
 	gone    []wire.Key
 	events  []string
+	parts   []string // of the Device that they are about
 	records map[string][]byte
 	commits int
 	lazy    int  // records of CommitLazy
@@ -117,6 +118,7 @@ func (w *world) Event(ref wire.ObjectRef, typ, reason, message string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, typ+" "+ref.Namespace+"/"+ref.Name+" "+reason+": "+message)
+	w.parts = append(w.parts, ref.FieldPath)
 }
 
 func (w *world) Scan(prefix string, fn func(string, []byte) error) error {

@@ -118,14 +118,13 @@ func TestFieldErrorsNameEverythingAtOnce(t *testing.T) {
 		`spec.x.a: "nope": is not a number; allowed: a finite number`,
 		`spec.x.unit: 2: contradicts u, which means the same; allowed: one of the two`,
 		`spec.x.b: is missing; allowed: 0 to 9`,
-		`spec.x.a: "nope": is not known; allowed: x, y`,
 		`spec.x.ofset: unknown field; allowed: a, offset`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\ndoes not say %q", err, want)
 		}
 	}
-	if got := FieldErrors(fmt.Errorf("wrapped: %w", errors.Join(err))); len(got) != 5 {
+	if got := FieldErrors(fmt.Errorf("wrapped: %w", errors.Join(err))); len(got) != 4 { // of a the first one only
 		t.Errorf("%d field errors: %v", len(got), got)
 	}
 	long := &FieldError{Field: "f", Value: strings.Repeat("é", 5000), Problem: "p"}

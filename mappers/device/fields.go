@@ -32,9 +32,17 @@ func NewFields(path string, data map[string]any) *Fields {
 	return &Fields{path: path, data: data, keys: keys, used: make([]bool, len(keys))}
 }
 
-// Fail records a problem with a field that has been read.
+// Fail records a problem with a field that has been read. Of several problems of a field the first one counts: what is said of a value that could
+// not be read only confuses.
 func (f *Fields) Fail(name string, value any, problem, allowed string) {
-	f.errs = append(f.errs, &FieldError{Field: f.path + "." + name, Value: value, Problem: problem, Allowed: allowed})
+	field := f.path + "." + name
+	for _, err := range f.errs {
+		var known *FieldError
+		if errors.As(err, &known) && strings.EqualFold(known.Field, field) {
+			return
+		}
+	}
+	f.errs = append(f.errs, &FieldError{Field: field, Value: value, Problem: problem, Allowed: allowed})
 }
 
 // Clean tells that Err would find nothing wrong. A gateway compiles a hundred thousand visitors that are right: none of them needs the

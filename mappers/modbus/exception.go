@@ -26,6 +26,9 @@ var exceptionWords = map[byte][2]string{
 
 func (e *exception) Error() string {
 	w, ok := exceptionWords[e.code]
+	if e.code == modbus.ExceptionCodeIllegalFunction && e.function == funcEncapsulated {
+		w[1] = "the device does not say what it is, which is no fault; its points are in its manual"
+	}
 	if !ok {
 		w = [2]string{"unknown exception", "see the device's manual"}
 	}

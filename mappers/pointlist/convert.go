@@ -27,7 +27,7 @@ func (c *converter) decideAddressing(cells []cellSet) {
 	if c.addressing = c.options.Addressing; c.addressing != "auto" {
 		return
 	}
-	plain, fits := 0, 0
+	plain, fits, tables := 0, 0, c.options.Table != ""
 	for _, s := range cells {
 		if isNeuron(s.get("address")) { // whose addresses say it all
 			c.addressing = "modicon"
@@ -39,14 +39,16 @@ func (c *converter) decideAddressing(cells []cellSet) {
 		}
 		plain++
 		table, _, ok := p.modicon()
-		if t, given := tableOf(s.get("table")); ok && (!given || t == table) {
+		t, given := tableOf(s.get("table"))
+		if ok && (!given || t == table) {
 			fits++
 		}
+		tables = tables || given
 	}
 	c.addressing = "zero"
 	switch {
 	case plain == 0:
-	case fits == plain:
+	case fits == plain, 4*fits >= 3*plain && !tables: // nothing else says a table: the few that do not fit are the ones that are wrong
 		c.addressing = "modicon"
 		c.list.note("addresses are taken as 40001 or 400001: the first digit is the table, and the rest counts from 1 (--addressing zero: they are what goes over the wire)")
 	default:
@@ -133,7 +135,7 @@ func (c *converter) locate(s cellSet) (at place, table string, offset int64, err
 		}
 		return at, m, o, nil
 	}
-	if c.addressing == "modicon" && at.digits > 0 && c.options.Addressing == "modicon" {
+	if c.addressing == "modicon" && at.digits > 0 && (c.options.Addressing == "modicon" || table == "" && c.options.Table == "") {
 		return at, "", 0, fmt.Errorf("address %s is none of 5 or 6 digits whose first is 0, 1, 3 or 4", text)
 	}
 	offset = at.number

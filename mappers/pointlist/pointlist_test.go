@@ -76,6 +76,15 @@ func TestLists(t *testing.T) {
 			refused: []string{"line 3 (ok): line 2 has a point of the same name", "line 4: the point has no name", "line 5 (bad address): address \"abc\"", "line 6 (bad type): type \"quaternion\"",
 				"line 7 (bad scale): scale \"1,234\"", "line 8 (bad access): access \"maybe\"", "line 10 (two): the point has no address", "line 11 (string): a string needs its length", "line 12 (scaled bit): a bool cannot be scaled"},
 		},
+		"one address of many is wrong": {
+			text:    "name,address,type\na,40001,int16\nb,40002,int16\nc,99999,int16\nd,30003,int16\n",
+			want:    []string{"a INT map[offset:0 register:holding type:int16]", "b INT map[offset:1 register:holding type:int16]", "d INT map[offset:2 register:input type:int16]"},
+			refused: []string{"line 4 (c): address 99999 is none of 5 or 6 digits whose first is 0, 1, 3 or 4"},
+		},
+		"addresses that say no table": {
+			text:    "name,address,type\na,40001,int16\nb,7,int16\nc,9,int16\n",
+			refused: []string{"line 2 (a): address 40001 does not say in which table it is", "line 3 (b): address 7 does not say", "line 4 (c): address 9"},
+		},
 		"Neuron's table": {
 			text: "group,name,address,attribute,type,description,decimal,precision,bias\ngrp,t1,1!400001,Read,FLOAT,temperature,0.1,,\ngrp,t2,1!400010.4,Read,BIT,,,,\ngrp,t3,2!300004#BL,Read Subscribe,UINT32,,,,\ngrp,t4,1!400020.10H,\"Read,Write\",STRING,,,,\ngrp,t5,1!00001,Read Write,BIT,,,,\n",
 			want: []string{"t1 FLOAT map[offset:0 register:holding scale:0.1 type:float32] of 1", "t2 BOOLEAN map[bit:4 offset:9 register:holding type:bool] of 1", "t3 INT map[offset:3 register:input type:uint32 wordOrder:CDAB] of 2",

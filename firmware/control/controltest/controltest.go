@@ -55,6 +55,18 @@ func (h *Host) Add(d devices.DeviceState) {
 	h.devices = append(h.devices, d)
 }
 
+// Remove takes a device away.
+func (h *Host) Remove(namespace, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.devices = slices.DeleteFunc(h.devices, func(d devices.DeviceState) bool { return d.Namespace == namespace && d.Name == name })
+}
+
+// Has implements control.Devices.
+func (h *Host) Has(namespace, name string) bool {
+	return slices.ContainsFunc(h.Status(), func(d devices.DeviceState) bool { return d.Namespace == namespace && d.Name == name })
+}
+
 // Status implements control.Devices.
 func (h *Host) Status() []devices.DeviceState {
 	h.mu.Lock()

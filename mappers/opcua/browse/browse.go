@@ -192,7 +192,7 @@ func (l Lister) entries(ctx context.Context, from *ua.NodeID, refs []reference) 
 	types := typeFinder{lister: l, known: make(map[string]device.Type)}
 	arrays := 0
 	for k, i := range variables {
-		dataType, _ := values[3*k].Value.V.(*ua.NodeID)
+		dataType := dataTypeOf(values[3*k].Value)
 		rank, ok := values[3*k+1].Value.V.(int32)
 		if !ok {
 			rank = -1
@@ -209,6 +209,19 @@ func (l Lister) entries(ctx context.Context, from *ua.NodeID, refs []reference) 
 		out[i].Visitor = map[string]any{"nodeID": refs[i].text}
 	}
 	return out, nil
+}
+
+// dataTypeOf reads the attribute DataType. It is a NodeId; some servers send an ExpandedNodeId, which says the same.
+func dataTypeOf(v uabin.Variant) *ua.NodeID {
+	switch n := v.V.(type) {
+	case *ua.NodeID:
+		return n
+	case *ua.ExpandedNodeID:
+		if n.ServerIndex == 0 && n.NamespaceURI == "" {
+			return n.NodeID
+		}
+	}
+	return nil
 }
 
 // maxValues limits how many values are looked at, because their nodes may be scalars or arrays.

@@ -76,7 +76,9 @@ func (s *fakeServer) Ask(_ context.Context, req ua.Request) (any, error) {
 			var v any
 			switch key := r.NodeID.String(); r.AttributeID {
 			case ua.AttributeIDDataType:
-				v = s.types[key]
+				if v = s.types[key]; strings.HasSuffix(key, "s=speed") { // as servers made with gopcua send it
+					v = ua.NewExpandedNodeID(s.types[key], "", 0)
+				}
 			case ua.AttributeIDValueRank:
 				v = s.ranks[key]
 			case ua.AttributeIDUserAccessLevel:
