@@ -26,15 +26,16 @@ const (
 // restartDoubt marks values that come from the store until the device has been read.
 const restartDoubt = "last value before the agent restarted; the device has not been read since"
 
-// twinRecord is what the store keeps of one property.
+// twinRecord is what the store keeps of one property. What is empty is left out: most properties are only read, and each byte of their records is
+// written to the flash at each change. Agents that left nothing out read such records, too (after a switch back to the other slot).
 type twinRecord struct {
-	UID     string         `msg:"u"` // of the Device: one that was made anew starts with new twins
-	Twin    twin.Property  `msg:"t"`
-	Kind    uint8          `msg:"k"` // device.Type of Text; 0 if there is no datum
-	Text    string         `msg:"v"`
-	Quality uint8          `msg:"q"`
-	Reason  string         `msg:"r"`
-	At      time.Time      `msg:"a"`
+	UID     string         `msg:"u,omitempty"` // of the Device: one that was made anew starts with new twins
+	Twin    *twin.Property `msg:"t,omitempty"` // nil: nobody ever wanted a value
+	Kind    uint8          `msg:"k,omitempty"` // device.Type of Text; 0 if there is no datum
+	Text    string         `msg:"v,omitempty"`
+	Quality uint8          `msg:"q,omitempty"`
+	Reason  string         `msg:"r,omitempty"`
+	At      time.Time      `msg:"a,omitempty"`
 	Alarms  []alarm.Record `msg:"l,omitempty"` // those that are not normal
 }
 
@@ -64,10 +65,7 @@ func typeOf(v device.Value) device.Type {
 func (w *worker) record(name string, t *propertyTwin) TwinRecord {
 	rec := twinRecord{
 		UID: w.uid, Kind: uint8(typeOf(t.value)), Text: t.value.Text(),
-		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server,
-	}
-	if t.want != nil {
-		rec.Twin = *t.want
+		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server, Twin: t.want,
 	}
 	if t.alarms != nil {
 		rec.Alarms = *t.alarms
@@ -91,8 +89,8 @@ func (w *worker) load() {
 			return nil
 		}
 		t := storedTwin{uid: rec.UID}
-		if rec.Twin != (twin.Property{}) {
-			t.want = &rec.Twin
+		if rec.Twin != nil && !rec.Twin.Empty() { // earlier agents wrote empty ones, too
+			t.want = rec.Twin
 		}
 		if len(rec.Alarms) > 0 {
 			t.alarms = &rec.Alarms

@@ -3,7 +3,10 @@
 package devices
 
 import (
+	"time"
+
 	"github.com/skerry/skerry/firmware/devices/alarm"
+	"github.com/skerry/skerry/firmware/twin"
 	"github.com/tinylib/msgp/msgp"
 )
 
@@ -14,6 +17,34 @@ func (z *twinRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	zb0001Len := uint32(8)
 	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
+	if z.UID == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.Twin == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.Kind == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.Text == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Quality == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	if z.Reason == "" {
+		zb0001Len--
+		zb0001Mask |= 0x20
+	}
+	if z.At == (time.Time{}) {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
 	if z.Alarms == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
@@ -23,31 +54,49 @@ func (z *twinRecord) MarshalMsg(b []byte) (o []byte, err error) {
 
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
-		// string "u"
-		o = append(o, 0xa1, 0x75)
-		o = msgp.AppendString(o, z.UID)
-		// string "t"
-		o = append(o, 0xa1, 0x74)
-		o, err = z.Twin.MarshalMsg(o)
-		if err != nil {
-			err = msgp.WrapError(err, "Twin")
-			return
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "u"
+			o = append(o, 0xa1, 0x75)
+			o = msgp.AppendString(o, z.UID)
 		}
-		// string "k"
-		o = append(o, 0xa1, 0x6b)
-		o = msgp.AppendUint8(o, z.Kind)
-		// string "v"
-		o = append(o, 0xa1, 0x76)
-		o = msgp.AppendString(o, z.Text)
-		// string "q"
-		o = append(o, 0xa1, 0x71)
-		o = msgp.AppendUint8(o, z.Quality)
-		// string "r"
-		o = append(o, 0xa1, 0x72)
-		o = msgp.AppendString(o, z.Reason)
-		// string "a"
-		o = append(o, 0xa1, 0x61)
-		o = msgp.AppendTime(o, z.At)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "t"
+			o = append(o, 0xa1, 0x74)
+			if z.Twin == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Twin.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Twin")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "k"
+			o = append(o, 0xa1, 0x6b)
+			o = msgp.AppendUint8(o, z.Kind)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "v"
+			o = append(o, 0xa1, 0x76)
+			o = msgp.AppendString(o, z.Text)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "q"
+			o = append(o, 0xa1, 0x71)
+			o = msgp.AppendUint8(o, z.Quality)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "r"
+			o = append(o, 0xa1, 0x72)
+			o = msgp.AppendString(o, z.Reason)
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "a"
+			o = append(o, 0xa1, 0x61)
+			o = msgp.AppendTime(o, z.At)
+		}
 		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
@@ -89,10 +138,21 @@ func (z *twinRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "t":
-			bts, err = z.Twin.UnmarshalMsg(bts)
-			if err != nil {
-				err = msgp.WrapError(err, "Twin")
-				return
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Twin = nil
+			} else {
+				if z.Twin == nil {
+					z.Twin = new(twin.Property)
+				}
+				bts, err = z.Twin.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Twin")
+					return
+				}
 			}
 		case "k":
 			z.Kind, bts, err = msgp.ReadUint8Bytes(bts)
@@ -157,7 +217,13 @@ func (z *twinRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *twinRecord) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.UID) + 2 + z.Twin.Msgsize() + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Reason) + 2 + msgp.TimeSize + 2 + msgp.ArrayHeaderSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.UID) + 2
+	if z.Twin == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Twin.Msgsize()
+	}
+	s += 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.Reason) + 2 + msgp.TimeSize + 2 + msgp.ArrayHeaderSize
 	for za0001 := range z.Alarms {
 		s += z.Alarms[za0001].Msgsize()
 	}

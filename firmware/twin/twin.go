@@ -19,13 +19,13 @@ func (o Origin) String() string { return [...]string{"nobody", "cloud", "edge"}[
 
 // Desired is a wanted value with its version. The zero Desired wants nothing.
 type Desired struct {
-	Origin Origin `msg:"o"`
+	Origin Origin `msg:"o,omitempty"`
 	// Generation is the Device generation at which a cloud value appeared, or that the writer of an edge value saw.
-	Generation int64 `msg:"g"`
+	Generation int64 `msg:"g,omitempty"`
 	// Seq orders edge writes of the same generation.
-	Seq uint64 `msg:"s"`
+	Seq uint64 `msg:"s,omitempty"`
 	// Value is the text of the value in the model's type.
-	Value string `msg:"v"`
+	Value string `msg:"v,omitempty"`
 }
 
 // Compare orders versions: positive if a wins over b. Different values never compare equal, so the order is total.
@@ -65,10 +65,10 @@ func (o Outcome) String() string {
 // Attempt is the last attempt at a desired value.
 type Attempt struct {
 	Desired Desired   `msg:"d"` // what was tried
-	Outcome Outcome   `msg:"o"`
-	Reason  string    `msg:"r"` // why it is not verified
-	At      time.Time `msg:"t"`
-	Tries   int       `msg:"n"` // attempts in a row that failed
+	Outcome Outcome   `msg:"o,omitempty"`
+	Reason  string    `msg:"r,omitempty"` // why it is not verified
+	At      time.Time `msg:"t,omitempty"`
+	Tries   int       `msg:"n,omitempty"` // attempts in a row that failed
 }
 
 // Property is the twin of one property, without the reported value: whoever owns the twin keeps that, in its own type.
@@ -76,6 +76,12 @@ type Property struct {
 	CloudDesired Desired `msg:"c"`
 	EdgeDesired  Desired `msg:"e"`
 	Last         Attempt `msg:"l"`
+}
+
+// Empty tells whether nobody ever wanted a value.
+func (p *Property) Empty() bool {
+	l := p.Last
+	return p.CloudDesired == Desired{} && p.EdgeDesired == Desired{} && l.Desired == Desired{} && l.Outcome == Pending && l.Reason == "" && l.At.IsZero() && l.Tries == 0
 }
 
 // SetCloud takes over what version generation of the Device wants; an empty value means nothing. A value that did not

@@ -3,32 +3,67 @@
 package twin
 
 import (
+	"time"
+
 	"github.com/tinylib/msgp/msgp"
 )
 
 // MarshalMsg implements msgp.Marshaler
 func (z *Attempt) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 5
-	// string "d"
-	o = append(o, 0x85, 0xa1, 0x64)
-	o, err = z.Desired.MarshalMsg(o)
-	if err != nil {
-		err = msgp.WrapError(err, "Desired")
-		return
+	// check for omitted fields
+	zb0001Len := uint32(5)
+	var zb0001Mask uint8 /* 5 bits */
+	_ = zb0001Mask
+	if z.Outcome == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x2
 	}
-	// string "o"
-	o = append(o, 0xa1, 0x6f)
-	o = msgp.AppendUint8(o, uint8(z.Outcome))
-	// string "r"
-	o = append(o, 0xa1, 0x72)
-	o = msgp.AppendString(o, z.Reason)
-	// string "t"
-	o = append(o, 0xa1, 0x74)
-	o = msgp.AppendTime(o, z.At)
-	// string "n"
-	o = append(o, 0xa1, 0x6e)
-	o = msgp.AppendInt(o, z.Tries)
+	if z.Reason == "" {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.At == (time.Time{}) {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Tries == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "d"
+		o = append(o, 0xa1, 0x64)
+		o, err = z.Desired.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Desired")
+			return
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "o"
+			o = append(o, 0xa1, 0x6f)
+			o = msgp.AppendUint8(o, uint8(z.Outcome))
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "r"
+			o = append(o, 0xa1, 0x72)
+			o = msgp.AppendString(o, z.Reason)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "t"
+			o = append(o, 0xa1, 0x74)
+			o = msgp.AppendTime(o, z.At)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "n"
+			o = append(o, 0xa1, 0x6e)
+			o = msgp.AppendInt(o, z.Tries)
+		}
+	}
 	return
 }
 
@@ -105,19 +140,52 @@ func (z *Attempt) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *Desired) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 4
-	// string "o"
-	o = append(o, 0x84, 0xa1, 0x6f)
-	o = msgp.AppendUint8(o, uint8(z.Origin))
-	// string "g"
-	o = append(o, 0xa1, 0x67)
-	o = msgp.AppendInt64(o, z.Generation)
-	// string "s"
-	o = append(o, 0xa1, 0x73)
-	o = msgp.AppendUint64(o, z.Seq)
-	// string "v"
-	o = append(o, 0xa1, 0x76)
-	o = msgp.AppendString(o, z.Value)
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.Origin == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.Generation == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.Seq == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.Value == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "o"
+			o = append(o, 0xa1, 0x6f)
+			o = msgp.AppendUint8(o, uint8(z.Origin))
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "g"
+			o = append(o, 0xa1, 0x67)
+			o = msgp.AppendInt64(o, z.Generation)
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "s"
+			o = append(o, 0xa1, 0x73)
+			o = msgp.AppendUint64(o, z.Seq)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "v"
+			o = append(o, 0xa1, 0x76)
+			o = msgp.AppendString(o, z.Value)
+		}
+	}
 	return
 }
 
