@@ -41,24 +41,25 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	store   *store.Store
-	desired *store.Desired
-	outbox  *store.Outbox
-	events  *recorder
-	link    *link.Client
-	dial    func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
-	renewer *identity.Renewer
-	runtime *cri.Client
-	pods    *pods.Manager
-	tokens  *tokens.Keeper     // nil without pods
-	kubelet *kubeletapi.Server // nil without pods
-	network *cni.Keeper        // nil without pods
-	devices *devices.Host
-	drivers []device.Driver  // of devices
-	history *history.History // nil without devices, or if it is off or cannot be opened
-	sealer  store.Sealer
-	metrics *meters
-	whole   *completeness
+	store     *store.Store
+	desired   *store.Desired
+	outbox    *store.Outbox
+	events    *recorder
+	link      *link.Client
+	dial      func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
+	renewer   *identity.Renewer
+	runtime   *cri.Client
+	pods      *pods.Manager
+	tokens    *tokens.Keeper     // nil without pods
+	kubelet   *kubeletapi.Server // nil without pods
+	network   *cni.Keeper        // nil without pods
+	devices   *devices.Host
+	drivers   []device.Driver  // of devices
+	history   *history.History // nil without devices, or if it is off or cannot be opened
+	noHistory string           // why history is nil, and what to do
+	sealer    store.Sealer
+	metrics   *meters
+	whole     *completeness
 }
 
 // Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
@@ -266,7 +267,7 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,
-		Twins: twins{a.store}, History: a.deviceHistory(),
+		Twins: twins{a.store}, History: a.deviceHistory(), NoHistory: a.noHistory,
 		Log: a.log.With("part", "devices"),
 	})
 }

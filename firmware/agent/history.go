@@ -13,6 +13,7 @@ import (
 func (a *Agent) openHistory() {
 	cfg := a.cfg.Devices.History
 	if cfg.MaxBytes == 0 {
+		a.noHistory = "devices.history.maxBytes is 0 on this gateway: set it in skerryd.yaml, for example to 64Mi, and restart the agent"
 		return
 	}
 	h, err := history.Open(history.Options{
@@ -20,6 +21,7 @@ func (a *Agent) openHistory() {
 		MaxBytes: int64(cfg.MaxBytes), DeviceBytes: int64(cfg.DeviceBytes), Log: a.log.With("part", "history"),
 	})
 	if err != nil {
+		a.noHistory = fmt.Sprintf("the history in %s cannot be opened (%v): mend that and restart the agent", filepath.Join(a.cfg.DataDir, "history"), err)
 		a.log.Error("the history of device values cannot be opened: devices are polled, and nothing is kept of their values until the agent is started again", "error", err)
 		return
 	}

@@ -94,6 +94,24 @@ type HistoryRequest struct {
 	Limit    int       `json:"limit,omitempty"` // the newest so many; 0 is 1000
 }
 
+// HistoryStats says what is kept of a device, what is not, and how far those are who want it. The device's counters are since the agent's start.
+type HistoryStats struct {
+	Values      int64           `json:"values"`
+	Bytes       int64           `json:"bytes"`
+	Overwritten uint64          `json:"overwritten"` // values that made room for newer ones
+	Dropped     uint64          `json:"dropped"`     // values that came while too many waited for the disk
+	TooLarge    uint64          `json:"tooLarge"`    // values that are too large to be kept
+	Error       string          `json:"error,omitempty"`
+	Targets     []HistoryTarget `json:"targets,omitempty"` // of all devices
+}
+
+// HistoryTarget is one who gets the history of all devices.
+type HistoryTarget struct {
+	Name    string `json:"name"`
+	Pending uint64 `json:"pending"` // values that it has not acknowledged
+	Lost    uint64 `json:"lost"`    // values that it will never get
+}
+
 // Cycle is what reading the properties of one collectCycle costs.
 type Cycle struct {
 	Every    time.Duration `json:"every"`

@@ -92,6 +92,13 @@ func (c *Client) History(ctx context.Context, namespace, name string, req Histor
 	return follow(ctx, c, http.MethodPost, path(namespace, name, "history"), req, fn)
 }
 
+// HistoryStats says what is kept of a device, what is not, and how far those are who want it.
+func (c *Client) HistoryStats(ctx context.Context, namespace, name string) (HistoryStats, error) {
+	var out HistoryStats
+	err := c.ask(ctx, http.MethodGet, path(namespace, name, "history"), nil, &out)
+	return out, err
+}
+
 // Scan calls fn for each line.
 func (c *Client) Scan(ctx context.Context, req ScanRequest, fn func(ScanLine) error) error {
 	return follow(ctx, c, http.MethodPost, "/v1/scan", req, fn)

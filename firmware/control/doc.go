@@ -12,6 +12,7 @@
 //	POST /v1/devices/NAMESPACE/NAME/write     {"property": "...", "value": "..."}
 //	POST /v1/devices/NAMESPACE/NAME/call      {"method": "...", "arguments": {...}}
 //	POST /v1/devices/NAMESPACE/NAME/browse    {"node": "...", "depth": 1, "limit": 1000}; lines
+//	GET  /v1/devices/NAMESPACE/NAME/history   what is kept and what was dropped
 //	POST /v1/devices/NAMESPACE/NAME/history   {"property": "...", "from": ..., "to": ..., "limit": 1000}; lines
 //	GET  /v1/devices/NAMESPACE/NAME/plan      what polling costs, with all devices of the same line
 //	GET  /v1/watch?device=NAMESPACE/NAME&property=...   lines

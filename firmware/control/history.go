@@ -6,6 +6,20 @@ import (
 	"net/http"
 )
 
+var errNoHistory = &Error{Code: CodeUnsupported, Text: "this agent keeps no history: devices.history.maxBytes is 0, or its folder cannot be read"}
+
+// historyStats says what is kept of a device, and what is not.
+func (s *Server) historyStats(_ context.Context, r *http.Request) (any, error) {
+	d, err := s.device(r)
+	if err != nil {
+		return nil, err
+	}
+	if s.opt.HistoryStats == nil {
+		return nil, errNoHistory
+	}
+	return s.opt.HistoryStats(d.Namespace, d.Name), nil
+}
+
 // history sends what was kept of a device's values, the oldest first.
 func (s *Server) history(_ context.Context, r *http.Request, out *lines) error {
 	var req HistoryRequest
@@ -28,7 +42,7 @@ func (s *Server) history(_ context.Context, r *http.Request, out *lines) error {
 		return &Error{Code: CodeInvalid, Text: fmt.Sprintf("limit %d: allowed are 1 to %d", req.Limit, maxKept)}
 	}
 	if s.opt.History == nil {
-		return &Error{Code: CodeUnsupported, Text: "this agent keeps no history: devices.history.maxBytes is 0, or its folder cannot be read"}
+		return errNoHistory
 	}
 	got, err := s.opt.History(d.Namespace, d.Name, req.Property, req.From, req.To, req.Limit)
 	if err != nil {

@@ -52,7 +52,9 @@ type Options struct {
 	// History returns the newest values that were kept of a property between two times (zero: open), at most limit of them, the oldest first; no
 	// property means all of the device. nil: nothing is kept.
 	History func(namespace, name, property string, from, to time.Time, limit int) ([]Kept, error)
-	Log     *slog.Logger
+	// HistoryStats says what is kept of a device; nil if History is.
+	HistoryStats func(namespace, name string) HistoryStats
+	Log          *slog.Logger
 }
 
 // Server is the control service of one agent.
@@ -79,6 +81,7 @@ func New(o Options) *Server {
 	s.mux.HandleFunc("POST "+one+"write", s.answer(readTime, s.write))
 	s.mux.HandleFunc("POST "+one+"call", s.answer(callTime, s.call))
 	s.mux.HandleFunc("GET "+one+"plan", s.answer(readTime, s.plan))
+	s.mux.HandleFunc("GET "+one+"history", s.answer(readTime, s.historyStats))
 	s.mux.HandleFunc("POST "+one+"history", s.stream(readTime, s.history))
 	s.mux.HandleFunc("POST "+one+"browse", s.stream(browseTime, s.browse))
 	s.mux.HandleFunc("GET /v1/watch", s.stream(watchTime, s.watch))

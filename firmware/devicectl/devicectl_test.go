@@ -226,7 +226,9 @@ func TestHistory(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 5 || !strings.Contains(lines[4], `"value":"300"`) || !strings.Contains(lines[0], `"value":"296"`) {
 		t.Errorf("%s", out)
 	}
-	s.expect(exitNotWell, []string{"nothing was kept", "history: true"}, "history", "valve")
+	s.expect(0, []string{"kept of default/meter: 300 values in 4.2 kB", "12 older ones", "maxBytes", "7 were dropped", "1 were dropped", "target influx (all devices): 250 values wait for it, 9 are lost"},
+		"history", "meter")
+	s.expect(exitNotWell, []string{"nothing was kept", "history: true", "kept of plant/valve: 0 values"}, "history", "valve")
 	s.expect(exitFailed, []string{"no property"}, "history", "meter", "pover")
 	s.expect(exitFailed, []string{"limit"}, "history", "meter", "--limit", "-1")
 	s.expect(exitUsage, []string{"yesterday"}, "history", "meter", "--from", "yesterday")

@@ -1,7 +1,9 @@
 package devicectl
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/firmware/control"
@@ -50,10 +52,45 @@ func history(c *command) error {
 	}); err != nil {
 		return err
 	}
+	if !c.json {
+		if err := c.showLosses(d); err != nil {
+			return err
+		}
+	}
 	if count == 0 {
 		return &ExitError{exitNotWell, fmt.Sprintf("nothing was kept of device %s/%s in that time: changes of a property are kept if its visitor says history: true", d.Namespace, d.Name)}
 	}
 	return nil
+}
+
+// showLosses says on the error output what is kept of a device and what is not: a trend with holes that nobody knows of is worse than none.
+func (c *command) showLosses(d control.Device) error {
+	s, err := c.client.HistoryStats(c.ctx, d.Namespace, d.Name)
+	if err != nil {
+		var e *control.Error
+		if errors.As(err, &e) && e.Code == control.CodeNotFound { // an older agent
+			return nil
+		}
+		return err
+	}
+	lines := []string{fmt.Sprintf("kept of %s/%s: %d values in %.1f kB", d.Namespace, d.Name, s.Values, float64(s.Bytes)/1e3)}
+	if s.Overwritten > 0 {
+		lines = append(lines, fmt.Sprintf("%d older ones made room for newer ones since the agent started: raise devices.history.maxBytes or deviceBytes to keep more", s.Overwritten))
+	}
+	if s.Dropped > 0 {
+		lines = append(lines, fmt.Sprintf("%d were dropped since the agent started, because the disk did not take them in time: look at `skerryd status`", s.Dropped))
+	}
+	if s.TooLarge > 0 {
+		lines = append(lines, fmt.Sprintf("%d were dropped since the agent started, because they are longer than 16 KiB", s.TooLarge))
+	}
+	if s.Error != "" {
+		lines = append(lines, "nothing can be written now: "+printable(s.Error))
+	}
+	for _, t := range s.Targets {
+		lines = append(lines, fmt.Sprintf("target %s (all devices): %d values wait for it, %d are lost for it", printable(t.Name), t.Pending, t.Lost))
+	}
+	_, err = fmt.Fprintln(c.Stderr, strings.Join(lines, "\n  "))
+	return err
 }
 
 func (c *command) showKept(ch control.Change) error {

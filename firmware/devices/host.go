@@ -57,9 +57,11 @@ type TwinStore interface {
 	CommitLazy(records []TwinRecord) error
 }
 
-// History keeps values on the gateway. Record never blocks.
+// History keeps values on the gateway. Its methods never block.
 type History interface {
 	Record(namespace, device, property string, v device.Value)
+	// Retain tells which devices there are, at the start and after devices were removed: what others left may make room first.
+	Retain(has func(namespace, device string) bool)
 }
 
 // Options are what a Host needs. All interfaces but History are required.
@@ -70,8 +72,10 @@ type Options struct {
 	Reports Reporter
 	Events  Recorder
 	Twins   TwinStore
-	History History      // nil: no history
-	Log     *slog.Logger // nil: slog.Default()
+	History History // nil: no history
+	// NoHistory says why History is nil and what to do about it, for the conditions of devices that ask for one.
+	NoHistory string
+	Log       *slog.Logger // nil: slog.Default()
 }
 
 // Host runs the devices of a node.

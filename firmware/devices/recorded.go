@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -14,6 +15,9 @@ func (p *plan) recorded(prop *property, pushed bool, where string) bool {
 	}
 	switch strings.ToLower(strings.TrimSpace(fmt.Sprint(given))) {
 	case "true":
+		if p.asked++; p.asked == 1 {
+			p.asks = where + ".history"
+		}
 		return true
 	case "false":
 		return false
@@ -21,4 +25,17 @@ func (p *plan) recorded(prop *property, pushed bool, where string) bool {
 		p.fail(reasonInvalidVisitor, false, "%s.history: %q: allowed: true (values are kept on the gateway, docs/history.md), false", where, clip(fmt.Sprint(given)))
 		return pushed
 	}
+}
+
+// missHistory says which properties ask for a history that this agent does not keep. why is Options.NoHistory.
+func (p *plan) missHistory(why string) {
+	if p.asked == 0 {
+		return
+	}
+	others := ""
+	if p.asked > 1 {
+		others = fmt.Sprintf(" (and %d more properties)", p.asked-1)
+	}
+	p.fail(reasonNoHistory, false, "%s%s: values are read and reported, and not kept: %s; or remove the field", p.asks, others,
+		cmp.Or(why, "this agent keeps no history of device values"))
 }

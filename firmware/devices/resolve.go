@@ -27,6 +27,7 @@ const (
 	reasonInvalidMethod   = "InvalidMethod"
 	reasonInvalidDesired  = "InvalidDesired" // not of the type, out of range, read-only
 	reasonNotSupported    = "NotSupported"
+	reasonNoHistory       = "NoHistory" // a property asks for one, and the agent keeps none
 	reasonUndecodable     = "Undecodable"
 )
 
@@ -53,6 +54,8 @@ type plan struct {
 	reportState          bool
 	problems             []problem
 	stage                *stagePlan // nil: nothing is calculated or watched
+	asked                int        // properties that say history: true
+	asks                 string     // the path of the first one's field
 }
 
 // property is one property of a plan. There may be 100,000 of them: what few of them have is behind a pointer.

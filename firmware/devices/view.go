@@ -52,6 +52,17 @@ func (v *view) begin(ctx context.Context) {
 		v.takeDevice(ctx, obj.Key, obj, true)
 	}
 	v.finish(ctx)
+	v.retain()
+}
+
+// retain tells the history which devices there are.
+func (v *view) retain() {
+	if v.host.opt.History != nil {
+		v.host.opt.History.Retain(func(namespace, name string) bool {
+			_, there := v.devices[wire.NewKey(wire.KindDevice, namespace, name, "")]
+			return there
+		})
+	}
 }
 
 // changed takes over what changed: models first, so that a device that comes with its model meets it.
@@ -160,7 +171,11 @@ func (v *view) takeDevice(ctx context.Context, key wire.Key, obj wire.Object, th
 		w = v.host.startWorker(ctx, key, time.Duration(v.started)*startSpread)
 		v.started++
 	}
-	w.assign(resolve(d, m.object, v.host.drivers))
+	p := resolve(d, m.object, v.host.drivers)
+	if v.host.opt.History == nil {
+		p.missHistory(v.host.opt.NoHistory)
+	}
+	w.assign(p)
 }
 
 func (v *view) undecodable(obj wire.Object, err error) {
@@ -185,6 +200,7 @@ func (v *view) finish(ctx context.Context) {
 		}
 	}
 	v.removed = nil
+	v.retain()
 	for part := range slices.Chunk(left, 1000) {
 		if err := v.host.opt.Twins.Commit(ctx, part); err != nil {
 			v.host.log.Warn("the twins of removed devices stay in the store", "records", len(part), "err", err)

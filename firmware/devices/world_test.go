@@ -41,6 +41,9 @@ type world struct {
 	lazy    int  // records of CommitLazy
 	full    bool // the store's disk
 
+	history   History
+	noHistory string
+
 	cancel context.CancelFunc
 	done   chan error
 	host   *Host
@@ -212,7 +215,7 @@ func setProp(desired string) string {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
+	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, History: w.history, NoHistory: w.noHistory, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ func (h *History) tidy() error {
 	h.mu.Lock()
 	h.trim(h.opt.DeviceBytes)
 	if h.used > room {
+		h.trimGone()
 		h.trim(h.level(budget))
 	}
 	h.mu.Unlock()
@@ -74,10 +75,50 @@ func (h *History) trim(limit int64) {
 		}
 	}
 	maps.DeleteFunc(h.devices, func(_ deviceKey, d *deviceUse) bool {
-		return d.live <= 0 && !slices.ContainsFunc(h.segs, func(s *segment) bool {
+		return d.live <= 0 && (d.gone || d.overwritten == 0) && !slices.ContainsFunc(h.segs, func(s *segment) bool {
 			return slices.ContainsFunc(s.parts, func(p part) bool { return p.device == d })
 		})
 	})
+}
+
+// trimGone lets devices that the gateway has no longer give up all they have. The caller holds mu.
+func (h *History) trimGone() {
+	for _, s := range h.segs {
+		for i := range s.parts {
+			if p := &s.parts[i]; !p.dead && p.device.gone && s != h.w.seg {
+				p.dead = true
+				p.device.live -= int64(p.bytes)
+			}
+		}
+	}
+}
+
+// overwritten counts the values of segments that are not in their place any more, which is out, or nothing. The caller holds mu.
+func (h *History) overwritten(run []*segment, out *segment) {
+	var n int64
+	for _, s := range run {
+		n += s.count
+		for _, p := range s.parts {
+			p.device.overwritten += uint64(p.count)
+		}
+	}
+	if out != nil {
+		n -= out.count
+		for _, p := range out.parts {
+			p.device.overwritten -= uint64(p.count)
+		}
+	}
+	h.stats.Overwritten += uint64(max(0, n)) //nolint:gosec // not negative
+}
+
+// Retain tells which devices the gateway has. The values of all others stay until there is no room: then they make it before anybody else's. A device for which a
+// value is recorded is there again.
+func (h *History) Retain(has func(namespace, device string) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k, d := range h.devices {
+		d.gone = !has(k.namespace, k.device)
+	}
 }
 
 // victim returns the oldest full segment in which something is dead, and whether nothing else is in it; -1: there is none. What a device gave up is its
@@ -105,7 +146,7 @@ func (h *History) remove(i int) error {
 	h.mu.Lock()
 	s := h.segs[i]
 	h.forget(s)
-	h.stats.Overwritten += uint64(max(0, s.count)) //nolint:gosec // not negative
+	h.overwritten([]*segment{s}, nil)
 	h.mu.Unlock()
 	return h.opt.fs.remove(s.path) // if it stays, the next Open finds it again
 }
@@ -145,12 +186,10 @@ func (h *History) rewrite(i int) error {
 	}
 	h.mu.Lock()
 	at := slices.Index(h.segs, first)
-	var count int64
 	for _, s := range run {
-		count += s.count
 		h.forget(s)
 	}
-	h.stats.Overwritten += uint64(max(0, count-out.count)) //nolint:gosec // not negative
+	h.overwritten(run, out)
 	out.generation = first.generation + 1
 	h.segs = slices.Insert(h.segs, at, out)
 	h.used += out.size

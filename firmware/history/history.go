@@ -53,6 +53,7 @@ type Entry struct {
 	Epoch                       uint64 // the start of the agent during which it was recorded
 	Namespace, Device, Property string
 	Value                       device.Value // Server and Source are kept to the microsecond
+	Missed                      uint64       // from a Reader: values that were lost just before this one, of whichever device
 }
 
 // Time returns when the agent received the value, by the gateway's clock.
@@ -78,6 +79,7 @@ type History struct {
 	devices map[deviceKey]*deviceUse
 	used    int64 // bytes of all segments on the disk
 	targets map[string]*target
+	forgot  time.Time // the log has a target that was forgotten since; zero: none
 	stats   tally
 	durable uint64        // all sequences up to this one are on the disk, or lost
 	more    chan struct{} // closed and replaced when durable rises
@@ -133,7 +135,7 @@ func setDefaults(opt *Options) {
 // Record keeps a value. It never blocks: while the disk does not keep up, values wait in a bounded queue, and when that is full they are dropped and counted.
 func (h *History) Record(namespace, device, property string, v device.Value) {
 	if len(namespace)+len(device)+len(property) > maxNames || v.DatumSize() > maxDatum {
-		h.queue.lose(&h.queue.tooLarge)
+		h.queue.lose(deviceKey{clip(namespace), clip(device)})
 	} else if !h.queue.put(Entry{Epoch: h.opt.Epoch, Namespace: namespace, Device: device, Property: property, Value: clipReason(v)}) {
 		return // the first of a batch has woken Run, or nothing was taken
 	}
@@ -188,7 +190,7 @@ func (h *History) Run(ctx context.Context) error {
 // due returns after what time a flush is due, and whether one is at all. Writing takes its time, too: a tenth of the window is kept for it.
 func (h *History) due() (time.Duration, bool) {
 	h.mu.Lock()
-	acked, ok := time.Time{}, false
+	acked, ok := h.forgot, !h.forgot.IsZero()
 	for _, t := range h.targets {
 		if t.dirty && (!ok || t.since.Before(acked)) {
 			acked, ok = t.since, true
@@ -229,6 +231,9 @@ func (h *History) Close() error {
 	}
 	return err
 }
+
+// clip bounds a name.
+func clip(s string) string { return s[:min(len(s), maxNames)] }
 
 // clipReason bounds the reason of a value that is not good.
 func clipReason(v device.Value) device.Value {

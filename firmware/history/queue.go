@@ -23,10 +23,29 @@ type queue struct {
 	since    time.Time // when the first of entries came
 	full     uint64    // values dropped because the queue was full
 	tooLarge uint64
-	lost     bool // something was dropped since the last take
+	lost     bool                // something was dropped since the last take
+	drops    map[deviceKey]drops // the same by device, since Open
 }
 
-func (q *queue) init() { q.entries, q.spare = make([]Entry, 0, 64), make([]Entry, 0, 64) }
+// drops counts what was dropped of one device.
+type drops struct{ full, tooLarge uint64 }
+
+// maxDropKeys bounds drops; further devices are in the sums only.
+const maxDropKeys = 4096
+
+func (q *queue) init() {
+	q.entries, q.spare, q.drops = make([]Entry, 0, 64), make([]Entry, 0, 64), map[deviceKey]drops{}
+}
+
+// dropped counts a loss. The caller holds mu.
+func (q *queue) dropped(k deviceKey, full, tooLarge uint64) {
+	q.full += full
+	q.tooLarge += tooLarge
+	q.lost = true
+	if d, known := q.drops[k]; known || len(q.drops) < maxDropKeys {
+		q.drops[k] = drops{d.full + full, d.tooLarge + tooLarge}
+	}
+}
 
 func sizeOf(e *Entry) int {
 	return len(e.Namespace) + len(e.Device) + len(e.Property) + len(e.Value.Reason) + e.Value.DatumSize()
@@ -40,8 +59,7 @@ func (q *queue) put(e Entry) (wake bool) {
 	e.Seq = q.seq
 	size := sizeOf(&e)
 	if len(q.entries)+q.writing >= maxQueued || q.bytes+size > maxQueuedBytes {
-		q.full++ // its sequence is left out, so that a target sees that something is missing
-		q.lost = true
+		q.dropped(deviceKey{e.Namespace, e.Device}, 1, 0) // its sequence is left out, so that a target sees that something is missing
 		return false
 	}
 	if len(q.entries) == 0 {
@@ -52,13 +70,12 @@ func (q *queue) put(e Entry) (wake bool) {
 	return wake || len(q.entries) == earlyFlush
 }
 
-// lose counts a value that cannot be kept.
-func (q *queue) lose(counter *uint64) {
+// lose counts a value that is too large to be kept.
+func (q *queue) lose(k deviceKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.seq++
-	*counter++
-	q.lost = true
+	q.dropped(k, 0, 1)
 }
 
 // waiting says since when values wait, and whether they are many.

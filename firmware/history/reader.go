@@ -25,6 +25,7 @@ type Reader struct {
 	next   uint64 // sequence that is expected next
 	given  uint64 // the last sequence that Next returned
 	gaps   []gap  // losses that are not acknowledged yet
+	missed uint64 // values that were lost behind the last one that Next gave
 	at     place  // segment that was read last
 	off    int64  // where to go on in it
 	names  *names
@@ -77,16 +78,26 @@ func (h *History) oldest() (uint64, bool) {
 	return 0, false
 }
 
-// Forget drops the cursor of a target that will not come back. Its reader must be closed.
-func (h *History) Forget(name string) {
+// Forget drops the cursor of a target that will not come back, and tells whether there was one. It becomes durable within Options.Window; from then on the name
+// stands for a new target. A target with an open reader is not forgotten.
+func (h *History) Forget(name string) bool {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t := h.targets[name]; t != nil && !t.open {
-		delete(h.targets, name)
+	t := h.targets[name]
+	if t == nil || t.open || h.closed {
+		h.mu.Unlock()
+		return false
 	}
+	delete(h.targets, name)
+	if h.forgot.IsZero() {
+		h.forgot = time.Now()
+	}
+	h.mu.Unlock()
+	h.poke()
+	return true
 }
 
-// Next returns up to limit of the values that follow what it returned last. It blocks until there is one, and fails when ctx ends or the history is closed.
+// Next returns up to limit of the values that follow what it returned last. Entry.Missed says where values are lost: the target was so slow that newer ones took
+// their place, the disk took nothing, or was damaged. It blocks until there is one, and fails when ctx ends or the history is closed.
 func (r *Reader) Next(ctx context.Context, limit int) ([]Entry, error) {
 	limit = min(max(limit, 1), MaxRange)
 	for {
@@ -133,9 +144,10 @@ func (r *Reader) read(limit int) ([]Entry, error) {
 				if len(out) == limit {
 					return false
 				}
-				r.skipTo(e.Seq)
+				missed := r.skipTo(e.Seq)
 				r.next = e.Seq + 1
 				out = append(out, *e)
+				out[len(out)-1].Missed, r.missed = missed, 0
 				return true
 			}})
 		}
@@ -158,12 +170,14 @@ func (r *Reader) read(limit int) ([]Entry, error) {
 	return out, nil
 }
 
-// skipTo notes that what is between the next value and seq is lost.
-func (r *Reader) skipTo(seq uint64) {
+// skipTo notes that what is between the next value and seq is lost, and returns how much was lost since the last value that Next gave.
+func (r *Reader) skipTo(seq uint64) uint64 {
 	if seq > r.next {
 		r.gaps = append(r.gaps, gap{seq, seq - r.next})
+		r.missed += seq - r.next
 		r.next = seq
 	}
+	return r.missed
 }
 
 // locate finds the segment with the next value. It returns false if there is none yet.
@@ -236,7 +250,7 @@ func (r *Reader) Rewind() {
 	if t := r.h.targets[r.name]; t != nil {
 		r.next, r.given = t.acked+1, t.acked
 	}
-	r.gaps, r.at, r.names = nil, place{}, nil
+	r.gaps, r.missed, r.at, r.names = nil, 0, place{}, nil
 }
 
 // Close ends the reader; the target's cursor stays.

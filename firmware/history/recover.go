@@ -79,6 +79,7 @@ func (h *History) recoverSegment(id uint64, newest bool) error {
 	}
 	sc := &scanner{r: f, id: id, sealer: h.opt.Sealer, names: newNames()}
 	parts := map[deviceKey]int{}
+	cursors := false // it may have the newest ones
 	res, err := sc.scan(segHeader, size, visitor{
 		entry: func(e *Entry, size int) bool {
 			if e.Seq > s.last || s.count == 0 {
@@ -87,18 +88,21 @@ func (h *History) recoverSegment(id uint64, newest bool) error {
 			h.account(s, parts, deviceKey{e.Namespace, e.Device}, uint32(size)) //nolint:gosec // a frame is small
 			return true
 		},
-		meta: h.recoverMeta,
+		meta: func(m meta) {
+			cursors = true
+			h.recoverMeta(m)
+		},
 	})
 	if err != nil {
 		return err
 	}
 	s.end = res.end
 	switch {
-	case s.count == 0 && sc.names.unnamed == 0 && res.gaps == 0 && (!newest || s.damaged || res.end == segHeader):
+	case s.count == 0 && sc.names.unnamed == 0 && res.gaps == 0 && !cursors:
 		if s.damaged && size > segHeader && !newest {
 			h.damage(path, "nothing in it is whole; removed")
 		}
-		h.drop(path) // begun, or only cursors in it
+		h.drop(path) // only begun
 		return nil
 	case s.damaged:
 		h.damage(path, "its header is damaged; the whole frames in it are kept")
@@ -155,24 +159,17 @@ func (h *History) recoverIndex(f file, s *segment) bool {
 	return true
 }
 
-// recoverMeta takes over counters and cursors; they never go back.
+// recoverMeta takes over counters, which never go back, and cursors. Each meta names all targets there are, and metas come in the order in which they
+// were written, but for those of segments that were written again: such a one is newer than its place, and each that follows it is no older than what had been promised
+// by then. So the last one counts, and a target that it does not name was forgotten.
 func (h *History) recoverMeta(m meta) {
 	b := &h.stats.base
 	b.full, b.tooLarge = max(b.full, m.full), max(b.tooLarge, m.tooLarge)
 	h.stats.writtenFull, h.stats.writtenLarge = b.full, b.tooLarge
 	h.stats.Overwritten, h.stats.Damaged = max(h.stats.Overwritten, m.overwritten), max(h.stats.Damaged, m.damaged)
+	clear(h.targets)
 	for _, c := range m.targets {
-		t := h.targets[c.target]
-		if t == nil {
-			if len(h.targets) >= maxTargets {
-				continue
-			}
-			t = &target{}
-			h.targets[c.target] = t
-		}
-		if c.acked >= t.acked {
-			t.acked, t.lost = c.acked, max(c.lost, t.lost)
-		}
+		h.targets[c.target] = &target{acked: c.acked, lost: c.lost}
 	}
 }
 

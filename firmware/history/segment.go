@@ -40,8 +40,10 @@ type part struct {
 
 // deviceUse is what one device has in all segments.
 type deviceUse struct {
-	key  deviceKey
-	live int64 // bytes of parts that are not dead
+	key         deviceKey
+	live        int64  // bytes of parts that are not dead
+	overwritten uint64 // values, since Open
+	gone        bool   // the gateway has it no longer: its values make room first
 }
 
 func (s *segment) deadBytes() (n int64) {

@@ -35,6 +35,38 @@ type TargetStats struct {
 	Open    bool   // somebody reads for it
 }
 
+// DeviceStats says what is kept of one device. The counters are since Open.
+type DeviceStats struct {
+	Values, Bytes   int64  // on the disk
+	Overwritten     uint64 // values that made room for newer ones
+	DroppedFull     uint64 // values that came while too many waited for the disk
+	DroppedTooLarge uint64 // values or names that no frame takes
+}
+
+// Device returns the figures of one device.
+func (h *History) Device(namespace, name string) (s DeviceStats) {
+	k := deviceKey{namespace, name}
+	h.queue.mu.Lock()
+	d := h.queue.drops[k]
+	h.queue.mu.Unlock()
+	s.DroppedFull, s.DroppedTooLarge = d.full, d.tooLarge
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	use := h.devices[k]
+	if use == nil {
+		return s
+	}
+	s.Overwritten, s.Bytes = use.overwritten, use.live
+	for _, seg := range h.segs {
+		for _, p := range seg.parts {
+			if p.device == use {
+				s.Values += int64(p.count)
+			}
+		}
+	}
+	return s
+}
+
 // tally is what counts beside Stats.
 type tally struct {
 	Stats

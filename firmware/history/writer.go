@@ -87,6 +87,7 @@ func (h *History) failed(err error, metaDue bool) {
 		for _, t := range h.targets {
 			t.dirty, t.since = true, time.Now()
 		}
+		h.forgot = time.Now() // perhaps
 	}
 	h.mu.Unlock()
 	if h.w.told {
@@ -113,7 +114,8 @@ func (h *History) takeMeta() (m meta, due bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m = h.metaLocked()
-	due = m.full != h.stats.writtenFull || m.tooLarge != h.stats.writtenLarge
+	due = m.full != h.stats.writtenFull || m.tooLarge != h.stats.writtenLarge || !h.forgot.IsZero()
+	h.forgot = time.Time{}
 	for _, t := range h.targets {
 		due = due || t.dirty
 		t.dirty = false
@@ -275,6 +277,7 @@ func (h *History) account(s *segment, parts map[deviceKey]int, k deviceKey, size
 		parts[k] = i
 	}
 	p := &s.parts[i]
+	p.device.gone = false // it is back
 	p.bytes += size
 	p.count++
 	p.device.live += int64(size)

@@ -199,11 +199,20 @@ func (h *Host) History(_, name, _ string, from, _ time.Time, limit int) (out []c
 	return out[max(0, len(out)-limit):], nil
 }
 
+// HistoryStats implements control.Options.HistoryStats: the meter has lost values, and a target is behind.
+func (h *Host) HistoryStats(_, name string) control.HistoryStats {
+	if name != "meter" {
+		return control.HistoryStats{}
+	}
+	return control.HistoryStats{Values: 300, Bytes: 4200, Overwritten: 12, Dropped: 7, TooLarge: 1,
+		Targets: []control.HistoryTarget{{Name: "influx", Pending: 250, Lost: 9}}}
+}
+
 // Serve serves the host and returns the socket.
 func Serve(t testing.TB, h *Host, drivers ...device.Driver) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "c.sock")
-	s := control.New(control.Options{Socket: socket, Devices: h, Explorer: h, Drivers: drivers, History: h.History})
+	s := control.New(control.Options{Socket: socket, Devices: h, Explorer: h, Drivers: drivers, History: h.History, HistoryStats: h.HistoryStats})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

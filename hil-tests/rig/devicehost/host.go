@@ -104,14 +104,14 @@ func (g *Gateway) Apply(objects ...Object) error {
 	for _, o := range objects {
 		g.generation++
 		body, err := msgp.AppendIntf(nil, map[string]any{
-			"metadata": map[string]any{"name": o.Name, "namespace": Namespace, "uid": "uid-" + o.Name, "generation": g.generation}, "spec": o.Spec,
+			"metadata": map[string]any{"name": o.Name, "namespace": Namespace, "uid": uid(o.Name), "generation": g.generation}, "spec": o.Spec,
 		})
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", o.Name, err)
 		}
 		sum := sha256.Sum256(body)
 		key := wire.NewKey(o.Kind, Namespace, o.Name, "")
-		g.objects[key] = wire.Object{Key: key, Version: wire.Version{UID: "uid-" + o.Name, Hash: [16]byte(sum[:16])}, Body: body}
+		g.objects[key] = wire.Object{Key: key, Version: wire.Version{UID: uid(o.Name), Hash: [16]byte(sum[:16])}, Body: body}
 		g.fresh[key] = true
 	}
 	select {
@@ -204,4 +204,10 @@ func (t twins) CommitLazy(records []devices.TwinRecord) error {
 	defer t.g.mu.Unlock()
 	t.g.records += len(records)
 	return nil
+}
+
+// uid is as long as Kubernetes' own: it is in each record that reaches the flash.
+func uid(name string) string {
+	b := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
