@@ -61,7 +61,7 @@ api: {qps: 0, burst: 0, writers: 0}
 devices: {writeInterval: 0s}
 lease: {duration: 1500ms, interval: 9h}
 enroll: {certificateLifetime: 1s}
-limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 49, sessionsPerMinute: 1, streams: 0, streamsPerSecond: -1, objects: 0, connecting: 1, ackPatience: 1ms}
+limits: {bytesPerSecond: 1, messagesPerSecond: -1, reportsPerSecond: 49, writesPerSecond: 19, sessionsPerMinute: 1, streams: 0, streamsPerSecond: -1, objects: 0, connecting: 1, ackPatience: 1ms}
 drain: {period: -1s}
 autonomy: {duration: -1s}
 memory: {gcPercent: 0}
@@ -72,7 +72,7 @@ memory: {gcPercent: 0}
 	}
 	for _, key := range []string{"name", "listen", "metricsAddress", "address", "advertise", "log.level", "log.format", "api.qps", "api.burst", "api.writers",
 		"devices.writeInterval", "lease.duration", "lease.interval", "enroll.certificateLifetime",
-		"limits.bytesPerSecond", "limits.messagesPerSecond", "limits.reportsPerSecond", "limits.sessionsPerMinute", "limits.streams", "limits.streamsPerSecond", "limits.objects", "limits.connecting", "limits.ackPatience",
+		"limits.bytesPerSecond", "limits.messagesPerSecond", "limits.reportsPerSecond", "limits.writesPerSecond", "limits.sessionsPerMinute", "limits.streams", "limits.streamsPerSecond", "limits.objects", "limits.connecting", "limits.ackPatience",
 		"autonomy.duration", "drain.period", "memory.gcPercent"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+key+": ") {
 			t.Errorf("%s is not mentioned in:\n%v", key, err)

@@ -10,6 +10,7 @@ type Limits struct {
 	BytesPerSecond    int           `yaml:"bytesPerSecond"`    // received from one gateway, sustained
 	MessagesPerSecond int           `yaml:"messagesPerSecond"` // frames received from one gateway, sustained
 	ReportsPerSecond  int           `yaml:"reportsPerSecond"`  // status documents taken from one gateway, sustained
+	WritesPerSecond   int           `yaml:"writesPerSecond"`   // status writes that one gateway may cause while others leave room, sustained
 	SessionsPerMinute int           `yaml:"sessionsPerMinute"` // that one gateway may open
 	Streams           int           `yaml:"streams"`           // that each side may have open in one gateway's session
 	StreamsPerSecond  int           `yaml:"streamsPerSecond"`  // that one gateway may open, sustained
@@ -21,7 +22,7 @@ type Limits struct {
 // DefaultLimits are generous for a gateway with thousands of points, and small for a relay.
 func DefaultLimits() Limits {
 	return Limits{
-		BytesPerSecond: 4 << 20, MessagesPerSecond: 1000, ReportsPerSecond: 500, SessionsPerMinute: 60, Objects: 20_000,
+		BytesPerSecond: 4 << 20, MessagesPerSecond: 1000, ReportsPerSecond: 500, WritesPerSecond: 150, SessionsPerMinute: 60, Objects: 20_000,
 		Streams: 64, StreamsPerSecond: 10, Connecting: 16_384, AckPatience: 2 * time.Minute,
 	}
 }
@@ -29,6 +30,9 @@ func DefaultLimits() Limits {
 // leastReports lets an agent that was restarted report on all it has within seconds: its acknowledgement waits until the reports are
 // within the rate, and the agent's oldest values with it.
 const leastReports = 50
+
+// leastWrites is what each gateway is assured.
+const leastWrites = 20
 
 func (l Limits) check(bad func(key, format string, args ...any)) {
 	for _, n := range []struct {
@@ -38,6 +42,7 @@ func (l Limits) check(bad func(key, format string, args ...any)) {
 		{"bytesPerSecond", l.BytesPerSecond, 64 << 10, 1 << 30},
 		{"messagesPerSecond", l.MessagesPerSecond, 10, 1e6},
 		{"reportsPerSecond", l.ReportsPerSecond, leastReports, 1e6},
+		{"writesPerSecond", l.WritesPerSecond, leastWrites, 1e5},
 		{"sessionsPerMinute", l.SessionsPerMinute, 2, 6000},
 		{"streams", l.Streams, 1, 10_000},
 		{"streamsPerSecond", l.StreamsPerSecond, 1, 10_000},

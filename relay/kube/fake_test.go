@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +37,9 @@ type fakeAPI struct {
 	metadata map[schema.GroupVersionResource][]*fakeWatch
 	requests []string       // "verb resource ns/name", writes and gets only
 	lists    map[string]int // by resource, "watch " before those of watches
+	takes    time.Duration  // a create or patch, before it counts
+	atOnce   map[string]int // creates and patches under way, by "resource" and "resource name"
+	most     map[string]int // and the most that there were
 	// fail, if set, is asked before each write and get; its error is the answer.
 	fail func(verb, resource, name string) error
 }
@@ -44,6 +48,8 @@ func newFakeAPI() *fakeAPI {
 	return &fakeAPI{
 		rv:       100,
 		lists:    make(map[string]int),
+		atOnce:   make(map[string]int),
+		most:     make(map[string]int),
 		objects:  make(map[schema.GroupVersionResource]map[string]*unstructured.Unstructured),
 		watchers: make(map[schema.GroupVersionResource][]*fakeWatch),
 		metadata: make(map[schema.GroupVersionResource][]*fakeWatch),
@@ -76,6 +82,25 @@ func (r *fakeResource) begin(verb, name string) error {
 	return nil
 }
 
+// travel takes the time of a write; the returned function ends it.
+func (r *fakeResource) travel(name string) (end func()) {
+	a := r.api
+	each := func(f func(what string)) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		f(r.gvr.Resource)
+		f(r.gvr.Resource + " " + name)
+	}
+	each(func(what string) {
+		a.atOnce[what]++
+		a.most[what] = max(a.most[what], a.atOnce[what])
+	})
+	if a.takes > 0 {
+		time.Sleep(a.takes)
+	}
+	return func() { each(func(what string) { a.atOnce[what]-- }) }
+}
+
 func (r *fakeResource) notFound(name string) error {
 	return apierrors.NewNotFound(r.gvr.GroupResource(), name)
 }
@@ -93,6 +118,7 @@ func (r *fakeResource) Get(_ context.Context, name string, _ metav1.GetOptions, 
 }
 
 func (r *fakeResource) Create(_ context.Context, obj *unstructured.Unstructured, _ metav1.CreateOptions, _ ...string) (*unstructured.Unstructured, error) {
+	defer r.travel(obj.GetName())()
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	if err := r.begin("create", obj.GetName()); err != nil {
@@ -123,6 +149,7 @@ func (r *fakeResource) Update(_ context.Context, obj *unstructured.Unstructured,
 }
 
 func (r *fakeResource) Patch(_ context.Context, name string, pt types.PatchType, data []byte, _ metav1.PatchOptions, subresources ...string) (*unstructured.Unstructured, error) {
+	defer r.travel(name)()
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	verb := "patch"

@@ -49,6 +49,15 @@ func (m *Metrics) late()              { m.count("skerry_relay_lease_renewals_lat
 func (m *Metrics) keptFresh()         { m.count("skerry_relay_leases_kept_fresh_total") }
 func (m *Metrics) events(what string) { m.count(`skerry_relay_events_total{result="` + what + `"}`) }
 
+// spent counts writes of reports by whether they were within their node's share.
+func (m *Metrics) spent(beyond bool) {
+	if beyond {
+		m.count(`skerry_relay_report_writes_total{share="beyond"}`)
+	} else {
+		m.count(`skerry_relay_report_writes_total{share="within"}`)
+	}
+}
+
 func (m *Metrics) asked(keys int) {
 	if m != nil {
 		m.set.GetOrCreateCounter("skerry_relay_reports_asked_again_total").Add(keys)

@@ -19,6 +19,7 @@ type work struct {
 	serial  uint64
 	stated  uint64
 	low     bool
+	beyond  bool   // its node has used up its share
 	base    uint64 // newest revision of the object that was compared with or written
 	top     uint64 // newest revision of any object that was written
 	settled [16]byte

@@ -29,6 +29,7 @@ type SinkOptions struct {
 
 	QPS            float64       // requests a second for status writes, and as many for Leases; 0: not limited here
 	Burst          int           // status writes at once; default QPS
+	NodeQPS        float64       // status writes a second that one node may cause while others leave room; default 150, at least 20
 	Writers        int           // status writes under way at once; default 16
 	DeviceInterval time.Duration // shortest time between two writes of one device's values; default 100 ms
 	LeaseDuration  time.Duration // after this long without renewal the node counts as gone; default 40 s
@@ -66,6 +67,10 @@ func (o *SinkOptions) setDefaults() {
 	}
 	def(&o.Writers, 16)
 	def(&o.Burst, int(o.QPS)+1)
+	if o.NodeQPS <= 0 {
+		o.NodeQPS = 150
+	}
+	o.NodeQPS = max(o.NodeQPS, nodeShare)
 	def(&o.MaxReports, 4096)
 	def(&o.MaxReportSize, 1<<20)
 	def(&o.MaxReportBytes, 32<<20)

@@ -10,35 +10,28 @@ import (
 
 // Who may write next. Nodes take turns, whatever each has to say, in two lanes: readiness (conditions of nodes, pods and
 // devices, deletions) goes before statistics (device values, node status that only brings figures up to date), which get every
-// eighth turn at least. One node has at most one write under way for each kind of object, and a budget of its own.
+// eighth turn at least. A node that has used up its share goes on, behind all that have not, with what they leave (see shares.go).
 
 const (
 	laneReadiness = iota
 	laneStatistics
+	laneBeyond // of both kinds, beyond their node's share
 	lanes
 
-	statisticsTurn      = 8   // every so many turns, statistics go first
-	nodeWritesPerSecond = 20  // requests that the reports of one node may cause, on average
-	nodeWriteBurst      = 100 // and at once. Readiness may go as much again into debt
+	statisticsTurn = 8 // every so many turns, statistics go first
+
+	// deviceWrites is how many devices' reports of one node may be written at once: one write takes the API server longer than the
+	// time from one change to the next at 100 a second. Of nodes there is one, and of a node's pods one after the other are fast enough.
+	deviceWrites = 4
 )
 
 // turn is a node's place in the queue. Guarded by Sink.mu.
 type turn struct {
 	queued [lanes]bool // it stands in the ring
-	kinds  uint8       // bit set of kinds with a write under way
+	busy   [3]uint8    // writes under way, by kindIndex
 	alarm  int64       // Unix time, ns, at which the node is looked at again; 0: none
-	spent  float32     // of the node's budget, requests
-	paid   int64       // when spent was brought up to date, Unix ns
-}
-
-func kindBit(k wire.Kind) uint8 {
-	switch k {
-	case wire.KindNode:
-		return 1
-	case wire.KindPod:
-		return 2
-	}
-	return 4
+	share  bucket      // what it is assured
+	all    bucket      // what it causes, shares or not
 }
 
 // job is one thing to do: to write a report, or to ask an agent for some.
@@ -48,7 +41,7 @@ type job struct {
 	ask  []wire.Key
 }
 
-// alarmAt is a node to look at again.
+// alarmAt is a node to look at again; nil: those that wait beyond their shares.
 type alarmAt struct {
 	at int64
 	n  *nodeState
@@ -77,21 +70,27 @@ func (a *alarms) Pop() any {
 
 // scheduler is the queue's state. Guarded by Sink.mu.
 type scheduler struct {
-	rings  [lanes][]*nodeState
-	turns  uint
-	alarms alarms
-	timer  *time.Timer
-	closed bool
+	rings    [lanes][]*nodeState
+	turns    uint
+	underWay int  // jobs
+	waking   bool // there is an alarm for those that wait for room beyond their shares
+	alarms   alarms
+	timer    *time.Timer
+	closed   bool
 }
 
 // enlist gives the node a place in the rings.
 func (s *Sink) enlist(n *nodeState) {
-	for lane := range lanes {
-		if !n.queued[lane] {
-			n.queued[lane] = true
-			s.rings[lane] = append(s.rings[lane], n)
-			s.called(1)
-		}
+	s.join(n, laneReadiness)
+	s.join(n, laneStatistics)
+}
+
+// join puts the node behind the others in a ring, unless it stands there already.
+func (s *Sink) join(n *nodeState, lane int) {
+	if !n.queued[lane] {
+		n.queued[lane] = true
+		s.rings[lane] = append(s.rings[lane], n)
+		s.called(1)
 	}
 }
 
@@ -111,59 +110,61 @@ func (s *Sink) called(n int) {
 
 // pick takes the next thing to do out of the rings.
 func (s *Sink) pick(now time.Time) (job, bool) {
-	for len(s.rings[laneReadiness])+len(s.rings[laneStatistics]) > 0 {
-		lane := laneReadiness
-		if len(s.rings[lane]) == 0 || s.turns%statisticsTurn == statisticsTurn-1 && len(s.rings[laneStatistics]) > 0 {
-			lane = laneStatistics
+	for {
+		lane, ok := s.lane(now)
+		if !ok {
+			return job{}, false
 		}
 		n := s.rings[lane][0]
 		s.rings[lane] = s.rings[lane][1:]
 		n.queued[lane] = false
 		if j, ok := s.pickOf(n, lane, now); ok {
 			s.turns++
-			n.queued[lane] = true // behind the others
-			s.rings[lane] = append(s.rings[lane], n)
-			s.called(1)
+			s.underWay++
+			s.join(n, lane) // behind the others
 			return j, true
 		}
 	}
-	return job{}, false
 }
 
-// pickOf looks for something that the node may do now in a lane; failing that it sets the alarm for when it may.
+// lane returns the ring whose turn it is.
+func (s *Sink) lane(now time.Time) (lane int, ok bool) {
+	readiness, statistics := len(s.rings[laneReadiness]) > 0, len(s.rings[laneStatistics]) > 0
+	switch {
+	case statistics && (!readiness || s.turns%statisticsTurn == statisticsTurn-1):
+		return laneStatistics, true
+	case readiness:
+		return laneReadiness, true
+	}
+	return laneBeyond, len(s.rings[laneBeyond]) > 0 && s.room(now)
+}
+
+// pickOf looks for something that the node may do now in a lane; failing that it sees to it that the node is looked at again when it may.
 func (s *Sink) pickOf(n *nodeState, lane int, now time.Time) (job, bool) {
 	if lane == laneReadiness && n.session != nil && !n.session.ended {
 		if keys := n.asking(); len(keys) > 0 {
 			return job{n: n, work: work{epoch: n.session.epoch}, ask: keys}, true
 		}
 	}
-	var later time.Time
-	soonest := func(t time.Time) {
-		if later.IsZero() || t.Before(later) {
+	next, later := s.oldest(n, lane, now)
+	soonest := func(wait time.Duration) {
+		if t := now.Add(wait); later.IsZero() || t.Before(later) {
 			later = t
 		}
 	}
-	var next *entry // what has waited longest
-	for i := range n.entries {
-		e := &n.entries[i]
-		p := e.work
-		if p == nil || e.busy || n.session == nil || p.low != (lane == laneStatistics) || n.kinds&kindBit(e.key.Kind()) != 0 {
-			continue
+	if next != nil {
+		share, all := n.assured(next.work.low, now), s.ceiling(n, now)
+		switch {
+		case share == 0:
+			return s.jobOf(n, next, false), true
+		case all == 0 && lane == laneBeyond:
+			return s.jobOf(n, next, true), true
+		case all == 0:
+			s.join(n, laneBeyond)
+		default:
+			soonest(all)
 		}
-		if p.notBefore.After(now) {
-			soonest(p.notBefore)
-			continue
-		}
-		if next == nil || p.since < next.work.since {
-			next = e
-		}
-	}
-	switch {
-	case next == nil:
-	case n.budget(now, lane) > 0:
-		soonest(now.Add(n.budget(now, lane)))
-	default:
-		return s.jobOf(n, next), true
+		soonest(share)
 	}
 	if !later.IsZero() {
 		s.alarmNode(n, later)
@@ -171,15 +172,47 @@ func (s *Sink) pickOf(n *nodeState, lane int, now time.Time) (job, bool) {
 	return job{}, false
 }
 
+// oldest returns what has waited longest of what the node may write in the lane, readiness first, and if there is nothing, when to look
+// again.
+func (s *Sink) oldest(n *nodeState, lane int, now time.Time) (next *entry, later time.Time) {
+	if n.session == nil {
+		return nil, later
+	}
+	var free [3]bool
+	for kind := range free {
+		free[kind] = n.busy[kind] == 0
+	}
+	if device := kindIndex(wire.KindDevice); !free[device] && n.busy[device] < deviceWrites {
+		free[device] = s.spare()
+	}
+	for i := range n.entries {
+		e := &n.entries[i]
+		p := e.work
+		if p == nil || e.busy || lane != laneBeyond && p.low != (lane == laneStatistics) || !free[kindIndex(e.key.Kind())] {
+			continue
+		}
+		if p.notBefore.After(now) {
+			if later.IsZero() || p.notBefore.Before(later) {
+				later = p.notBefore
+			}
+			continue
+		}
+		if next == nil || next.work.low && !p.low || next.work.low == p.low && p.since < next.work.since {
+			next = e
+		}
+	}
+	return next, later
+}
+
 // jobOf takes e's report for an attempt to write it.
-func (s *Sink) jobOf(n *nodeState, e *entry) job {
+func (s *Sink) jobOf(n *nodeState, e *entry, beyond bool) job {
 	p := e.work
 	e.busy, p.seen = true, 0
-	n.kinds |= kindBit(e.key.Kind())
+	n.busy[kindIndex(e.key.Kind())]++
 	return job{n: n, work: work{
 		item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
 		base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
-		foreign: e.foreign,
+		foreign: e.foreign, beyond: beyond,
 	}}
 }
 
@@ -198,51 +231,18 @@ func (n *nodeState) asking() []wire.Key {
 	return keys
 }
 
-// budget returns how long the node has to wait until its reports may cause another request.
-func (n *nodeState) budget(now time.Time, lane int) time.Duration {
-	limit := float32(nodeWriteBurst)
-	if lane == laneReadiness {
-		limit *= 2
-	}
-	over := n.owes(now) + 1 - limit
-	if over <= 0 {
-		return 0
-	}
-	return time.Duration(over / nodeWritesPerSecond * float32(time.Second))
-}
-
-func (n *nodeState) owes(now time.Time) float32 {
-	if n.spent > 0 {
-		n.spent = max(0, n.spent-float32(float64(now.UnixNano()-n.paid)/float64(time.Second)*nodeWritesPerSecond))
-	}
-	n.paid = now.UnixNano()
-	return n.spent
-}
-
-// spend is called before every write of a report: it records the session's claim, if that is in memory only, and takes a request out
-// of the budgets, that of the node and that of the relay, for which it waits.
-func (s *Sink) spend(ctx context.Context, w *work) error {
-	if err := s.record(ctx, w.n, w.epoch); err != nil {
-		return err
-	}
-	n := w.n
-	s.mu.Lock()
-	n.spent = n.owes(time.Now()) + 1
-	s.mu.Unlock()
-	if s.budget == nil {
-		return nil
-	}
-	return s.budget.Wait(ctx)
-}
-
 // done gives the node's turn back after a write.
 func (s *Sink) done(j job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.underWay--
+	if len(s.rings[laneBeyond]) > 0 {
+		s.called(1) // there may be room
+	}
 	if j.ask != nil {
 		return
 	}
-	j.n.kinds &^= kindBit(j.work.key.Kind())
+	j.n.busy[kindIndex(j.work.key.Kind())]--
 	if e := j.n.entry(j.work.key); e != nil {
 		e.busy = false
 	}
@@ -258,7 +258,11 @@ func (s *Sink) alarmNode(n *nodeState, at time.Time) {
 		return
 	}
 	n.alarm = t
-	heap.Push(&s.alarms, alarmAt{t, n})
+	s.setAlarm(n, at)
+}
+
+func (s *Sink) setAlarm(n *nodeState, at time.Time) {
+	heap.Push(&s.alarms, alarmAt{at.UnixNano(), n})
 	if s.alarms[0].n == n {
 		s.wind(time.Until(at))
 	}
@@ -284,7 +288,11 @@ func (s *Sink) ring() {
 	now := time.Now().UnixNano()
 	for len(s.alarms) > 0 && s.alarms[0].at <= now {
 		a := heap.Pop(&s.alarms).(alarmAt)
-		if a.n.alarm == a.at {
+		switch {
+		case a.n == nil:
+			s.waking = false
+			s.called(1)
+		case a.n.alarm == a.at:
 			a.n.alarm = 0
 			s.enlist(a.n)
 		}
@@ -328,9 +336,9 @@ func (s *Sink) perform(ctx context.Context, j job) {
 			s.opts.Metrics.asked(len(j.ask))
 			s.opts.Want(j.n.name, j.work.epoch, j.ask)
 		}
-		return
+	} else {
+		s.process(ctx, &j.work)
 	}
-	s.process(ctx, &j.work)
 	s.done(j)
 }
 

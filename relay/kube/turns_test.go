@@ -165,42 +165,6 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// TestNodeBudget: whatever one agent reports, it causes a bounded number of requests.
-func TestNodeBudget(t *testing.T) {
-	withBench(t, func(b *bench) {
-		const devices = 200
-		b.devices(1, devices)
-		s, stop := b.limited(0, 0, nil)
-		defer stop()
-		b.startOn(s, 0)
-		b.api.taken()
-		const seconds = 30
-		for n := range seconds * 10 {
-			for d := range devices {
-				s.Report(nodeOf(0), 1, pumpOf(0, d), values(t, n))
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		got := b.api.taken()
-		if limit := nodeWriteBurst + seconds*nodeWritesPerSecond; len(got) > limit+1 || len(got) < limit*9/10 {
-			t.Errorf("%d reports cost %d requests, the node's budget is %d", seconds*10*devices, len(got), limit)
-		}
-		written := make(map[string]int)
-		for _, r := range got {
-			written[r[strings.LastIndex(r, "/"):]]++
-		}
-		if len(written) != devices {
-			t.Errorf("only %d of its %d devices were written", len(written), devices)
-		}
-		time.Sleep(time.Minute)
-		for d := range devices {
-			if v := b.valueOf(0, d); v != fmt.Sprint(seconds*10-1) {
-				t.Fatalf("device %d shows %v", d, v)
-			}
-		}
-	})
-}
-
 // TestWatchesDoNotDependOnAgents: as many lists and watches with 500 subscribed nodes as with one.
 func TestWatchesDoNotDependOnAgents(t *testing.T) {
 	count := func(nodes int) (out map[string]int) {

@@ -251,7 +251,10 @@ func (s *Sink) storeValues(ctx context.Context, c dynamic.ResourceInterface, w *
 		s.opts.Metrics.unchanged("devicestatuses")
 		return base.rv, nil
 	}
-	meta := map[string]any{"resourceVersion": base.rv, "annotations": map[string]any{reportAnnotation: mark}}
+	meta := map[string]any{
+		"resourceVersion": base.rv, "annotations": map[string]any{reportAnnotation: mark},
+		"managedFields": []any{map[string]any{}}, // as of Leases, see putLease: a fifth of the work, two fifths of the bytes
+	}
 	if base.owner != nil {
 		meta["ownerReferences"] = base.owner
 	}

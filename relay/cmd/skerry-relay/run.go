@@ -153,7 +153,7 @@ func newRelay(cfg config.Config, log *slog.Logger) (*relay, error) {
 	r.index = kube.NewIndex(kube.IndexOptions{Client: clients.API, Log: log, Metrics: meter})
 	r.sink = kube.NewSink(kube.SinkOptions{
 		Index: r.index, Client: clients.API, Leases: clients.Leases, Statuses: clients.Statuses, Relay: cfg.Name, Log: log, Metrics: meter,
-		QPS: cfg.API.QPS, Burst: cfg.API.Burst, Writers: cfg.API.Writers, DeviceInterval: cfg.Devices.WriteInterval,
+		QPS: cfg.API.QPS, Burst: cfg.API.Burst, Writers: cfg.API.Writers, NodeQPS: float64(cfg.Limits.WritesPerSecond), DeviceInterval: cfg.Devices.WriteInterval,
 		LeaseDuration: cfg.Lease.Duration, LeaseInterval: cfg.Lease.Interval,
 		Fenced: func(node string, epoch uint64) {
 			if h := r.hub.Load(); h != nil {
