@@ -11,6 +11,7 @@ import (
 type buffers struct {
 	values sync.Pool // of *[]device.Value
 	fresh  sync.Pool // of *[]reading
+	told   sync.Pool // of *[]told
 }
 
 // takeValues returns n zero values. A call that is given up keeps them.
@@ -42,4 +43,18 @@ func (b *buffers) giveFresh(p *[]reading, used []reading) {
 	clear(used)
 	*p = used[:0]
 	b.fresh.Put(p)
+}
+
+// takeTold returns an empty slice.
+func (b *buffers) takeTold() *[]told {
+	if p, ok := b.told.Get().(*[]told); ok {
+		return p
+	}
+	return new([]told)
+}
+
+func (b *buffers) giveTold(p *[]told) {
+	clear(*p)
+	*p = (*p)[:0]
+	b.told.Put(p)
 }

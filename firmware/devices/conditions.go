@@ -52,7 +52,7 @@ func (w *worker) state() string {
 }
 
 func (t *propertyTwin) unreadable() bool {
-	return t.value.Quality == device.Bad && t.value.Reason != ""
+	return t.value.Quality() == device.Bad && t.value.Reason() != ""
 }
 
 // unreadable counts the properties that cannot be read.
@@ -85,7 +85,7 @@ func (w *worker) badProperties(count int) string {
 		if !w.twins[i].unreadable() {
 			continue
 		}
-		reason := w.twins[i].value.Reason
+		reason := w.twins[i].value.Reason()
 		g := groups[reason]
 		if g == nil {
 			if len(reasons) == maxReasons {

@@ -63,9 +63,10 @@ func typeOf(v device.Value) device.Type {
 
 // record encodes a property's twin, which counts as persisted from now on.
 func (w *worker) record(name string, t *propertyTwin) TwinRecord {
+	v := t.value.Value()
 	rec := twinRecord{
-		UID: w.uid, Kind: uint8(typeOf(t.value)), Text: t.value.Text(),
-		Quality: uint8(t.value.Quality), Reason: t.value.Reason, At: t.value.Server, Twin: t.want,
+		UID: w.uid, Kind: uint8(typeOf(v)), Text: v.Text(),
+		Quality: uint8(v.Quality), Reason: v.Reason, At: v.Server, Twin: t.want,
 	}
 	if t.alarms != nil {
 		rec.Alarms = *t.alarms
@@ -97,8 +98,8 @@ func (w *worker) load() {
 		}
 		if rec.Kind != 0 {
 			if v, err := device.Parse(rec.Text, device.Type(rec.Kind)); err == nil {
-				t.value = v.At(rec.At).Doubt(device.Uncertain, restartDoubt)
-				t.base = t.value.AsFloat()
+				t.value = t.value.Next(v.At(rec.At).Doubt(device.Uncertain, restartDoubt))
+				t.base = v.AsFloat()
 			}
 		}
 		if rec.At.After(w.lastOnline) {

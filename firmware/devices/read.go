@@ -141,7 +141,7 @@ func (w *worker) readings(r result, now time.Time, each func(*reading)) {
 			continue
 		}
 		prop, twin := &w.plan.properties[index], &w.twins[index]
-		if r.call.number <= twin.readBack { // it was asked for before a write, whose read-back is newer
+		if twin.readBack != nil && r.call.number <= twin.readBack.call { // it was asked for before a write, whose read-back is newer
 			continue
 		}
 		fresh = append(fresh, reading{prop, twin, converted(prop, b.values[n], r.err, now)})
@@ -212,19 +212,19 @@ func (w *worker) take(fresh []reading, now time.Time) {
 // observe takes over a reading. A reading without a datum keeps the last known one: "it was 21.5 at noon, and the device is
 // unreachable since" helps more than an empty field.
 func (w *worker) observe(prop *property, t *propertyTwin, v device.Value, now time.Time) {
+	old := t.value.Value()
 	if v.Kind() == device.KindNone {
-		old := t.value
 		if old.Kind() == device.KindNone {
 			old.Server = v.Server
 		}
 		v = old.Doubt(v.Quality, v.Reason)
 	}
-	quality := v.Quality != t.value.Quality || v.Reason != t.value.Reason
-	datum := v.Kind() != t.value.Kind() || !v.Same(t.value)
+	quality := v.Quality != old.Quality || v.Reason != old.Reason
+	datum := v.Kind() != old.Kind() || !v.Same(old)
 	if datum || prop.deadband.given() {
-		datum = prop.deadband.passes(t.base, v, datum, v.Kind() != t.value.Kind())
+		datum = prop.deadband.passes(t.base, v, datum, v.Kind() != old.Kind())
 	}
-	t.value = v
+	t.value = t.value.Next(v)
 	w.status.judge = w.status.judge || quality
 	if datum || quality {
 		t.base = v.AsFloat()
@@ -268,7 +268,8 @@ func (w *worker) doubtAll(why string, now time.Time) {
 	}
 	for i := range w.plan.properties {
 		if w.plan.properties[i].readable() {
-			w.twins[i].value = w.twins[i].value.Doubt(device.Bad, why)
+			t := &w.twins[i]
+			t.value = t.value.Next(t.value.Value().Doubt(device.Bad, why))
 		}
 	}
 	w.doubtStage(why, now)

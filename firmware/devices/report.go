@@ -116,7 +116,7 @@ func (w *worker) reportTwins(now time.Time) []devicev1.Twin {
 		prop := &w.plan.properties[i]
 		t := &w.twins[i]
 		tw := devicev1.Twin{PropertyName: prop.name}
-		if prop.reportToCloud && (t.value.Kind() != device.KindNone || t.value.Reason != "") {
+		if prop.reportToCloud && (t.value.Kind() != device.KindNone || t.value.Reason() != "") {
 			tw.Reported = reported(prop, t)
 			t.lastSent = now.UnixNano()
 		}
@@ -131,10 +131,11 @@ func (w *worker) reportTwins(now time.Time) []devicev1.Twin {
 }
 
 func reported(prop *property, t *propertyTwin) *devicev1.TwinProperty {
-	return &devicev1.TwinProperty{Value: t.value.Text(), Metadata: devicev1.TwinMetadata{
+	v := t.value.Value()
+	return &devicev1.TwinProperty{Value: v.Text(), Metadata: devicev1.TwinMetadata{
 		Type: prop.typ.String(), Unit: prop.unit,
-		Quality: t.value.Quality.String(), Reason: limit(t.value.Reason),
-		Timestamp: millis(t.value.Server), SourceTimestamp: millis(t.value.Source),
+		Quality: v.Quality.String(), Reason: limit(v.Reason),
+		Timestamp: millis(v.Server), SourceTimestamp: millis(v.Source),
 	}}
 }
 

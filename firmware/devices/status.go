@@ -46,7 +46,8 @@ func (w *worker) propertyStates(names []string) []PropertyState {
 
 func (w *worker) propertyState(i int) PropertyState {
 	prop, t := &w.plan.properties[i], &w.twins[i]
-	p := PropertyState{Name: prop.name, Value: t.value.Text(), Unit: prop.unit, Type: prop.typ, Quality: t.value.Quality, Reason: t.value.Reason, At: t.value.Server}
+	v := t.value.Value()
+	p := PropertyState{Name: prop.name, Value: v.Text(), Unit: prop.unit, Type: prop.typ, Quality: v.Quality, Reason: v.Reason, At: v.Server}
 	if t.wanted() {
 		d := t.want.Desired()
 		outcome, _ := t.want.Outcome()

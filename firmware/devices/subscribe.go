@@ -41,8 +41,7 @@ type inbox struct {
 
 	mu     sync.Mutex
 	slots  []int32 // where in queue the value of an item stands, from 1; 0: nowhere
-	queue  []told
-	spare  []told
+	queue  *[]told // nil: empty
 	closed bool
 }
 
@@ -52,12 +51,15 @@ func (b *inbox) notify(i int, v device.Value) {
 		b.mu.Unlock()
 		return
 	}
-	first := len(b.queue) == 0
+	first := b.queue == nil
+	if first {
+		b.queue = b.worker.host.buffers.takeTold()
+	}
 	if at := b.slots[i]; at > 0 {
-		b.queue[at-1].value = v
+		(*b.queue)[at-1].value = v
 	} else {
-		b.queue = append(b.queue, told{i, v})
-		b.slots[i] = int32(len(b.queue))
+		*b.queue = append(*b.queue, told{i, v})
+		b.slots[i] = int32(len(*b.queue))
 	}
 	b.mu.Unlock()
 	if first {
@@ -65,14 +67,16 @@ func (b *inbox) notify(i int, v device.Value) {
 	}
 }
 
-// take empties the inbox. What it returns is valid until the next call.
-func (b *inbox) take() []told {
+// take empties the inbox. What it returns, nil for nothing, goes back to the host's buffers.
+func (b *inbox) take() *[]told {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := b.queue
-	b.queue, b.spare = b.spare[:0], out
-	for _, x := range out {
-		b.slots[x.item] = 0
+	b.queue = nil
+	if out != nil {
+		for _, x := range *out {
+			b.slots[x.item] = 0
+		}
 	}
 	return out
 }
@@ -80,7 +84,7 @@ func (b *inbox) take() []told {
 func (b *inbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed, b.queue, b.spare = true, nil, nil
+	b.closed, b.queue = true, nil
 }
 
 // subscribe starts a subscription to all points that the device may tell of.
@@ -172,17 +176,22 @@ func (w *worker) listen(now time.Time) {
 	if s.call == nil {
 		return
 	}
+	brought := s.inbox.take()
+	if brought == nil {
+		return
+	}
+	defer w.host.buffers.giveTold(brought)
 	room := w.host.buffers.takeFresh(0)
 	fresh, answered := (*room)[:0], false
-	for _, x := range s.inbox.take() {
+	for _, x := range *brought {
 		i := s.items[x.item]
 		prop, t := &w.plan.properties[i], &w.twins[i]
 		if x.value.Server.IsZero() {
 			x.value.Server = now
-		} else if t.readBack > 0 && x.value.Server.Before(t.value.Server) {
+		} else if t.readBack != nil && x.value.Server.Before(t.readBack.at) {
 			continue // on its way since before a write, whose read-back is newer
 		}
-		v := converted(prop, x.value, nil, now)
+		v := converted(prop, t.doubted(x.value), nil, now)
 		good := v.Quality == device.Good
 		if good != t.watched {
 			w.rewatch(prop, t, good)

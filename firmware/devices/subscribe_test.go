@@ -144,8 +144,8 @@ func TestAFloodConflates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := cap(wk.sub.inbox.queue) + cap(wk.sub.inbox.spare); c > 8 {
-			t.Errorf("room for %d values is kept", c)
+		if q := wk.sub.inbox.queue; q != nil {
+			t.Errorf("room for %d values is kept", cap(*q))
 		}
 	})
 }

@@ -8,19 +8,37 @@ import (
 	"github.com/skerry/skerry/mappers/device"
 )
 
-// propertyTwin is the twin of one property with what the device last said. There may be 100,000 of them.
+// propertyTwin is the twin of one property with what the device last said. There may be 100,000 of them: what few have is behind a pointer.
 type propertyTwin struct {
 	want     *twin.Property  // nil: nobody ever wanted a value
-	value    device.Value    // the last datum with its timestamps; quality and reason of the last reading
+	value    device.Compact  // the last datum with its timestamps; quality and reason of the last reading
 	alarms   *[]alarm.Record // those that are not normal; nil: none
 	base     float64         // what the deadband is measured from
-	readBack uint64          // the last call that was begun before value was read back; what those before it read is older
+	readBack *readBack       // nil: the value was never read back
 	lastSent int64           // when the value was last part of a report, ns since 1970
 	watched  bool            // the device tells of it by itself: no polling
 	dirty    bool            // the record in the store is older, and the property is in the worker's list
 }
 
+// readBack is when a write was verified: what is older than that comes too late.
+type readBack struct {
+	call uint64    // the last call that was begun before
+	at   time.Time // what was read; zero: nothing
+}
+
 func (t *propertyTwin) wanted() bool { return t.want != nil && t.want.Wanted() }
+
+// doubted is what a subscription brought; one without a datum casts doubt on the last known one.
+func (t *propertyTwin) doubted(v device.Value) device.Value {
+	switch {
+	case v.Kind() != device.KindNone || v.Quality != device.Uncertain:
+		return v
+	case t.value.Kind() == device.KindNone || t.value.Quality() == device.Bad:
+		return v.Doubt(device.Bad, v.Reason)
+	default:
+		return t.value.Value().Doubt(v.Quality, v.Reason).At(v.Server)
+	}
+}
 
 // twinOf returns the twin of a property, nil if there is none.
 func (w *worker) twinOf(name string) *propertyTwin {

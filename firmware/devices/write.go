@@ -125,7 +125,7 @@ func (w *worker) settle(prop *property, t *propertyTwin, d twin.Desired, res dev
 	t.want.Record(d, outcome, reason, now)
 	w.status.changed = true
 	if res.Readback.Kind() != device.KindNone {
-		t.readBack = w.begun
+		t.readBack = &readBack{w.begun, res.Readback.Server}
 		w.take([]reading{{prop, t, res.Readback}}, now)
 	}
 	w.durable = append(w.durable, w.record(prop.name, t))

@@ -10,8 +10,8 @@ import (
 type Subscriber interface {
 	// Subscribe calls notify, one call at a time, for every change until ctx ends; it blocks until then. notify does not block. The
 	// first call for a point brings its current value as soon as it is known, and so does the first one after a gap. A gap (a lost
-	// connection, values that the device dropped) is reported as an uncertain or bad value with the reason; the caller polls such a
-	// point until a good value comes. An error means that no point is watched any more: the caller polls them all, and subscribes
+	// connection, values that the device dropped) is reported as an uncertain or bad value with the reason; an uncertain one without a
+	// datum casts doubt on the last known one. The caller polls such a point until a good value comes. An error means that no point is watched any more: the caller polls them all, and subscribes
 	// again later. A *NotSubscribableError says which points the device does not tell of by itself; nothing is watched then, and the
 	// caller subscribes to the others at once.
 	Subscribe(ctx context.Context, points []Point, notify func(i int, v Value)) error

@@ -12,9 +12,16 @@ import (
 
 // address is a node id as a manifest writes it (Part 6, section 5.3.1.10), not yet resolved to a server's namespace indexes.
 type address struct {
-	uri string // of the namespace; empty if the index was given
-	ns  uint16
-	id  *ua.NodeID // in namespace ns
+	uri string     // of the namespace; empty if the index was given
+	id  *ua.NodeID // with that index
+}
+
+// String is the canonical text.
+func (a address) String() string {
+	if a.uri == "" {
+		return a.id.String()
+	}
+	return "nsu=" + strings.NewReplacer("%", "%25", ";", "%3B").Replace(a.uri) + ";" + inNamespace(a.id, 0).String()
 }
 
 const addressAllowed = "ns=2;s=Pump.Speed, nsu=http://vendor/ns;i=1001, i=85, and kinds g= (GUID) and b= (base64)"
@@ -22,6 +29,7 @@ const addressAllowed = "ns=2;s=Pump.Speed, nsu=http://vendor/ns;i=1001, i=85, an
 // parseAddress reads a node id. Without a namespace it is in namespace 0.
 func parseAddress(text string) (address, error) {
 	var a address
+	var space uint16
 	rest := strings.TrimSpace(text)
 	if strings.HasPrefix(rest, "svr=") {
 		return a, errors.New("svr= names another server")
@@ -39,7 +47,7 @@ func parseAddress(text string) (address, error) {
 		if !found || err != nil {
 			return a, errors.New("ns= is not followed by a number up to 65535 and ;")
 		}
-		a.ns, rest = uint16(n), id
+		space, rest = uint16(n), id
 	}
 	kind, id, found := strings.Cut(rest, "=")
 	if !found {
@@ -51,23 +59,23 @@ func parseAddress(text string) (address, error) {
 		if err != nil {
 			return a, errors.New("i= is not followed by a number up to 4294967295")
 		}
-		a.id = ua.NewNumericNodeID(a.ns, uint32(n))
+		a.id = ua.NewNumericNodeID(space, uint32(n))
 	case "s":
 		if id == "" || len(id) > 4096 {
 			return a, errors.New("s= is not followed by 1 to 4096 bytes")
 		}
-		a.id = ua.NewStringNodeID(a.ns, id)
+		a.id = ua.NewStringNodeID(space, id)
 	case "g":
 		if ua.NewGUID(id) == nil {
 			return a, errors.New("g= is not followed by a GUID")
 		}
-		a.id = ua.NewGUIDNodeID(a.ns, id)
+		a.id = ua.NewGUIDNodeID(space, id)
 	case "b":
 		b, err := base64.StdEncoding.DecodeString(id)
 		if err != nil || len(b) == 0 || len(b) > 4096 {
 			return a, errors.New("b= is not followed by 1 to 4096 bytes in base64")
 		}
-		a.id = ua.NewByteStringNodeID(a.ns, b)
+		a.id = ua.NewByteStringNodeID(space, b)
 	default:
 		return a, fmt.Errorf("has an identifier of unknown kind %q", kind)
 	}
@@ -172,13 +180,21 @@ func parsePath(text string) ([]pathStep, error) {
 }
 
 // startsAtRoot tells whether a path without a starting node begins with one of the root's folders.
-func startsAtRoot(steps []pathStep) bool {
+func startsAtRoot(path string) bool {
+	steps, err := parsePath(path)
+	if err != nil {
+		return false
+	}
 	s := steps[0]
 	return s.ns == 0 && s.uri == "" && (s.name == "Objects" || s.name == "Types" || s.name == "Views")
 }
 
 // relative is the path for a server with these namespaces.
-func relative(steps []pathStep, namespaces []string) (*ua.RelativePath, error) {
+func relative(path string, namespaces []string) (*ua.RelativePath, error) {
+	steps, err := parsePath(path)
+	if err != nil {
+		return nil, err
+	}
 	out := &ua.RelativePath{}
 	for _, s := range steps {
 		ns := s.ns

@@ -48,7 +48,11 @@ func (c *client) callMethod(ctx context.Context, p *point, args []device.Value) 
 	if targets[0].err != nil {
 		return nil, targets[0].err
 	}
-	method, err := p.method.resolve(c.namespaces)
+	named, err := parseAddress(p.extra().method)
+	if err != nil {
+		return nil, err
+	}
+	method, err := named.resolve(c.namespaces)
 	if err != nil {
 		return nil, err
 	}

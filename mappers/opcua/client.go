@@ -28,9 +28,10 @@ type client struct {
 	structures *structures
 	suspect    chan struct{} // a request was not answered in time
 
-	mu      sync.Mutex
-	targets map[string]*target
-	types   map[string]ua.TypeID // of data types, by their node id
+	mu    sync.Mutex
+	paths map[string]*ua.NodeID // where browse paths lead, by the points' places
+	infos map[string]*nodeInfo  // what nodes that were written take, by their node ids
+	types map[string]ua.TypeID  // of data types, by their node ids
 
 	subs subscriptions
 }
@@ -43,7 +44,7 @@ type limits struct {
 func newClient(e *endpoint, ch *channel.Channel, sec channel.Security) *client {
 	c := &client{
 		endpoint: e, ch: ch, security: sec, suspect: make(chan struct{}, 1),
-		targets: make(map[string]*target), types: make(map[string]ua.TypeID),
+		paths: make(map[string]*ua.NodeID), infos: make(map[string]*nodeInfo), types: make(map[string]ua.TypeID),
 	}
 	c.structures = newStructures(c)
 	c.subs.init()

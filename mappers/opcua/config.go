@@ -41,17 +41,6 @@ type config struct {
 	poll           bool
 }
 
-// sampling is how a value is watched.
-type sampling struct {
-	publishing time.Duration // 0: as often as the property is read
-	sampling   time.Duration // 0: as publishing
-	queue      uint32
-	oldest     bool
-	trigger    ua.DataChangeTrigger
-	deadband   float64
-	percent    bool
-}
-
 var (
 	policyWords = map[string]string{
 		"none": ua.SecurityPolicyURINone, "basic256sha256": ua.SecurityPolicyURIBasic256Sha256,
@@ -127,7 +116,7 @@ func parseConfig(cfg device.Config) (config, error) {
 	c.watchdog = millis(f, 5000, 500, 600000, "watchdog")
 	c.maxNodes = int(f.Int(1000, 1, 10000, "maxNodes"))
 	c.poll = !f.Bool(true, "subscribe")
-	c.defaults = parseSampling(f, sampling{queue: 1, oldest: true, trigger: ua.DataChangeTriggerStatusValue, sampling: -1})
+	c.defaults = parseSampling(f, defaultSampling)
 	return c, f.Err(describeDevice())
 }
 
@@ -205,35 +194,6 @@ func (c *config) parseUser(f *device.Fields) {
 		f.Fail("userCertificate", c.userCert, "contradicts userName: a session has one user", "one of the two")
 	}
 	c.plainPassword = f.Bool(false, "plainPassword")
-}
-
-// parseSampling reads how values are watched, over what is the default.
-func parseSampling(f *device.Fields, def sampling) sampling {
-	s := def
-	if f.Has("publishingInterval") {
-		s.publishing = millis(f, 0, 10, 3600000, "publishingInterval")
-	}
-	if f.Has("samplingInterval") {
-		s.sampling = millis(f, 0, 0, 3600000, "samplingInterval")
-	}
-	s.queue = uint32(f.Int(int64(def.queue), 1, 10000, "queueSize"))
-	s.oldest = f.Bool(def.oldest, "discardOldest")
-	s.trigger = device.Choice(f, def.trigger, triggerWords, triggerText, "trigger")
-	if text := f.Text("", "deadband"); text != "" {
-		s.deadband, s.percent = parseDeadband(f, text)
-	}
-	return s
-}
-
-func parseDeadband(f *device.Fields, text string) (float64, bool) {
-	number, percent := strings.CutSuffix(text, "%")
-	v, err := device.Parse(strings.TrimSpace(number), device.TypeDouble)
-	n := v.AsFloat()
-	if err != nil || n < 0 || percent && n > 100 {
-		f.Fail("deadband", text, "is not a deadband", "a number of the value's unit, or 0% to 100% of the value's range")
-		return 0, false
-	}
-	return n, percent
 }
 
 // policyName is a policy's short name, empty for one that is not supported.

@@ -60,7 +60,7 @@ func (d *Driver) Compile(cfg device.PointConfig) (device.Point, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.method != nil {
+	if p.extra().method != "" {
 		return methodPoint{p}, nil
 	}
 	return p, nil

@@ -19,16 +19,17 @@ import (
 // variant makes of a model's value what a node of this type takes. Its errors name the value.
 func (c *client) variant(v device.Value, info *nodeInfo, p *point) (uabin.Variant, error) {
 	out := uabin.Variant{Type: info.typ}
+	extra := p.extra()
 	one := func(e device.Value) (any, error) { return c.element(e, info.typ) }
 	switch {
-	case info.array && p.single:
+	case info.array && extra.single:
 		x, err := one(v)
 		if err != nil {
 			return out, err
 		}
 		out.Array, out.V = true, listOf([]any{x})
 		return out, nil
-	case info.array || p.index != "" && info.typ != ua.TypeIDString && info.typ != ua.TypeIDByteString:
+	case info.array || extra.index != "" && info.typ != ua.TypeIDString && info.typ != ua.TypeIDByteString:
 		if v.Kind() == device.KindBytes && info.typ == ua.TypeIDByte {
 			out.Array, out.V = true, v.AsBytes()
 			return out, nil

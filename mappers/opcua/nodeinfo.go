@@ -18,14 +18,14 @@ type nodeInfo struct {
 	array bool
 }
 
-// infos returns what nodes take, reading it of those for which it is not known yet. errs[i] says why it is not known of one; the error
+// infosOf returns what nodes take, reading it of those for which it is not known yet. errs[i] says why it is not known of one; the error
 // means that the server could not be asked.
-func (c *client) infos(ctx context.Context, targets []*target) (out []*nodeInfo, errs []error, err error) {
+func (c *client) infosOf(ctx context.Context, targets []target) (out []*nodeInfo, errs []error, err error) {
 	out, errs = make([]*nodeInfo, len(targets)), make([]error, len(targets))
 	var ask []int
 	c.mu.Lock()
 	for i, t := range targets {
-		if out[i] = t.info; t.info == nil {
+		if out[i] = c.infos[t.node.String()]; out[i] == nil {
 			ask = append(ask, i)
 		}
 	}
@@ -46,7 +46,10 @@ func (c *client) infos(ctx context.Context, targets []*target) (out []*nodeInfo,
 	for k, i := range ask {
 		if out[i], errs[i] = c.judge(ctx, got[3*k], got[3*k+1], got[3*k+2]); out[i] != nil {
 			c.mu.Lock()
-			targets[i].info = out[i]
+			if len(c.infos) > maxKnown {
+				clear(c.infos)
+			}
+			c.infos[targets[i].node.String()] = out[i]
 			c.mu.Unlock()
 		}
 	}

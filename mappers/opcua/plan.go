@@ -27,7 +27,7 @@ func (d *Driver) Plan(cfg device.Config, points []device.Point, cycle time.Durat
 		if !c.poll {
 			q := *p
 			if q.cycle == 0 {
-				q.cycle = cycle
+				q.cycle = int32(min(cycle, maxPublishing).Milliseconds())
 			}
 			interval = s.sampling(&q).publishing
 		}

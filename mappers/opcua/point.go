@@ -2,35 +2,76 @@ package opcua
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unique"
+
+	"github.com/gopcua/opcua/ua"
 
 	"github.com/skerry/skerry/mappers/device"
 )
 
-// point is a compiled property. It is immutable.
+// point is a compiled property. It is immutable. There may be 100,000 of them: what most have in common is kept once.
 type point struct {
-	key      string // equal for points that live at the same node
-	from     *address
-	path     []pathStep
-	index    string // index range
-	single   bool   // the index range is one element
+	node     ua.NodeID            // the node, or where its path starts; in the shape's namespace if that has a URI
+	shape    unique.Handle[shape] // the zero one: that of a plain node
+	cycle    int32                // how often the property is read, in milliseconds; 0: not known
 	typ      device.Type
 	readBack bool
-	cycle    time.Duration // how often the property is read; 0: not known
-	given    bool          // the visitor has sampling fields of its own
-	visitor  map[string]any
-	method   *address // a method; from is its object
+}
+
+// shape is what makes a point more than a node with an index.
+type shape struct {
+	uri    string // of the node's namespace; empty: the node has its index
+	start  bool   // there is a node
+	path   string // browse path; empty: none
+	index  string // index range
+	single bool   // the index range is one element
+	method string // the node id of a method; the point's node is its object
+	how    override
+}
+
+// extra is what a point has beside its node.
+func (p *point) extra() shape {
+	if p.shape == (unique.Handle[shape]{}) {
+		return shape{start: true}
+	}
+	return p.shape.Value()
+}
+
+// address is the point's node, or where its path starts.
+func (p *point) address() address { return address{uri: p.extra().uri, id: &p.node} }
+
+// every is how often the property is read; 0: not known.
+func (p *point) every() time.Duration { return time.Duration(p.cycle) * time.Millisecond }
+
+// place is the same text for points that live at the same node.
+func (p *point) place() string {
+	x := p.extra()
+	var parts []string
+	if x.start {
+		parts = append(parts, p.address().String())
+	}
+	if x.path != "" {
+		parts = append(parts, x.path)
+	}
+	if x.method != "" {
+		parts = append(parts, "method", x.method)
+	}
+	return strings.Join(parts, " ")
 }
 
 // String implements device.Point.
 func (p *point) String() string {
-	if p.index != "" {
-		return p.key + "[" + p.index + "]"
+	x := p.extra()
+	text := p.place()
+	if x.index != "" {
+		text += "[" + x.index + "]"
 	}
-	return p.key
+	return text + x.how.String()
 }
 
 func describeVisitor() []device.FieldDoc {
@@ -44,65 +85,53 @@ func describeVisitor() []device.FieldDoc {
 	}, describeSampling("of this property")...)
 }
 
-// documented is what compile needs of the reference for each of many points.
-type documented struct{ all, sampling []device.FieldDoc }
-
-var visitorDocs = sync.OnceValue(func() documented {
-	return documented{all: describeVisitor(), sampling: describeSampling("")}
-})
+// visitorDocs is the reference, made once for many points.
+var visitorDocs = sync.OnceValue(describeVisitor)
 
 // compile judges a property's configuration without I/O.
 func compile(cfg device.PointConfig) (*point, error) {
 	f := device.NewFields(cfg.Path, cfg.Visitor)
-	p := &point{typ: cfg.Type, cycle: cfg.Cycle}
+	p := &point{typ: cfg.Type, cycle: int32(min(cfg.Cycle.Milliseconds(), math.MaxInt32))}
+	var x shape
 	f.Ignore("browseName")
 	if !f.Has("browsePath") {
 		f.Require(addressAllowed, "nodeID", "node")
 	}
 	if text := f.Text("", "nodeID", "node"); text != "" {
-		if a, err := parseAddress(text); err != nil {
-			f.Fail("nodeID", text, err.Error(), addressAllowed)
-		} else {
-			p.from, p.key = &a, text
-		}
-	}
-	if text := f.Text("", "browsePath"); text != "" {
-		steps, err := parsePath(text)
-		if err != nil {
-			f.Fail("browsePath", text, err.Error(), pathAllowed)
-		}
-		p.path = steps
-		p.key = strings.TrimSpace(p.key + " " + text)
-	}
-	if text := f.Text("", "methodID", "method"); text != "" {
 		a, err := parseAddress(text)
 		if err != nil {
-			f.Fail("methodID", text, err.Error(), addressAllowed)
+			f.Fail("nodeID", text, err.Error(), addressAllowed)
+		} else {
+			p.node, x.uri, x.start = *a.id, a.uri, true
 		}
-		p.method = &a
-		p.key += " method " + text
 	}
-	if p.index = f.Text("", "indexRange"); p.index != "" {
-		single, err := parseRange(p.index)
-		if err != nil {
-			f.Fail("indexRange", p.index, err.Error(), "3, 0:9, 0:1,2:3")
+	if x.path = f.Text("", "browsePath"); x.path != "" {
+		if _, err := parsePath(x.path); err != nil {
+			f.Fail("browsePath", x.path, err.Error(), pathAllowed)
 		}
-		p.single = single
+	}
+	if x.method = f.Text("", "methodID", "method"); x.method != "" {
+		if _, err := parseAddress(x.method); err != nil {
+			f.Fail("methodID", x.method, err.Error(), addressAllowed)
+		}
+	}
+	if x.index = f.Text("", "indexRange"); x.index != "" {
+		single, err := parseRange(x.index)
+		if err != nil {
+			f.Fail("indexRange", x.index, err.Error(), "3, 0:9, 0:1,2:3")
+		}
+		x.single = single
 	}
 	p.readBack = f.Bool(true, "readBack")
-	docs := visitorDocs()
-	for _, d := range docs.sampling {
-		p.given = f.Has(d.Name) || p.given
-	}
-	if p.given { // a hundred thousand points that keep their manifests would take 30 MB
-		p.visitor = cfg.Visitor
-		parseSampling(f, sampling{queue: 1})
-	}
+	x.how = parseOverride(f)
 	if cfg.Type == device.TypeStream {
-		f.Fail("nodeID", p.key, "cannot be a STREAM", "a model type other than STREAM")
+		f.Fail("nodeID", p.String(), "cannot be a STREAM", "a model type other than STREAM")
 	}
-	if err := f.Err(docs.all); err != nil {
+	if err := f.Err(visitorDocs()); err != nil {
 		return nil, err
+	}
+	if x != (shape{start: true}) {
+		p.shape = unique.Make(x)
 	}
 	return p, nil
 }
@@ -126,13 +155,4 @@ func parseRange(text string) (single bool, err error) {
 		}
 	}
 	return single, nil
-}
-
-// watch is how the property is watched, with the device's defaults.
-func (p *point) watch(def sampling) sampling {
-	if !p.given {
-		return def
-	}
-	f := device.NewFields("", p.visitor)
-	return parseSampling(f, def)
 }

@@ -3,7 +3,9 @@ package opcua
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -37,10 +39,10 @@ type serverSub struct {
 	gone    bool
 }
 
-// item is where a monitored item's changes go.
-type item struct {
-	w *watch
-	i int
+// handles are the client's handles of a watch's monitored items: base+i is that of point i.
+type handles struct {
+	base, n uint32
+	w       *watch
 }
 
 // subscriptions are a connection's. The goroutine of the endpoint publishes; the others are any caller's.
@@ -52,8 +54,8 @@ type subscriptions struct {
 	mu      sync.Mutex
 	byTime  map[time.Duration]*serverSub
 	byID    map[uint32]*serverSub
-	items   map[uint32]item // by the client's handle
-	handle  uint32
+	handles []handles           // by base; they do not overlap
+	next    uint32              // handle to go on with: those of a watch that ended are not used again soon
 	deleted map[uint32][]uint32 // monitored items to delete, by subscription
 	ended   []uint32            // subscriptions to delete
 
@@ -67,53 +69,68 @@ type subscriptions struct {
 func (s *subscriptions) init() {
 	s.replies, s.wake, s.making = make(chan channel.Reply, 2*maxPublish), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.making <- struct{}{}
-	s.byTime, s.byID, s.items = make(map[time.Duration]*serverSub), make(map[uint32]*serverSub), make(map[uint32]item)
+	s.byTime, s.byID, s.next = make(map[time.Duration]*serverSub), make(map[uint32]*serverSub), 1
 	s.deleted, s.most, s.trash = make(map[uint32][]uint32), maxPublish, make(chan channel.Reply)
 }
 
 // itemSet is the monitored items of one watch.
 type itemSet struct {
-	w       *watch
-	subs    []*serverSub
-	ids     map[*serverSub][]uint32
-	handles []uint32
+	w    *watch
+	base uint32 // handle of its first point
+	subs []*serverSub
+	ids  map[*serverSub][]uint32
 }
 
 // use counts a watch as a user of a subscription, which the caller has reserved.
 func (s *itemSet) use(sub *serverSub) { s.subs = append(s.subs, sub) }
 
-func (s *itemSet) add(sub *serverSub, id, handle uint32) {
+func (s *itemSet) add(sub *serverSub, id uint32) {
 	if s.ids == nil {
 		s.ids = make(map[*serverSub][]uint32)
 	}
 	s.ids[sub] = append(s.ids[sub], id)
-	s.handles = append(s.handles, handle)
 }
 
-// register gives each point of a batch a handle. Changes may come before the server's answer to the making of the items.
-func (s *subscriptions) register(w *watch, batch []int) []uint32 {
+// register gives the points of a watch handles, from the one that it returns. Changes may come before the server's answer to the making of
+// the items.
+func (s *subscriptions) register(w *watch) (base uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]uint32, len(batch))
-	for k, i := range batch {
-		s.handle++
-		out[k] = s.handle
-		s.items[s.handle] = item{w, i}
+	n := uint32(max(len(w.points), 1))
+	base = s.next
+	if base > math.MaxUint32-n {
+		base = 1
 	}
-	return out
+	at := 0
+	for at < len(s.handles) && s.handles[at].base < base+n { // past those that are in the way
+		if h := s.handles[at]; h.base+h.n > base {
+			base = h.base + h.n
+		}
+		at++
+	}
+	s.handles = slices.Insert(s.handles, at, handles{base, n, w})
+	s.next = base + n
+	return base
 }
 
-func (s *subscriptions) unregister(handles []uint32) {
+func (s *subscriptions) unregister(base uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, h := range handles {
-		delete(s.items, h)
+	s.handles = slices.DeleteFunc(s.handles, func(h handles) bool { return h.base == base })
+}
+
+// find returns whose handle it is; nil: nobody's. The lock is held.
+func (s *subscriptions) find(handle uint32) (*watch, int) {
+	at := sort.Search(len(s.handles), func(k int) bool { return s.handles[k].base > handle }) - 1
+	if at < 0 || handle-s.handles[at].base >= s.handles[at].n {
+		return nil, 0
 	}
+	return s.handles[at].w, int(handle - s.handles[at].base)
 }
 
 // drop forgets a watch's items at once, and has them deleted at the server.
 func (s *subscriptions) drop(set *itemSet) {
-	s.unregister(set.handles)
+	s.unregister(set.base)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range set.subs {
@@ -288,11 +305,11 @@ func (c *client) published(ctx context.Context, r channel.Reply) {
 func (c *client) distribute(changes []uabin.Change) {
 	now := time.Now()
 	s := &c.subs
-	for part := range slices.Chunk(changes, 256) {
-		var to [256]item
+	for part := range slices.Chunk(changes, len(room{})) {
+		var to room
 		s.mu.Lock()
 		for k, ch := range part {
-			to[k] = s.items[ch.Handle]
+			to[k].w, to[k].i = s.find(ch.Handle)
 		}
 		s.mu.Unlock()
 		for k, ch := range part {
@@ -301,6 +318,12 @@ func (c *client) distribute(changes []uabin.Change) {
 			}
 		}
 	}
+}
+
+// room is for where some changes go.
+type room [256]struct {
+	w *watch
+	i int
 }
 
 // notPublished judges why a PublishRequest failed. It is sent again with the next tick.

@@ -73,10 +73,10 @@ func fill(values []device.Value, err error) {
 	}
 }
 
-func (c *client) readBatch(ctx context.Context, points []*point, targets []*target, batch []int, values []device.Value) error {
+func (c *client) readBatch(ctx context.Context, points []*point, targets []target, batch []int, values []device.Value) error {
 	req := &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnBoth, NodesToRead: make([]*ua.ReadValueID, len(batch))}
 	for k, i := range batch {
-		req.NodesToRead[k] = readValue(targets[i].node, ua.AttributeIDValue, points[i].index)
+		req.NodesToRead[k] = readValue(targets[i].node, ua.AttributeIDValue, points[i].extra().index)
 	}
 	got, err := c.call(ctx, req)
 	if err != nil {

@@ -28,20 +28,25 @@ const (
 // errItems means that a watch's monitored items have to be made anew.
 var errItems = errors.New("the server has dropped the subscription")
 
-// watch is one call of Subscribe. notify is called with its lock held.
+// watch is one call of Subscribe. notify is called with its lock held. It keeps no values: there may be 100,000 points.
 type watch struct {
-	points []*point
-	how    []sampling
-	notify func(i int, v device.Value)
-	resub  chan struct{} // has a token when the items are gone
-	wake   chan struct{} // has a token when slow is not empty
+	session *session
+	points  []*point
+	notify  func(i int, v device.Value)
+	resub   chan struct{} // has a token when the items are gone
+	wake    chan struct{} // has a token when slow is not empty
 
 	mu     sync.Mutex
 	closed bool
-	last   []device.Value
-	local  []bool // the deadband is applied here: the server refused it
+	local  map[int]*localBand // of points whose deadband is applied here: the server refused it
 	slow   map[int]uabin.DataValue
 	gapped string // the reason of the gap that has been reported
+}
+
+// localBand is a deadband that the server does not apply.
+type localBand struct {
+	amount float64
+	last   device.Value
 }
 
 // Subscribe implements device.Subscriber.
@@ -59,10 +64,7 @@ func (s *session) Subscribe(ctx context.Context, points []device.Point, notify f
 	if s.config.poll {
 		return notSubscribable(len(points), "subscribe is false")
 	}
-	w := &watch{points: own, notify: notify, resub: make(chan struct{}, 1), wake: make(chan struct{}, 1), last: make([]device.Value, len(own)), local: make([]bool, len(own)), slow: make(map[int]uabin.DataValue)}
-	for _, p := range own {
-		w.how = append(w.how, s.sampling(p))
-	}
+	w := &watch{session: s, points: own, notify: notify, resub: make(chan struct{}, 1), wake: make(chan struct{}, 1), local: make(map[int]*localBand), slow: make(map[int]uabin.DataValue)}
 	defer w.close()
 	c, err := s.endpoint.ready(ctx)
 	for err == nil {
@@ -110,20 +112,6 @@ func notSubscribable(n int, why string) error {
 	return &device.NotSubscribableError{Points: all, Reason: why}
 }
 
-// sampling is how a point is watched.
-func (s *session) sampling(p *point) sampling {
-	h := p.watch(s.config.defaults)
-	if h.publishing == 0 {
-		if h.publishing = min(p.cycle, maxPublishing); h.publishing == 0 {
-			h.publishing = defaultPublishing
-		}
-	}
-	if h.sampling < 0 {
-		h.sampling = h.publishing
-	}
-	return h
-}
-
 // close stops notifying: when it returns, notify is not called any more.
 func (w *watch) close() {
 	w.mu.Lock()
@@ -139,14 +127,12 @@ func (w *watch) gap(q device.Quality, why string) {
 		return
 	}
 	w.gapped = why
-	now := time.Now()
 	clear(w.slow)
-	for i, v := range w.last {
-		if v.Kind() == device.KindNone || q == device.Bad {
-			v = device.BadValue(why, now)
-		} else {
-			v = v.Doubt(q, why).At(now)
-		}
+	for _, band := range w.local {
+		band.last = device.Value{}
+	}
+	v := device.BadValue(why, time.Now()).Doubt(q, why)
+	for i := range w.points {
 		w.notify(i, v)
 	}
 }
@@ -179,12 +165,13 @@ func (w *watch) deliver(i int, v device.Value, q device.Quality) {
 	if w.closed {
 		return
 	}
-	old := w.last[i]
-	if w.local[i] && q == device.Good && old.Quality == device.Good && numeric(v) && numeric(old) && math.Abs(v.AsFloat()-old.AsFloat()) <= w.how[i].deadband {
-		return
+	if band := w.local[i]; band != nil {
+		if q == device.Good && band.last.Quality == device.Good && numeric(v) && numeric(band.last) && math.Abs(v.AsFloat()-band.last.AsFloat()) <= band.amount {
+			return
+		}
+		band.last = v
 	}
 	w.gapped = ""
-	w.last[i] = v
 	w.notify(i, v)
 }
 
@@ -213,7 +200,7 @@ func (w *watch) drain(ctx context.Context, c *client) {
 // watch makes a watch's monitored items and waits until they have to be made anew, or ctx ends. It returns why.
 func (c *client) watch(ctx context.Context, w *watch, most int) error {
 	drainSignal(w.resub)
-	items := &itemSet{w: w}
+	items := &itemSet{w: w, base: c.subs.register(w)}
 	defer c.subs.drop(items)
 	failed, err := c.monitor(ctx, w, items, most)
 	if err != nil {
@@ -262,7 +249,8 @@ func (c *client) monitor(ctx context.Context, w *watch, items *itemSet, most int
 			failed = true
 			continue
 		}
-		groups[w.how[i].publishing] = append(groups[w.how[i].publishing], i)
+		publishing := w.how(i).publishing
+		groups[publishing] = append(groups[publishing], i)
 	}
 	var polled device.NotSubscribableError
 	for publishing, points := range groups {
@@ -292,7 +280,7 @@ type monitoring struct {
 	w       *watch
 	sub     *serverSub
 	items   *itemSet
-	targets []*target
+	targets []target
 	polled  *device.NotSubscribableError
 	size    int
 	failed  bool
@@ -322,15 +310,14 @@ func (m *monitoring) create(ctx context.Context, points []int, filtered bool) er
 
 func (m *monitoring) send(ctx context.Context, batch []int, filtered bool) (unfiltered []int, err error) {
 	req := &ua.CreateMonitoredItemsRequest{SubscriptionID: m.sub.id, TimestampsToReturn: ua.TimestampsToReturnBoth}
-	handles := m.c.subs.register(m.w, batch)
-	for k, i := range batch {
-		h := m.w.how[i]
-		p := &ua.MonitoringParameters{ClientHandle: handles[k], SamplingInterval: float64(h.sampling) / float64(time.Millisecond), QueueSize: h.queue, DiscardOldest: h.oldest}
+	for _, i := range batch {
+		h := m.w.how(i)
+		p := &ua.MonitoringParameters{ClientHandle: m.items.base + uint32(i), SamplingInterval: float64(h.sampling) / float64(time.Millisecond), QueueSize: h.queue, DiscardOldest: h.oldest}
 		if f := h.filter(filtered); f != nil {
 			p.Filter = ua.NewExtensionObject(f)
 		}
 		req.ItemsToCreate = append(req.ItemsToCreate, &ua.MonitoredItemCreateRequest{
-			ItemToMonitor: readValue(m.targets[i].node, ua.AttributeIDValue, m.w.points[i].index), MonitoringMode: ua.MonitoringModeReporting, RequestedParameters: p,
+			ItemToMonitor: readValue(m.targets[i].node, ua.AttributeIDValue, m.w.points[i].extra().index), MonitoringMode: ua.MonitoringModeReporting, RequestedParameters: p,
 		})
 	}
 	got, err := m.c.call(ctx, req)
@@ -339,7 +326,6 @@ func (m *monitoring) send(ctx context.Context, batch []int, filtered bool) (unfi
 		err = device.Unreachable("%s: the server answers the making of %d monitored items with something else", m.c.endpoint.config.String(), len(batch))
 	}
 	if err != nil {
-		m.c.subs.unregister(handles)
 		var code ua.StatusCode
 		if errors.As(err, &code) && (code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadNoSubscription) {
 			m.c.subs.forget(m.sub)
@@ -349,13 +335,12 @@ func (m *monitoring) send(ctx context.Context, batch []int, filtered bool) (unfi
 	for k, i := range batch {
 		r := res.Results[k]
 		if quality(r.StatusCode) != device.Bad {
-			m.items.add(m.sub, r.MonitoredItemID, handles[k])
+			m.items.add(m.sub, r.MonitoredItemID)
 			m.setLocal(i, !filtered)
 			continue
 		}
-		m.c.subs.unregister(handles[k : k+1])
 		switch {
-		case filtered && refusedFilter(r.StatusCode) && m.w.how[i].filter(true) != nil:
+		case filtered && refusedFilter(r.StatusCode) && m.w.how(i).filter(true) != nil:
 			unfiltered = append(unfiltered, i)
 		case r.StatusCode == ua.StatusBadTooManyMonitoredItems || r.StatusCode == ua.StatusBadNotSupported || r.StatusCode == ua.StatusBadServiceUnsupported:
 			m.polled.Points, m.polled.Reason = append(m.polled.Points, i), statusText(r.StatusCode)
@@ -371,25 +356,14 @@ func (m *monitoring) send(ctx context.Context, batch []int, filtered bool) (unfi
 func (m *monitoring) setLocal(i int, local bool) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
-	h := m.w.how[i]
-	m.w.local[i] = local && h.deadband > 0 && !h.percent
+	delete(m.w.local, i)
+	if h := m.w.how(i); local && h.deadband > 0 && !h.percent {
+		m.w.local[i] = &localBand{amount: h.deadband}
+	}
 }
 
-// filter is what the server is asked to leave out; nil for nothing.
-func (h sampling) filter(deadband bool) *ua.DataChangeFilter {
-	f := &ua.DataChangeFilter{Trigger: h.trigger}
-	switch {
-	case !deadband || h.deadband == 0:
-		if h.trigger == ua.DataChangeTriggerStatusValue || !deadband {
-			return nil
-		}
-	case h.percent:
-		f.DeadbandType, f.DeadbandValue = uint32(ua.DeadbandTypePercent), h.deadband
-	default:
-		f.DeadbandType, f.DeadbandValue = uint32(ua.DeadbandTypeAbsolute), h.deadband
-	}
-	return f
-}
+// how is how a point is watched.
+func (w *watch) how(i int) sampling { return w.session.sampling(w.points[i]) }
 
 func refusedFilter(code ua.StatusCode) bool {
 	switch code {

@@ -86,7 +86,7 @@ func TestSubscription(t *testing.T) {
 	expect(t, notes, "a change", func(n note) bool { return n.i == 1 && n.v.Text() == "2.5" && n.v.Quality == device.Good })
 	p.kill()
 	expect(t, notes, "the gap", func(n note) bool {
-		return n.i == 1 && n.v.Quality == device.Uncertain && n.v.Text() == "2.5" && n.v.Reason != ""
+		return n.i == 1 && n.v.Quality == device.Uncertain && n.v.Kind() == device.KindNone && n.v.Reason != ""
 	})
 	expect(t, notes, "the server's absence", func(n note) bool {
 		return n.i == 1 && n.v.Quality == device.Bad && strings.Contains(n.v.Reason, p.url())

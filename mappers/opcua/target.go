@@ -8,38 +8,32 @@ import (
 	"github.com/gopcua/opcua/ua"
 )
 
-// target is what a connection knows of a point's node. Its fields are guarded by client.mu.
+// target is a point's node at a server.
 type target struct {
 	node *ua.NodeID
-	err  error // why there is no node
-	info *nodeInfo
+	err  error // why there is none
 }
 
-// maxTargets limits how many nodes a connection remembers: points may come and go for ever.
-const maxTargets = 200000
+// maxKnown limits how many nodes a connection remembers: points may come and go for ever.
+const maxKnown = 100000
 
 // targetsOf finds the nodes of points, asking the server for those with a browse path that it has not resolved yet. The error
 // means that the server could not be asked.
-func (c *client) targetsOf(ctx context.Context, points []*point) ([]*target, error) {
-	out := make([]*target, len(points))
+func (c *client) targetsOf(ctx context.Context, points []*point) ([]target, error) {
+	out := make([]target, len(points))
 	var paths []int
-	c.mu.Lock()
-	if len(c.targets) > maxTargets {
-		clear(c.targets)
-	}
 	for i, p := range points {
-		t := c.targets[p.key]
-		if t == nil && p.path == nil {
-			t = &target{}
-			t.node, t.err = p.from.resolve(c.namespaces)
-			c.targets[p.key] = t
+		if p.extra().path == "" {
+			out[i].node, out[i].err = p.address().resolve(c.namespaces)
+			continue
 		}
-		if t == nil {
+		c.mu.Lock()
+		out[i].node = c.paths[p.place()]
+		c.mu.Unlock()
+		if out[i].node == nil {
 			paths = append(paths, i)
 		}
-		out[i] = t
 	}
-	c.mu.Unlock()
 	for len(paths) > 0 {
 		n := min(len(paths), c.limits.translate)
 		if err := c.translate(ctx, points, paths[:n], out); err != nil {
@@ -51,7 +45,7 @@ func (c *client) targetsOf(ctx context.Context, points []*point) ([]*target, err
 }
 
 // translate resolves browse paths (Part 4, section 5.8.4).
-func (c *client) translate(ctx context.Context, points []*point, which []int, out []*target) error {
+func (c *client) translate(ctx context.Context, points []*point, which []int, out []target) error {
 	req := &ua.TranslateBrowsePathsToNodeIDsRequest{}
 	var asked []int
 	for _, i := range which {
@@ -59,10 +53,10 @@ func (c *client) translate(ctx context.Context, points []*point, which []int, ou
 		start, err := c.start(p)
 		var path *ua.RelativePath
 		if err == nil {
-			path, err = relative(p.path, c.namespaces)
+			path, err = relative(p.extra().path, c.namespaces)
 		}
 		if err != nil {
-			out[i] = &target{err: err}
+			out[i] = target{err: err}
 			continue
 		}
 		asked = append(asked, i)
@@ -81,8 +75,11 @@ func (c *client) translate(ctx context.Context, points []*point, which []int, ou
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.paths) > maxKnown {
+		clear(c.paths)
+	}
 	for k, r := range res.Results {
-		t := &target{}
+		t := &out[asked[k]]
 		switch {
 		case r.StatusCode != ua.StatusOK:
 			t.err = fmt.Errorf("the browse path leads nowhere: %s", statusText(r.StatusCode))
@@ -92,19 +89,19 @@ func (c *client) translate(ctx context.Context, points []*point, which []int, ou
 			t.err = errors.New("the browse path leads to another server")
 		default:
 			t.node = inNamespace(r.Targets[0].TargetID.NodeID, r.Targets[0].TargetID.NodeID.Namespace())
-			c.targets[points[asked[k]].key] = t // one that leads nowhere is tried again: the node may come
+			c.paths[points[asked[k]].place()] = t.node // one that leads nowhere is tried again: the node may come
 		}
-		out[asked[k]] = t
 	}
 	return nil
 }
 
 // start is where a browse path starts.
 func (c *client) start(p *point) (*ua.NodeID, error) {
+	x := p.extra()
 	switch {
-	case p.from != nil:
-		return p.from.resolve(c.namespaces)
-	case startsAtRoot(p.path):
+	case x.start:
+		return p.address().resolve(c.namespaces)
+	case startsAtRoot(x.path):
 		return ua.NewNumericNodeID(0, rootFolder), nil
 	default:
 		return ua.NewNumericNodeID(0, objectFolder), nil

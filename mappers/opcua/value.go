@@ -47,7 +47,7 @@ func (c *client) value(ctx context.Context, p *point, d uabin.DataValue, now tim
 
 // datum is a variant as a model's value. What is no scalar of the model becomes JSON.
 func (c *client) datum(ctx context.Context, p *point, v uabin.Variant) (device.Value, error) {
-	if v.Array && p.single && v.Len() == 1 {
+	if v.Array && v.Len() == 1 && p.extra().single {
 		v = v.At(0)
 	}
 	if b, ok := v.V.([]uint8); ok && v.Array && p.typ == device.TypeBytes {

@@ -54,7 +54,7 @@ type writing struct {
 	results []device.WriteResult
 	size    int
 
-	targets []*target
+	targets []target
 	values  []uabin.Variant
 }
 
@@ -94,7 +94,7 @@ func (w *writing) prepare(ctx context.Context) ([]int, error) {
 		return nil, err
 	}
 	var known []int
-	var ask []*target
+	var ask []target
 	for i, t := range w.targets {
 		if t.err != nil {
 			w.results[i].Err = t.err
@@ -102,7 +102,7 @@ func (w *writing) prepare(ctx context.Context) ([]int, error) {
 		}
 		known, ask = append(known, i), append(ask, t)
 	}
-	infos, errs, err := w.c.infos(ctx, ask)
+	infos, errs, err := w.c.infosOf(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (w *writing) send(ctx context.Context, batch []int) error {
 	req := &uabin.WriteRequest{}
 	for _, i := range batch {
 		req.NodesToWrite = append(req.NodesToWrite, &uabin.WriteValue{
-			NodeID: w.targets[i].node, AttributeID: ua.AttributeIDValue, IndexRange: w.points[i].index, Value: &uabin.DataValue{Value: w.values[i]},
+			NodeID: w.targets[i].node, AttributeID: ua.AttributeIDValue, IndexRange: w.points[i].extra().index, Value: &uabin.DataValue{Value: w.values[i]},
 		})
 	}
 	got, err := w.c.call(ctx, req)
