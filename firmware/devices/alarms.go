@@ -55,7 +55,7 @@ func fieldNames(m map[string]any) string { return strings.Join(slices.Sorted(map
 
 // alarmFields reads the `alarms` of a property.
 func (p *plan) alarmFields(prop *property, where string) {
-	raw, ok := prop.host["alarms"]
+	raw, ok := prop.has().host["alarms"]
 	if !ok || raw == nil {
 		return
 	}
@@ -64,7 +64,7 @@ func (p *plan) alarmFields(prop *property, where string) {
 	if err != nil {
 		p.fail(reasonInvalidVisitor, false, "%s", oneLine(err))
 	}
-	prop.stage.alarms = cfgs
+	prop.has().stage.alarms = cfgs
 }
 
 // planAlarms compiles the conditions of alarms and holds them to the limits of a device.
@@ -72,11 +72,11 @@ func (p *plan) planAlarms(properties []derived.Property) {
 	names := make(map[string]string)
 	for i := range p.properties {
 		prop := &p.properties[i]
-		if prop.stage == nil {
+		if prop.has().stage == nil {
 			continue
 		}
-		for _, cfg := range prop.stage.alarms {
-			field := prop.stage.where + ".alarms"
+		for _, cfg := range prop.has().stage.alarms {
+			field := prop.has().stage.where + ".alarms"
 			if other, taken := names[cfg.Name]; taken {
 				p.fail(reasonInvalidVisitor, false, "%s", &device.FieldError{Field: field + ".name", Value: cfg.Name,
 					Problem: fmt.Sprintf("property %q has an alarm of this name, too", other), Allowed: "a name for each alarm of a device"})

@@ -123,7 +123,7 @@ func (w *worker) badProperties(count int) string {
 // onlyInvalid tells whether all properties that cannot be read have a visitor that is wrong.
 func (w *worker) onlyInvalid() bool {
 	for i := range w.plan.properties {
-		if w.twins[i].unreadable() && w.plan.properties[i].pointErr == "" {
+		if w.twins[i].unreadable() && w.plan.properties[i].has().pointErr == "" {
 			return false
 		}
 	}

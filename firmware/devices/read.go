@@ -221,8 +221,8 @@ func (w *worker) observe(prop *property, t *propertyTwin, v device.Value, now ti
 	}
 	quality := v.Quality != old.Quality || v.Reason != old.Reason
 	datum := v.Kind() != old.Kind() || !v.Same(old)
-	if datum || prop.deadband.given() {
-		datum = prop.deadband.passes(t.base, v, datum, v.Kind() != old.Kind())
+	if band := prop.has().deadband; band.given() {
+		datum = band.passes(t.base, v, datum, v.Kind() != old.Kind())
 	}
 	t.value = t.value.Next(v)
 	w.status.judge = w.status.judge || quality

@@ -9,7 +9,7 @@ import (
 // recorded judges whether a property's values are kept on the gateway (firmware/history): those that ask for it with `history: true` in the visitor's
 // configData, and those with a pushMethod that do not refuse it. where is the path of the configData.
 func (p *plan) recorded(prop *property, pushed bool, where string) bool {
-	given, ok := prop.host["history"]
+	given, ok := prop.has().host["history"]
 	if !ok {
 		return pushed
 	}

@@ -26,7 +26,7 @@ func TestRecorded(t *testing.T) {
 		{map[string]any{"history": 5}, false, false, `spec.properties[speed].visitors.configData.history: "5": allowed: true`},
 	} {
 		p := &plan{}
-		got := p.recorded(&property{host: c.host}, c.pushed, "spec.properties[speed].visitors.configData")
+		got := p.recorded(&property{more: &uncommon{host: c.host}}, c.pushed, "spec.properties[speed].visitors.configData")
 		if got != c.want || (c.wrong == "") != (len(p.problems) == 0) {
 			t.Errorf("%v, pushed %v: %v, %v", c.host, c.pushed, got, p.problems)
 		}

@@ -67,15 +67,36 @@ type property struct {
 	method        bool // the point stands for a method of the device
 	recorded      bool // values are kept on the gateway
 	point         device.Point
-	pointErr      string // why there is no point
 	collect       time.Duration
-	report        time.Duration  // 0: on change
-	host          map[string]any // the visitor's fields that are the host's, by lower-case names; nil: none
-	deadband      deadband
-	span          *span    // nil: the model has no range
-	stage         *staging // nil: it is neither calculated, nor has it alarms
-	desired       string   // as in the manifest; "" is none
-	access        *access  // nil: read-only
+	report        time.Duration // 0: on change
+	span          *span         // nil: the model has no range
+	access        *access       // nil: read-only
+	more          *uncommon     // nil: none of it
+}
+
+// uncommon is what few properties have.
+type uncommon struct {
+	pointErr string         // why there is no point
+	host     map[string]any // the visitor's fields that are the host's, by lower-case names; nil: none
+	deadband deadband
+	stage    *staging // nil: it is neither calculated, nor has it alarms
+	desired  string   // as in the manifest; "" is none
+}
+
+// has is what the property has of what few have, for reading.
+func (prop *property) has() uncommon {
+	if prop.more == nil {
+		return uncommon{}
+	}
+	return *prop.more
+}
+
+// gets is where a plan in the making puts it.
+func (prop *property) gets() *uncommon {
+	if prop.more == nil {
+		prop.more = new(uncommon)
+	}
+	return prop.more
 }
 
 // readable tells whether the driver can be asked for the property.
@@ -197,7 +218,10 @@ func (p *plan) resolveMethods(d *devicev1.Device) {
 }
 
 func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devicev1.ModelProperty, driver device.Driver) (property, bool) {
-	prop := property{name: m.Name, unit: m.Unit, desired: dp.Desired.Value, reportToCloud: dp.ReportToCloud == nil || *dp.ReportToCloud}
+	prop := property{name: m.Name, unit: m.Unit, reportToCloud: dp.ReportToCloud == nil || *dp.ReportToCloud}
+	if dp.Desired.Value != "" {
+		prop.gets().desired = dp.Desired.Value
+	}
 	typ, ok := device.ParseType(m.Type)
 	if !ok {
 		p.fail(reasonInvalidModel, false, "DeviceModel property %q: type: %q is not known; allowed: INT, FLOAT, DOUBLE, STRING, BOOLEAN, BYTES", dp.Name, m.Type)
@@ -221,14 +245,14 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	where := p.compile(path, &prop, dp, m, driver)
 	prop.recorded = p.recorded(&prop, dp.PushMethod != nil, where)
 	prop.span = newSpan(m, typ)
-	if value, given := prop.host["deadband"]; given {
+	if value, given := prop.has().host["deadband"]; given {
 		var err error
-		if prop.deadband, err = parseDeadband(value, typ, low, high); err != nil {
+		if prop.gets().deadband, err = parseDeadband(value, typ, low, high); err != nil {
 			p.fail(reasonInvalidVisitor, false, "%s.deadband: %v", where, err)
 		}
 	}
-	if prop.desired != "" {
-		if _, err := prop.check(prop.desired); err != nil {
+	if prop.has().desired != "" {
+		if _, err := prop.check(prop.has().desired); err != nil {
 			p.fail(reasonInvalidDesired, false, "%s.desired.value: %v", path, err)
 		}
 	}
@@ -244,12 +268,14 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 	}
 	names := driver.Protocols()
 	if n := visitor.ProtocolName; n != "" && !slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(s, n) }) {
-		prop.pointErr = fmt.Sprintf("%s.visitors.protocolName: %q: differs from the device's protocol; allowed: %s", path, n, strings.Join(names, ", "))
-		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+		prop.gets().pointErr = fmt.Sprintf("%s.visitors.protocolName: %q: differs from the device's protocol; allowed: %s", path, n, strings.Join(names, ", "))
+		p.fail(reasonInvalidVisitor, false, "%s", prop.has().pointErr)
 		return where
 	}
-	var own map[string]any
-	prop.host, own = hostFields(visitor.ConfigData, driver)
+	host, own := hostFields(visitor.ConfigData, driver)
+	if host != nil {
+		prop.gets().host = host
+	}
 	if p.stageFields(prop, where, own, prop.access != nil) {
 		return where
 	}
@@ -259,8 +285,8 @@ func (p *plan) compile(path string, prop *property, dp *devicev1.DeviceProperty,
 		return err
 	})
 	if err != nil {
-		prop.point, prop.pointErr = nil, oneLine(err)
-		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+		prop.point, prop.gets().pointErr = nil, oneLine(err)
+		p.fail(reasonInvalidVisitor, false, "%s", prop.has().pointErr)
 	}
 	_, prop.method = prop.point.(device.Method)
 	return where
@@ -329,8 +355,8 @@ func (prop *property) check(text string) (device.Value, error) {
 // writable judges an edge write.
 func (prop *property) writable(text string) error {
 	switch {
-	case prop.pointErr != "":
-		return errors.New(prop.pointErr)
+	case prop.has().pointErr != "":
+		return errors.New(prop.has().pointErr)
 	case prop.point == nil:
 		return errors.New("the value is derived from others, and cannot be written")
 	case text == "":

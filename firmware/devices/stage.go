@@ -26,18 +26,18 @@ type staging struct {
 
 // staged makes the property one that the stage knows.
 func (prop *property) staged(where string) *staging {
-	if prop.stage == nil {
-		prop.stage = &staging{where: where}
+	if prop.has().stage == nil {
+		prop.gets().stage = &staging{where: where}
 	}
-	return prop.stage
+	return prop.has().stage
 }
 
 // expr returns the expression that calculates the property, "" if it comes from the device.
 func (prop *property) expr() string {
-	if prop.stage == nil {
+	if prop.has().stage == nil {
 		return ""
 	}
-	return prop.stage.expr
+	return prop.has().stage.expr
 }
 
 // stagePlan is what the stage does for a device. It is immutable.
@@ -56,18 +56,18 @@ type staged struct {
 	soiled []int32 // properties with an alarm whose record in the store is older
 }
 
-// stageFields judges the host-level fields of a visitor (prop.host) that belong to the stage; own are the driver's. It tells whether the
+// stageFields judges the host-level fields of a visitor (the host's) that belong to the stage; own are the driver's. It tells whether the
 // property is calculated: such a property has no point, and its value comes from stage.
 func (p *plan) stageFields(prop *property, where string, own map[string]any, writable bool) (calculated bool) {
 	p.alarmFields(prop, where)
-	raw, ok := prop.host["expr"]
+	raw, ok := prop.has().host["expr"]
 	if !ok || raw == nil || raw == "" {
 		return false
 	}
 	prop.staged(where).expr = fmt.Sprint(raw)
 	refuse := func(e *device.FieldError) bool {
-		prop.pointErr = e.Error()
-		p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+		prop.gets().pointErr = e.Error()
+		p.fail(reasonInvalidVisitor, false, "%s", prop.has().pointErr)
 		return true
 	}
 	text, isText := raw.(string)
@@ -90,10 +90,10 @@ func (p *plan) finishStage() {
 	for i := range p.properties {
 		prop := &p.properties[i]
 		properties[i] = derived.Property{Name: prop.name, Type: prop.typ}
-		if prop.pointErr == "" {
+		if prop.has().pointErr == "" {
 			properties[i].Expr = prop.expr()
 		}
-		used = used || prop.stage != nil
+		used = used || prop.has().stage != nil
 	}
 	if !used {
 		return
@@ -102,8 +102,8 @@ func (p *plan) finishStage() {
 	for i := range p.properties {
 		if err := errs[i]; err != nil {
 			prop := &p.properties[i]
-			prop.pointErr = expressionError(prop.stage.where+".expr", prop.stage.expr, err).Error()
-			p.fail(reasonInvalidVisitor, false, "%s", prop.pointErr)
+			prop.gets().pointErr = expressionError(prop.has().stage.where+".expr", prop.has().stage.expr, err).Error()
+			p.fail(reasonInvalidVisitor, false, "%s", prop.has().pointErr)
 		}
 	}
 	p.stage = &stagePlan{set: set}
@@ -154,8 +154,8 @@ func (w *worker) invalid(now time.Time) []reading {
 	var out []reading
 	for i := range w.plan.properties {
 		prop := &w.plan.properties[i]
-		if prop.point == nil && prop.pointErr != "" {
-			out = append(out, reading{prop, &w.twins[i], device.BadValue(prop.pointErr, now)})
+		if prop.point == nil && prop.has().pointErr != "" {
+			out = append(out, reading{prop, &w.twins[i], device.BadValue(prop.has().pointErr, now)})
 		}
 	}
 	return out

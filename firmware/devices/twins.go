@@ -101,7 +101,7 @@ func (w *worker) adoptTwins(p *plan, now time.Time) {
 // want takes over what a plan wants of a property.
 func (w *worker) want(prop *property, t *propertyTwin, p *plan) {
 	if t.want == nil {
-		if prop.desired == "" {
+		if prop.has().desired == "" {
 			return
 		}
 		t.want = new(twin.Property)
@@ -111,7 +111,7 @@ func (w *worker) want(prop *property, t *propertyTwin, p *plan) {
 		w.log.Warn("the Device's generation went back, as after a restore of the cluster; its values count from now on",
 			"property", prop.name, "generation", p.generation)
 	}
-	if t.want.SetCloud(prop.desired, p.generation) || changed {
+	if t.want.SetCloud(prop.has().desired, p.generation) || changed {
 		w.durable = append(w.durable, w.record(prop.name, t))
 	}
 }

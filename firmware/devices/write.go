@@ -32,8 +32,8 @@ func (w *worker) judgeAll(now time.Time) {
 			w.wants = append(w.wants, int32(i))
 			w.judge(prop, t, now)
 		}
-		if prop.point == nil && prop.pointErr != "" {
-			w.observe(prop, t, device.BadValue(prop.pointErr, now), now)
+		if prop.point == nil && prop.has().pointErr != "" {
+			w.observe(prop, t, device.BadValue(prop.has().pointErr, now), now)
 		}
 	}
 }

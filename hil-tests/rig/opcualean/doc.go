@@ -17,5 +17,5 @@
 //
 // # Testing
 //
-// The driver reads and subscribes 12,000 items of it.
+// The driver reads and subscribes 12,000 items of it, and what each of 20,000 costs in memory is counted.
 package opcualean
