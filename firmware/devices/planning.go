@@ -43,7 +43,7 @@ func (h *Host) Plan(namespace, name string) ([]CyclePlan, error) {
 func (p *plan) left() error {
 	var wrong []string
 	for i := range p.properties {
-		if why := p.properties[i].pointErr; why != "" {
+		if why := p.properties[i].has().pointErr; why != "" {
 			wrong = append(wrong, why)
 		}
 	}
