@@ -23,6 +23,7 @@ var (
 
 const (
 	scanTimeout = 300 * time.Millisecond // that a unit has, unless the request gives a timeout
+	scanFirst   = 10                     // unit ids that are tried with all settings before the others
 	maxSettings = 64
 )
 
@@ -33,8 +34,9 @@ type setting struct {
 	config   config
 }
 
-// Scan implements device.Scanner: every unit id is asked for holding register 0, with each of the settings in turn. Whatever it
-// answers, an exception included, tells that it is there. A line that a device uses is left alone: at other settings the requests would
+// Scan implements device.Scanner: every unit id is asked for holding register 0, with each of the settings. Whatever it answers, an exception
+// included, tells that it is there. The first ids are tried with all settings before the many others, because most lines have a device there, and
+// settings that found one are gone through at once. A line that a device uses is left alone: at other settings the requests would
 // be noise to it, and the units that are not there would cost its time.
 func (d *Driver) Scan(ctx context.Context, req device.ScanRequest, progress func(done, total int, what string), found func(device.ScanResult)) error {
 	settings, err := scanSettings(req)
@@ -46,36 +48,75 @@ func (d *Driver) Scan(ctx context.Context, req device.ScanRequest, progress func
 		return err
 	}
 	defer d.unreserve(&settings[0].config)
-	done, total := 0, len(settings)*len(units)
+	s := &scan{driver: d, progress: progress, found: found, total: len(settings) * len(units)}
+	first, rest := units, []byte(nil)
+	if len(settings) > 1 && len(units) > scanFirst {
+		first, rest = units[:scanFirst], units[scanFirst:]
+	}
+	var later []*setting
 	for i := range settings {
-		s := &settings[i]
-		p := &prober{opener: d.scanOpener(&s.config), config: &s.config}
-		for _, unit := range units {
-			if ctx.Err() != nil {
-				break
-			}
-			if progress != nil {
-				progress(done, total, fmt.Sprintf("%s, unit %d", s.text, unit))
-			}
-			there, err := p.ask(ctx, unit, readRequest(holdingRegisters, 0, 1))
-			if err != nil && ctx.Err() == nil {
-				p.close()
-				return fmt.Errorf("scan %s: %w", s.text, err)
-			}
-			if there != nil && found != nil {
-				result := device.ScanResult{Protocol: maps.Clone(s.protocol), Name: p.identity(ctx, unit)}
-				maps.DeleteFunc(result.Protocol, func(k string, _ any) bool { return strings.EqualFold(k, "timeout") }) // it was the scan's
-				result.Protocol["slaveID"] = int64(unit)
-				found(result)
-			}
-			done++
+		hit, err := s.ask(ctx, &settings[i], first)
+		if err == nil && hit {
+			_, err = s.ask(ctx, &settings[i], rest)
+		} else {
+			later = append(later, &settings[i])
 		}
-		p.close()
+		if err != nil {
+			return err
+		}
+	}
+	for _, x := range later {
+		if _, err := s.ask(ctx, x, rest); err != nil {
+			return err
+		}
 	}
 	if progress != nil && ctx.Err() == nil {
-		progress(total, total, "all has been asked")
+		progress(s.total, s.total, "all has been asked")
 	}
 	return nil
+}
+
+// scan is one scan under way. It is used by one goroutine.
+type scan struct {
+	driver      *Driver
+	progress    func(done, total int, what string)
+	found       func(device.ScanResult)
+	done, total int
+}
+
+// ask asks units with one setting, and tells whether any was there.
+func (s *scan) ask(ctx context.Context, with *setting, units []byte) (hit bool, err error) {
+	p := &prober{opener: s.driver.scanOpener(&with.config), config: &with.config}
+	defer p.close()
+	for _, unit := range units {
+		if ctx.Err() != nil {
+			break
+		}
+		if s.progress != nil {
+			s.progress(s.done, s.total, fmt.Sprintf("%s, unit %d", with.text, unit))
+		}
+		there, err := p.ask(ctx, unit, readRequest(holdingRegisters, 0, 1))
+		if err != nil && ctx.Err() == nil {
+			return hit, fmt.Errorf("scan %s: %w", with.text, err)
+		}
+		if there != nil {
+			hit = true
+			s.tell(ctx, p, with, unit)
+		}
+		s.done++
+	}
+	return hit, nil
+}
+
+// tell tells of a unit that is there, and of what it says of itself.
+func (s *scan) tell(ctx context.Context, p *prober, with *setting, unit byte) {
+	if s.found == nil {
+		return
+	}
+	result := device.ScanResult{Protocol: maps.Clone(with.protocol), Name: p.identity(ctx, unit)}
+	maps.DeleteFunc(result.Protocol, func(k string, _ any) bool { return strings.EqualFold(k, "timeout") }) // it was the scan's
+	result.Protocol["slaveID"] = int64(unit)
+	s.found(result)
 }
 
 // scanSettings lists what is to be tried.

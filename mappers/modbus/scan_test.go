@@ -3,14 +3,19 @@ package modbus
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skerry/skerry/mappers/device"
 	"github.com/skerry/skerry/mappers/device/devicetest"
 	"github.com/skerry/skerry/mappers/modbus/modbustest"
+	"github.com/skerry/skerry/mappers/serialline"
+	"github.com/skerry/skerry/mappers/serialline/linetest"
 )
 
 // heard is what a scan told.
@@ -68,6 +73,56 @@ func TestScanOfLine(t *testing.T) {
 			t.Error("the line stays reserved")
 		}
 	}
+}
+
+// TestScanSearchesSettings: nothing is known of a line but its port. The first unit ids are asked with all settings before the others, so that the usual
+// device is found within minutes, and the settings that found it are gone through before the rest.
+func TestScanSearchesSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slaves := modbustest.New(t)
+		slaves.Unit(3).SetHolding(0, 1)
+		slaves.Unit(200).SetHolding(0, 1)
+		var wg sync.WaitGroup
+		d := NewWith(Options{Port: func(cfg serialline.Config) (serialline.Line, error) {
+			near, far := linetest.Pair(cfg)
+			wg.Go(func() {
+				if cfg.Baud == 2400 && cfg.Parity.String() == "odd" { // the last of all settings
+					slaves.Serve(far, modbustest.RTU)
+				} else {
+					_, _ = io.Copy(io.Discard, far) // until the line is closed
+				}
+			})
+			return near, nil
+		}})
+		const settings, units = 7 * 3, 247
+		asked, last := make(map[string]int), 0
+		var found []string
+		at := map[string]int{}
+		err := d.Scan(t.Context(), device.ScanRequest{Protocol: map[string]any{"serialPort": "/dev/ttyMODEL"}}, func(done, total int, what string) {
+			asked[what]++
+			if last = done; total != settings*units {
+				t.Fatalf("%d steps", total)
+			}
+		}, func(r device.ScanResult) {
+			name := fmt.Sprint(r.Protocol["slaveID"], " ", r.Protocol["baudRate"], " ", r.Protocol["parity"])
+			found, at[name] = append(found, name), last
+		})
+		wg.Wait()
+		if err != nil || !slices.Equal(found, []string{"3 2400 odd", "200 2400 odd"}) {
+			t.Fatalf("%v, found %q", err, found)
+		}
+		if first, second := at[found[0]], at[found[1]]; first != (settings-1)*scanFirst+2 || second != (settings-1)*scanFirst+199 {
+			t.Errorf("found after %d and %d requests", first, second)
+		}
+		if last != settings*units || len(asked) != settings*units+1 {
+			t.Errorf("%d of %d, %d different ones", last, settings*units, len(asked))
+		}
+		for what, n := range asked {
+			if n != 1 {
+				t.Errorf("%s was asked %d times", what, n)
+			}
+		}
+	})
 }
 
 // TestScanSparesUsedLines: neither a serial line nor an address that a device has is scanned, and the message says whose it is.
