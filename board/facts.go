@@ -39,7 +39,7 @@ func describe(root string) Facts {
 	if f.SystemUUID == "" {
 		f.SystemUUID = f.MachineID
 	}
-	f.MemoryBytes = memTotal(root)
+	f.MemoryBytes = MemoryTotal(root)
 	return f
 }
 
@@ -67,7 +67,8 @@ func assignments(root, name string, paths ...string) string {
 	return ""
 }
 
-func memTotal(root string) int64 {
+// MemoryTotal returns MemTotal of the /proc below root in bytes; 0 if it does not tell.
+func MemoryTotal(root string) int64 {
 	f, err := os.Open(filepath.Join(root, "proc/meminfo"))
 	if err != nil {
 		return 0

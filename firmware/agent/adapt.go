@@ -45,10 +45,14 @@ func nodeInfo(f board.Facts) corev1.NodeSystemInfo {
 	}
 }
 
-// registerTaints returns the taints that the node registers with.
+// registerTaints returns the taints that the node registers with: the configuration's, or else the board's.
 func (a *Agent) registerTaints() ([]corev1.Taint, error) {
 	var out []corev1.Taint
-	for i, text := range a.cfg.Node.Taints {
+	texts := a.cfg.Node.Taints
+	if len(texts) == 0 {
+		texts = a.board.Node.Taints
+	}
+	for i, text := range texts {
 		t, err := config.ParseTaint(text)
 		if err != nil {
 			return nil, fmt.Errorf("node.taints[%d]: %w", i, err)

@@ -38,6 +38,7 @@ import (
 // Agent is a running skerryd. It lives for one call of Run.
 type Agent struct {
 	cfg     config.Config
+	board   board.Choice
 	log     *slog.Logger
 	started time.Time
 
@@ -68,6 +69,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	a := &Agent{cfg: cfg, log: log, started: time.Now()}
 	if cfg.Memory.Limit > 0 {
 		debug.SetMemoryLimit(int64(cfg.Memory.Limit))
+	}
+	if err := a.chooseBoard("/"); err != nil {
+		return err
 	}
 	if err := a.checkIdentity(); err != nil {
 		return err
@@ -250,7 +254,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		Annotations:  a.nodeAnnotations,
 		MaxPods:      int64(a.cfg.Pods.Max),
 		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls, UserIDs: userids.Range(a.cfg.Pods.Users),
-		Labels: a.cfg.Node.Labels, Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
+		Labels: a.nodeLabels(), Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
 		Eviction: pods.Eviction{
 			Thresholds: rules, Transition: max(a.cfg.Node.Eviction.TransitionPeriod, time.Nanosecond), MaxGrace: int64(a.cfg.Node.Eviction.MaxPodGracePeriod / time.Second),
 		},
@@ -290,7 +294,7 @@ func (a *Agent) tasks() []task {
 		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
-			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeAnnotations, a.link)
+			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeLabels(), a.nodeAnnotations, a.link)
 		}})
 	}
 	if a.devices != nil {

@@ -27,8 +27,9 @@ type nodeReporter interface {
 // reportDevicesOnlyNode tells Kubernetes of a gateway that takes no pods (pods.enabled is false): firmware/pods, which
 // else reports the node, does not run there. The node has room for no pod, so that the scheduler leaves it alone.
 // annotations may be nil; it is asked every ten seconds.
-func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, annotations func() map[string]string, reports nodeReporter) error {
+func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, labels map[string]string, annotations func() map[string]string, reports nodeReporter) error {
 	doc := devicesOnlyNode(node, facts, time.Now())
+	maps.Copy(doc.Labels, labels)
 	tick := time.NewTicker(nodeLook)
 	defer tick.Stop()
 	var at time.Time

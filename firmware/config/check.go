@@ -109,6 +109,9 @@ func (c Config) check() error {
 			bad(p.key, p.path, fmt.Sprintf("the kernel takes paths of Unix sockets up to %d bytes", maxSocketPath))
 		}
 	}
+	if d := c.Board.Dir; d != "" && !filepath.IsAbs(d) {
+		bad("board.dir", d, "an absolute path is needed, as /etc/skerry/board.d; empty: only the boards that are built in")
+	}
 	if c.Control.Socket == c.Socket {
 		bad("control.socket", c.Control.Socket, "it must be another one than socket")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/skerry/skerry/board"
 	"github.com/skerry/skerry/firmware/eviction"
 	"github.com/skerry/skerry/firmware/pods"
 )
@@ -22,6 +23,7 @@ const DefaultPath = "/etc/skerry/skerryd.yaml"
 // Config is everything that can be set. The yaml names are the documented keys.
 type Config struct {
 	Node        Node    `yaml:"node"`
+	Board       Board   `yaml:"board"`
 	Relay       Relay   `yaml:"relay"`
 	DataDir     string  `yaml:"dataDir"`
 	IdentityDir string  `yaml:"identityDir"`
@@ -34,6 +36,12 @@ type Config struct {
 	Metrics     Metrics `yaml:"metrics"`
 	Socket      string  `yaml:"socket"`
 	Control     Control `yaml:"control"`
+}
+
+// Board says what hardware this is (package board).
+type Board struct {
+	Name string `yaml:"name"` // empty: it is recognised
+	Dir  string `yaml:"dir"`  // of boards on the device, which go before those that are built in
 }
 
 // Node names this gateway, and says how it looks after itself.
@@ -185,6 +193,7 @@ func Defaults() Config {
 			Eviction: Eviction{Hard: eviction.DefaultHard(), TransitionPeriod: 5 * time.Minute, MaxPodGracePeriod: 30 * time.Second},
 			Shutdown: Shutdown{GracePeriod: 30 * time.Second, GracePeriodCriticalPods: 10 * time.Second},
 		},
+		Board:   Board{Dir: board.DefaultDir},
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},

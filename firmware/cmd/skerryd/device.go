@@ -17,6 +17,19 @@ import (
 // deviceVerbs are the verbs of a commissioning engineer. A gateway without a configuration is no obstacle: a line can be scanned before
 // anything else is set up.
 func deviceVerbs(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	env := devicectl.Env{
+		Stdout: stdout, Stderr: stderr, Socket: config.DefaultControlSocket, Terminal: isTerminal(stderr),
+		Drivers: func() []device.Driver { return all.Drivers(all.Options{}) },
+	}
+	args, err := withConfig(args, func(cfg config.Config) { env.Socket, env.Node = cfg.Control.Socket, cfg.Node.Name })
+	if err != nil {
+		return err
+	}
+	return devicectl.Run(ctx, args, env)
+}
+
+// withConfig takes -config FILE off the arguments and gives the configuration to use. Without the flag it need not exist.
+func withConfig(args []string, use func(config.Config)) (rest []string, err error) {
 	file := config.DefaultPath
 	if len(args) > 0 {
 		switch name, value, ok := strings.Cut(args[0], "="); {
@@ -26,22 +39,18 @@ func deviceVerbs(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		case len(args) > 1:
 			file, args = args[1], args[2:]
 		default:
-			return fmt.Errorf("-config: a file is needed: %w", errUsage)
+			return nil, fmt.Errorf("-config: a file is needed: %w", errUsage)
 		}
-	}
-	env := devicectl.Env{
-		Stdout: stdout, Stderr: stderr, Socket: config.DefaultControlSocket, Terminal: isTerminal(stderr),
-		Drivers: func() []device.Driver { return all.Drivers(all.Options{}) },
 	}
 	cfg, err := config.Load(file)
 	switch {
 	case err == nil:
-		env.Socket, env.Node = cfg.Control.Socket, cfg.Node.Name
+		use(cfg)
 	case errors.Is(err, os.ErrNotExist) && file == config.DefaultPath:
 	default:
-		return err
+		return nil, err
 	}
-	return devicectl.Run(ctx, args, env)
+	return args, nil
 }
 
 func isTerminal(w io.Writer) bool {

@@ -5,6 +5,7 @@
 //	skerryd status  what the running agent does, and what is wrong
 //	skerryd config  check the configuration file and print it with all defaults
 //	skerryd device VERB …  read, write, watch, find and plan devices (see skerryd device -h)
+//	skerryd board list|show|check   what hardware this is, and whether it is as described
 //	skerryd image import FILE…   import container images from files, without a registry
 //	skerryd shutdown  stop the pods in order before the machine goes down (what skerry-shutdown.service calls)
 //	skerryd version
@@ -44,6 +45,7 @@ const usage = `usage: skerryd VERB [-config FILE] …
   status   what the running agent does, and what is wrong (-o json)
   config   check the configuration and print it with all defaults
   device   read, write, watch, browse, find, plan and import devices: skerryd device -h
+  board    what hardware this is, and whether it is as described: skerryd board -h
   image    import container images from files, without a registry: skerryd image import FILE…
   version  print the version
 `
@@ -82,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image, "device": deviceVerbs,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image, "device": deviceVerbs, "board": boardVerbs,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -90,7 +92,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, device, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, device, board, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {
