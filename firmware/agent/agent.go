@@ -24,6 +24,7 @@ import (
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/orphans"
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
@@ -292,6 +293,9 @@ func (a *Agent) tasks() []task {
 	}
 	if a.pods != nil {
 		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
+		if after := a.cfg.Runtime.LostAfter; after > 0 {
+			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, After: after, Log: a.log.With("part", "orphans")}).Run})
+		}
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
 			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeLabels(), a.nodeAnnotations, a.link)

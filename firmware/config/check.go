@@ -121,6 +121,9 @@ func (c Config) check() error {
 	if !filepath.IsAbs(c.Runtime.CgroupParent) {
 		bad("runtime.cgroupParent", c.Runtime.CgroupParent, "an absolute cgroup path is needed, as /skerry")
 	}
+	if d := c.Runtime.LostAfter; d != 0 && d < 10*time.Second {
+		bad("runtime.lostAfter", d, "allowed are 10s and more, longer than the network of a pod takes to be made, or 0: nothing is removed")
+	}
 	if c.Pods.Max < 1 || c.Pods.Max > 1000 {
 		bad("pods.max", c.Pods.Max, "allowed are 1 to 1000")
 	}

@@ -87,6 +87,8 @@ type Relay struct {
 type Runtime struct {
 	Endpoint     string `yaml:"endpoint"`
 	CgroupParent string `yaml:"cgroupParent"`
+	// LostAfter is how long the runtime must not have known of a shim, a network namespace or an address of a pod before it is removed. 0: never.
+	LostAfter time.Duration `yaml:"lostAfter"`
 }
 
 // Pods is about pods on this gateway.
@@ -196,7 +198,7 @@ func Defaults() Config {
 		Board:   Board{Dir: board.DefaultDir},
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
-		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry"},
+		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry", LostAfter: 5 * time.Minute},
 		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
 		Devices: Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},

@@ -24,8 +24,7 @@ import (
 	"github.com/skerry/skerry/hil-tests/rig/stack"
 )
 
-// Census is what there is, by kind: names of things. Kinds are "sandbox", "container", "shim", "mount", "cgroup", "address", "folder" and "log", and
-// "lost": shims and their cgroups of sandboxes that the runtime itself does not know any more, which no client of it can remove.
+// Census is what there is, by kind: names of things. Kinds are "sandbox", "container", "shim", "mount", "cgroup", "address", "folder" and "log".
 type Census map[string][]string
 
 // Take looks at a stack's node.
@@ -46,11 +45,7 @@ func Take(ctx context.Context, s *stack.Stack) (Census, error) {
 		c.add("container", containers[i].ID)
 	}
 	for _, pid := range s.Runtime.Shims() {
-		if kind := "shim"; c.known(pid) {
-			c.add(kind, fmt.Sprint(pid))
-		} else {
-			c.add("lost", fmt.Sprint(pid))
-		}
+		c.add("shim", fmt.Sprint(pid))
 	}
 	mounts, err := s.Runtime.Mounts()
 	if err != nil {
@@ -70,12 +65,6 @@ func Take(ctx context.Context, s *stack.Stack) (Census, error) {
 	return c, c.entries("log", s.PodLogs())
 }
 
-// known says whether a shim's sandbox is in the runtime's list.
-func (c Census) known(pid int) bool {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err != nil || slices.ContainsFunc(strings.Split(string(data), "\x00"), func(arg string) bool { return slices.Contains(c["sandbox"], arg) })
-}
-
 func (c Census) add(kind, name string) { c[kind] = append(c[kind], name) }
 
 // entries adds what is in a folder.
@@ -92,32 +81,18 @@ func (c Census) entries(kind, dir string) error {
 	return nil
 }
 
-// cgroups adds the cgroups below the pods' parent, in every hierarchy, and not the parent itself. One that holds a process whose sandbox the
-// runtime has lost is lost with it.
+// cgroups adds the cgroups below the pods' parent, in every hierarchy, and not the parent itself.
 func (c Census) cgroups(parent string) {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*") //nolint:errcheck // a constant pattern
 	for _, root := range append(roots, "/sys/fs/cgroup") {
 		top := filepath.Join(root, parent)
 		filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error { //nolint:errcheck // returns nil
 			if err == nil && d.IsDir() && path != top {
-				c.add(map[bool]string{false: "cgroup", true: "lost"}[len(c["lost"]) > 0 && holds(path)], path)
+				c.add("cgroup", path)
 			}
 			return nil
 		})
 	}
-}
-
-// holds says whether a process is in a cgroup or in one below it.
-func holds(dir string) bool {
-	found := false
-	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { //nolint:errcheck // returns nil
-		if err == nil && d.Name() == "cgroup.procs" {
-			data, err := os.ReadFile(path)
-			found = found || err == nil && len(data) > 0
-		}
-		return nil
-	})
-	return found
 }
 
 func mountsBelow(dir string) (out []string, err error) {
@@ -133,12 +108,9 @@ func mountsBelow(dir string) (out []string, err error) {
 	return out, nil
 }
 
-// Diff names what is in after and was not in before, by kind: what has leaked. What the runtime has lost is not in it.
+// Diff names what is in after and was not in before, by kind: what has leaked.
 func Diff(before, after Census) (lines []string) {
 	for _, kind := range slices.Sorted(maps.Keys(after)) {
-		if kind == "lost" {
-			continue
-		}
 		var left []string
 		for _, name := range after[kind] {
 			if !slices.Contains(before[kind], name) {

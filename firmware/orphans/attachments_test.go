@@ -1,0 +1,109 @@
+package orphans
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+var lost, pods, others, short = strings.Repeat("a1", 32), strings.Repeat("b2", 32), strings.Repeat("c3", 32), "deadbeef"
+
+// folders makes the folders of a CNI: its configuration, host-local's notes and the cache.
+func folders(t *testing.T, conf string) (network, *libcni.CNIConfig, string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil { //nolint:gosec // the plugin has to be executable
+			t.Fatal(err)
+		}
+	}
+	write("net.d/10-a.conflist", strings.ReplaceAll(conf, "DIR", dir))
+	write("net.d/20-b.conflist", `{"cniVersion":"0.4.0","name":"later","plugins":[{"type":"log","ipam":{"type":"host-local","dataDir":"`+dir+`/later"}}]}`)
+	write("later/later/10.9.0.2", lost+"\r\neth0")
+	write("ipam/pods/10.1.0.2", lost+"\r\nnet1")
+	write("ipam/pods/10.1.0.3", others+"\r\neth0")
+	write("ipam/pods/10.1.0.4", pods+"\neth0\n")
+	write("ipam/pods/10.1.0.5", short+"\r\neth0")
+	write("ipam/pods/10.1.0.6", "")
+	write("ipam/pods/10.1.0.7", strings.Repeat("x", noteLimit+1))
+	write("ipam/pods/fd00::2", lost)
+	write("ipam/pods/last_reserved_ip.0", lost)
+	write("ipam/pods/lock", "")
+	entry := `{"kind":"cniCacheV1","containerId":%q,"config":"","ifName":"eth0","networkName":%q,"cniArgs":%s}`
+	write("cache/results/1", fmt.Sprintf(entry, others, "pods", `[["IgnoreUnknown","1"]]`))
+	write("cache/results/2", fmt.Sprintf(entry, pods, "pods", `[["K8S_POD_NAME","p"]]`))
+	write("cache/results/3", fmt.Sprintf(entry, strings.Repeat("d4", 32), "another", `[["K8S_POD_NAME","q"]]`))
+	write("bin/log", "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME <$CNI_NETNS>\" >>"+dir+"/called\ncat >>"+dir+"/called\n")
+	n := network{confDir: filepath.Join(dir, "net.d"), binDirs: []string{filepath.Join(dir, "bin")}}
+	return n, libcni.NewCNIConfigWithCacheDir(n.binDirs, filepath.Join(dir, "cache"), nil), dir
+}
+
+const conflist = `{"cniVersion":"0.4.0","name":"pods","plugins":[{"type":"log","ipam":{"type":"host-local","dataDir":"DIR/ipam"}},{"type":"log"}]}`
+
+func TestAttachments(t *testing.T) {
+	n, cni, _ := folders(t, conflist)
+	got, err := attachmentsOf(n, cni)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []attachment{{pods, "eth0"}, {lost, "net1"}, {lost, "eth0"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
+func TestNoNetwork(t *testing.T) {
+	n := network{confDir: filepath.Join(t.TempDir(), "none")}
+	if got, err := attachmentsOf(n, libcni.NewCNIConfigWithCacheDir(nil, t.TempDir(), nil)); err != nil || got != nil {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestBadConfiguration(t *testing.T) {
+	for _, text := range []string{"", "{", `{"cniVersion":"0.4.0"}`, `{"cniVersion":"0.4.0","name":"x","plugins":[]}`} {
+		n, cni, _ := folders(t, text)
+		if got, err := attachmentsOf(n, cni); err == nil {
+			t.Errorf("%q: got %v and no error", text, got)
+		}
+	}
+}
+
+func TestDetach(t *testing.T) {
+	n, cni, dir := folders(t, conflist)
+	if err := detachFrom(context.Background(), n, cni, attachment{lost, "net1"}); err != nil {
+		t.Fatal(err)
+	}
+	called, err := os.ReadFile(filepath.Join(dir, "called"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(called), "DEL "+lost+" net1 <>"); n != 2 || strings.Count(string(called), `"name":"pods"`) != 2 {
+		t.Errorf("two plugins were to be called, of network pods:\n%s", called)
+	}
+}
+
+func FuzzNote(f *testing.F) {
+	f.Add([]byte(lost + "\r\neth0"))
+	f.Add([]byte("\n\n\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "10.0.0.1")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a, err := noteOf(path)
+		if err != nil || len(a.container) > noteLimit || a.ifName == "" {
+			t.Errorf("%+v, %v", a, err)
+		}
+	})
+}
