@@ -46,14 +46,27 @@ func (n network) list() (*libcni.NetworkConfigList, error) {
 	if info, err := os.Stat(files[0]); err != nil || info.Size() > configLimit {
 		return nil, err //nolint:wrapcheck // names the file
 	}
-	if filepath.Ext(files[0]) == ".conflist" {
-		return libcni.ConfListFromFile(files[0]) //nolint:wrapcheck // names the file
-	}
-	c, err := libcni.ConfFromFile(files[0])
+	data, err := os.ReadFile(files[0])
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names the file
 	}
-	return libcni.ConfListFromConf(c) //nolint:wrapcheck // of a file that was read
+	if filepath.Ext(files[0]) != ".conflist" { // a plugin alone, as containerd still takes it
+		var c struct {
+			Version string `json:"cniVersion"`
+			Name    string `json:"name"`
+		}
+		if err := json.Unmarshal(data, &c); err != nil {
+			return nil, fmt.Errorf("read %s: %w", files[0], err)
+		}
+		if data, err = json.Marshal(map[string]any{"cniVersion": c.Version, "name": c.Name, "plugins": []json.RawMessage{data}}); err != nil {
+			return nil, fmt.Errorf("read %s: %w", files[0], err)
+		}
+	}
+	list, err := libcni.NetworkConfFromBytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", files[0], err)
+	}
+	return list, nil
 }
 
 // attachmentsOf returns who has an address of host-local's, and who is in CNI's cache. Containers that somebody else than a CRI runtime has attached to

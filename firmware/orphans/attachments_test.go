@@ -1,7 +1,6 @@
 package orphans
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,6 +62,25 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
+// A network of one plugin may be a file of its own.
+func TestOnePlugin(t *testing.T) {
+	n, cni, dir := folders(t, conflist)
+	conf := `{"cniVersion":"0.3.1","name":"pods","type":"log","ipam":{"type":"host-local","dataDir":"` + dir + `/ipam"}}`
+	if err := os.WriteFile(filepath.Join(n.confDir, "00-first.conf"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := attachmentsOf(n, cni)
+	if err != nil || !slices.Contains(got, attachment{lost, "net1"}) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	if err := detachFrom(t.Context(), n, cni, attachment{lost, "net1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "called")); err != nil {
+		t.Errorf("the plugin was not called: %v", err)
+	}
+}
+
 func TestNoNetwork(t *testing.T) {
 	n := network{confDir: filepath.Join(t.TempDir(), "none")}
 	if got, err := attachmentsOf(n, libcni.NewCNIConfigWithCacheDir(nil, t.TempDir(), nil)); err != nil || got != nil {
@@ -81,7 +99,7 @@ func TestBadConfiguration(t *testing.T) {
 
 func TestDetach(t *testing.T) {
 	n, cni, dir := folders(t, conflist)
-	if err := detachFrom(context.Background(), n, cni, attachment{lost, "net1"}); err != nil {
+	if err := detachFrom(t.Context(), n, cni, attachment{lost, "net1"}); err != nil {
 		t.Fatal(err)
 	}
 	called, err := os.ReadFile(filepath.Join(dir, "called"))

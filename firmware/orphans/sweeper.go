@@ -205,8 +205,8 @@ func (s *Sweeper) orphans(ctx context.Context) ([]orphan, error) {
 		return nil, err
 	}
 	attachments, err := m.attachments(p.network)
-	if err != nil {
-		return nil, err
+	if err != nil { // a configuration that the runtime cannot read either: the rest goes on
+		s.o.Log.Debug("cannot look for addresses that the runtime has lost", "error", err)
 	}
 	boxes, err := s.o.Runtime.ListPodSandbox(ctx, nil)
 	if err != nil {
