@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -75,6 +76,37 @@ func TestValues(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got) != 1 || got[0].Quality != "bad" {
 		t.Errorf("%v in %s", err, out)
 	}
+}
+
+// TestListOnATerminal: a device with much that is wrong is a line among the others, and is told in full if it is named.
+func TestListOnATerminal(t *testing.T) {
+	h := controltest.New()
+	h.Add(devices.DeviceState{Namespace: "plant", Name: "öfen", State: "unknown", Reason: "InvalidConfig",
+		Message: "spec.protocol.configData.port: 70000: is out of range; allowed: a whole number from 1 to 65535; spec.protocol.configData.ip: \"x y\": is neither\x1b[2J; spec.properties[a]: wrong"})
+	socket := controltest.Serve(t, h)
+	for _, width := range []int{0, 40, 120} {
+		var o, e bytes.Buffer
+		if err := Run(t.Context(), []string{"list"}, Env{Stdout: &o, Stderr: &e, Socket: socket, Width: width}); err != nil {
+			t.Fatal(err)
+		}
+		whole := strings.Contains(o.String(), "spec.properties[a]: wrong")
+		if (width == 0) != whole {
+			t.Errorf("width %d:\n%s", width, o.String())
+		}
+		for line := range strings.Lines(o.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width == 120 && n > width {
+				t.Errorf("%d columns of %d: %s", n, width, line)
+			}
+		}
+	}
+	s := shell{t, socket}
+	out := s.expect(0, nil, "list", "öfen", "meter")
+	want := "device plant/öfen (-): unknown, last online never, 0 of 0 values good\n  InvalidConfig:\n    spec.protocol.configData.port: 70000: is out of range; allowed: a whole number from 1 to 65535\n" +
+		"    spec.protocol.configData.ip: \"x y\": is neither·[2J\n    spec.properties[a]: wrong\ndevice default/meter (modbus): online, last online "
+	if !strings.HasPrefix(out, want) {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+	s.expect(exitFailed, []string{"no device pump"}, "list", "pump")
 }
 
 func TestMistakes(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/skerry/skerry/firmware/control"
 	"github.com/skerry/skerry/mappers/device"
@@ -24,6 +25,7 @@ type Env struct {
 	// Drivers returns new instances of all drivers, for what needs no agent.
 	Drivers  func() []device.Driver
 	Terminal bool // Stderr is one: progress is drawn in place
+	Width    int  // columns of the terminal that Stdout is; 0: it is none, and nothing is cut off
 }
 
 // Exit statuses.
@@ -53,7 +55,7 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		{"list", "", "the devices of this gateway: state, last contact, what is wrong", list},
+		{"list", "[DEVICE…]", "the devices of this gateway: state, last contact, what is wrong; all of it, of devices that are named", list},
 		{"read", "DEVICE [PROPERTY…]", "ask a device for its values now", read},
 		{"write", "DEVICE PROPERTY=VALUE…", "write values, and show what the device says afterwards", write},
 		{"watch", "[DEVICE [PROPERTY…]]", "show values as they change", watch},
@@ -194,6 +196,31 @@ func (c *command) line(doc any) error {
 	enc := json.NewEncoder(c.Stdout)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(doc)
+}
+
+// rows prints a table. On a terminal the last column is cut so that a row is a line, but never to less than 30 characters.
+func (c *command) rows(rows [][]string) error {
+	if c.Width > 0 && len(rows) > 0 {
+		last, used := len(rows[0])-1, 0
+		for col := range last {
+			widest := 0
+			for _, r := range rows {
+				widest = max(widest, utf8.RuneCountInString(r[col]))
+			}
+			used += widest + 2
+		}
+		room := max(30, c.Width-used)
+		for _, r := range rows {
+			if text := []rune(r[last]); len(text) > room {
+				r[last] = string(text[:room-1]) + "…"
+			}
+		}
+	}
+	t := c.table()
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	return t.Flush()
 }
 
 func (c *command) table() *tabwriter.Writer { return tabs(c.Stdout) }

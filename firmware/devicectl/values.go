@@ -3,6 +3,7 @@ package devicectl
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,39 +11,64 @@ import (
 )
 
 func list(c *command) error {
-	if err := c.parse(0, 0); err != nil {
+	if err := c.parse(0, -1); err != nil {
 		return err
 	}
-	all, err := c.client.Devices(c.ctx)
-	if err != nil {
-		return err
-	}
-	shownDevices := all[:0]
-	for _, d := range all {
-		if c.namespace == "" || d.Namespace == c.namespace {
-			shownDevices = append(shownDevices, d)
+	var all []control.Device
+	for _, arg := range c.args {
+		d, err := c.find(arg)
+		if err != nil {
+			return err
 		}
+		all = append(all, d)
 	}
-	if c.json {
-		return c.print(shownDevices)
+	if len(c.args) == 0 {
+		var err error
+		if all, err = c.client.Devices(c.ctx); err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(d control.Device) bool { return c.namespace != "" && d.Namespace != c.namespace })
 	}
-	if len(shownDevices) == 0 {
+	switch {
+	case c.json:
+		return c.print(all)
+	case len(all) == 0:
 		fmt.Fprintln(c.Stderr, "this gateway has no devices: apply a Device whose spec.nodeName is this gateway")
 		return nil
-	}
-	t := c.table()
-	fmt.Fprintln(t, "DEVICE\tPROTOCOL\tSTATE\tLAST ONLINE\tGOOD\tREASON\tMESSAGE")
-	for _, d := range shownDevices {
-		good := 0
-		for _, p := range d.Properties {
-			if p.Quality == "good" {
-				good++
-			}
+	case len(c.args) > 0:
+		for _, d := range all {
+			c.describe(d)
 		}
-		fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\t%d of %d\t%s\t%s\n", d.Namespace, d.Name, d.Protocol, d.State, age(d.LastOnline), good, len(d.Properties),
-			shown(d.Reason), printable(orDash(d.Message)))
+		return nil
 	}
-	return t.Flush()
+	rows := [][]string{{"DEVICE", "PROTOCOL", "STATE", "LAST ONLINE", "GOOD", "REASON", "MESSAGE"}}
+	for _, d := range all {
+		rows = append(rows, []string{d.Namespace + "/" + d.Name, orDash(d.Protocol), d.State, age(d.LastOnline), good(d), shown(d.Reason), printable(orDash(d.Message))})
+	}
+	return c.rows(rows)
+}
+
+func good(d control.Device) string {
+	n := 0
+	for _, p := range d.Properties {
+		if p.Quality == "good" {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d of %d", n, len(d.Properties))
+}
+
+// describe shows a device with all that is wrong, a problem a line.
+func (c *command) describe(d control.Device) {
+	fmt.Fprintf(c.Stdout, "device %s/%s (%s): %s, last online %s, %s values good\n", d.Namespace, d.Name, orDash(d.Protocol), d.State, age(d.LastOnline), good(d))
+	if d.Reason == "" {
+		return
+	}
+	text := printable(d.Message)
+	for _, begin := range []string{"spec.", "property ", "properties ", "DeviceModel "} { // problems are joined by semicolons, and have some of their own
+		text = strings.ReplaceAll(text, "; "+begin, "\n    "+begin)
+	}
+	fmt.Fprintf(c.Stdout, "  %s:\n    %s\n", printable(d.Reason), text)
 }
 
 func orDash(s string) string {

@@ -210,6 +210,33 @@ func TestOneBadPropertyMakesTheDeviceUnhealthy(t *testing.T) {
 	})
 }
 
+// TestNeverOnlineOverARestart: a device that has never answered is not said to have been online when the agent asked it.
+func TestNeverOnlineOverARestart(t *testing.T) {
+	simulate(t, func(w *world) {
+		w.fake.SetFault(devicetest.Off)
+		w.apply(wire.KindDevice, "d", deviceDoc("1", tempProp))
+		w.start()
+		w.settle(time.Minute)
+		w.stop()
+		w.start()
+		defer func() { w.stop() }()
+		w.settle(time.Minute)
+		if at := w.last().DeviceStatus.LastOnlineTime; at != "" || !w.host.Status()[0].LastOnline.IsZero() || len(w.records) == 0 {
+			t.Errorf("online at %q, %d records", at, len(w.records))
+		}
+		w.fake.SetFault(devicetest.None)
+		w.settle(time.Minute)
+		online := w.last().DeviceStatus.LastOnlineTime
+		w.stop()
+		w.fake.SetFault(devicetest.Off)
+		w.start()
+		w.settle(time.Minute)
+		if at := w.last().DeviceStatus.LastOnlineTime; online == "" || at == "" {
+			t.Errorf("online at %q, after a restart at %q", online, at)
+		}
+	})
+}
+
 func TestPanickingDriverIsRestartedAlone(t *testing.T) {
 	for name, fault := range map[string]devicetest.Fault{"in Read": devicetest.Panic, "in Open": devicetest.OpenPanics} {
 		t.Run(name, func(t *testing.T) {

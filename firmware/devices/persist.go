@@ -102,8 +102,9 @@ func (w *worker) load() {
 				t.base = v.AsFloat()
 			}
 		}
-		if rec.At.After(w.lastOnline) {
-			w.lastOnline = rec.At // the newest that is known until the device answers
+		// The newest that is known until the device answers. A record without a datum tells when the device was asked, and no more.
+		if rec.Kind != 0 && rec.At.After(w.lastOnline) {
+			w.lastOnline = rec.At
 		}
 		w.stored[strings.TrimPrefix(key, prefix)] = t
 		return nil

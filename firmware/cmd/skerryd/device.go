@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/devicectl"
 	"github.com/skerry/skerry/mappers/all"
@@ -18,7 +20,7 @@ import (
 // anything else is set up.
 func deviceVerbs(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	env := devicectl.Env{
-		Stdout: stdout, Stderr: stderr, Socket: config.DefaultControlSocket, Terminal: isTerminal(stderr),
+		Stdout: stdout, Stderr: stderr, Socket: config.DefaultControlSocket, Terminal: isTerminal(stderr), Width: width(stdout),
 		Drivers: func() []device.Driver { return all.Drivers(all.Options{}) },
 	}
 	args, err := withConfig(args, func(cfg config.Config) { env.Socket, env.Node = cfg.Control.Socket, cfg.Node.Name })
@@ -51,6 +53,19 @@ func withConfig(args []string, use func(config.Config)) (rest []string, err erro
 		return nil, err
 	}
 	return args, nil
+}
+
+// width is how many columns a terminal has; 0 if it is none.
+func width(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 func isTerminal(w io.Writer) bool {
