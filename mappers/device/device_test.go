@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -146,5 +148,33 @@ func TestWords(t *testing.T) {
 	}
 	if _, ok := ParseType("INTEGER"); ok || Type(0).String() != "unknown type" {
 		t.Error("an unknown type was accepted")
+	}
+}
+
+// TestTextIsTheInverseOfParse: what a value shows in the status is what a manifest may say to get it back, for values of every type and of all magnitudes.
+func TestTextIsTheInverseOfParse(t *testing.T) {
+	r := rand.New(rand.NewPCG(41, 42))
+	for range 20_000 {
+		for typ, v := range map[Type]Value{
+			TypeInt: Int(int64(r.Uint64()) >> r.IntN(64)), TypeDouble: Float(math.Ldexp(2*r.Float64()-1, r.IntN(2000)-1000)),
+			TypeFloat: Float32(float32(math.Ldexp(2*r.Float64()-1, r.IntN(270)-142))), TypeBoolean: Bool(r.IntN(2) == 0),
+			TypeBytes: Bytes([]byte(strconv.FormatUint(r.Uint64(), 36))), TypeString: String(strconv.FormatUint(r.Uint64(), 36)),
+		} {
+			got, err := Parse(v.Text(), typ)
+			if err != nil || !got.Same(v) || got.Text() != v.Text() {
+				t.Fatalf("%s: %q is read as %q, %v", typ, v.Text(), got.Text(), err)
+			}
+			if same, err := v.Convert(typ); err != nil || !same.Same(v) {
+				t.Fatalf("%s: %q is converted to %q, %v", typ, v.Text(), same.Text(), err)
+			}
+			b := v.AppendDatum(nil)
+			if back, rest, err := ReadDatum(v.DatumCode(), b); err != nil || len(rest) != 0 || !back.Same(v) || back.Text() != v.Text() {
+				t.Fatalf("%s: %q comes back from % x as %q, %v", typ, v.Text(), b, back.Text(), err)
+			}
+		}
+		n := r.Uint64() | 1<<63
+		if got, err := Parse(strconv.FormatUint(n, 10), TypeInt); err != nil || got.AsUint() != n || got.Kind() != KindUint {
+			t.Fatalf("%d is read as %q, %v", n, got.Text(), err)
+		}
 	}
 }

@@ -89,7 +89,21 @@ func (l *layout) refine(v device.Value) device.Value {
 }
 
 func (l *layout) fromRaw(raw float64) float64 {
-	return l.scale.apply(math.Ldexp(raw, -int(l.frac))) + l.add
+	x := l.scale.apply(math.Ldexp(raw, -int(l.frac)))
+	return settled(x+l.add, max(math.Abs(x), math.Abs(l.add)))
+}
+
+// settled rounds a sum of numbers as large as operand to the digits that they have: 273.1 - 273.15 is -0.05, and not -0.0499999999999545.
+func settled(sum, operand float64) float64 {
+	if math.Abs(sum) >= operand/2 { // nothing was cancelled
+		return sum
+	}
+	digits := 15 - int(math.Ceil(math.Log10(operand)))
+	if digits < 0 || digits > 22 { // powers of ten up to 22 are exact
+		return sum
+	}
+	p := math.Pow10(digits)
+	return math.Round(sum*p) / p
 }
 
 func (l *layout) toRaw(v float64) float64 { return math.Ldexp(l.scale.remove(v-l.add), int(l.frac)) }
@@ -106,7 +120,11 @@ func (l *layout) encode(v device.Value) ([]byte, error) {
 	}
 	mask, shift := l.field()
 	if l.bit < 0 && l.format != formatBool && (u<<shift)>>shift != u || (u<<shift)&^mask != 0 {
-		return nil, fmt.Errorf("%s does not fit into the bits of mask %#x", v.Text(), mask)
+		most := device.Uint(mask >> shift)
+		if l.linear() {
+			most = device.Float(l.fromRaw(most.AsFloat()))
+		}
+		return nil, fmt.Errorf("%s does not fit into the bits of mask %#x (%s to %s)", v.Text(), mask, device.Float(l.fromRaw(0)).Text(), most.Text())
 	}
 	b := make([]byte, 2*l.width)
 	putNumber(b, u<<shift)
@@ -183,13 +201,19 @@ func (l *layout) floatBits(v device.Value) (uint64, error) {
 			return uint64(h), nil
 		}
 	}
-	return 0, fmt.Errorf("%s does not fit %s", v.Text(), l.format)
+	return 0, l.outOfRange(v)
 }
 
 // limits of the raw number.
 func (l *layout) limits() (low, high device.Value) {
 	s := shapes[l.format]
 	switch {
+	case l.format == formatFloat16:
+		return device.Float(-65504), device.Float(65504)
+	case l.format == formatFloat32:
+		return device.Float32(-math.MaxFloat32), device.Float32(math.MaxFloat32)
+	case l.format == formatFloat64:
+		return device.Float(-math.MaxFloat64), device.Float(math.MaxFloat64)
 	case l.format.bcd():
 		return device.Int(0), device.Int(int64(math.Pow10(int(s.bits)/4)) - 1)
 	case s.signed:

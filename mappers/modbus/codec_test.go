@@ -69,6 +69,7 @@ func TestLayouts(t *testing.T) {
 		"scale 0.1 of a negative":          {f, []any{"type", "int16", "scale", 0.1}, []byte{0xFF, 0x9C}, "-10"},
 		"scale 10":                         {i, []any{"type", "uint16", "scale", 10}, []byte{0, 3}, "30"},
 		"scale and offset":                 {f, []any{"type", "uint16", "scale", 0.5, "valueOffset", -40}, []byte{0, 100}, "10"},
+		"Kelvin as degrees Celsius":        {d, []any{"type", "uint16", "scale", 0.1, "valueOffset", -273.15}, []byte{0x0A, 0xAB}, "-0.05"},
 		"a missing scale":                  {i, nil, []byte{0, 3}, "3"},
 		"bit 0":                            {o, []any{"bit", 0}, []byte{0, 1}, "true"},
 		"bit 15":                           {o, []any{"bit", 15}, []byte{0x80, 0}, "true"},

@@ -249,6 +249,10 @@ func bounds(t ua.TypeID) (low int64, high uint64) {
 // integer makes an integer, if the value is a whole number that fits.
 func integer(v device.Value, t ua.TypeID) (any, error) {
 	n := v
+	low, high := bounds(t)
+	outside := func() error {
+		return fmt.Errorf("%s is out of range: the node is of type %s, %d to %d", clip(v.Text()), typeName(t), low, high)
+	}
 	switch v.Kind() {
 	case device.KindBool:
 		n = device.Uint(v.AsUint())
@@ -259,18 +263,22 @@ func integer(v device.Value, t ua.TypeID) (any, error) {
 		}
 		n = parsed
 	case device.KindFloat:
-		f := v.AsFloat()
-		if f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-			return nil, fmt.Errorf("%s is not a whole number, and the node is of type %s", v.Text(), typeName(t))
+		switch f := v.AsFloat(); {
+		case f != math.Trunc(f): // not a number, too
+			return nil, fmt.Errorf("%s is not a whole number, and the node is of type %s, %d to %d", v.Text(), typeName(t), low, high)
+		case f >= 1<<63 && f < 1<<64:
+			n = device.Uint(uint64(f))
+		case f < -1<<63 || f >= 1<<64:
+			return nil, outside()
+		default:
+			n = device.Int(int64(f))
 		}
-		n = device.Int(int64(f))
 	case device.KindInt, device.KindUint:
 	default:
 		return nil, fmt.Errorf("%q is not a number, and the node is of type %s", clip(v.Text()), typeName(t))
 	}
-	low, high := bounds(t)
 	if device.Compare(n, device.Int(low)) < 0 || device.Compare(n, device.Uint(high)) > 0 {
-		return nil, fmt.Errorf("%s is out of range: the node is of type %s, %d to %d", v.Text(), typeName(t), low, high)
+		return nil, outside()
 	}
 	i := n.AsInt()
 	switch t {
@@ -315,7 +323,7 @@ func float(v device.Value, t ua.TypeID) (any, error) {
 		return f, nil
 	}
 	if math.Abs(f) > math.MaxFloat32 && !math.IsInf(f, 0) {
-		return nil, fmt.Errorf("%s is out of range: the node is of type Float, up to %g", v.Text(), math.MaxFloat32)
+		return nil, fmt.Errorf("%s is out of range: the node is of type Float, %g to %g", v.Text(), -math.MaxFloat32, math.MaxFloat32)
 	}
 	return float32(f), nil
 }

@@ -3,6 +3,7 @@ package serial
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -248,7 +249,8 @@ func (p *point) read(m *message) (device.Value, error) {
 	if err != nil || p.scale == 1 && p.add == 0 || !numeric(v) {
 		return v, err
 	}
-	return device.Float(tidy(decimal(v)*p.scale + p.add)), nil
+	x := decimal(v) * p.scale
+	return device.Float(settled(x+p.add, max(math.Abs(x), math.Abs(p.add)))), nil
 }
 
 // decimal is the number that v shows: a 32-bit float means its few digits, and not the 64-bit number that is next to them.
@@ -257,6 +259,16 @@ func decimal(v device.Value) float64 {
 		return f
 	}
 	return v.AsFloat()
+}
+
+// settled is tidy for a sum of numbers as large as operand: 273.1 - 273.15 is -0.05, and not the -0.0499999999999545 that is left of the digits.
+func settled(sum, operand float64) float64 {
+	digits := 15 - int(math.Ceil(math.Log10(operand)))
+	if math.Abs(sum) >= operand/2 || digits < 0 || digits > 22 { // nothing was cancelled, or all is tiny; powers of ten up to 22 are exact
+		return tidy(sum)
+	}
+	p := math.Pow10(digits)
+	return tidy(math.Round(sum*p) / p)
 }
 
 // tidy rounds to 15 significant digits: the product of two decimal fractions is seldom the decimal fraction that was meant.
@@ -275,7 +287,8 @@ func (p *point) command(station string, v device.Value) ([]byte, error) {
 	}
 	switch {
 	case numeric(v) && (p.scale != 1 || p.add != 0):
-		v = device.Float(tidy((decimal(v) - p.add) / p.scale))
+		x := decimal(v)
+		v = device.Float(settled((x-p.add)/p.scale, max(math.Abs(x), math.Abs(p.add))/math.Abs(p.scale)))
 	case v.Kind() == device.KindBool && v.AsBool() && p.trueText != "":
 		v = device.String(p.trueText)
 	case v.Kind() == device.KindBool && !v.AsBool() && p.falseText != "":

@@ -227,26 +227,22 @@ func (f *field) pack(v device.Value) ([]byte, error) {
 		if !numeric(v) {
 			return nil, fmt.Errorf("%q is not a number", v.Text())
 		}
-		raw = math.Float64bits(v.AsFloat())
+		x, most := v.AsFloat(), math.MaxFloat64
+		raw = math.Float64bits(x)
 		if f.size == 4 {
-			raw = uint64(math.Float32bits(float32(v.AsFloat())))
+			raw, most = uint64(math.Float32bits(float32(x))), math.MaxFloat32
+		}
+		if !(math.Abs(x) <= most) { // not a number, too
+			return nil, fmt.Errorf("%q does not fit: it is not a number from %g to %g", v.Text(), -most, most)
 		}
 	} else {
 		n, ok := wholeNumber(v)
-		low, high := int64(math.MinInt64), int64(math.MaxInt64)
-		switch {
-		case f.kind == unsigned:
-			low = 0
-			if f.size < 8 {
-				high = 1<<(8*f.size) - 1
-			}
-		case f.size < 8:
-			low, high = -1<<(8*f.size-1), 1<<(8*f.size-1)-1
+		low, high := int64(math.MinInt64)>>(64-8*f.size), uint64(math.MaxInt64)>>(64-8*f.size)
+		if f.kind == unsigned {
+			low, high = 0, math.MaxUint64>>(64-8*f.size)
 		}
-		if v.Kind() == device.KindUint && f.kind == unsigned && f.size == 8 {
-			n, ok, low = int64(v.AsUint()), true, math.MinInt64
-		}
-		if !ok || n < low || n > high {
+		large := v.Kind() == device.KindUint && v.AsUint() > math.MaxInt64 && v.AsUint() <= high // no int64 holds it
+		if !large && (!ok || n < low || n > 0 && uint64(n) > high) {
 			return nil, fmt.Errorf("%q is not a whole number from %d to %d", v.Text(), low, high)
 		}
 		raw = uint64(n)
