@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unique"
 
 	"github.com/gopcua/opcua/ua"
 
@@ -147,8 +148,8 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	for _, s := range writables() {
 		for range 120 {
 			v, _ := s.make(r)
-			for what, p := range map[string]*point{"alone": {typ: s.typ}, "an element": {typ: s.typ, index: "3", single: true}} {
-				got := overTheWire(t, c, p, &nodeInfo{typ: s.node, array: p.single}, v)
+			for what, p := range map[string]*point{"alone": {typ: s.typ}, "an element": {typ: s.typ, shape: unique.Make(shape{start: true, index: "3", single: true})}} {
+				got := overTheWire(t, c, p, &nodeInfo{typ: s.node, array: p.extra().single}, v)
 				if got.Quality != device.Good || got.Text() != v.Text() {
 					t.Fatalf("%s, %s of type %s: wrote %q, read %q (%s %s)", what, typeName(s.node), s.typ, v.Text(), got.Text(), got.Quality, got.Reason)
 				}
