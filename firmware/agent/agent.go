@@ -245,7 +245,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		MaxRestartDelay: a.cfg.Pods.MaxRestartDelay,
 		ImageHigh:       a.cfg.Pods.Images.High, ImageLow: a.cfg.Pods.Images.Low,
 		ParallelPulls: a.cfg.Pods.Images.Parallel, PrePull: a.cfg.Pods.Images.PrePull,
-		PullProgress: pullProgress(containerd.New(a.runtime)), PartOwner: containerd.New(a.runtime).Owners, PullStall: a.cfg.Pods.Images.StallTimeout,
+		EndTask: containerd.New(a.runtime).EndTask, PullProgress: pullProgress(containerd.New(a.runtime)), PartOwner: containerd.New(a.runtime).Owners, PullStall: a.cfg.Pods.Images.StallTimeout,
 		ImageCheck: a.cfg.Pods.Images.Verification, ImageRecords: records{a.store},
 		Log:          a.log.With("part", "pods"),
 		CgroupParent: a.cfg.Runtime.CgroupParent,

@@ -185,6 +185,31 @@ func TestSmallCalls(t *testing.T) {
 	}
 }
 
+func TestEndTask(t *testing.T) {
+	got := map[string]string{}
+	p := &peer{handle: map[string]func([]byte) ([]byte, string){}}
+	c := start(t, p)
+	answer := func(kill, del string) error {
+		p.handle["Kill"] = func(msg []byte) ([]byte, string) { got["Kill"] = string(msg); return nil, kill }
+		p.handle["Delete"] = func(msg []byte) ([]byte, string) { got["Delete"] = string(msg); return nil, del }
+		return c.EndTask(t.Context(), "ab")
+	}
+	for _, ok := range [][2]string{{"0", "0"}, {"5", "0"}, {"5", "5"}} {
+		if err := answer(ok[0], ok[1]); err != nil {
+			t.Errorf("Kill %s, Delete %s: %v", ok[0], ok[1], err)
+		}
+	}
+	if want := "\n\x02ab\x18\x09\x20\x01"; got["Kill"] != want || got["Delete"] != "\n\x02ab" {
+		t.Errorf("sent %q", got)
+	}
+	if err := answer("0", "9"); !errors.Is(err, cri.ErrFailedPrecondition) {
+		t.Errorf("a task that still runs: %v", err)
+	}
+	if err := answer("12", "0"); !errors.Is(err, cri.ErrUnimplemented) {
+		t.Errorf("another runtime: %v", err)
+	}
+}
+
 func TestOwnersOfWhatIsPulled(t *testing.T) {
 	info := func(digest string, labels map[string]string) message {
 		return message{}.message(1, message{}.text(1, digest).labels(5, labels))

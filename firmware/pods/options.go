@@ -138,12 +138,14 @@ type Options struct {
 	ImageLow  int // default 80: percent at which that ends
 	// ParallelPulls is how many images are pulled at a time. Default 2.
 	ParallelPulls int
-	PullProgress  PullProgress  // nil: nobody can tell
-	PartOwner     PartOwner     // nil: nobody can tell
-	PullStall     time.Duration // default 10 min: after which a pull that gets nothing is ended
-	PrePull       []string      // images to fetch ahead of the pods that need them, and to keep
-	ImageCheck    string        // default CheckPulled: who may use private images that are on the disk
-	ImageRecords  Records       // of the credentials of images. nil: they are forgotten with the agent
+	// EndTask kills and deletes what containerd keeps of a container that CRI takes for ended. nil: nobody can.
+	EndTask      func(ctx context.Context, container string) error
+	PullProgress PullProgress  // nil: nobody can tell
+	PartOwner    PartOwner     // nil: nobody can tell
+	PullStall    time.Duration // default 10 min: after which a pull that gets nothing is ended
+	PrePull      []string      // images to fetch ahead of the pods that need them, and to keep
+	ImageCheck   string        // default CheckPulled: who may use private images that are on the disk
+	ImageRecords Records       // of the credentials of images. nil: they are forgotten with the agent
 	// ImagePeriod is how often the disk that holds the images is looked at. Default 5 min.
 	ImagePeriod time.Duration
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.

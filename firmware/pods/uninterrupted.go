@@ -2,9 +2,11 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +18,8 @@ import (
 
 // A call that makes something is not interrupted, even if the pod has to go meanwhile. containerd 1.6 (seen with 1.6.20) that is interrupted while it starts
 // a container takes it for ended although it runs: it does not stop it then, and can never remove it ("cannot delete running task"). An agent that is
-// killed interrupts all the same, so what such a container runs is looked for in its cgroup, and killed there.
+// killed interrupts all the same, so what such a container runs is looked for in its cgroup, and killed there. If nothing runs there, and containerd keeps the
+// container's task nevertheless, containerd's own API is asked to delete it: CRI cannot, and a restart of containerd would be the only other way.
 
 const (
 	reasonStartError = "StartError" // containerd's, of a container whose start failed
@@ -83,14 +86,18 @@ func (w *worker) removeContainer(ctx context.Context, id string) error {
 }
 
 // insist repeats a removal that the runtime refuses as long as something runs in the cgroup of what has ended: a container's or a sandbox's, or the pod's
-// if id is "".
+// if id is "". It also does if the runtime has a task that has ended, or is told to end.
 func (w *worker) insist(ctx context.Context, id string, remove func() error) error {
 	err := remove()
 	for range killLooks {
-		if err == nil || ctx.Err() != nil || runtimeGone(err) || w.m.killGroup(w.uid, id) == 0 {
+		if err == nil || ctx.Err() != nil || runtimeGone(err) {
 			return err
 		}
-		w.log.Warn("killed what still ran of a container that the runtime takes for ended", "container", id, "error", err)
+		if w.m.killGroup(w.uid, id) > 0 {
+			w.log.Warn("killed what still ran of a container that the runtime takes for ended", "container", id, "error", err)
+		} else if !w.endTask(ctx, err) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return err
@@ -99,6 +106,23 @@ func (w *worker) insist(ctx context.Context, id string, remove func() error) err
 		err = remove()
 	}
 	return err
+}
+
+// runningTask is how containerd refuses to remove a container whose task it has.
+var runningTask = regexp.MustCompile(`cannot delete running task ([0-9a-zA-Z][0-9a-zA-Z._-]*)`)
+
+// endTask ends the task for which containerd refuses to remove a container, if this is why. It reports whether it is worth to try again.
+func (w *worker) endTask(ctx context.Context, refusal error) bool {
+	task := runningTask.FindStringSubmatch(refusal.Error())
+	if task == nil || w.m.o.EndTask == nil {
+		return false
+	}
+	err := w.m.o.EndTask(ctx, task[1])
+	if errors.Is(err, cri.ErrUnimplemented) {
+		return false // not containerd
+	}
+	w.log.Warn("ended the task of a container that the runtime takes for ended and did not remove", "container", task[1], "refusal", refusal, "error", err)
+	return true
 }
 
 // killGroup kills what runs in a pod's cgroup, or in that of one of its containers, and returns how many processes there were.

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -18,6 +19,7 @@ type stubbornRuntime struct {
 	*fakeRuntime
 	cut     atomic.Int32
 	running atomic.Bool
+	refusal string // default: that of a task that runs
 }
 
 func (r *stubbornRuntime) StartContainer(ctx context.Context, id string) error {
@@ -38,7 +40,7 @@ func (r *stubbornRuntime) RunPodSandbox(ctx context.Context, c *cri.PodSandboxCo
 
 func (r *stubbornRuntime) RemovePodSandbox(ctx context.Context, id string) error {
 	if r.running.Load() {
-		return &cri.Error{Method: "RemovePodSandbox", Code: cri.ErrFailedPrecondition, Message: "cannot delete running task"}
+		return &cri.Error{Method: "RemovePodSandbox", Code: cri.ErrFailedPrecondition, Message: cmp.Or(r.refusal, "cannot delete running task")}
 	}
 	return r.fakeRuntime.RemovePodSandbox(ctx, id)
 }
@@ -123,6 +125,48 @@ func TestLostContainerIsKilled(t *testing.T) {
 				t.Errorf("log:\n%s", w.logText())
 			}
 			r.running.Store(false)
+		})
+	}
+}
+
+// TestTaskOfAnEndedContainer: a task that containerd keeps though nothing runs is ended through containerd; other refusals, and runtimes that have no tasks,
+// are left alone.
+func TestTaskOfAnEndedContainer(t *testing.T) {
+	for name, c := range map[string]struct {
+		refusal string
+		ends    []error // what EndTask says, one after the other
+		gone    bool
+	}{
+		"at once":         {"failed to remove container \"ab12\": cannot delete running task ab12: failed precondition", []error{nil}, true},
+		"after a while":   {"cannot delete running task ab12: failed precondition", []error{errors.New("task must be stopped before deletion"), nil}, true},
+		"another runtime": {"cannot delete running task ab12", []error{&cri.Error{Code: cri.ErrUnimplemented}}, false},
+		"another reason":  {"device or resource busy", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(w *world) {
+				var r *stubbornRuntime
+				asked := 0
+				w.o.EndTask = func(_ context.Context, id string) error {
+					if id != "ab12" {
+						t.Errorf("task %s was to end", id)
+					}
+					err := c.ends[min(asked, len(c.ends)-1)]
+					asked++
+					r.running.Store(err != nil)
+					return err
+				}
+				r = w.stubborn()
+				r.refusal = c.refusal
+				w.apply(simplePod)
+				w.settle(time.Second)
+				r.running.Store(true)
+				w.apply(deletedPod)
+				w.settle(time.Minute)
+				if gone := w.report(podKey).Deleted; gone != c.gone || c.gone && asked != len(c.ends) || asked == 0 != (c.ends == nil) {
+					t.Errorf("gone %v, asked %d times; log:\n%s", gone, asked, w.logText())
+				}
+				r.running.Store(false)
+			})
 		})
 	}
 }

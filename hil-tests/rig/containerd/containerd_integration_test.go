@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	api "github.com/skerry/skerry/firmware/containerd"
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/hil-tests/rig/containerd"
 	"github.com/skerry/skerry/hil-tests/rig/images"
@@ -54,6 +56,7 @@ func TestRealContainerd(t *testing.T) {
 	t.Run("images", r.testImages)
 	t.Run("pod", r.testPod)
 	t.Run("memory limit", r.testMemoryLimit)
+	t.Run("task without a container", r.testTask)
 	t.Run("not on 1.6", r.testUnimplemented)
 	t.Run("hung runtime", r.testHung)
 	t.Run("restart", r.testRestart) // leaves its pod running: Cleanup must remove it
@@ -196,6 +199,26 @@ func (r *rig) testMemoryLimit(t *testing.T) {
 			t.Errorf("the pod's cgroup is not below %s", r.rt.CgroupParent())
 		}
 	}
+	noError(t, c.StopPodSandbox(ctx, pod.id))
+	noError(t, c.RemovePodSandbox(ctx, pod.id))
+}
+
+// testTask: a container whose task CRI does not know of, as an interrupted start leaves it, cannot be removed through CRI alone.
+func (r *rig) testTask(t *testing.T) {
+	ctx, c := t.Context(), r.rt.Client()
+	pod := r.sandbox(t, "task")
+	id, err := c.CreateContainer(ctx, pod.id, r.container("main", "sleep"), pod.config)
+	noError(t, err)
+	out, err := exec.CommandContext(ctx, "ctr", "--address", r.rt.Socket(), "--namespace", "k8s.io", "tasks", "start", "--detach", "--null-io", id).CombinedOutput()
+	if err != nil {
+		t.Fatalf("start a task beside CRI: %v: %s", err, out)
+	}
+	if err := c.RemoveContainer(ctx, id); !errors.Is(err, cri.ErrFailedPrecondition) || !strings.Contains(err.Error(), "cannot delete running task "+id) {
+		t.Fatalf("it was to be refused: %v", err)
+	}
+	eventually(t, "the task ends", func() error { return api.New(c).EndTask(ctx, id) })
+	noError(t, c.RemoveContainer(ctx, id))
+	noError(t, api.New(c).EndTask(ctx, id)) // it is gone
 	noError(t, c.StopPodSandbox(ctx, pod.id))
 	noError(t, c.RemovePodSandbox(ctx, pod.id))
 }
