@@ -1,6 +1,8 @@
 package board
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -86,6 +88,16 @@ type Serial struct {
 	Terminator string   `yaml:"terminator"` // who connects the resistor at the end of the line
 	Optional   bool     `yaml:"optional"`
 	Note       string   `yaml:"note"`
+}
+
+// Path returns the path that the port has on this machine: the first of its devices that is there below root, else the first.
+func (s *Serial) Path(root string) string {
+	for _, p := range s.Devices {
+		if _, err := os.Stat(filepath.Join(root, p)); err == nil {
+			return p
+		}
+	}
+	return s.Devices[0]
 }
 
 // CAN is a CAN controller.

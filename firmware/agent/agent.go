@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/budget"
 	"github.com/skerry/skerry/firmware/cni"
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/containerd"
@@ -40,6 +40,7 @@ import (
 type Agent struct {
 	cfg     config.Config
 	board   board.Choice
+	limits  budget.Limits
 	log     *slog.Logger
 	started time.Time
 
@@ -68,12 +69,10 @@ type Agent struct {
 // gateway's identity, or a store that cannot be opened.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	a := &Agent{cfg: cfg, log: log, started: time.Now()}
-	if cfg.Memory.Limit > 0 {
-		debug.SetMemoryLimit(int64(cfg.Memory.Limit))
-	}
 	if err := a.chooseBoard("/"); err != nil {
 		return err
 	}
+	a.applyBudget()
 	if err := a.checkIdentity(); err != nil {
 		return err
 	}
@@ -273,7 +272,8 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,
 		Twins: twins{a.store}, History: a.deviceHistory(), NoHistory: a.noHistory,
-		Log: a.log.With("part", "devices"),
+		Ports: DevicePorts(a.board.Descriptor, "/"),
+		Log:   a.log.With("part", "devices"),
 	})
 }
 

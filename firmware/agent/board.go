@@ -3,8 +3,11 @@ package agent
 import (
 	"fmt"
 	"maps"
+	"runtime/debug"
 
 	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/budget"
+	"github.com/skerry/skerry/firmware/devices"
 )
 
 // boardLabel tells the cluster which board a gateway is taken for.
@@ -31,4 +34,25 @@ func (a *Agent) nodeLabels() map[string]string {
 	maps.Copy(labels, a.board.Node.Labels)
 	maps.Copy(labels, a.cfg.Node.Labels)
 	return labels
+}
+
+// applyBudget derives all limits from the board's budget, or from memory.limit if that is given.
+func (a *Agent) applyBudget() {
+	a.limits = budget.Of(int64(a.board.Memory.Budget))
+	if l := a.cfg.Memory.Limit; l.Given {
+		a.limits = budget.ForHeap(int64(l.Bytes))
+	}
+	debug.SetMemoryLimit(a.limits.Heap)
+	if a.cfg.Pods.Images.Parallel == 0 {
+		a.cfg.Pods.Images.Parallel = a.limits.Pulls
+	}
+}
+
+// DevicePorts are the board's serial ports, which devices may name.
+func DevicePorts(d *board.Descriptor, root string) []devices.Port {
+	var out []devices.Port
+	for _, s := range d.Serial {
+		out = append(out, devices.Port{Name: s.Name, Path: s.Path(root), Paths: s.Devices, Mode: s.Mode})
+	}
+	return out
 }

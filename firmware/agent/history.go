@@ -25,6 +25,7 @@ func (a *Agent) openHistory() {
 		a.log.Error("the history of device values cannot be opened: devices are polled, and nothing is kept of their values until the agent is started again", "error", err)
 		return
 	}
+	h.Limit(a.limits.HistoryQueue)
 	a.history = h
 }
 

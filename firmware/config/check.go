@@ -151,8 +151,8 @@ func (c Config) check() error {
 			bad("pods.userNamespaces", fmt.Sprintf("%d ids from %d on", u.Count, u.First), err.Error())
 		}
 	}
-	if n := c.Pods.Images.Parallel; n < 1 || n > 16 {
-		bad("pods.images.parallelPulls", n, "allowed are 1 (one after the other) to 16")
+	if n := c.Pods.Images.Parallel; n < 0 || n > 16 {
+		bad("pods.images.parallelPulls", n, "allowed are 0 (as many as the board's budget allows) and 1 (one after the other) to 16")
 	}
 	if d := c.Pods.Images.StallTimeout; d < 5*time.Second || d > time.Hour {
 		bad("pods.images.stallTimeout", d, "allowed are 5s to 1h")
@@ -172,8 +172,8 @@ func (c Config) check() error {
 		bad("pods.images.lowThreshold", l, "allowed are 1 percent to less than pods.images.highThreshold")
 	}
 	c.Devices.History.check(bad)
-	if c.Memory.Limit != 0 && c.Memory.Limit < 24<<20 {
-		bad("memory.limit", c.Memory.Limit, "allowed are 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
+	if l := c.Memory.Limit; l.Bytes != 0 && l.Bytes < 24<<20 {
+		bad("memory.limit", l, "allowed are board, 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format", c.Log.Format, "allowed are text and json")

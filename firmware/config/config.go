@@ -116,7 +116,7 @@ type Pods struct {
 type Images struct {
 	High int `yaml:"highThreshold"`
 	Low  int `yaml:"lowThreshold"`
-	// Parallel is how many images are pulled at a time, PrePull which ones ahead of their pods.
+	// Parallel is how many images are pulled at a time (0: as the board's budget allows), PrePull which ones ahead of their pods.
 	Parallel int      `yaml:"parallelPulls"`
 	PrePull  []string `yaml:"prePull"`
 	// StallTimeout is after how long a pull that gets nothing is ended.
@@ -158,9 +158,39 @@ type History struct {
 	DeviceBytes Bytes `yaml:"deviceBytes"` // of one device; 0: a quarter
 }
 
-// Memory is the agent's budget.
+// Memory is the agent's own.
 type Memory struct {
-	Limit Bytes `yaml:"limit"`
+	Limit Limit `yaml:"limit"`
+}
+
+// Limit is an amount of memory, or what the board's budget allows.
+type Limit struct {
+	Given bool  // else it is the board's
+	Bytes Bytes // 0: none
+}
+
+const fromBoard = "board"
+
+// UnmarshalYAML reads an amount or the word board.
+func (l *Limit) UnmarshalYAML(n *yaml.Node) error {
+	if *l = (Limit{}); n.Value == fromBoard {
+		return nil
+	}
+	l.Given = true
+	if err := l.Bytes.UnmarshalYAML(n); err != nil {
+		return fmt.Errorf("%w; or %s: what its budget allows", err, fromBoard)
+	}
+	return nil
+}
+
+// MarshalYAML writes what UnmarshalYAML reads.
+func (l Limit) MarshalYAML() (any, error) { return l.String(), nil }
+
+func (l Limit) String() string {
+	if !l.Given {
+		return fromBoard
+	}
+	return l.Bytes.String()
 }
 
 // Store is about durability.
@@ -199,10 +229,9 @@ func Defaults() Config {
 		Relay:   Relay{Heartbeat: 15 * time.Second, MaxBackoff: 30 * time.Second},
 		DataDir: "/var/lib/skerry",
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry", LostAfter: 5 * time.Minute},
-		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, Parallel: 2, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
+		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
 		Devices: Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
-		Memory:  Memory{Limit: 64 << 20},
 		Store:   Store{Window: time.Second},
 		Log:     Log{Format: "text"},
 		Metrics: Metrics{Address: "127.0.0.1:10270"},

@@ -119,9 +119,12 @@ func TestLoad(t *testing.T) {
 func TestBytes(t *testing.T) {
 	for text, want := range map[string]Bytes{"64Mi": 64 << 20, "64MiB": 64 << 20, "1Gi": 1 << 30, "25165824": 24 << 20, "100000000": 100000000} {
 		c, err := Parse([]byte(least + "memory: {limit: " + text + "}\n"))
-		if err != nil || c.Memory.Limit != want {
-			t.Errorf("%s: %d, %v; want %d", text, c.Memory.Limit, err, want)
+		if err != nil || c.Memory.Limit != (Limit{true, want}) {
+			t.Errorf("%s: %+v, %v; want %d", text, c.Memory.Limit, err, want)
 		}
+	}
+	if c, err := Parse([]byte(least + "memory: {limit: board}\n")); err != nil || c.Memory.Limit.Given {
+		t.Errorf("%+v, %v", c.Memory, err)
 	}
 }
 

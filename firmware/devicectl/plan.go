@@ -70,7 +70,7 @@ func planFiles(c *command, files []string, brief bool) error {
 	var plans []control.DevicePlan
 	drivers, wrong := c.Drivers(), 0
 	for _, d := range all.devices {
-		cycles, problems, err := devices.PlanManifest(d, all.modelOf(d), drivers)
+		cycles, problems, err := devices.PlanManifest(d, all.modelOf(d), drivers, c.Ports)
 		for _, p := range problems {
 			fmt.Fprintf(c.Stderr, "device %s/%s: %s\n", d.Metadata.Namespace, d.Metadata.Name, p)
 		}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/skerry/skerry/firmware/control"
+	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/mappers/device"
 )
 
@@ -24,8 +25,9 @@ type Env struct {
 	Node           string // this gateway's name, for manifests that are printed; may be empty
 	// Drivers returns new instances of all drivers, for what needs no agent.
 	Drivers  func() []device.Driver
-	Terminal bool // Stderr is one: progress is drawn in place
-	Width    int  // columns of the terminal that Stdout is; 0: it is none, and nothing is cut off
+	Terminal bool           // Stderr is one: progress is drawn in place
+	Width    int            // columns of the terminal that Stdout is; 0: it is none, and nothing is cut off
+	Ports    []devices.Port // of the board
 }
 
 // Exit statuses.

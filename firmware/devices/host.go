@@ -75,7 +75,9 @@ type Options struct {
 	History History // nil: no history
 	// NoHistory says why History is nil and what to do about it, for the conditions of devices that ask for one.
 	NoHistory string
-	Log       *slog.Logger // nil: slog.Default()
+	// Ports are the serial ports of the board, which devices may name instead of a path.
+	Ports []Port
+	Log   *slog.Logger // nil: slog.Default()
 }
 
 // Host runs the devices of a node.

@@ -54,15 +54,15 @@ func (p *plan) left() error {
 }
 
 // PlanManifest is Plan for manifests that have not been applied; model is nil if there is none. problems are what the conditions
-// of the Device would say.
-func PlanManifest(d *devicev1.Device, model *devicev1.DeviceModel, drivers []device.Driver) (cycles []CyclePlan, problems []string, err error) {
+// of the Device would say. ports are the board's.
+func PlanManifest(d *devicev1.Device, model *devicev1.DeviceModel, drivers []device.Driver, ports []Port) (cycles []CyclePlan, problems []string, err error) {
 	byName := make(map[string]device.Driver)
 	for _, driver := range drivers {
 		for _, name := range driver.Protocols() {
 			byName[strings.ToLower(name)] = driver
 		}
 	}
-	p := resolve(d, model, byName)
+	p := resolve(d, model, byName, ports)
 	for _, x := range p.problems {
 		problems = append(problems, x.reason+": "+x.message)
 	}

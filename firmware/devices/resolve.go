@@ -140,7 +140,7 @@ func (p *plan) fatal() bool {
 
 // resolve judges a Device against its model (nil if it is not there) and its driver. It does no I/O. A wrong property does
 // not stop the others; what makes the whole device impossible is fatal.
-func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string]device.Driver) *plan {
+func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string]device.Driver, ports []Port) *plan {
 	p := &plan{namespace: d.Metadata.Namespace, name: d.Metadata.Name, uid: d.Metadata.UID, generation: d.Metadata.Generation, reportState: true}
 	if r := d.Spec.StateReport; r != nil && r.ReportToCloud != nil {
 		p.reportState = *r.ReportToCloud
@@ -165,7 +165,9 @@ func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string
 		return p
 	}
 	p.config = device.Config{Device: p.namespace + "/" + p.name, Protocol: overlay(model.Spec.ProtocolConfigData, d.Spec.Protocol.ConfigData)}
-	if err := guard(func() error { return driver.Check(p.config) }); err != nil {
+	if err := guard(func() error { return usePort(p.config.Protocol, driver, ports) }); err != nil {
+		p.fail(reasonInvalidConfig, true, "%v", err)
+	} else if err := guard(func() error { return driver.Check(p.config) }); err != nil {
 		p.fail(reasonInvalidConfig, true, "%v", oneLine(err))
 	}
 	p.resolveProperties(d, model, driver)

@@ -356,3 +356,20 @@ func TestDeviceQuota(t *testing.T) {
 		t.Errorf("a device holds %d bytes, %d are allowed", n, opt.DeviceBytes)
 	}
 }
+
+// TestLimit: what may wait for the disk follows the limit, and what waits already stays.
+func TestLimit(t *testing.T) {
+	h := mustOpen(t, testOptions(t.TempDir()))
+	h.Limit(3)
+	record(h, "a", 0, 5)
+	if s := h.Stats(); s.Queued != 3 || s.DroppedFull != 2 {
+		t.Errorf("%d values wait and %d are dropped, want 3 and 2", s.Queued, s.DroppedFull)
+	}
+	h.Limit(1)
+	record(h, "a", 5, 6)
+	h.Limit(5)
+	record(h, "a", 6, 9)
+	if s := h.Stats(); s.Queued != 5 || s.DroppedFull != 4 {
+		t.Errorf("%d values wait and %d are dropped, want 5 and 4", s.Queued, s.DroppedFull)
+	}
+}

@@ -15,6 +15,7 @@ const (
 // queue holds what was recorded and is not on the disk yet.
 type queue struct {
 	mu       sync.Mutex
+	most     int // values that may wait; set by Limit
 	entries  []Entry
 	spare    []Entry // the other of two buffers
 	bytes    int
@@ -34,8 +35,12 @@ type drops struct{ full, tooLarge uint64 }
 const maxDropKeys = 4096
 
 func (q *queue) init() {
+	q.most = maxQueued
 	q.entries, q.spare, q.drops = make([]Entry, 0, 64), make([]Entry, 0, 64), map[deviceKey]drops{}
 }
+
+// early is how many values wait at most if the disk keeps up. The caller holds mu.
+func (q *queue) early() int { return min(earlyFlush, max(q.most/4, 1)) }
 
 // dropped counts a loss. The caller holds mu.
 func (q *queue) dropped(k deviceKey, full, tooLarge uint64) {
@@ -58,7 +63,7 @@ func (q *queue) put(e Entry) (wake bool) {
 	q.seq++
 	e.Seq = q.seq
 	size := sizeOf(&e)
-	if len(q.entries)+q.writing >= maxQueued || q.bytes+size > maxQueuedBytes {
+	if len(q.entries)+q.writing >= q.most || q.bytes+size > maxQueuedBytes {
 		q.dropped(deviceKey{e.Namespace, e.Device}, 1, 0) // its sequence is left out, so that a target sees that something is missing
 		return false
 	}
@@ -67,7 +72,7 @@ func (q *queue) put(e Entry) (wake bool) {
 	}
 	q.entries = append(q.entries, e)
 	q.bytes += size
-	return wake || len(q.entries) == earlyFlush
+	return wake || len(q.entries) == q.early()
 }
 
 // lose counts a value that is too large to be kept.
@@ -82,7 +87,7 @@ func (q *queue) lose(k deviceKey) {
 func (q *queue) waiting() (since time.Time, much, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.since, len(q.entries) >= earlyFlush || q.bytes > maxQueuedBytes/4, len(q.entries) > 0
+	return q.since, len(q.entries) >= q.early() || q.bytes > maxQueuedBytes/4, len(q.entries) > 0
 }
 
 // take returns what waits, and the last sequence that was given. The entries must be given back to done.
@@ -123,4 +128,19 @@ func (q *queue) putBack(entries []Entry, since time.Time) {
 	if len(q.entries) > 0 {
 		q.since = since
 	}
+}
+
+// Limit sets how many values may wait for the disk from now on: 1 at least, 65,536 at most, 16,384 until it is called. What waits already
+// is not dropped. It bounds memory only: what is on the disk stays.
+func (h *History) Limit(values int) {
+	h.queue.mu.Lock()
+	defer h.queue.mu.Unlock()
+	h.queue.most = min(max(values, 1), 4*maxQueued)
+}
+
+// room is how many values may wait.
+func (q *queue) room() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.most
 }

@@ -95,7 +95,7 @@ func (h *History) failed(err error, metaDue bool) {
 	}
 	h.w.told = true
 	h.log.Error("the history of device values cannot be written; values wait in memory, and are dropped and counted when there are too many",
-		"dir", h.opt.Dir, "room", maxQueued, "error", err)
+		"dir", h.opt.Dir, "room", h.queue.room(), "error", err)
 }
 
 // diskError adds the remedy to the errors that have one.

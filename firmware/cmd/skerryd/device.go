@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skerry/skerry/board"
+	"github.com/skerry/skerry/firmware/agent"
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/devicectl"
 	"github.com/skerry/skerry/mappers/all"
@@ -23,9 +25,15 @@ func deviceVerbs(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		Stdout: stdout, Stderr: stderr, Socket: config.DefaultControlSocket, Terminal: isTerminal(stderr), Width: width(stdout),
 		Drivers: func() []device.Driver { return all.Drivers(all.Options{}) },
 	}
-	args, err := withConfig(args, func(cfg config.Config) { env.Socket, env.Node = cfg.Control.Socket, cfg.Node.Name })
+	lib, name := board.Library{Dir: board.DefaultDir}, ""
+	args, err := withConfig(args, func(cfg config.Config) {
+		env.Socket, env.Node, lib.Dir, name = cfg.Control.Socket, cfg.Node.Name, cfg.Board.Dir, cfg.Board.Name
+	})
 	if err != nil {
 		return err
+	}
+	if this, err := lib.Choose(name, board.Identify("/")); err == nil { // else ports have no names here; skerryctl board tells
+		env.Ports = agent.DevicePorts(this.Descriptor, "/")
 	}
 	return devicectl.Run(ctx, args, env)
 }
