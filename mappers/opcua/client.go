@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopcua/opcua/id"
@@ -15,13 +16,15 @@ import (
 	"github.com/skerry/skerry/mappers/opcua/uabin"
 )
 
-// client is one session with a server on one channel. It lives until the channel ends; then another one takes its place.
+// client is one session with a server. It outlives its channel: a session that the server still has is activated on another one.
 type client struct {
 	endpoint *endpoint
-	ch       *channel.Channel
-	security channel.Security
+	channel  atomic.Pointer[channel.Channel] // the last one on which the session was activated
+	security channel.Security                // of the channel; owned by the endpoint's goroutine
+	created  *ua.CreateSessionResponse       // with the server's newest nonce; owned by the endpoint's goroutine
 	auth     *ua.NodeID
-	lifetime time.Duration // of the session
+	lifetime time.Duration // of the session without a word
+	parted   time.Time     // when its channel ended; owned by the endpoint's goroutine
 
 	namespaces []string
 	limits     limits
@@ -43,9 +46,10 @@ type limits struct {
 
 func newClient(e *endpoint, ch *channel.Channel, sec channel.Security) *client {
 	c := &client{
-		endpoint: e, ch: ch, security: sec, suspect: make(chan struct{}, 1),
+		endpoint: e, security: sec, suspect: make(chan struct{}, 1),
 		paths: make(map[string]*ua.NodeID), infos: make(map[string]*nodeInfo), types: make(map[string]ua.TypeID),
 	}
+	c.channel.Store(ch)
 	c.structures = newStructures(c)
 	c.subs.init()
 	return c
@@ -57,9 +61,17 @@ const maxTypes = 1000
 // call carries out one service request. A bad service result is an error that wraps its ua.StatusCode; a connection that
 // failed is one that wraps device.ErrUnreachable.
 func (c *client) call(ctx context.Context, req ua.Request) (any, error) {
+	return c.callOn(ctx, c.ch(), req)
+}
+
+// ch is the channel in use, which may have ended.
+func (c *client) ch() *channel.Channel { return c.channel.Load() }
+
+// callOn is call on a channel.
+func (c *client) callOn(ctx context.Context, ch *channel.Channel, req ua.Request) (any, error) {
 	limited, cancel := context.WithTimeout(ctx, c.endpoint.config.timeout)
 	defer cancel()
-	got, err := c.ch.Call(limited, req, c.auth)
+	got, err := ch.Call(limited, req, c.auth)
 	switch {
 	case err == nil:
 		return got, nil
@@ -72,9 +84,9 @@ func (c *client) call(ctx context.Context, req ua.Request) (any, error) {
 		}
 		return nil, device.Unreachable("%s: no answer within %v", c.endpoint.config.String(), c.endpoint.config.timeout)
 	case lostSession(err):
-		c.ch.Abort(err)
+		ch.Abort(err)
 		return nil, &callError{c.endpoint.lost(err), err}
-	case c.ch.Err() != nil:
+	case ch.Err() != nil:
 		return nil, c.endpoint.lost(err)
 	default:
 		return nil, err
@@ -140,8 +152,8 @@ func (c *client) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.ch.Done():
-			return c.ch.Err()
+		case <-c.ch().Done():
+			return c.ch().Err()
 		case r := <-w.replies():
 			if r.Err != nil && !isStatus(r.Err) {
 				return r.Err
@@ -160,7 +172,7 @@ func (c *client) serve(ctx context.Context) error {
 				return err
 			}
 			c.keepPublishing(ctx)
-			if renew := c.ch.RenewAt(); !renew.IsZero() && now.After(renew) {
+			if renew := c.ch().RenewAt(); !renew.IsZero() && now.After(renew) {
 				if err := c.renew(ctx); err != nil {
 					return err
 				}
@@ -172,7 +184,7 @@ func (c *client) serve(ctx context.Context) error {
 func (c *client) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.endpoint.config.timeout)
 	defer cancel()
-	if err := c.ch.Renew(ctx); err != nil {
+	if err := c.ch().Renew(ctx); err != nil {
 		return fmt.Errorf("renew the channel's keys: %w", err)
 	}
 	return nil
@@ -201,12 +213,12 @@ func (w *watchdog) answered() { w.asking = false }
 func (w *watchdog) check(ctx context.Context, now time.Time) error {
 	if w.asking {
 		if now.Sub(w.since) > w.c.endpoint.config.timeout {
-			w.c.ch.Forget(w.request)
+			w.c.ch().Forget(w.request)
 			return fmt.Errorf("the server was silent for %v", w.c.endpoint.config.timeout)
 		}
 		return nil
 	}
-	if now.Sub(w.c.ch.Heard()) < min(w.c.endpoint.config.watchdog, max(w.c.lifetime/3, time.Second)) {
+	if now.Sub(w.c.ch().Heard()) < min(w.c.endpoint.config.watchdog, max(w.c.lifetime/3, time.Second)) {
 		return nil
 	}
 	return w.ask(ctx)
@@ -225,7 +237,7 @@ func (w *watchdog) ask(ctx context.Context) error {
 	req := &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnNeither, NodesToRead: []*ua.ReadValueID{
 		readValue(ua.NewNumericNodeID(0, id.Server_ServerStatus_State), ua.AttributeIDValue, ""),
 	}}
-	n, err := w.c.ch.Go(ctx, req, w.c.auth, w.reply)
+	n, err := w.c.ch().Go(ctx, req, w.c.auth, w.reply)
 	if err != nil {
 		return err
 	}
@@ -238,12 +250,13 @@ const goodbye = 100 * time.Millisecond
 
 // close ends the session and the channel. A channel that failed is closed without a word.
 func (c *client) close(err error) {
-	if c.ch.Err() == nil && c.auth != nil && (err == nil || errors.Is(err, context.Canceled)) {
+	ch := c.ch()
+	if ch.Err() == nil && c.auth != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		ctx, cancel := context.WithTimeout(context.Background(), goodbye)
-		_, _ = c.ch.Call(ctx, &ua.CloseSessionRequest{DeleteSubscriptions: true}, c.auth)
+		_, _ = ch.Call(ctx, &ua.CloseSessionRequest{DeleteSubscriptions: true}, c.auth)
 		cancel()
 	} else if err != nil {
-		c.ch.Abort(err)
+		ch.Abort(err)
 	}
-	c.ch.Close()
+	ch.Close()
 }

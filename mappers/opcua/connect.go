@@ -194,9 +194,9 @@ func (c *client) createSession(ctx context.Context, server *ua.EndpointDescripti
 			return err
 		}
 	}
-	c.auth = res.AuthenticationToken
+	c.created, c.auth = res, res.AuthenticationToken
 	c.lifetime = time.Duration(res.RevisedSessionTimeout) * time.Millisecond
-	return c.activate(ctx, res, server)
+	return c.activate(ctx, c.ch(), server)
 }
 
 // checkSession holds a session's answer to what was agreed: it proves the server's key, and shows whether somebody changed

@@ -5,8 +5,8 @@
 // Values of a server's nodes become properties of a Device: subscribed where the server can do that, read otherwise, written with
 // the node's own data type and read back. Of gopcua it uses the messages, their encoder and the cryptography; the channel and the
 // decoder are its own (docs/adr/0015-opcua-channel.md). What users get by that: a black-holed server is noticed by a watchdog, a
-// lost connection is an explicit gap, every monitored item is created again and checked after it, a certificate is verified before
-// anything secret is sent, no security is given up silently, and no server can make it take memory without limit.
+// lost connection is an explicit gap, after which the session goes on with what the server queued, or every monitored item is created again
+// and checked if the server has the session no more, a certificate is verified before anything secret is sent, no security is given up silently, and no server can make it take memory without limit.
 //
 // # Usage
 //

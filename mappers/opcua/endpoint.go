@@ -54,8 +54,9 @@ func (e *endpoint) stop() {
 // run connects again and again until ctx ends.
 func (e *endpoint) run(ctx context.Context) {
 	var backoff device.Backoff
+	var held *client // without a channel; its session may still be alive at the server
 	for ctx.Err() == nil {
-		c, err := e.connect(ctx)
+		c, err := e.open(ctx, held)
 		if err == nil {
 			backoff.OK()
 			e.set(c, nil)
@@ -65,10 +66,15 @@ func (e *endpoint) run(ctx context.Context) {
 			if ctx.Err() == nil {
 				e.driver.log.Info("OPC UA connection lost", "server", e.config.String(), "reason", reason(err))
 			}
+			held, c.parted = c, time.Now()
 			continue
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if held != nil && (time.Since(held.parted) > held.lifetime || errors.Is(err, errForgotten)) {
+			held = nil
+			continue
 		}
 		e.known = nil // the server may have other endpoints or another certificate now
 		err = device.Unreachable("%s: %s", e.config.String(), reason(err))
@@ -85,6 +91,14 @@ func (e *endpoint) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// open goes on with a session, or makes one. Only if the server says that it has the session no more the error wraps errForgotten.
+func (e *endpoint) open(ctx context.Context, held *client) (*client, error) {
+	if held == nil {
+		return e.connect(ctx)
+	}
+	return held, held.resume(ctx)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -101,7 +101,8 @@ func readPair(certPath, keyPath string) ([]byte, *rsa.PrivateKey, error) {
 }
 
 // activate proves who the user is.
-func (c *client) activate(ctx context.Context, s *ua.CreateSessionResponse, server *ua.EndpointDescription) error {
+func (c *client) activate(ctx context.Context, ch *channel.Channel, server *ua.EndpointDescription) error {
+	s := c.created
 	if server == nil {
 		server = &ua.EndpointDescription{SecurityPolicyURI: c.security.Policy, SecurityMode: c.security.Mode}
 		if found, err := choose(s.ServerEndpoints, c.security.Policy, c.security.Mode); err == nil {
@@ -126,8 +127,12 @@ func (c *client) activate(ctx context.Context, s *ua.CreateSessionResponse, serv
 	if signature != nil {
 		req.UserTokenSignature = signature
 	}
-	if _, err := c.call(ctx, req); err != nil {
+	got, err := c.callOn(ctx, ch, req)
+	if err != nil {
 		return fmt.Errorf("log in as %s: %w", c.endpoint.config.userText(), err)
+	}
+	if res, ok := got.(*ua.ActivateSessionResponse); ok {
+		s.ServerNonce = res.ServerNonce // for the next time
 	}
 	return nil
 }

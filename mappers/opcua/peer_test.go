@@ -201,7 +201,7 @@ func (p *peer) revive() {
 
 // config is how the driver reaches the peer.
 func (p *peer) config(kv ...any) device.Config {
-	m := map[string]any{"url": p.url(), "timeout": 300, "watchdog": 500}
+	m := map[string]any{"url": p.url(), "timeout": 1000, "watchdog": 500}
 	for i := 0; i < len(kv); i += 2 {
 		m[kv[i].(string)] = kv[i+1]
 	}

@@ -21,8 +21,8 @@ const (
 	maxPublish = 10
 	// keepAlive is how often a subscription without changes says that it lives.
 	keepAlive = 5 * time.Second
-	// maxNotifications limits how many changes come in one response.
-	maxNotifications = 10000
+	// maxNotifications limits how many changes come in one response: 10,000 would take 2 MB of memory on their way.
+	maxNotifications = 2000
 )
 
 // serverSub is one subscription at the server. Watches of any device of the endpoint with the same interval share it.
@@ -37,6 +37,7 @@ type serverSub struct {
 	next    uint32 // sequence number that comes next; 0 before the first one
 	heard   time.Time
 	gone    bool
+	flushed chan struct{} // closed, and nil, once all has come that was queued when the session was resumed
 }
 
 // handles are the client's handles of a watch's monitored items: base+i is that of point i.
@@ -75,6 +76,7 @@ func (s *subscriptions) init() {
 
 // itemSet is the monitored items of one watch.
 type itemSet struct {
+	c    *client
 	w    *watch
 	base uint32 // handle of its first point
 	subs []*serverSub
@@ -221,6 +223,9 @@ func (c *client) subscription(ctx context.Context, w *watch, interval time.Durat
 // that are silent for too long.
 func (c *client) keepPublishing(ctx context.Context) {
 	s := &c.subs
+	if c.ch().Err() != nil {
+		return // what there is to say is said when the session is resumed
+	}
 	s.mu.Lock()
 	want := 0
 	if n := len(s.byID); n > 0 {
@@ -264,7 +269,7 @@ func (c *client) keepPublishing(ctx context.Context) {
 func (c *client) send(ctx context.Context, req ua.Request, to chan<- channel.Reply) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.endpoint.config.timeout)
 	defer cancel()
-	_, err := c.ch.Go(ctx, req, c.auth, to)
+	_, err := c.ch().Go(ctx, req, c.auth, to)
 	return err == nil
 }
 
@@ -279,26 +284,45 @@ func (c *client) published(ctx context.Context, r channel.Reply) {
 	}
 	s.mu.Lock()
 	sub := s.byID[res.Subscription]
-	var missed bool
-	if sub != nil {
-		sub.heard = time.Now()
-		n := res.Message.Sequence
-		missed = sub.next != 0 && n != 0 && n != sub.next
-		if sub.next = n; !res.Message.KeepAlive {
-			if sub.next++; sub.next == 0 {
-				sub.next = 1
-			}
+	s.mu.Unlock()
+	if sub == nil {
+		s.acknowledge(res.Subscription, &res.Message)
+		c.distribute(res.Message.Changes)
+	} else if lost := c.take(sub, &res.Message); lost || res.Message.HasStatus && quality(res.Message.Status) != device.Good {
+		s.forget(sub)
+	} else if !res.More {
+		s.mu.Lock()
+		if sub.flushed != nil {
+			close(sub.flushed)
+			sub.flushed = nil
+		}
+		s.mu.Unlock()
+	}
+	c.keepPublishing(ctx)
+}
+
+// take hands out a message of a subscription. It tells whether messages before it are lost.
+func (c *client) take(sub *serverSub, m *uabin.Notification) (lost bool) {
+	s := &c.subs
+	s.mu.Lock()
+	sub.heard = time.Now()
+	lost = sub.next != 0 && m.Sequence != 0 && m.Sequence != sub.next
+	if sub.next = m.Sequence; !m.KeepAlive {
+		if sub.next++; sub.next == 0 {
+			sub.next = 1
 		}
 	}
 	s.mu.Unlock()
-	if !res.Message.KeepAlive && len(s.acks) < 1000 {
-		s.acks = append(s.acks, &ua.SubscriptionAcknowledgement{SubscriptionID: res.Subscription, SequenceNumber: res.Message.Sequence})
+	s.acknowledge(sub.id, m)
+	c.distribute(m.Changes)
+	return lost
+}
+
+// acknowledge notes that the server need not keep a message any more.
+func (s *subscriptions) acknowledge(id uint32, m *uabin.Notification) {
+	if !m.KeepAlive && len(s.acks) < 1000 {
+		s.acks = append(s.acks, &ua.SubscriptionAcknowledgement{SubscriptionID: id, SequenceNumber: m.Sequence})
 	}
-	c.distribute(res.Message.Changes)
-	if sub != nil && (missed || res.Message.HasStatus && quality(res.Message.Status) != device.Good) {
-		s.forget(sub)
-	}
-	c.keepPublishing(ctx)
 }
 
 // distribute gives changes to the watches.
@@ -333,7 +357,7 @@ func (c *client) notPublished(err error) {
 	switch {
 	case !errors.As(err, &code):
 	case lostSession(err):
-		c.ch.Abort(err)
+		c.ch().Abort(err)
 	case code == ua.StatusBadTooManyPublishRequests:
 		s.most = max(s.outstanding, 1)
 	case code == ua.StatusBadNoSubscription:

@@ -11,6 +11,7 @@ import (
 	"github.com/gopcua/opcua/ua"
 
 	"github.com/skerry/skerry/mappers/device"
+	"github.com/skerry/skerry/mappers/opcua/channel"
 	"github.com/skerry/skerry/mappers/opcua/uabin"
 )
 
@@ -41,6 +42,9 @@ type watch struct {
 	local  map[int]*localBand // of points whose deadband is applied here: the server refused it
 	slow   map[int]uabin.DataValue
 	gapped string // the reason of the gap that has been reported
+	doubt  []bool // points that have had no value since; nil: there was no gap
+
+	items *itemSet // at the client of the last connection; owned by Subscribe
 }
 
 // localBand is a deadband that the server does not apply.
@@ -66,6 +70,7 @@ func (s *session) Subscribe(ctx context.Context, points []device.Point, notify f
 	}
 	w := &watch{session: s, points: own, notify: notify, resub: make(chan struct{}, 1), wake: make(chan struct{}, 1), local: make(map[int]*localBand), slow: make(map[int]uabin.DataValue)}
 	defer w.close()
+	defer w.drop()
 	c, err := s.endpoint.ready(ctx)
 	for err == nil {
 		err = c.watch(ctx, w, s.config.maxNodes)
@@ -86,9 +91,9 @@ func (s *session) Subscribe(ctx context.Context, points []device.Point, notify f
 func (s *session) again(ctx context.Context, w *watch, old *client) (*client, error) {
 	for {
 		c, changed, err := s.endpoint.state()
-		if c != nil && (c != old || c.ch.Err() == nil) {
+		if c != nil && (c != old || c.ch().Err() == nil) {
 			// The same connection serves again, after a moment: a server that drops subscriptions must not be flooded with new ones.
-			if c == old && !sleep(ctx, time.Second) {
+			if c == old && w.items == nil && !sleep(ctx, time.Second) {
 				return nil, ctx.Err()
 			}
 			return c, nil
@@ -131,8 +136,12 @@ func (w *watch) gap(q device.Quality, why string) {
 	for _, band := range w.local {
 		band.last = device.Value{}
 	}
+	if w.doubt == nil {
+		w.doubt = make([]bool, len(w.points))
+	}
 	v := device.BadValue(why, time.Now()).Doubt(q, why)
 	for i := range w.points {
+		w.doubt[i] = true
 		w.notify(i, v)
 	}
 }
@@ -171,8 +180,31 @@ func (w *watch) deliver(i int, v device.Value, q device.Quality) {
 		}
 		band.last = v
 	}
+	w.tell(i, v)
+}
+
+// tell notifies of a value. The lock is held.
+func (w *watch) tell(i int, v device.Value) {
 	w.gapped = ""
+	if w.doubt != nil {
+		w.doubt[i] = false
+	}
 	w.notify(i, v)
+}
+
+// drop gives the monitored items up.
+func (w *watch) drop() {
+	if w.items != nil {
+		w.items.c.subs.drop(w.items)
+		w.items = nil
+	}
+}
+
+// settled forgets the doubt of a gap that is over.
+func (w *watch) settled() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.doubt = nil
 }
 
 func numeric(v device.Value) bool {
@@ -197,27 +229,48 @@ func (w *watch) drain(ctx context.Context, c *client) {
 	}
 }
 
-// watch makes a watch's monitored items and waits until they have to be made anew, or ctx ends. It returns why.
+// watch makes a watch's monitored items, unless the session still has them, and waits until they have to be made anew, the channel has
+// ended or ctx has. It returns why.
 func (c *client) watch(ctx context.Context, w *watch, most int) error {
-	drainSignal(w.resub)
-	items := &itemSet{w: w, base: c.subs.register(w)}
-	defer c.subs.drop(items)
-	failed, err := c.monitor(ctx, w, items, most)
-	if err != nil {
-		return err
+	link := c.ch()
+	err := c.follow(ctx, w, most, link)
+	if link.Err() == nil || errors.Is(err, errUnfinished) {
+		w.drop() // with its channel the session has not ended: the items wait
 	}
+	return err
+}
+
+// errUnfinished means that the channel ended while monitored items were being made.
+var errUnfinished = errors.New("the connection was lost while monitored items were made")
+
+func (c *client) follow(ctx context.Context, w *watch, most int, link *channel.Channel) error {
 	var retry <-chan time.Time
-	if failed {
-		t := time.NewTimer(retryItems)
-		defer t.Stop()
-		retry = t.C
+	if w.items != nil && w.items.c == c {
+		if err := c.relink(ctx, w, most, link); err != nil {
+			return err
+		}
+	} else {
+		drainSignal(w.resub)
+		w.items = &itemSet{c: c, w: w, base: c.subs.register(w)}
+		failed, err := c.monitor(ctx, w, w.items, most)
+		if err != nil && link.Err() != nil {
+			return c.unfinished(w, err)
+		} else if err != nil {
+			return err
+		}
+		if failed {
+			t := time.NewTimer(retryItems)
+			defer t.Stop()
+			retry = t.C
+		}
 	}
+	w.settled()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.ch.Done():
-			return c.endpoint.lost(c.ch.Err())
+		case <-link.Done():
+			return c.endpoint.lost(link.Err())
 		case <-w.resub:
 			return errItems
 		case <-w.wake:
@@ -226,6 +279,17 @@ func (c *client) watch(ctx context.Context, w *watch, most int) error {
 			return errors.New("monitored items that the server refused are tried again")
 		}
 	}
+}
+
+// unfinished gives up the subscriptions of a watch whose items were being made: it is not known which the server has.
+func (c *client) unfinished(w *watch, err error) error {
+	for _, sub := range w.items.subs {
+		c.subs.forget(sub)
+		c.subs.mu.Lock()
+		c.subs.ended = append(c.subs.ended, sub.id)
+		c.subs.mu.Unlock()
+	}
+	return fmt.Errorf("%w: %w", errUnfinished, err)
 }
 
 func drainSignal(ch chan struct{}) {

@@ -44,7 +44,7 @@ func subscribe(t *testing.T, s device.Session, points []device.Point) <-chan not
 // expect waits for a note that fits.
 func expect(t *testing.T, notes <-chan note, what string, fits func(note) bool) note {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	var seen []string
 	for {
 		select {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -105,12 +106,34 @@ func (p *uaPlant) create(ctx context.Context) error {
 				"deviceModelRef": map[string]any{"name": "plc"}, "nodeName": p.stack.Node, "properties": props,
 				"protocol": map[string]any{"protocolName": "opcua", "configData": map[string]any{"url": "opc.tcp://" + p.servers.Addrs[server]}},
 			})
-			if _, err := devices.Create(ctx, d, metav1.CreateOptions{}); err != nil {
+			if err := p.persist(ctx, func() error {
+				_, err := devices.Create(ctx, d, metav1.CreateOptions{})
+				if apierrors.IsAlreadyExists(err) {
+					return nil // an earlier try got through, and its answer did not
+				}
 				return err
+			}); err != nil {
+				return fmt.Errorf("create device %s: %w", d.GetName(), err)
 			}
 		}
 	}
 	return nil
+}
+
+// persist tries again what the API server refuses or does not answer: objects of a thousand items keep it busy, and a run must not end
+// because of one of them.
+func (p *uaPlant) persist(ctx context.Context, try func() error) error {
+	var err error
+	for n := range 5 {
+		if err = try(); err == nil || ctx.Err() != nil {
+			return err
+		}
+		p.opt.say("the API server says %v; trying again", err)
+		if err := sleep(ctx, time.Duration(n+1)*time.Second); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // uaUse is what a stretch of time took.
@@ -188,13 +211,20 @@ func (p *uaPlant) polled(ctx context.Context, r *bench.Report) error {
 	patch := []byte(`{"spec":{"protocol":{"configData":{"subscribe":false}}}}`)
 	for server := range uaServers {
 		for n := range p.opt.opcua.devices {
-			if _, err := devices.Patch(ctx, uaName(server, n), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			if err := p.persist(ctx, func() error {
+				_, err := devices.Patch(ctx, uaName(server, n), types.MergePatchType, patch, metav1.PatchOptions{})
 				return err
+			}); err != nil {
+				return fmt.Errorf("change device %s: %w", uaName(server, n), err)
 			}
 		}
 	}
 	all := float64(uaServers * p.opt.opcua.devices * uaItems)
 	if err := p.await(ctx, "all items are polled", func(u uaUse) bool { return u.items == 0 && u.read > 0.9*all }); err != nil {
+		return err
+	}
+	p.opt.say("settling for %v, then watching for %v", uaSettle, uaTime)
+	if err := sleep(ctx, uaSettle); err != nil {
 		return err
 	}
 	u, err := p.observe(ctx, uaTime)
