@@ -95,9 +95,10 @@ func (r *fakeResource) travel(name string) (end func()) {
 		a.atOnce[what]++
 		a.most[what] = max(a.most[what], a.atOnce[what])
 	})
-	if a.takes > 0 {
-		time.Sleep(a.takes)
-	}
+	a.mu.Lock()
+	takes := a.takes
+	a.mu.Unlock()
+	time.Sleep(takes)
 	return func() { each(func(what string) { a.atOnce[what]-- }) }
 }
 
@@ -395,6 +396,20 @@ func (a *fakeAPI) taken() []string {
 	out := slices.DeleteFunc(a.requests, func(r string) bool { return strings.Contains(r, " leases ") })
 	a.requests = nil
 	return out
+}
+
+// writesTake says how long creates and patches take from now on.
+func (a *fakeAPI) writesTake(d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.takes = d
+}
+
+// underWay returns how many creates and patches of what are under way, and the most that there were; what is a resource, or "resource name".
+func (a *fakeAPI) underWay(what string) (now, most int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.atOnce[what], a.most[what]
 }
 
 func (a *fakeAPI) failWith(f func(verb, resource, name string) error) {

@@ -15,7 +15,7 @@ import (
 // TestNodeBudget: whatever one agent reports, it causes a bounded number of requests.
 func TestNodeBudget(t *testing.T) {
 	withBench(t, func(b *bench) {
-		const devices = 200
+		const devices = 50
 		b.devices(1, devices)
 		const nodeQPS = 60
 		s, stop := b.limited(0, 0, func(o *SinkOptions) { o.NodeQPS = nodeQPS })
@@ -88,7 +88,7 @@ func TestChangesOverlap(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		b.api.taken()
-		b.api.takes = 25 * time.Millisecond
+		b.api.writesTake(25 * time.Millisecond)
 		deepest := 0
 		for n := range changes {
 			s.Report(nodeOf(0), 1, pumpOf(0, n%devices), values(t, n))
@@ -103,11 +103,11 @@ func TestChangesOverlap(t *testing.T) {
 		if deepest > deviceWrites {
 			t.Errorf("up to %d changes waited or were under way", deepest)
 		}
-		if n := b.api.most["devicestatuses"]; n < 2 || n > deviceWrites {
+		if _, n := b.api.underWay("devicestatuses"); n < 2 || n > deviceWrites {
 			t.Errorf("up to %d writes of the node were under way at once", n)
 		}
 		for d := range devices {
-			if n := b.api.most["devicestatuses "+pumpOf(0, d).Name()]; n != 1 {
+			if _, n := b.api.underWay("devicestatuses " + pumpOf(0, d).Name()); n != 1 {
 				t.Errorf("%d writes of device %d at once", n, d)
 			}
 			if v := b.valueOf(0, d); v != fmt.Sprint(changes-devices+d) {
@@ -121,7 +121,7 @@ func TestChangesOverlap(t *testing.T) {
 // node that is within its share waits for that: neither what is readiness nor its values.
 func TestBeyondItsShare(t *testing.T) {
 	withBench(t, func(b *bench) {
-		const qps, burst, devices, seconds = 100, 40, 100, 30
+		const qps, burst, devices, seconds = 100, 40, 30, 8
 		b.devices(3, devices)
 		b.api.put(t, wire.KindPod, strings.Replace(podOnGW1, `"gw-1"`, `"gw-2"`, 1))
 		s, stop := b.limited(qps, burst, nil)
@@ -131,9 +131,9 @@ func TestBeyondItsShare(t *testing.T) {
 		}
 		defer b.flood(s, 0, devices)()
 		defer b.flood(s, 1, devices)()
-		time.Sleep(20 * time.Second) // their bursts are over
+		time.Sleep(8 * time.Second) // their bursts are over
 		b.api.taken()
-		b.api.takes = 10 * time.Millisecond
+		b.api.writesTake(10 * time.Millisecond)
 		body, err := canon.FromJSON([]byte(runningPod))
 		if err != nil {
 			t.Fatal(err)
@@ -182,24 +182,20 @@ func TestSlowAPIServer(t *testing.T) {
 		for i := range floods {
 			defer b.flood(s, i, devices)()
 		}
-		time.Sleep(20 * time.Second)
-		b.api.takes = time.Second
+		time.Sleep(8 * time.Second)
+		b.api.writesTake(time.Second)
 		time.Sleep(5 * time.Second)
-		for n := range 20 {
-			b.api.mu.Lock()
-			busy := b.api.atOnce["devicestatuses"]
-			b.api.mu.Unlock()
+		for n := range 8 {
+			busy, _ := b.api.underWay("devicestatuses")
 			s.Report(nodeOf(floods), 1, pumpOf(floods, n), values(t, n))
 			synctest.Wait()
-			b.api.mu.Lock()
-			under := b.api.atOnce["devicestatuses "+pumpOf(floods, n).Name()]
-			b.api.mu.Unlock()
+			under, _ := b.api.underWay("devicestatuses " + pumpOf(floods, n).Name())
 			if under != 1 || busy >= s.opts.Writers {
 				t.Errorf("with %d writes under way, %d of the node's are", busy, under)
 			}
-			time.Sleep(3 * time.Second)
+			time.Sleep(2 * time.Second)
 		}
-		if n := b.api.most["devicestatuses"]; n < s.opts.Writers/2 {
+		if _, n := b.api.underWay("devicestatuses"); n < s.opts.Writers/2 {
 			t.Errorf("at most %d writes were under way", n)
 		}
 	})

@@ -21,8 +21,8 @@ const (
 	statisticsTurn = 8 // every so many turns, statistics go first
 
 	// deviceWrites is how many devices' reports of one node may be written at once: one write takes the API server longer than the
-	// time from one change to the next at 100 a second. Of nodes there is one, and of a node's pods one after the other are fast enough.
-	deviceWrites = 4
+	// time from one change to the next at 100 a second, and much longer when the server is busy. Of nodes there is one, and of a node's pods one after the other are fast enough.
+	deviceWrites = 8
 )
 
 // turn is a node's place in the queue. Guarded by Sink.mu.

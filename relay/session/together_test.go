@@ -261,6 +261,52 @@ func TestSlowAgentGetsTheNewest(t *testing.T) {
 	}
 }
 
+// TestFloodOfChanges: 100 devices change 10,000 times a second for 20 s, over a link that takes up to a second each way and breaks
+// now and then, and over a good one, where the relay's limit is what slows them down. Nothing waits but each device's newest report, no
+// device goes back in time, and none ends stale.
+func TestFloodOfChanges(t *testing.T) {
+	const devices, changes, perSecond = 100, 200_000, 10_000
+	for name, c := range map[string]struct {
+		faults faults
+		most   uint64 // reports sent
+	}{
+		"slow link": {faults{slow: time.Second, drop: 0.01}, changes / 20},
+		"paced":     {faults{}, 500*(10+changes/perSecond) + 2*devices}, // the burst and the rate
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t, 1, 2, c.faults, session.Limits{})
+			key := func(d int) wire.Key { return wire.NewKey(wire.KindDevice, "default", fmt.Sprintf("d-%d", d), "") }
+			for d := range devices {
+				s.cluster.Put(node, key(d), linktest.Body(d))
+			}
+			s.cluster.FollowAll()
+			s.run(time.Minute)
+			numbers, newest := make(map[string]int), make([]int, devices)
+			for i := range changes {
+				body := linktest.Body(devices + i)
+				numbers[string(body)] = i
+				s.report(key(i%devices), body)
+				s.run(time.Second / perSecond)
+				if n := s.agent.Status().ReportsPending; n > 2*devices {
+					t.Fatalf("%d reports wait after %d changes", n, i)
+				}
+				for d := 0; i%1000 == 999 && d < devices; d++ {
+					body, ok := s.sink.Reported(key(d))
+					n := numbers[string(body)]
+					if ok && n < newest[d] {
+						t.Fatalf("%s went from change %d back to %d", key(d), newest[d], n)
+					}
+					newest[d] = n
+				}
+			}
+			s.settle()
+			if sent := s.agent.Status().ReportsSent; sent > c.most || sent < 10*devices {
+				t.Errorf("%d changes were %d reports on the wire", changes, sent)
+			}
+		})
+	}
+}
+
 // TestSecondAgentWithTheSameIdentity: the newer session wins, the older one is told, reports of the older are fenced.
 func TestSecondAgentWithTheSameIdentity(t *testing.T) {
 	s := newSim(t, 1, 1, faults{}, session.Limits{})

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,10 +33,14 @@ func httpOK(url string) func(context.Context) error {
 	}
 }
 
-var goroutineLine = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
-
 // Goroutines asks a process for the number of its goroutines, by the metrics that it serves at a host:port.
 func Goroutines(ctx context.Context, address string) (int, error) {
+	n, err := Metric(ctx, address, "go_goroutines")
+	return int(n), err
+}
+
+// Metric asks a process that serves its metrics at a host:port for one of them, summed over all labels.
+func Metric(ctx context.Context, address, name string) (sum float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -50,11 +54,23 @@ func Goroutines(ctx context.Context, address string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := goroutineLine.FindSubmatch(body)
-	if m == nil {
-		return 0, fmt.Errorf("the metrics of %s have no go_goroutines", address)
+	found := false
+	for line := range strings.Lines(string(body)) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %s of %s: %w", name, address, err)
+		}
+		found = true
+		sum += v
 	}
-	return strconv.Atoi(string(m[1]))
+	if !found {
+		return 0, fmt.Errorf("the metrics of %s have no %s", address, name)
+	}
+	return sum, nil
 }
 
 func unmount(path string) error { return unix.Unmount(path, unix.MNT_DETACH) }

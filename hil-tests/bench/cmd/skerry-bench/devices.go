@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/rig/process"
@@ -26,28 +26,35 @@ const (
 	visibleRate = 100 // changes a second, of all together
 	visibleTime = 30 * time.Second
 	tellerModel = "teller"
+
+	polledTellers = 20 // that are asked
+	polledCycle   = 100 * time.Millisecond
+	polledRate    = 20 // changes a second, of all together
 )
 
-// teller is a device that says "v=N\n" whenever its value changes.
+// teller is a device that says "v=N\n" whenever its value changes, or, with a cycle, when it is asked.
 type teller struct {
-	name string
-	ln   net.Listener
+	name  string
+	cycle time.Duration // 0: it tells by itself
+	ln    net.Listener
 
 	mu   sync.Mutex
 	conn net.Conn
 	last int
 }
 
-func newTeller(ctx context.Context, name string) (*teller, error) {
+func newTeller(ctx context.Context, name string, cycle time.Duration) (*teller, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for device %s: %w", name, err)
 	}
-	return &teller{name: name, ln: ln}, nil
+	return &teller{name: name, cycle: cycle, ln: ln}, nil
 }
 
 // serve takes the agent's connections, the newest in place of the one before, until the listener is closed.
 func (t *teller) serve() {
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	for {
 		conn, err := t.ln.Accept()
 		if err != nil {
@@ -59,6 +66,25 @@ func (t *teller) serve() {
 		}
 		t.conn = conn
 		t.mu.Unlock()
+		if t.cycle > 0 {
+			asked.Go(func() { t.answer(conn) })
+		}
+	}
+}
+
+// answer replies to requests of one byte until the connection ends.
+func (t *teller) answer(conn net.Conn) {
+	var request [1]byte
+	for {
+		if _, err := conn.Read(request[:]); err != nil {
+			return
+		}
+		t.mu.Lock()
+		err := t.send(conn)
+		t.mu.Unlock()
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -79,11 +105,18 @@ func (t *teller) say(value int) error {
 		return fmt.Errorf("device %s: nobody listens", t.name)
 	}
 	t.last = value
-	if err := t.conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if t.cycle > 0 {
+		return nil // until it is asked
+	}
+	return t.send(t.conn)
+}
+
+// send writes the present value. t.mu is held.
+func (t *teller) send(conn net.Conn) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return fmt.Errorf("device %s: %w", t.name, err)
 	}
-	_, err := t.conn.Write(append(strconv.AppendInt([]byte("v="), int64(value), 10), '\n'))
-	if err != nil {
+	if _, err := conn.Write(append(strconv.AppendInt([]byte("v="), int64(t.last), 10), '\n')); err != nil {
 		return fmt.Errorf("device %s: %w", t.name, err)
 	}
 	return nil
@@ -95,6 +128,7 @@ type tellerWorld struct {
 	cluster *stack.Cluster
 	opt     options
 	devices []*teller
+	served  sync.WaitGroup
 }
 
 func deviceBench(ctx context.Context, r *bench.Report, o options) (err error) {
@@ -112,49 +146,56 @@ func deviceBench(ctx context.Context, r *bench.Report, o options) (err error) {
 	if w.cluster, err = s.Cluster(); err != nil {
 		return err
 	}
-	var served sync.WaitGroup
 	defer func() {
 		for _, t := range w.devices {
 			t.close()
 		}
-		served.Wait()
+		w.served.Wait()
 	}()
-	for i := range tellers {
-		t, err := newTeller(ctx, fmt.Sprintf("teller-%d", i))
+	model := tellerObject("DeviceModel", tellerModel, map[string]any{"protocol": "serial", "properties": []any{map[string]any{"name": "v", "type": "INT", "accessMode": "ReadOnly"}}})
+	if _, err := w.cluster.Dynamic.Resource(stack.DeviceModels).Namespace(namespace).Create(ctx, model, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create the model: %w", err)
+	}
+	if err := w.add(ctx, "teller", tellers, 0); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context, *bench.Report) error{w.visible, w.flood, w.polled} {
+		if err := part(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tellerObject(kind, name string, spec map[string]any) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "devices.kubeedge.io/v1beta1", "kind": kind, "metadata": map[string]any{"name": name, "namespace": namespace}, "spec": spec,
+	}}
+}
+
+// add makes n devices and waits until a first value of each is visible.
+func (w *tellerWorld) add(ctx context.Context, name string, n int, cycle time.Duration) error {
+	w.opt.say("%d devices", n)
+	config := func(port int) map[string]any {
+		c := map[string]any{"ip": "127.0.0.1", "port": int64(port), "delimiter": `\n`}
+		if cycle > 0 {
+			c["request"] = "?"
+		}
+		return c
+	}
+	for i := range n {
+		t, err := newTeller(ctx, fmt.Sprintf("%s-%d", name, i), cycle)
 		if err != nil {
 			return err
 		}
 		w.devices = append(w.devices, t)
-		served.Go(t.serve)
-	}
-	if err := w.create(ctx); err != nil {
-		return err
-	}
-	if err := w.visible(ctx, r); err != nil {
-		return err
-	}
-	return w.flood(ctx, r)
-}
-
-// create makes the devices and waits until a first value of each is visible.
-func (w *tellerWorld) create(ctx context.Context) error {
-	w.opt.say("%d devices that tell of their changes", tellers)
-	object := func(kind, name string, spec map[string]any) *unstructured.Unstructured {
-		return &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "devices.kubeedge.io/v1beta1", "kind": kind, "metadata": map[string]any{"name": name, "namespace": namespace}, "spec": spec,
-		}}
-	}
-	model := object("DeviceModel", tellerModel, map[string]any{"protocol": "serial", "properties": []any{map[string]any{"name": "v", "type": "INT", "accessMode": "ReadOnly"}}})
-	if _, err := w.cluster.Dynamic.Resource(stack.DeviceModels).Namespace(namespace).Create(ctx, model, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("create the model: %w", err)
-	}
-	for _, t := range w.devices {
-		port := int64(t.ln.Addr().(*net.TCPAddr).Port)
-		d := object("Device", t.name, map[string]any{
+		w.served.Go(t.serve)
+		d := tellerObject("Device", t.name, map[string]any{
 			"deviceModelRef": map[string]any{"name": tellerModel}, "nodeName": w.stack.Node,
-			"protocol": map[string]any{"protocolName": "serial", "configData": map[string]any{"ip": "127.0.0.1", "port": port, "delimiter": `\n`}},
+			"protocol": map[string]any{"protocolName": "serial", "configData": config(t.ln.Addr().(*net.TCPAddr).Port)},
 			"properties": []any{map[string]any{
-				"name": "v", "reportToCloud": true, "visitors": map[string]any{"protocolName": "serial", "configData": map[string]any{"pattern": "v=([0-9]+)"}},
+				"name": "v", "reportToCloud": true, "collectCycle": cmp.Or(cycle, time.Second).Milliseconds(),
+				"visitors": map[string]any{"protocolName": "serial", "configData": map[string]any{"pattern": "v=([0-9]+)"}},
 			}},
 		})
 		if _, err := w.cluster.Dynamic.Resource(stack.Devices).Namespace(namespace).Create(ctx, d, metav1.CreateOptions{}); err != nil {
@@ -163,7 +204,7 @@ func (w *tellerWorld) create(ctx context.Context) error {
 	}
 	if err := until(ctx, "all devices are connected", func(context.Context) error {
 		for _, t := range w.devices {
-			if err := t.say(1); err != nil {
+			if err := t.say(max(1, t.last)); err != nil {
 				return err
 			}
 		}
@@ -195,69 +236,6 @@ func (w *tellerWorld) settled(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// visible measures change → seen by a watcher of all DeviceStatus objects.
-func (w *tellerWorld) visible(ctx context.Context, r *bench.Report) error {
-	w.opt.say("%d changes a second for %v", visibleRate, visibleTime)
-	ctx, cancel := context.WithTimeout(ctx, visibleTime+time.Minute)
-	defer cancel()
-	changes, err := w.cluster.Dynamic.Resource(stack.DeviceStatuses).Namespace(namespace).Watch(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	defer changes.Stop()
-	var mu sync.Mutex
-	said := make(map[string]time.Time) // NAME=VALUE
-	total := int(visibleTime.Seconds() * visibleRate)
-	told := make(chan error, 1)
-	go func() {
-		tick := time.NewTicker(time.Second / visibleRate)
-		defer tick.Stop()
-		for i := range total {
-			t := w.devices[i%len(w.devices)]
-			mu.Lock()
-			said[fmt.Sprintf("%s=%d", t.name, 1000+i)] = time.Now()
-			mu.Unlock()
-			if err := t.say(1000 + i); err != nil {
-				told <- err
-				return
-			}
-			<-tick.C
-		}
-		told <- nil
-	}()
-	var ms []float64
-	var over <-chan time.Time // a change that a newer one took the place of is never seen
-	for done := false; !done && len(ms) < total; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-over:
-			done = true
-		case err := <-told:
-			if err != nil {
-				return err
-			}
-			told, over = nil, time.After(10*time.Second)
-		case e, ok := <-changes.ResultChan():
-			if !ok {
-				return errors.New("the watch of device statuses ended")
-			}
-			if u, isObject := e.Object.(*unstructured.Unstructured); isObject && e.Type != watch.Deleted {
-				key := u.GetName() + "=" + stack.ReadDeviceState(u).Value("v").Value
-				mu.Lock()
-				if at, waiting := said[key]; waiting {
-					ms = append(ms, time.Since(at).Seconds()*1e3)
-					delete(said, key)
-				}
-				mu.Unlock()
-			}
-		}
-	}
-	r.Add("device_visible_seen_pct", 100*float64(len(ms))/float64(total), "%")
-	addSpread(r, "device_visible", "p99", 0.99, ms)
-	return nil
 }
 
 // flood measures how many changes a second the agent takes, and holds that the newest value of each device is in the API afterwards. What
