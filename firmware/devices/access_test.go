@@ -30,9 +30,11 @@ func TestReadAsksTheDevice(t *testing.T) {
 		if _, err := w.host.Read(w.t.Context(), "ns", "x", nil); !errors.Is(err, ErrNotFound) {
 			t.Errorf("unknown device: %v", err)
 		}
+		last := got[0].At
+		w.settle(time.Minute)
 		w.fake.SetFault(devicetest.Off)
-		if got, err := w.host.Read(w.t.Context(), "ns", "d", []string{"temp"}); !errors.Is(err, device.ErrUnreachable) || got[0].Quality != device.Bad || got[0].Value != "33" {
-			t.Errorf("offline: %+v, %v", got, err)
+		if got, err := w.host.Read(w.t.Context(), "ns", "d", []string{"temp"}); !errors.Is(err, device.ErrUnreachable) || got[0].Quality != device.Bad || got[0].Value != "33" || !got[0].At.Before(last.Add(time.Second)) {
+			t.Errorf("offline: %+v, %v; it was read at %v", got, err, last) // the value is as old as it is, whenever somebody asks
 		}
 	})
 }

@@ -122,7 +122,10 @@ func (w *worker) finishAsk(r result, now time.Time) {
 		x.states = w.propertyStates(a.names)
 		for i := range x.states { // what was read, and not what the twin keeps of the time before
 			if v, ok := read[x.states[i].Name]; ok {
-				x.states[i].Quality, x.states[i].Reason, x.states[i].At = v.Quality, v.Reason, v.Server
+				x.states[i].Quality, x.states[i].Reason = v.Quality, v.Reason
+				if v.Kind() != device.KindNone { // otherwise the last datum is shown, which is as old as it is
+					x.states[i].At = v.Server
+				}
 			}
 		}
 	}

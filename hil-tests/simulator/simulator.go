@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -104,12 +106,13 @@ func (s *Simulator) Close() error {
 	s.cancel()
 	s.mu.Lock()
 	s.closed = true
-	var errs []error
-	for c := range s.open {
-		errs = append(errs, c.Close())
-	}
+	open := slices.Collect(maps.Keys(s.open))
 	clear(s.open)
 	s.mu.Unlock()
+	errs := make([]error, len(open))
+	for i, c := range open { // at a time: an OPC UA server waits for its clients, and meanwhile the others would go on answering
+		s.work.Go(func() { errs[i] = c.Close() })
+	}
 	s.work.Wait()
 	return errors.Join(errs...)
 }
