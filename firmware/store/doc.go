@@ -8,6 +8,9 @@
 // also in memory (the overlay); in the background it is moved to a bbolt file in one transaction, and only after that
 // file is synced are the log's older segments deleted. Reading looks in the overlay first, then in bbolt; bodies are never held twice.
 //
+// Behind small frames zeros are written ahead: a sync of a file that grows commits the file system's journal, which costs three blocks, and a sync of a write into initialised
+// blocks does not. The zeros that are left are cut off when a segment ends, or at the next Open.
+//
 //	DIR/LOCK              held by the one agent that uses DIR
 //	DIR/log-<hex>.wal     segments of the log
 //	DIR/state.db          the checkpoint (bbolt)

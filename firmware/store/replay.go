@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,9 @@ type segment struct {
 	limit uint64 // frames beyond it were refused before a later segment was begun
 }
 
+// unlimited is the limit of a segment behind which no header says where the log ended.
+const unlimited = ^uint64(0)
+
 // replay reads the segments in order and puts what the checkpoint does not have into the overlay.
 func (s *Store) replay(names []string, ck checked) (replayed, error) {
 	res := replayed{last: ck.seq}
@@ -41,7 +45,7 @@ func (s *Store) replay(names []string, ck checked) (replayed, error) {
 	if err != nil {
 		return res, err
 	}
-	limit := ^uint64(0)
+	limit := unlimited
 	for i := len(segs) - 1; i >= 0; i-- {
 		segs[i].limit = limit
 		if segs[i].hdrOK {
@@ -188,12 +192,19 @@ func (s *Store) provenDeletion(c change, seq uint64) bool {
 // segment, or where the next segment's header says that the log ended here. They are cut off for good.
 func (s *Store) tail(g *segment, scan scanned, isLast bool, res *replayed, info *segInfo) error {
 	n := scan.tail.to - scan.tail.from
-	if !g.hdrOK || (!isLast && g.limit > res.last) {
+	// Zeros were written ahead of frames that did not come. If no later segment says where the log ended, it was cut while that one was begun.
+	blank, err := isBlank(g.f, scan.tail)
+	if err != nil {
+		return err
+	}
+	if !g.hdrOK || !isLast && g.limit > res.last && !(blank && g.limit == unlimited) {
 		info.damaged = true
 		s.note(Finding{LogDamaged, g.path, fmt.Sprintf("the last %d bytes are not whole frames, %d whole frames before are kept", n, scan.frames)})
 		return nil
 	}
-	s.note(Finding{TornTail, g.path, fmt.Sprintf("%d bytes of a write that was cut off before it was acknowledged; removed", n)})
+	if !blank {
+		s.note(Finding{TornTail, g.path, fmt.Sprintf("%d bytes of a write that was cut off before it was acknowledged; removed", n)})
+	}
 	if err := g.f.Truncate(scan.tail.from); err != nil {
 		return err
 	}
@@ -202,4 +213,20 @@ func (s *Store) tail(g *segment, scan scanned, isLast bool, res *replayed, info 
 	}
 	info.size = scan.tail.from
 	return nil
+}
+
+// isBlank tells whether there are only zeros.
+func isBlank(r io.ReaderAt, in span) (bool, error) {
+	const window = 32 << 10
+	buf := make([]byte, min(window, in.to-in.from))
+	for off := in.from; off < in.to; off += window {
+		part := buf[:min(window, in.to-off)]
+		if _, err := r.ReadAt(part, off); err != nil {
+			return false, err
+		}
+		if len(bytes.Trim(part, "\x00")) > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }

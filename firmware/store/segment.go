@@ -49,6 +49,7 @@ type logWriter struct {
 	cur    file // nil: the next append begins a segment
 	id     uint64
 	off    int64 // end of the last acknowledged frame
+	ahead  int64 // up to here there are zeros, or frames
 	closed []segInfo
 	nextID uint64
 }
@@ -80,7 +81,7 @@ func (w *logWriter) ready(after uint64) error {
 	}
 	w.m.bytes.Add(int64(len(hdr)))
 	w.m.fsyncs.Add(2)
-	w.cur, w.id, w.off = f, id, int64(len(hdr))
+	w.cur, w.id, w.off, w.ahead = f, id, int64(len(hdr)), int64(len(hdr))
 	return nil
 }
 
@@ -93,8 +94,10 @@ func (w *logWriter) append(frame []byte) error {
 		if terr := w.cur.Truncate(w.off); terr != nil {
 			w.retire()
 		}
+		w.ahead = w.off
 		return err
 	}
+	w.zeros(w.off+int64(len(frame)), len(frame))
 	w.m.fsyncs.Add(1)
 	if err := w.cur.Datasync(); err != nil {
 		// After a failed sync the kernel may have dropped the pages and report success the next time (the "fsyncgate" of
@@ -107,10 +110,36 @@ func (w *logWriter) append(frame []byte) error {
 	return nil
 }
 
+// Zeros are written ahead of small frames: a sync of a file that grows commits the file system's journal, which is three blocks or more; one that writes into blocks that
+// are there and initialised does not. A large frame costs more zeros than that is.
+const (
+	smallFrame = 4 << 10
+	zeroAhead  = 32 << 10
+)
+
+// zeros makes sure that what follows a small frame, which ends at end, has blocks already. It is only an attempt: without them the next frame costs more.
+func (w *logWriter) zeros(end int64, frame int) {
+	if end <= w.ahead {
+		return
+	}
+	w.ahead = end
+	if frame > smallFrame {
+		return
+	}
+	n, err := w.cur.WriteAt(make([]byte, zeroAhead), end)
+	w.m.bytes.Add(int64(n))
+	if err == nil {
+		w.ahead += zeroAhead
+	}
+}
+
 // retire ends the current segment.
 func (w *logWriter) retire() {
 	if w.cur == nil {
 		return
+	}
+	if w.ahead > w.off {
+		_ = w.cur.Truncate(w.off) // zeros that stay are cut off at the next Open
 	}
 	_ = w.cur.Close() // everything acknowledged in it is synced
 	w.closed = append(w.closed, segInfo{id: w.id, size: w.off})
