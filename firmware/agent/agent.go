@@ -41,6 +41,7 @@ type Agent struct {
 	cfg     config.Config
 	board   board.Choice
 	limits  budget.Limits
+	shed    shedding
 	log     *slog.Logger
 	started time.Time
 
@@ -187,6 +188,7 @@ func (a *Agent) build(ctx context.Context) error {
 		}
 	}
 	a.metrics = newMeters(a)
+	a.newShedding()
 	return nil
 }
 
@@ -252,6 +254,8 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		RouteTo:      a.cfg.Relay.Addresses,
 		NodeInfo:     nodeInfo(facts),
 		Annotations:  a.nodeAnnotations,
+		Conditions:   a.shed.conditions,
+		PullsHeld:    a.shed.pullsHeld,
 		MaxPods:      int64(a.cfg.Pods.Max),
 		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls, UserIDs: userids.Range(a.cfg.Pods.Users),
 		Labels: a.nodeLabels(), Taints: taints, Reserved: reserved(a.cfg.Node.Reserved),
@@ -290,6 +294,7 @@ func (a *Agent) tasks() []task {
 		{"link", a.link.Run},
 		{"renew", a.renewer.Run},
 		{"complete", a.whole.run},
+		{"memory", a.shed.run},
 	}
 	if a.pods != nil {
 		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
@@ -298,7 +303,7 @@ func (a *Agent) tasks() []task {
 		}
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
-			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), a.nodeLabels(), a.nodeAnnotations, a.link)
+			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), nodeExtras{a.nodeLabels(), a.nodeAnnotations, a.shed.conditions}, a.link)
 		}})
 	}
 	if a.devices != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,20 +25,38 @@ type nodeReporter interface {
 	Report(key wire.Key, body []byte)
 }
 
+// nodeExtras are what other parts tell of the node. The functions may be nil; they are asked every ten seconds.
+type nodeExtras struct {
+	labels      map[string]string
+	annotations func() map[string]string
+	conditions  func() []corev1.Condition
+}
+
+func sameConditions(a, b []corev1.Condition) bool {
+	return slices.EqualFunc(a, b, func(x, y corev1.Condition) bool {
+		return x.Type == y.Type && x.Status == y.Status && x.Reason == y.Reason && x.Message == y.Message
+	})
+}
+
 // reportDevicesOnlyNode tells Kubernetes of a gateway that takes no pods (pods.enabled is false): firmware/pods, which
 // else reports the node, does not run there. The node has room for no pod, so that the scheduler leaves it alone.
-// annotations may be nil; it is asked every ten seconds.
-func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, labels map[string]string, annotations func() map[string]string, reports nodeReporter) error {
+func reportDevicesOnlyNode(ctx context.Context, node string, facts board.Facts, extras nodeExtras, reports nodeReporter) error {
 	doc := devicesOnlyNode(node, facts, time.Now())
-	maps.Copy(doc.Labels, labels)
+	maps.Copy(doc.Labels, extras.labels)
+	ready := doc.Status.Conditions
 	tick := time.NewTicker(nodeLook)
 	defer tick.Stop()
 	var at time.Time
 	for {
 		changed := false
-		if annotations != nil {
-			if now := corev1.StringMap(annotations()); !maps.Equal(now, doc.Annotations) {
+		if extras.annotations != nil {
+			if now := corev1.StringMap(extras.annotations()); !maps.Equal(now, doc.Annotations) {
 				doc.Annotations, changed = now, true
+			}
+		}
+		if extras.conditions != nil {
+			if now := append(slices.Clone(ready), extras.conditions()...); !sameConditions(now, doc.Status.Conditions) {
+				doc.Status.Conditions, changed = now, true
 			}
 		}
 		if now := time.Now(); changed || now.Sub(at) >= nodeRefresh {

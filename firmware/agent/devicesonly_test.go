@@ -20,7 +20,7 @@ func TestDevicesOnlyNode(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Minute)
 		defer cancel()
 		reports := reportList{}
-		if err := reportDevicesOnlyNode(ctx, "gw-1", board.Facts{Architecture: "arm", MemoryBytes: 128 << 20}, map[string]string{boardLabel: "qemu-armv7"}, nil, reports); err != nil {
+		if err := reportDevicesOnlyNode(ctx, "gw-1", board.Facts{Architecture: "arm", MemoryBytes: 128 << 20}, nodeExtras{labels: map[string]string{boardLabel: "qemu-armv7"}}, reports); err != nil {
 			t.Fatal(err)
 		}
 		bodies := reports[wire.NewKey(wire.KindNode, "", "gw-1", "")]

@@ -61,6 +61,7 @@ func (a *Agent) newKubelet() (*kubeletapi.Server, error) {
 		LogDir: a.cfg.Pods.LogDir, Dir: a.cfg.Pods.RootDir, Log: a.log.With("part", "kubelet"),
 		Group: a.pods.Group, Probes: a.probeCounts, Config: a.kubeletConfig, Version: kubeletVersion(),
 		Expires: func() time.Time { return a.renewer.Status().NotAfter }, MaxRequests: a.limits.Requests,
+		NoFollow: a.shed.noFollow,
 	})
 }
 

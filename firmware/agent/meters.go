@@ -42,6 +42,8 @@ func newMeters(a *Agent) *meters {
 	gauge("skerry_outbox_pending", func() float64 { return float64(a.outbox.Stats().Pending) })
 	gauge("skerry_outbox_dropped_total", func() float64 { return float64(a.outbox.Stats().Dropped) })
 	gauge("skerry_events_lost_total", func() float64 { return float64(a.events.Lost()) })
+	gauge("skerry_memory_limit_use", func() float64 { use, _ := a.shed.state(); return use })
+	gauge("skerry_memory_shed_level", func() float64 { _, level := a.shed.state(); return float64(level) })
 	if a.pods != nil {
 		gauge("skerry_pods", func() float64 { return float64(a.pods.Status().Pods) })
 		gauge("skerry_runtime_up", func() float64 { return oneIf(a.pods.Status().RuntimeReady) })

@@ -332,6 +332,29 @@ func TestSchedulerKeepsPhaseAndSkipsWhatItMissed(t *testing.T) {
 	})
 }
 
+// TestSlowPolls: reads are made at every other instant of their phase, everything else at its own, and all of them again later.
+func TestSlowPolls(t *testing.T) {
+	start := time.Unix(0, 0)
+	s, w := newScheduler(), &worker{active: true}
+	s.set(w, taskGroup, start.Add(time.Second), time.Second)
+	s.set(w, taskFlush, start.Add(time.Second), time.Second)
+	s.stretch(2)
+	next := func(at time.Duration) (group, flush time.Duration) {
+		s.fire(start.Add(at))
+		return s.byTask[w][taskGroup].at.Sub(start), s.byTask[w][taskFlush].at.Sub(start)
+	}
+	if group, flush := next(time.Second); group != 3*time.Second || flush != 2*time.Second {
+		t.Errorf("slow: a read at %v, flush at %v", group, flush)
+	}
+	if group, _ := next(6500 * time.Millisecond); group != 7*time.Second {
+		t.Errorf("after some were missed: %v", group)
+	}
+	s.stretch(1)
+	if group, _ := next(7 * time.Second); group != 8*time.Second {
+		t.Errorf("as ever: %v", group)
+	}
+}
+
 // haywire is a driver whose points panic when they are asked for their name.
 type haywire struct{ *devicetest.Fake }
 

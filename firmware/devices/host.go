@@ -96,6 +96,9 @@ type Host struct {
 	watchers atomic.Pointer[[]*watcher]
 }
 
+// Slow has devices polled at every factor-th instant of their cycles only; 1: at all. Writes, alarms' delays and subscriptions are as ever.
+func (h *Host) Slow(factor int) { h.sched.stretch(factor) }
+
 // DeviceState is one device in Status.
 type DeviceState struct {
 	Namespace, Name string

@@ -36,6 +36,7 @@ type scheduler struct {
 	queue   entryHeap
 	byTask  map[*worker]map[task]*entry
 	changed chan struct{} // the earliest instant may have changed
+	slow    int           // of each slow reads that are due, one is made; 0 is 1
 }
 
 func newScheduler() *scheduler {
@@ -84,6 +85,13 @@ func (s *scheduler) drop(w *worker) {
 	delete(s.byTask, w)
 }
 
+// stretch makes reads happen at every factor-th instant only, from the next one on.
+func (s *scheduler) stretch(factor int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = factor
+}
+
 func (s *scheduler) kick() {
 	select {
 	case s.changed <- struct{}{}:
@@ -121,8 +129,11 @@ func (s *scheduler) fire(now time.Time) time.Duration {
 			delete(s.byTask[e.owner], e.task)
 			continue
 		}
-		missed := now.Sub(e.at) / e.period
-		e.at = e.at.Add((missed + 1) * e.period)
+		steps := now.Sub(e.at)/e.period + 1 // what was missed, and one
+		if e.task >= taskGroup {
+			steps = max(steps, time.Duration(s.slow))
+		}
+		e.at = e.at.Add(steps * e.period)
 		heap.Fix(&s.queue, 0)
 	}
 	return time.Hour

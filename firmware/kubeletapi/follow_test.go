@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,4 +155,25 @@ func TestFollowEndsWithTheReader(t *testing.T) {
 	cancel()
 	_ = resp.Body.Close()
 	b.until("free", func() bool { status, _ := b.get("/healthz"); return status == 200 })
+}
+
+// TestNoFollowing: while the agent's memory is short, whoever follows is let go and nobody begins to; logs can still be read.
+func TestNoFollowing(t *testing.T) {
+	var why atomic.Value
+	why.Store("")
+	b := newBench(t, func(o *Options) { o.NoFollow = func() string { return why.Load().(string) } })
+	b.rt.set(cri.ContainerRunning, 0)
+	b.write("0.log", line(1, "stdout", "F", "a"))
+	body, end := b.follow("")
+	b.until("the first line", func() bool { return body.String() == "a\n" })
+	why.Store("memory is short")
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+	if status, text := b.get(mainLog + "?follow=true"); status != http.StatusServiceUnavailable || !strings.Contains(text, "memory is short. Ask without -f") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := b.get(mainLog); status != http.StatusOK || text != "a\n" {
+		t.Errorf("%d %s", status, text)
+	}
 }

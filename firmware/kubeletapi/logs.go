@@ -35,6 +35,10 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if why := s.noFollow(); o.follow && why != "" {
+		http.Error(w, "logs cannot be followed now: "+why+". Ask without -f, or later", http.StatusServiceUnavailable)
+		return
+	}
 	run, err := s.findRun(r.Context(), p, c.Name, o.previous)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -63,10 +67,19 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	reader := &logReader{files: files, out: out, flush: flush}
 	if o.follow && !run.over {
 		reader.over = func(ctx context.Context) bool { return s.ended(ctx, run.id) }
+		reader.stop = func() bool { return s.noFollow() != "" }
 	}
 	if err := reader.run(r.Context()); err != nil && !errors.As(err, new(errLimit)) && r.Context().Err() == nil {
 		s.log.Debug("kubelet API: reading a log ended", "pod", p.Namespace+"/"+p.Name, "container", c.Name, "error", err)
 	}
+}
+
+// noFollow says why logs cannot be followed; "": they can.
+func (s *Server) noFollow() string {
+	if s.o.NoFollow == nil {
+		return ""
+	}
+	return s.o.NoFollow()
 }
 
 // logRun is one run of a container.
@@ -197,6 +210,7 @@ type logReader struct {
 	out   *logWriter
 	flush func() error
 	over  func(ctx context.Context) bool // nil: what is there now is enough
+	stop  func() bool                    // follow no longer; goes with over
 
 	buf  []byte
 	more bool // the line that is being read has begun already
@@ -316,6 +330,9 @@ func (l *logReader) follow(ctx context.Context, f *os.File) error {
 		}
 		if err := l.flush(); err != nil {
 			return err
+		}
+		if l.stop != nil && l.stop() {
+			return nil
 		}
 		next, err := l.files.next(f)
 		if err != nil {

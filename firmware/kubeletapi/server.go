@@ -95,6 +95,8 @@ type Options struct {
 	Config func() map[string]any
 	// Expires returns when the agent's certificate ends; zero: not known. May be nil.
 	Expires func() time.Time
+	// NoFollow says why logs cannot be followed now; "": they can. Asked often, and must not block. May be nil.
+	NoFollow func() string
 	// Version is the agent's, for kubernetes_build_info.
 	Version string
 

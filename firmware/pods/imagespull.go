@@ -38,6 +38,7 @@ type pulls struct {
 	progress PullProgress // nil: nobody can tell
 	owner    PartOwner    // nil: nobody can tell
 	stall    time.Duration
+	held     func() <-chan struct{} // Options.PullsHeld
 	slots    chan struct{}
 	spawn    func(func()) // runs a goroutine that the manager waits for
 	log      *slog.Logger
@@ -70,7 +71,7 @@ type pulled struct {
 }
 
 func newPulls(ctx context.Context, o *Options, spawn func(func())) *pulls {
-	return &pulls{ctx: ctx, rt: o.Runtime, progress: o.PullProgress, owner: o.PartOwner, stall: o.PullStall, slots: make(chan struct{}, max(o.ParallelPulls, 1)),
+	return &pulls{ctx: ctx, rt: o.Runtime, progress: o.PullProgress, owner: o.PartOwner, stall: o.PullStall, held: o.PullsHeld, slots: make(chan struct{}, max(o.ParallelPulls, 1)),
 		spawn: spawn, log: o.Log, now: map[string]*pull{}}
 }
 
@@ -146,6 +147,10 @@ func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, creds [
 	}
 	free := sync.OnceFunc(func() { <-p.slots })
 	defer free()
+	if err := p.wait(ctx, one); err != nil {
+		one.err = err
+		return
+	}
 	p.mu.Lock()
 	one.active = true
 	p.mu.Unlock()
@@ -165,6 +170,23 @@ func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, creds [
 	if cause := context.Cause(ctx); one.err != nil && ctx.Err() != nil && p.ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
 		one.err = cause
 	}
+}
+
+// wait returns when pulls may begin.
+func (p *pulls) wait(ctx context.Context, one *pull) error {
+	for p.held != nil {
+		again := p.held()
+		if again == nil {
+			break
+		}
+		one.say("waiting until the agent has enough memory")
+		select {
+		case <-again:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // tryAll tries one set of credentials after the other.

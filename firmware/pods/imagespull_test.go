@@ -187,3 +187,58 @@ func TestPullAhead(t *testing.T) {
 		}
 	})
 }
+
+// TestPullsAreHeld: none begins while they are held, the pod hears why, and what is under way ends.
+func TestPullsAreHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{}
+		p, wg := pullRig(t, s, 2, nil)
+		var mu sync.Mutex
+		var gate chan struct{}
+		p.held = func() <-chan struct{} {
+			mu.Lock()
+			defer mu.Unlock()
+			if gate == nil {
+				return nil
+			}
+			return gate
+		}
+		begin := time.Now()
+		var pods sync.WaitGroup
+		get := func(name string, said func(string)) {
+			pods.Go(func() {
+				if got, err := p.get(t.Context(), spec(name), nil, nil, said); err != nil || got.ref != "id-"+name {
+					t.Errorf("%s: %+v, %v", name, got, err)
+				}
+			})
+		}
+		get("a", func(string) {})
+		synctest.Wait()
+		mu.Lock()
+		gate = make(chan struct{})
+		mu.Unlock()
+		heard := ""
+		get("b", func(text string) { heard = text })
+		ctx, cancel := context.WithCancel(t.Context())
+		pods.Go(func() {
+			if _, err := p.get(ctx, spec("c"), nil, nil, func(string) {}); !errors.Is(err, context.Canceled) {
+				t.Errorf("the pod that left: %v", err)
+			}
+		})
+		time.Sleep(10 * time.Minute)
+		cancel()
+		synctest.Wait()
+		if len(s.calls) != 1 || !strings.Contains(heard, "enough memory") {
+			t.Errorf("calls %v while pulls are held, the pod hears %q", s.calls, heard)
+		}
+		mu.Lock()
+		close(gate)
+		gate = nil
+		mu.Unlock()
+		pods.Wait()
+		wg.Wait()
+		if len(s.calls) != 2 || time.Since(begin) != 11*time.Minute {
+			t.Errorf("calls %v, %v", s.calls, time.Since(begin))
+		}
+	})
+}

@@ -128,6 +128,9 @@ func (n *nodeReporter) sample(ctx context.Context) *corev1.NodeReport {
 		m.setNetwork("")
 	}
 	s.Conditions = append(pressure(m.pressures(), m.o.Dir), ready)
+	if m.o.Conditions != nil {
+		s.Conditions = append(s.Conditions, m.o.Conditions()...)
+	}
 	s.Images = n.has.images
 	s.RuntimeHandlers, s.Features = runtimeHandlers(runtimeSays)
 	m.mu.Lock()

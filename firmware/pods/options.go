@@ -120,9 +120,11 @@ type Options struct {
 	NodeInfo corev1.NodeSystemInfo // what the board says of itself
 	// Annotations are reported with the node; asked at each look at it, and must not block. May be nil.
 	Annotations func() map[string]string
-	Labels      map[string]string // additional labels of the node
-	Taints      []corev1.Taint    // that the node registers with
-	MaxPods     int64             // default 110
+	// Conditions are reported with the node's own; asked at each look at it, and must not block. May be nil.
+	Conditions func() []corev1.Condition
+	Labels     map[string]string // additional labels of the node
+	Taints     []corev1.Taint    // that the node registers with
+	MaxPods    int64             // default 110
 	// UnsafeSysctls may be set by pods beside the safe ones: names, or prefixes that end in "*".
 	UnsafeSysctls []string
 	// UserIDs are the user and group ids of the machine that pods with a user namespace of their own get. Zero: as userids.Default finds them.
@@ -136,6 +138,8 @@ type Options struct {
 
 	ImageHigh int // default 85: percent of the disk in use from which on unused images are removed
 	ImageLow  int // default 80: percent at which that ends
+	// PullsHeld returns nil while pulls may begin, else a channel that is closed when they may again. May be nil.
+	PullsHeld func() <-chan struct{}
 	// ParallelPulls is how many images are pulled at a time. Default 2.
 	ParallelPulls int
 	// EndTask kills and deletes what containerd keeps of a container that CRI takes for ended. nil: nobody can.

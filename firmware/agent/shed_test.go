@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry/skerry/firmware/budget"
+)
+
+// TestShedding: what is shed comes in its order and goes in reverse, and the node says so.
+func TestShedding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var acts, warned []string
+		use := int64(10)
+		s := &shedding{limit: 100, used: func() int64 { return use }, log: slog.New(slog.DiscardHandler), warn: func(m string) { warned = append(warned, m) }}
+		s.act = map[budget.Level]func(bool){}
+		for l := budget.History; l <= budget.Most; l++ {
+			s.act[l] = func(on bool) { acts = append(acts, map[bool]string{true: "+", false: "-"}[on]+l.String()) }
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.run(ctx) }()
+		pass := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		pass(time.Minute)
+		if c := s.conditions()[0]; len(acts) != 0 || c.Type != "SkerryMemoryShed" || c.Status != "False" || s.noFollow() != "" || s.pullsHeld() != nil {
+			t.Errorf("with enough memory: %v, %+v", acts, c)
+		}
+		use = 99
+		pass(20 * time.Second)
+		if want := []string{"+HistoryDepth", "+LogStreams", "+ImagePulls", "+PollRates"}; !slices.Equal(acts, want) {
+			t.Errorf("shed %v, want %v", acts, want)
+		}
+		held := s.pullsHeld()
+		if c := s.conditions()[0]; c.Status != "True" || c.Reason != "PollRates" || !strings.Contains(c.Message, "images are not pulled") || !strings.Contains(c.Message, "memory.budget") {
+			t.Errorf("condition %+v", c)
+		} else if s.noFollow() == "" || held == nil || len(warned) != 4 {
+			t.Errorf("no follow %q, held %v, %d warnings", s.noFollow(), held, len(warned))
+		}
+		use, acts = 10, nil
+		pass(5 * time.Minute)
+		if want := []string{"-PollRates", "-ImagePulls", "-LogStreams", "-HistoryDepth"}; !slices.Equal(acts, want) {
+			t.Errorf("came back %v, want %v", acts, want)
+		}
+		select {
+		case <-held:
+		default:
+			t.Error("pulls are still held")
+		}
+		if c := s.conditions()[0]; c.Status != "False" || s.pullsHeld() != nil || s.noFollow() != "" {
+			t.Errorf("condition %+v", c)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNoLimit: without a limit nothing is shed, whatever is in use.
+func TestNoLimit(t *testing.T) {
+	s := &shedding{used: func() int64 { return 1 << 60 }}
+	s.look(time.Now())
+	if _, level := s.state(); level != budget.Everything {
+		t.Errorf("level %v", level)
+	}
+}
+
+func TestLiveMemory(t *testing.T) {
+	before := liveMemory()
+	kept := make([]byte, 64<<20)
+	runtime.GC()
+	with := liveMemory()
+	runtime.KeepAlive(kept) // and from here on nobody does
+	runtime.GC()
+	if after := liveMemory(); before < 1<<20 || with < before+60<<20 || after > with-60<<20 {
+		t.Errorf("%d bytes, with 64 MiB more %d, without them %d", before, with, after)
+	}
+}
