@@ -225,7 +225,7 @@ func TestTrustFlow(t *testing.T) {
 	der := selfSign(t, server())
 	_, err := s.Verify(der, serverURL, serverURI)
 	e := expectStatus(t, err, BadCertificateUntrusted)
-	if !strings.Contains(e.Reason, "skerryctl device trust "+e.Fingerprint[:16]) {
+	if !strings.Contains(e.Reason, "skerryctl device trust accept "+e.Fingerprint[:16]) {
 		t.Errorf("the reason does not say what to do: %s", e.Reason)
 	}
 	list, err := s.Certificates()

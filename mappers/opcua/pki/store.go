@@ -154,7 +154,7 @@ func (s *Store) move(fingerprint, from, to string) error {
 const minPrefix = 8
 
 var (
-	errNoSuch  = errors.New("see skerryctl device trust for the list")
+	errNoSuch  = errors.New("see skerryctl device trust list")
 	errSeveral = errors.New("several begin so: give more digits")
 )
 

@@ -171,9 +171,9 @@ func (v *verdict) untrusted(complete bool) error {
 	case !kept:
 		return v.fail(BadCertificateUntrusted, "%s; too many unknown certificates came lately for it to be kept: copy it to %s by hand", who, filepath.Join(v.store.dir, "trusted", "certs"))
 	case !complete:
-		return v.fail(BadCertificateChainIncomplete, "%s, nor is its issuer (%s) known; to trust it: skerryctl device trust %s", who, v.leaf.Issuer, fp[:16])
+		return v.fail(BadCertificateChainIncomplete, "%s, nor is its issuer (%s) known; to trust it: skerryctl device trust accept %s", who, v.leaf.Issuer, fp[:16])
 	default:
-		return v.fail(BadCertificateUntrusted, "%s; to trust it: skerryctl device trust %s", who, fp[:16])
+		return v.fail(BadCertificateUntrusted, "%s; to trust it: skerryctl device trust accept %s", who, fp[:16])
 	}
 }
 
