@@ -21,7 +21,8 @@
 // Sink takes reports (newest body per key wins) and compares each with what the API holds: an unchanged report costs no
 // request. Of what is written it keeps the hash, so that an agent that comes back need not send it again (OfferedAll, Offered); if
 // somebody else changes the object (the node controller that marks a node's conditions Unknown, say), the agent is asked for it
-// (SinkOptions.Want). Nodes take turns, readiness goes before statistics, and there are budgets for each node and for all: turns.go.
+// (SinkOptions.Want). Nodes take turns, readiness goes before statistics, and there are budgets for each node and
+// for all: turns.go, shares.go.
 // DeviceStatus is written at most once per SinkOptions.DeviceInterval and device; what stands there is known from a watch of metadata.
 //
 // One writer: a session is recorded in the node's Lease. Every write carries the resourceVersion that it was based on; on a

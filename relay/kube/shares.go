@@ -6,7 +6,7 @@ import (
 )
 
 // What the API server is asked to bear, and how nodes share it (docs/adr/0016-write-shares.md). All nodes together have the relay's
-// budget, SinkOptions.QPS. Each is assured nodeShare of it. What is left, nodes may use beyond that, each up to SinkOptions.NodeQPS in all:
+// budget, SinkOptions.QPS. Each is assured nodeShare of it. What is left, nodes may use beyond that for their devices, each up to SinkOptions.NodeQPS in all:
 // after all that are within their shares, while half of the budget's burst is untouched, and with no more than half of the writers.
 
 const (

@@ -49,6 +49,29 @@ func TestNodeBudget(t *testing.T) {
 	})
 }
 
+// TestOnlyDevicesGoBeyond: a node's own status has the share and no more, although nobody else wants anything.
+func TestOnlyDevicesGoBeyond(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.devices(1, 1)
+		s, stop := b.limited(0, 0, nil)
+		defer stop()
+		b.startOn(s, 0)
+		const seconds = 20
+		b.api.taken()
+		for n := range seconds * 100 {
+			body, err := canon.FromJSON([]byte(fmt.Sprintf(`{"status":{"conditions":[{"type":"Ready","status":"True","reason":"AgentReady","message":"%d"}]}}`, n)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Report(nodeOf(0), 1, nodeKeyOf(nodeOf(0)), body)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n, limit := len(b.api.taken()), 2*nodeBurst+seconds*nodeShare; n > limit+1 || n < limit*9/10 {
+			t.Errorf("a node's status was written %d times, its share is %d", n, limit)
+		}
+	})
+}
+
 // flood has all devices of a node change every 100 ms, until stop is called.
 func (b *bench) flood(s *Sink, node, devices int) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})

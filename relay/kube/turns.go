@@ -15,13 +15,14 @@ import (
 const (
 	laneReadiness = iota
 	laneStatistics
-	laneBeyond // of both kinds, beyond their node's share
+	laneBeyond // reports on devices, of both kinds, beyond their node's share
 	lanes
 
 	statisticsTurn = 8 // every so many turns, statistics go first
 
 	// deviceWrites is how many devices' reports of one node may be written at once: one write takes the API server longer than the
-	// time from one change to the next at 100 a second, and much longer when the server is busy. Of nodes there is one, and of a node's pods one after the other are fast enough.
+	// time from one change to the next at 100 a second, and much longer when the server is busy. Of
+	// nodes there is one, and of a node's pods one after the other are fast enough.
 	deviceWrites = 8
 )
 
@@ -188,7 +189,10 @@ func (s *Sink) oldest(n *nodeState, lane int, now time.Time) (next *entry, later
 	for i := range n.entries {
 		e := &n.entries[i]
 		p := e.work
-		if p == nil || e.busy || lane != laneBeyond && p.low != (lane == laneStatistics) || !free[kindIndex(e.key.Kind())] {
+		if p == nil || e.busy || !free[kindIndex(e.key.Kind())] {
+			continue
+		}
+		if lane == laneBeyond && e.key.Kind() != wire.KindDevice || lane != laneBeyond && p.low != (lane == laneStatistics) {
 			continue
 		}
 		if p.notBefore.After(now) {
