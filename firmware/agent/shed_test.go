@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,28 +18,36 @@ import (
 // TestShedding: what is shed comes in its order and goes in reverse, and the node says so.
 func TestShedding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // of acts
 		var acts, warned []string
-		use := int64(10)
-		s := &shedding{limit: 100, used: func() int64 { return use }, log: slog.New(slog.DiscardHandler), warn: func(m string) { warned = append(warned, m) }}
+		var use atomic.Int64
+		use.Store(10)
+		s := &shedding{limit: 100, used: use.Load, log: slog.New(slog.DiscardHandler), warn: func(m string) { warned = append(warned, m) }}
 		s.act = map[budget.Level]func(bool){}
 		for l := budget.History; l <= budget.Most; l++ {
-			s.act[l] = func(on bool) { acts = append(acts, map[bool]string{true: "+", false: "-"}[on]+l.String()) }
+			s.act[l] = func(on bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				acts = append(acts, map[bool]string{true: "+", false: "-"}[on]+l.String())
+			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.run(ctx) }()
-		pass := func(d time.Duration) {
+		pass := func(d time.Duration) (list []string) {
 			time.Sleep(d)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			list, acts = acts, nil
+			return list
 		}
-		pass(time.Minute)
-		if c := s.conditions()[0]; len(acts) != 0 || c.Type != "SkerryMemoryShed" || c.Status != "False" || s.noFollow() != "" || s.pullsHeld() != nil {
+		if c, acts := s.conditions()[0], pass(time.Minute); len(acts) != 0 || c.Type != "SkerryMemoryShed" || c.Status != "False" || s.noFollow() != "" || s.pullsHeld() != nil {
 			t.Errorf("with enough memory: %v, %+v", acts, c)
 		}
-		use = 99
-		pass(20 * time.Second)
-		if want := []string{"+HistoryDepth", "+LogStreams", "+ImagePulls", "+PollRates"}; !slices.Equal(acts, want) {
-			t.Errorf("shed %v, want %v", acts, want)
+		use.Store(99)
+		if got, want := pass(20*time.Second), []string{"+HistoryDepth", "+LogStreams", "+ImagePulls", "+PollRates"}; !slices.Equal(got, want) {
+			t.Errorf("shed %v, want %v", got, want)
 		}
 		held := s.pullsHeld()
 		if c := s.conditions()[0]; c.Status != "True" || c.Reason != "PollRates" || !strings.Contains(c.Message, "images are not pulled") || !strings.Contains(c.Message, "memory.budget") {
@@ -45,10 +55,9 @@ func TestShedding(t *testing.T) {
 		} else if s.noFollow() == "" || held == nil || len(warned) != 4 {
 			t.Errorf("no follow %q, held %v, %d warnings", s.noFollow(), held, len(warned))
 		}
-		use, acts = 10, nil
-		pass(5 * time.Minute)
-		if want := []string{"-PollRates", "-ImagePulls", "-LogStreams", "-HistoryDepth"}; !slices.Equal(acts, want) {
-			t.Errorf("came back %v, want %v", acts, want)
+		use.Store(10)
+		if got, want := pass(5*time.Minute), []string{"-PollRates", "-ImagePulls", "-LogStreams", "-HistoryDepth"}; !slices.Equal(got, want) {
+			t.Errorf("came back %v, want %v", got, want)
 		}
 		select {
 		case <-held:
