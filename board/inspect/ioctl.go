@@ -27,7 +27,7 @@ func kernelRS485(path string) (enabled bool, err error) {
 	_, _, no := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.TIOCGRS485, uintptr(unsafe.Pointer(&arg))) //nolint:gosec // the ioctl's own structure
 	runtime.KeepAlive(&arg)
 	switch {
-	case no == unix.ENOTTY || no == unix.EINVAL:
+	case no == unix.ENOTTY || no == unix.EINVAL || no == unix.ENOSYS: // the last one is an emulator's word for it
 		return false, errNoRS485
 	case no != 0:
 		return false, fmt.Errorf("TIOCGRS485: %w", no)
