@@ -19,7 +19,7 @@ func visitor(name string, t device.Type, writable bool, kv ...any) device.PointC
 }
 
 func configFor(srv *modbustest.Server, unit int) device.Config {
-	return device.Config{Device: "ns/dev", Protocol: map[string]any{"ip": "127.0.0.1", "port": srv.Port(), "slaveID": unit, "timeout": 150}}
+	return device.Config{Device: "ns/dev", Protocol: map[string]any{"ip": "127.0.0.1", "port": srv.Port(), "slaveID": unit, "timeout": 600}}
 }
 
 func TestDriverConforms(t *testing.T) {
