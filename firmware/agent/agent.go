@@ -91,6 +91,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := a.build(ctx); err != nil {
 		return err
 	}
+	log.Info("the board", "board", a.board.Name, "why", a.board.Why, "from", a.board.Source)
 	log.Info("the agent is starting", "node", cfg.Node.Name, "version", skerry.Version, "relays", cfg.Relay.Addresses,
 		"pods", len(a.desired.List(wire.KindPod)), "devices", len(a.desired.List(wire.KindDevice)))
 	supervise(ctx, log, a.metrics.restarted, a.tasks()...)

@@ -24,7 +24,6 @@ func (a *Agent) chooseBoard(root string) error {
 		return fmt.Errorf("board.name: %w", err)
 	}
 	a.board = c
-	a.log.Info("the board", "board", c.Name, "why", c.Why, "from", c.Source)
 	return nil
 }
 

@@ -259,8 +259,10 @@ func TestFullDisk(t *testing.T) {
 		_, err = f.Write(block[:1024])
 	}
 	_ = f.Close()
-	// Critical: a node under pressure takes no others.
-	apply(t, strings.Replace(simplePod, "nodeName: $NODE", "nodeName: $NODE\n  priorityClassName: system-node-critical", 1), "NAME", "waits")
+	// Critical: a node under pressure takes no others. Large: the store has some room left for small things.
+	waits := strings.Replace(simplePod, "nodeName: $NODE", "nodeName: $NODE\n  priorityClassName: system-node-critical", 1)
+	waits = strings.Replace(waits, "labels:", "annotations: {ballast: "+strings.Repeat("x", 100<<10)+"}, labels:", 1)
+	apply(t, waits, "NAME", "waits")
 	stacktest.Eventually(t, 30*time.Second, "the agent says that the disk is full", func() (bool, string) {
 		text := statusText(t)
 		return strings.Contains(text, "CANNOT WRITE") && strings.Contains(text, "the disk is full, free some space"), text
