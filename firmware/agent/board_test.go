@@ -61,6 +61,9 @@ func TestBoardsDefaults(t *testing.T) {
 func TestApplyBudget(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
+	t.Setenv("GOGC", "")
+	percent := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(percent)
 	for _, tc := range []struct {
 		limit       config.Limit
 		parallel    int
@@ -81,6 +84,18 @@ func TestApplyBudget(t *testing.T) {
 		if got := debug.SetMemoryLimit(-1); got != tc.heap || a.cfg.Pods.Images.Parallel != tc.pulls {
 			t.Errorf("%s: GOMEMLIMIT %d, %d pulls; want %d and %d", tc.description, got, a.cfg.Pods.Images.Parallel, tc.heap, tc.pulls)
 		}
+	}
+	if got := debug.SetGCPercent(100); got != garbage {
+		t.Errorf("garbage is collected at %d %%, want %d", got, garbage)
+	}
+	t.Setenv("GOGC", "100")
+	a := acme(t, "")
+	if err := a.chooseBoard(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	a.applyBudget()
+	if got := debug.SetGCPercent(100); got != 100 {
+		t.Errorf("the environment says 100 %%, and garbage is collected at %d", got)
 	}
 }
 
