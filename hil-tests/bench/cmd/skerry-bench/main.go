@@ -9,7 +9,7 @@
 //	skerry-bench modbus -bin DIR         RTU lines, a dead slave, 100,000 points a second over TCP in the real agent (about 5 min)
 //	skerry-bench store                   bytes that a twin update costs the flash, with and without history; power cuts
 //	skerry-bench devices -bin DIR        changes that devices tell of: how many the agent takes, and when they are visible in the API
-//	skerry-bench opcua -bin DIR          100,000 monitored items at 1 s in the real agent, and the same polled (about 4 min)
+//	skerry-bench opcua -bin DIR          100,000 monitored items at 1 s in the real agent, and the same polled (5 to 10 min)
 //	skerry-bench attack -bin DIR         what somebody with one gateway's key does to the latency of others
 //
 // Figures are printed one a line as they are found. Machines are noisy: look at medians, and at the load that the JSON
