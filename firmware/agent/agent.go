@@ -300,7 +300,7 @@ func (a *Agent) tasks() []task {
 	if a.pods != nil {
 		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
 		if after := a.cfg.Runtime.LostAfter; after > 0 {
-			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, After: after, Log: a.log.With("part", "orphans")}).Run})
+			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, Foreign: containerd.New(a.runtime).Foreign, After: after, Log: a.log.With("part", "orphans")}).Run})
 		}
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {

@@ -185,6 +185,28 @@ func TestSmallCalls(t *testing.T) {
 	}
 }
 
+func TestForeign(t *testing.T) {
+	p := &peer{handle: map[string]func([]byte) ([]byte, string){}}
+	c := start(t, p)
+	for name, want := range map[string]struct {
+		resp    []byte
+		status  string
+		foreign bool
+		err     error
+	}{
+		"nobody's":  {nil, "5", false, nil},
+		"CRI's":     {message{}.message(1, message{}.text(1, "ab").labels(2, map[string]string{"app": "x", labelKind: "sandbox"})), "0", false, nil},
+		"nerdctl's": {message{}.message(1, message{}.text(1, "ab").labels(2, map[string]string{"nerdctl/name": "x"})), "0", true, nil},
+		"bare":      {message{}.message(1, message{}.text(1, "ab")), "0", true, nil},
+		"no answer": {nil, "13", false, cri.ErrInternal},
+	} {
+		p.handle["Get"] = func([]byte) ([]byte, string) { return want.resp, want.status }
+		if got, err := c.Foreign(t.Context(), "ab"); got != want.foreign || !errors.Is(err, want.err) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
 func TestEndTask(t *testing.T) {
 	got := map[string]string{}
 	p := &peer{handle: map[string]func([]byte) ([]byte, string){}}

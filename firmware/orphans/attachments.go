@@ -19,7 +19,7 @@ import (
 const (
 	hostLocalDir = "/var/lib/cni/networks" // where host-local notes addresses if its configuration does not say
 	interfaceOf  = "eth0"                  // of a pod, if nobody says
-	podNameArg   = "K8S_POD_NAME"          // CNI argument that every CRI runtime gives, and no other tool
+	podArg       = "K8S_POD_UID"           // CNI argument that CRI runtimes give; podman gives a pod's name, but no UID
 	configLimit  = 1 << 20                 // bytes of a CNI configuration
 	noteLimit    = 4 << 10                 // bytes of a note of host-local
 )
@@ -70,8 +70,9 @@ func (n network) list() (*libcni.NetworkConfigList, error) {
 }
 
 // attachmentsOf returns who has an address of host-local's, and who is in CNI's cache. Containers that somebody else than a CRI runtime has attached to
-// the same network are in the cache without a pod's name. What is not in the cache at all was killed before its address was known.
-func attachmentsOf(n network, cni *libcni.CNIConfig) ([]attachment, error) {
+// the same network are in the cache without a pod's UID; they, and those that are alive, whoever's they are, are not returned. What is not in the cache at all was killed before
+// its address was known.
+func attachmentsOf(n network, cni *libcni.CNIConfig, inhabited func(namespace string) bool) ([]attachment, error) {
 	list, err := n.list()
 	if err != nil || list == nil {
 		return nil, err
@@ -83,8 +84,8 @@ func attachmentsOf(n network, cni *libcni.CNIConfig) ([]attachment, error) {
 	var out []attachment
 	others := map[string]bool{}
 	for _, a := range cached {
-		switch pod := slices.ContainsFunc(a.CniArgs, func(arg [2]string) bool { return arg[0] == podNameArg && arg[1] != "" }); {
-		case !pod:
+		switch pod := slices.ContainsFunc(a.CniArgs, func(arg [2]string) bool { return arg[0] == podArg && arg[1] != "" }); {
+		case !pod, a.NetNS != "" && inhabited(a.NetNS):
 			others[a.ContainerID] = true
 		case a.Network == list.Name && sandboxID.MatchString(a.ContainerID):
 			out = append(out, attachment{a.ContainerID, a.IfName})

@@ -40,9 +40,9 @@ func folders(t *testing.T, conf string) (network, *libcni.CNIConfig, string) {
 	write("ipam/pods/last_reserved_ip.0", lost)
 	write("ipam/pods/lock", "")
 	entry := `{"kind":"cniCacheV1","containerId":%q,"config":"","ifName":"eth0","networkName":%q,"cniArgs":%s}`
-	write("cache/results/1", fmt.Sprintf(entry, others, "pods", `[["IgnoreUnknown","1"]]`))
-	write("cache/results/2", fmt.Sprintf(entry, pods, "pods", `[["K8S_POD_NAME","p"]]`))
-	write("cache/results/3", fmt.Sprintf(entry, strings.Repeat("d4", 32), "another", `[["K8S_POD_NAME","q"]]`))
+	write("cache/results/1", fmt.Sprintf(entry, others, "pods", `[["IgnoreUnknown","1"],["K8S_POD_NAME","podman"]]`))
+	write("cache/results/2", fmt.Sprintf(entry, pods, "pods", `[["K8S_POD_UID","p"]]`))
+	write("cache/results/3", fmt.Sprintf(entry, strings.Repeat("d4", 32), "another", `[["K8S_POD_UID","q"]]`))
 	write("bin/log", "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME <$CNI_NETNS>\" >>"+dir+"/called\ncat >>"+dir+"/called\n")
 	n := network{confDir: filepath.Join(dir, "net.d"), binDirs: []string{filepath.Join(dir, "bin")}}
 	return n, libcni.NewCNIConfigWithCacheDir(n.binDirs, filepath.Join(dir, "cache"), nil), dir
@@ -50,9 +50,24 @@ func folders(t *testing.T, conf string) (network, *libcni.CNIConfig, string) {
 
 const conflist = `{"cniVersion":"0.4.0","name":"pods","plugins":[{"type":"log","ipam":{"type":"host-local","dataDir":"DIR/ipam"}},{"type":"log"}]}`
 
+func nobody(string) bool { return false }
+
+// What is alive keeps its address, whatever the runtime says.
+func TestAliveAttachments(t *testing.T) {
+	n, cni, dir := folders(t, conflist)
+	entry := fmt.Sprintf(`{"kind":"cniCacheV1","containerId":%q,"config":"","ifName":"eth0","networkName":"pods","netns":"/run/netns/x","cniArgs":[["K8S_POD_UID","u"]]}`, lost)
+	if err := os.WriteFile(filepath.Join(dir, "cache", "results", "4"), []byte(entry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := attachmentsOf(n, cni, func(path string) bool { return path == "/run/netns/x" })
+	if want := []attachment{{pods, "eth0"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
 func TestAttachments(t *testing.T) {
 	n, cni, _ := folders(t, conflist)
-	got, err := attachmentsOf(n, cni)
+	got, err := attachmentsOf(n, cni, nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +84,7 @@ func TestOnePlugin(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(n.confDir, "00-first.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := attachmentsOf(n, cni)
+	got, err := attachmentsOf(n, cni, nobody)
 	if err != nil || !slices.Contains(got, attachment{lost, "net1"}) {
 		t.Fatalf("got %v, %v", got, err)
 	}
@@ -83,7 +98,7 @@ func TestOnePlugin(t *testing.T) {
 
 func TestNoNetwork(t *testing.T) {
 	n := network{confDir: filepath.Join(t.TempDir(), "none")}
-	if got, err := attachmentsOf(n, libcni.NewCNIConfigWithCacheDir(nil, t.TempDir(), nil)); err != nil || got != nil {
+	if got, err := attachmentsOf(n, libcni.NewCNIConfigWithCacheDir(nil, t.TempDir(), nil), nobody); err != nil || got != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -91,7 +106,7 @@ func TestNoNetwork(t *testing.T) {
 func TestBadConfiguration(t *testing.T) {
 	for _, text := range []string{"", "{", `{"cniVersion":"0.4.0"}`, `{"cniVersion":"0.4.0","name":"x","plugins":[]}`} {
 		n, cni, _ := folders(t, text)
-		if got, err := attachmentsOf(n, cni); err == nil {
+		if got, err := attachmentsOf(n, cni, nobody); err == nil {
 			t.Errorf("%q: got %v and no error", text, got)
 		}
 	}

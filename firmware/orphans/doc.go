@@ -12,8 +12,8 @@
 //
 // It looks once a minute. What no sandbox owns at every look for [Options.After] is removed: shims and their processes are killed, namespaces are
 // unmounted, addresses go back by the CNI plugins' own DEL (CNI specification 1.1, section 2), which also removes the rules of host ports. Shims
-// are those of the runtime's own socket and namespace only, network namespaces those in the runtime's own folder that hold no process, and addresses
-// those of the network that the runtime uses, given to a container that no other tool has in CNI's cache.
+// are those of the runtime's own socket and namespace only whose container is no other tool's, network namespaces those in the runtime's own folder that hold no process, and
+// addresses those of the network that the runtime uses, given to a container that no other tool has in CNI's cache, and in whose network namespace no process is.
 //
 // This is about containerd, which tells where all of that is in its verbose status. Other runtimes tell nothing, and nothing is done.
 //

@@ -198,6 +198,38 @@ func (thisMachine) removeNamespace(dir, name string) error {
 	return nil
 }
 
+// inhabited reports whether a process is in the network namespace at path, or may be.
+func inhabited(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return true
+	}
+	pid, err := inhabitant(st.Ino)
+	return pid != 0 || err != nil
+}
+
+// ofHost reports whether a process is one of the machine's own services, and not in a container, by its cgroups. The kernel does not tell the namespaces of those that may do
+// more than the agent.
+func ofHost(pid int) bool {
+	groups, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(strings.TrimSpace(string(groups))) {
+		_, group, _ := strings.Cut(line, ":")
+		_, group, ok := strings.Cut(strings.TrimSpace(group), ":")
+		service := group == "/" || strings.HasPrefix(group, "/init.scope") || strings.HasPrefix(group, "/system.slice/") && strings.HasSuffix(group, ".service")
+		if !ok || !service {
+			return false
+		}
+	}
+	return true
+}
+
 // inhabitant returns a process that is in a network namespace; 0: none is.
 func inhabitant(inode uint64) (int, error) {
 	pids, err := processes()
@@ -206,15 +238,18 @@ func inhabitant(inode uint64) (int, error) {
 	}
 	want := fmt.Sprintf("net:[%d]", inode)
 	for _, pid := range pids {
-		if link, err := os.Readlink(filepath.Join(proc, strconv.Itoa(pid), "ns", "net")); err == nil && link == want {
+		switch link, err := os.Readlink(filepath.Join(proc, strconv.Itoa(pid), "ns", "net")); {
+		case err == nil && link == want:
 			return pid, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) && !ofHost(pid): // it may be in it
+			return 0, fmt.Errorf("see which network namespace process %d is in: %w", pid, err)
 		}
 	}
 	return 0, nil
 }
 
 func (thisMachine) attachments(n network) ([]attachment, error) {
-	return attachmentsOf(n, libcni.NewCNIConfig(n.binDirs, nil))
+	return attachmentsOf(n, libcni.NewCNIConfig(n.binDirs, nil), inhabited)
 }
 
 func (thisMachine) detach(ctx context.Context, n network, a attachment) error {

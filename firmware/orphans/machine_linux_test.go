@@ -97,6 +97,9 @@ func TestNamespaces(t *testing.T) {
 	if pid, err := inhabitant(st.Ino); err != nil || pid == 0 {
 		t.Errorf("nobody is in our own namespace: %d, %v", pid, err)
 	}
+	if ofHost(1<<22 + 1) {
+		t.Error("a process that is not there is one of the machine's services")
+	}
 	if os.Geteuid() == 0 {
 		for range 2 { // the second time it is gone
 			if err := m.removeNamespace(dir, name); err != nil {

@@ -30,6 +30,8 @@ type Runtime interface {
 // Options configure a Sweeper.
 type Options struct {
 	Runtime Runtime // required
+	// Foreign reports whether a container is another tool's, in the same containerd; its shim is left alone. Required.
+	Foreign func(ctx context.Context, container string) (bool, error)
 	// After is how long the runtime must not have known of something before it is removed. It has to be longer than making a sandbox
 	// takes, network included. Default 5 min.
 	After  time.Duration
@@ -116,10 +118,12 @@ func (s *Sweeper) Run(ctx context.Context) error {
 // look notes what no sandbox owns, and removes what none has owned for long enough.
 func (s *Sweeper) look(ctx context.Context) error {
 	if err := s.ask(ctx); err != nil || s.places == nil {
+		clear(s.since) // what was not looked at may have had an owner
 		return err
 	}
 	list, err := s.orphans(ctx)
 	if err != nil {
+		clear(s.since)
 		return err
 	}
 	now, seen := time.Now(), make(map[key]time.Time, len(list))
@@ -218,7 +222,12 @@ func (s *Sweeper) orphans(ctx context.Context) ([]orphan, error) {
 	}
 	var out []orphan
 	for id, pid := range shims {
-		if !known[id] {
+		if known[id] {
+			continue
+		}
+		if foreign, err := s.o.Foreign(ctx, id); err != nil {
+			return nil, err
+		} else if !foreign {
 			out = append(out, orphan{"shim", id, func(context.Context) error { return m.endShim(pid, p.socket, id) }})
 		}
 	}
@@ -228,8 +237,8 @@ func (s *Sweeper) orphans(ctx context.Context) ([]orphan, error) {
 		}
 	}
 	ownerless, err := s.ownerless(ctx, namespaces, known)
-	if err != nil {
-		return nil, err
+	if err != nil { // none may be removed as long as one sandbox does not tell its own
+		s.o.Log.Debug("cannot look for network namespaces that the runtime has lost", "error", err)
 	}
 	for _, name := range ownerless {
 		out = append(out, orphan{"network namespace", name, func(context.Context) error { return m.removeNamespace(p.namespaces, name) }})

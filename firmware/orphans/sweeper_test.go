@@ -29,6 +29,8 @@ type world struct {
 	stuck   error // of everything that is removed
 	removed []string
 	asked   int // of sandboxes' namespaces
+	foreign string
+	odd     error // of the sandboxes' status
 }
 
 func (w *world) Status(context.Context, bool) (*cri.StatusResponse, error) {
@@ -45,6 +47,9 @@ func (w *world) ListPodSandbox(context.Context, *cri.PodSandboxFilter) ([]cri.Po
 
 func (w *world) PodSandboxStatus(_ context.Context, id string, _ bool) (*cri.PodSandboxStatusResponse, error) {
 	w.asked++
+	if w.odd != nil {
+		return nil, w.odd
+	}
 	namespaces := []map[string]string{{"type": "pid"}}
 	if path := w.boxes[id]; path != "" {
 		namespaces = append(namespaces, map[string]string{"type": "network", "path": "/var/run/netns/" + path})
@@ -114,7 +119,7 @@ func sweep(t *testing.T, w *world, meanwhile func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, done := New(Options{Runtime: w, machine: w}), make(chan error)
+		s, done := New(Options{Runtime: w, machine: w, Foreign: func(_ context.Context, id string) (bool, error) { return id == w.foreign, w.down }}), make(chan error)
 		go func() { done <- s.Run(ctx) }()
 		meanwhile()
 		cancel()
@@ -201,6 +206,41 @@ func TestWhatCannotBeRemovedIsTriedAgain(t *testing.T) {
 		w.want(t)
 		w.stuck = nil
 		wait(time.Minute)
+	})
+	w.want(t, "address b eth0", "namespace cni-b", "shim b 7")
+}
+
+// nerdctl's containers may be in containerd's namespace of CRI.
+func TestOtherToolsAreLeftAlone(t *testing.T) {
+	w := newWorld()
+	w.shim["n"], w.foreign = 9, "n"
+	sweep(t, w, func() { wait(time.Hour) })
+	w.want(t)
+}
+
+// A sandbox that does not tell its network namespace keeps all of them, and nothing else.
+func TestOddSandbox(t *testing.T) {
+	w := newWorld()
+	w.odd = errors.New("no spec")
+	sweep(t, w, func() {
+		w.lose("b")
+		wait(time.Hour)
+	})
+	w.want(t, "address b eth0", "shim b 7")
+}
+
+// A runtime that hangs for long may be making what is not in its list.
+func TestTimeOfAHangDoesNotCount(t *testing.T) {
+	w := newWorld()
+	sweep(t, w, func() {
+		w.lose("b")
+		wait(90 * time.Second)
+		w.down = errors.New("timeout")
+		wait(time.Hour)
+		w.down = nil
+		wait(4 * time.Minute)
+		w.want(t)
+		wait(3 * time.Minute)
 	})
 	w.want(t, "address b eth0", "namespace cni-b", "shim b 7")
 }

@@ -28,6 +28,7 @@ const (
 	progressFirst = 30 * time.Second // of a pull; shorter ones need no word in between
 	progressEvery = time.Minute
 	progressAsk   = 5 * time.Second
+	holdPatience  = 10 * time.Minute // with an agent that is short of memory
 )
 
 // pulls fetches images for all pods: at most so many at a time, and one for those that want the same with the same credentials. A pull goes on
@@ -174,6 +175,8 @@ func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, creds [
 
 // wait returns when pulls may begin.
 func (p *pulls) wait(ctx context.Context, one *pull) error {
+	patience := time.NewTimer(holdPatience)
+	defer patience.Stop()
 	for p.held != nil {
 		again := p.held()
 		if again == nil {
@@ -182,6 +185,8 @@ func (p *pulls) wait(ctx context.Context, one *pull) error {
 		one.say("waiting until the agent has enough memory")
 		select {
 		case <-again:
+		case <-patience.C: // the runtime pulls, and not the agent: a memory that stays short must not keep pods from starting for ever
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}

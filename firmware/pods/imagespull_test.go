@@ -225,7 +225,7 @@ func TestPullsAreHeld(t *testing.T) {
 				t.Errorf("the pod that left: %v", err)
 			}
 		})
-		time.Sleep(10 * time.Minute)
+		time.Sleep(9 * time.Minute)
 		cancel()
 		synctest.Wait()
 		if len(s.calls) != 1 || !strings.Contains(heard, "enough memory") {
@@ -237,8 +237,23 @@ func TestPullsAreHeld(t *testing.T) {
 		mu.Unlock()
 		pods.Wait()
 		wg.Wait()
-		if len(s.calls) != 2 || time.Since(begin) != 11*time.Minute {
+		if len(s.calls) != 2 || time.Since(begin) != 10*time.Minute {
 			t.Errorf("calls %v, %v", s.calls, time.Since(begin))
 		}
+	})
+}
+
+// TestPullsAreNotHeldForEver: the pods of a gateway whose memory stays short start all the same.
+func TestPullsAreNotHeldForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowRegistry{}
+		p, wg := pullRig(t, s, 2, nil)
+		gate := make(chan struct{})
+		p.held = func() <-chan struct{} { return gate }
+		begin := time.Now()
+		if got, err := p.get(t.Context(), spec("a"), nil, nil, func(string) {}); err != nil || got.ref != "id-a" || time.Since(begin) != holdPatience+time.Minute {
+			t.Errorf("%+v, %v after %v", got, err, time.Since(begin))
+		}
+		wg.Wait()
 	})
 }

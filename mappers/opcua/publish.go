@@ -76,11 +76,12 @@ func (s *subscriptions) init() {
 
 // itemSet is the monitored items of one watch.
 type itemSet struct {
-	c    *client
-	w    *watch
-	base uint32 // handle of its first point
-	subs []*serverSub
-	ids  map[*serverSub][]uint32
+	c      *client
+	w      *watch
+	base   uint32 // handle of its first point
+	subs   []*serverSub
+	ids    map[*serverSub][]uint32
+	failed bool // some could not be made: they are tried again
 }
 
 // use counts a watch as a user of a subscription, which the caller has reserved.

@@ -110,8 +110,11 @@ func (c *client) republish(ctx context.Context, ch *channel.Channel, sub *server
 func (c *client) relink(ctx context.Context, w *watch, most int, link *channel.Channel) error {
 	for _, sub := range w.items.subs {
 		c.subs.mu.Lock()
-		flushed := sub.flushed
+		flushed, gone := sub.flushed, sub.gone
 		c.subs.mu.Unlock()
+		if gone {
+			return errItems
+		}
 		if flushed == nil {
 			continue
 		}

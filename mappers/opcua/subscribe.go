@@ -234,8 +234,8 @@ func (w *watch) drain(ctx context.Context, c *client) {
 func (c *client) watch(ctx context.Context, w *watch, most int) error {
 	link := c.ch()
 	err := c.follow(ctx, w, most, link)
-	if link.Err() == nil || errors.Is(err, errUnfinished) {
-		w.drop() // with its channel the session has not ended: the items wait
+	if link.Err() == nil || errors.Is(err, errUnfinished) || errors.Is(err, errItems) {
+		w.drop() // with its channel the session has not ended: the items wait, unless the server has ended them
 	}
 	return err
 }
@@ -258,11 +258,12 @@ func (c *client) follow(ctx context.Context, w *watch, most int, link *channel.C
 		} else if err != nil {
 			return err
 		}
-		if failed {
-			t := time.NewTimer(retryItems)
-			defer t.Stop()
-			retry = t.C
-		}
+		w.items.failed = failed
+	}
+	if w.items.failed {
+		t := time.NewTimer(retryItems)
+		defer t.Stop()
+		retry = t.C
 	}
 	w.settled()
 	for {

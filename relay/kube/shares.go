@@ -24,7 +24,8 @@ type bucket struct {
 func (b *bucket) take(n, perSecond float64, now time.Time) {
 	t := now.UnixNano()
 	if b.spent > 0 {
-		b.spent = max(0, b.spent-float32(float64(t-b.at)/float64(time.Second)*perSecond))
+		passed := max(0, t-b.at) // the clock may have been set back
+		b.spent = max(0, b.spent-float32(float64(passed)/float64(time.Second)*perSecond))
 	}
 	b.spent, b.at = b.spent+float32(n), t
 }

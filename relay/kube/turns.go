@@ -267,7 +267,10 @@ func (s *Sink) alarmNode(n *nodeState, at time.Time) {
 
 func (s *Sink) setAlarm(n *nodeState, at time.Time) {
 	heap.Push(&s.alarms, alarmAt{at.UnixNano(), n})
-	if s.alarms[0].n == n {
+	switch first := s.alarms[0]; { // which may be an older one of the same node
+	case s.driver == nil:
+		s.wind(time.Until(time.Unix(0, first.at)))
+	case first.n == n:
 		s.wind(time.Until(at))
 	}
 }
