@@ -103,7 +103,7 @@ func testTrust(t *testing.T, p *opcuapeer.Peer) {
 	err := s.Read(t.Context(), points, make([]device.Value, 1))
 	sum := sha256.Sum256(p.Certificate().DER)
 	fingerprint := hex.EncodeToString(sum[:])
-	if err == nil || !strings.Contains(err.Error(), "skerryctl device trust "+fingerprint[:16]) {
+	if err == nil || !strings.Contains(err.Error(), "skerryctl device trust accept "+fingerprint[:16]) {
 		t.Fatalf("an unknown server: %v", err)
 	}
 	list, err := d.Certificates()
