@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +50,39 @@ func start(t *testing.T) *world {
 		}
 	}
 	return w
+}
+
+// neighbour keeps a node ready that takes no pods, until the test ends: where no node is ready at all, Kubernetes evicts nothing, unless it has begun to
+// before it notices.
+func (w *world) neighbour(t *testing.T) {
+	t.Helper()
+	nodes, name := w.cluster.Core.CoreV1().Nodes(), "neighbour"
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "example.org/no-pods", Effect: corev1.TaintEffectNoExecute}}}}
+	if _, err := nodes.Create(t.Context(), n, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	beat := func() error {
+		status := fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Beats","lastHeartbeatTime":%q}]}}`, time.Now().UTC().Format(time.RFC3339))
+		_, err := nodes.Patch(t.Context(), name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status")
+		return err
+	}
+	if err := beat(); err != nil {
+		t.Fatal(err)
+	}
+	var beating sync.WaitGroup
+	t.Cleanup(beating.Wait)
+	beating.Go(func() {
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case <-time.After(3 * time.Second):
+				if err := beat(); err != nil && t.Context().Err() == nil {
+					t.Errorf("the other node: %v", err)
+				}
+			}
+		}
+	})
 }
 
 func (w *world) kubectl(t *testing.T, args ...string) string {
@@ -187,6 +222,7 @@ spec:
 
 func TestCutOff(t *testing.T) {
 	w := start(t)
+	w.neighbour(t)
 	if _, err := w.Kube.Apply(t.Context(), w.workloads()); err != nil {
 		t.Fatal(err)
 	}
