@@ -45,25 +45,26 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	store     *store.Store
-	desired   *store.Desired
-	outbox    *store.Outbox
-	events    *recorder
-	link      *link.Client
-	dial      func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
-	renewer   *identity.Renewer
-	runtime   *cri.Client
-	pods      *pods.Manager
-	tokens    *tokens.Keeper     // nil without pods
-	kubelet   *kubeletapi.Server // nil without pods
-	network   *cni.Keeper        // nil without pods
-	devices   *devices.Host
-	drivers   []device.Driver  // of devices
-	history   *history.History // nil without devices, or if it is off or cannot be opened
-	noHistory string           // why history is nil, and what to do
-	sealer    store.Sealer
-	metrics   *meters
-	whole     *completeness
+	store      *store.Store
+	desired    *store.Desired
+	outbox     *store.Outbox
+	events     *recorder
+	link       *link.Client
+	dial       func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
+	renewer    *identity.Renewer
+	runtime    *cri.Client
+	containerd *containerd.Client // of the same socket; other runtimes answer that they do not know it
+	pods       *pods.Manager
+	tokens     *tokens.Keeper     // nil without pods
+	kubelet    *kubeletapi.Server // nil without pods
+	network    *cni.Keeper        // nil without pods
+	devices    *devices.Host
+	drivers    []device.Driver  // of devices
+	history    *history.History // nil without devices, or if it is off or cannot be opened
+	noHistory  string           // why history is nil, and what to do
+	sealer     store.Sealer
+	metrics    *meters
+	whole      *completeness
 }
 
 // Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
@@ -167,6 +168,7 @@ func (a *Agent) build(ctx context.Context) error {
 		return st.Sessions, st.InSync
 	}, a.log)
 	a.runtime = cri.New(cri.Options{Socket: cfg.Runtime.Endpoint})
+	a.containerd = containerd.New(a.runtime)
 	var err error
 	if cfg.Pods.Enabled {
 		if a.tokens, err = a.openTokens(ctx); err != nil {
@@ -247,7 +249,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		MaxRestartDelay: a.cfg.Pods.MaxRestartDelay,
 		ImageHigh:       a.cfg.Pods.Images.High, ImageLow: a.cfg.Pods.Images.Low,
 		ParallelPulls: a.cfg.Pods.Images.Parallel, PrePull: a.cfg.Pods.Images.PrePull,
-		EndTask: containerd.New(a.runtime).EndTask, PullProgress: pullProgress(containerd.New(a.runtime)), PartOwner: containerd.New(a.runtime).Owners, PullStall: a.cfg.Pods.Images.StallTimeout,
+		EndTask: a.containerd.EndTask, PullProgress: pullProgress(a.containerd), PartOwner: a.containerd.Owners, PullStall: a.cfg.Pods.Images.StallTimeout,
 		ImageCheck: a.cfg.Pods.Images.Verification, ImageRecords: records{a.store},
 		Log:          a.log.With("part", "pods"),
 		CgroupParent: a.cfg.Runtime.CgroupParent,
@@ -300,7 +302,7 @@ func (a *Agent) tasks() []task {
 	if a.pods != nil {
 		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
 		if after := a.cfg.Runtime.LostAfter; after > 0 {
-			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, Foreign: containerd.New(a.runtime).Foreign, After: after, Log: a.log.With("part", "orphans")}).Run})
+			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, Foreign: a.containerd.Foreign, After: after, Log: a.log.With("part", "orphans")}).Run})
 		}
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {

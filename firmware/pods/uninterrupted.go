@@ -121,7 +121,11 @@ func (w *worker) endTask(ctx context.Context, refusal error) bool {
 	if errors.Is(err, cri.ErrUnimplemented) {
 		return false // not containerd
 	}
-	w.log.Warn("ended the task of a container that the runtime takes for ended and did not remove", "container", task[1], "refusal", refusal, "error", err)
+	if err != nil { // the refusal is told by whoever wanted the removal
+		w.log.Debug("cannot end the task of a container that the runtime does not remove, will try again", "container", task[1], "error", err)
+		return true
+	}
+	w.log.Warn("ended the task of a container that the runtime takes for ended and did not remove", "container", task[1], "refusal", refusal)
 	return true
 }
 
