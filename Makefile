@@ -21,6 +21,9 @@ IMAGE_TAG ?= 0.1.0
 VULNS    ?=
 PODS     ?=
 CHAOS    ?= 10m
+RIG      ?=
+COMMA    := ,
+ARCHES   ?= armhf arm64 amd64
 
 .PHONY: help
 help: ## list the targets
@@ -28,11 +31,13 @@ help: ## list the targets
 
 # --- what a machine needs -------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-arm deps-qemu deps-networking
+.PHONY: deps deps-arm deps-boot deps-qemu deps-networking
 deps: ## install the Debian packages that the demo and the integration tests run on
 	@scripts/deps.sh rig
 deps-arm:
 	@scripts/deps.sh arm
+deps-boot:
+	@scripts/deps.sh boot
 deps-networking:
 	@scripts/deps.sh networking
 deps-qemu:
@@ -40,7 +45,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host kube rig containerd2 crio metrics-server modbus-peers opcua-peers
+.PHONY: build build-host deb kube rig containerd2 crio metrics-server modbus-peers opcua-peers debian-root
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -54,6 +59,23 @@ build-host:
 	$(call say,building skerryd skerry-relay skerryctl skerry-sim for this machine)
 	@$(GOBUILD) -o $(BIN)/ ./firmware/cmd/skerryd ./relay/cmd/skerry-relay ./relay/cmd/skerryctl ./hil-tests/simulator/cmd/skerry-sim
 
+BOARD    ?= qemu-armv7
+MIRROR   ?=
+LOCK     ?=
+KEYRING  ?=
+SIGN_KEY ?=
+image_arch = $(if $(filter %armv7 beaglebone-black,$(BOARD)),armv7,arm64)
+
+.PHONY: image
+image: ## a flashable image: BOARD=qemu-armv7|qemu-arm64, in build/images (LOCK=FILE: the same Debian packages again; docs/flashing.md)
+	@scripts/deps.sh image
+	$(call say,skerryd and the initrd for $(BOARD))
+	@GOOS=linux GOARCH=$(if $(filter armv7,$(image_arch)),arm GOARM=7,arm64) $(GOBUILD) -o build/linux-$(image_arch)/ ./firmware/cmd/skerryd ./board/cmd/skerry-initrd
+	@$(GOBUILD) -o $(BIN)/ ./board/cmd/skerry-image
+	$(call say,image of $(BOARD))
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/skerry-image -board $(BOARD) -agent build/linux-$(image_arch)/skerryd \
+		-initrd build/linux-$(image_arch)/skerry-initrd -version $(VERSION) -mirror '$(MIRROR)' -lock '$(LOCK)' -keyring '$(KEYRING)' -key '$(SIGN_KEY)' -figures build/bench/image.json
+
 .PHONY: image-relay
 image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/deploy.md)
 	$(call say,image of skerry-relay)
@@ -61,6 +83,30 @@ image-relay: ## the relay's image for amd64 and arm64, as an OCI archive (docs/d
 	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o build/linux-amd64/ ./relay/cmd/skerry-relay
 	@go run ./relay/deploy/image -name skerry-relay:$(IMAGE_TAG) -out build/skerry-relay.oci.tar amd64=build/linux-amd64/skerry-relay arm64=build/linux-arm64/skerry-relay
 	@ls -l build/skerry-relay.oci.tar | awk '{printf "    %6.1f MB  %s\n", $$5/1e6, $$9}'
+
+deb: ## Debian packages of skerryd for ARCHES="armhf arm64 amd64" in build/deb (docs/packages.md)
+	@for arch in $(ARCHES); do \
+	  case $$arch in armhf) go=arm arm=7 dir=armv7 ;; armel) go=arm arm=5 dir=armv5 ;; arm64) go=arm64 arm= dir=arm64 ;; amd64) go=amd64 arm= dir=amd64 ;; *) \
+	    echo "ARCHES has $$arch; allowed: armhf, armel (any ARM, floating point in software), arm64, amd64" >&2; exit 2 ;; esac; \
+	  printf '\033[1m==> skerryd for %s\033[0m\n' $$arch; \
+	  GOOS=linux GOARCH=$$go GOARM=$$arm $(GOBUILD) -o build/linux-$$dir/ ./firmware/cmd/skerryd; \
+	  scripts/build-deb.sh $$arch build/linux-$$dir/skerryd build/deb; \
+	done
+
+# The board of bundles, and who signs them (development keys, if nobody is named).
+BOARD   ?= qemu-armv7
+CERT    ?=
+KEY     ?=
+KEYRING ?=
+CHAIN   ?=
+# Images (rootfs.img, boot.img) of the version before: how much of the bundle a gateway fetches that runs it.
+AGAINST ?=
+
+.PHONY: bundle
+bundle: deps-boot ## a signed update of the images that `make image BOARD=…` has made (docs/updates.md)
+	@go run ./board/cmd/skerry-bundle -board $(BOARD) -version $(VERSION) -root build/images/$(BOARD)/rootfs.img -boot build/images/$(BOARD)/boot.img \
+		-cert "$(CERT)" -key "$(KEY)" -keyring "$(KEYRING)" -chain "$(CHAIN)" -out build/images/$(BOARD)/skerry-$(BOARD).raucb
+	@go run ./firmware/cmd/skerry-publish $(foreach f,$(AGAINST),-against $(f)) -report build/bench/delta.json build/images/$(BOARD)/skerry-$(BOARD).raucb
 
 kube: ## build the embedded Kubernetes control plane (once: about 10 CPU minutes)
 	@scripts/build-kube.sh $(BIN)/skerry-kube
@@ -79,6 +125,10 @@ crio: ## build CRI-O (once: about 8 CPU minutes)
 modbus-peers: ## fetch and build the Modbus devices of the interoperability tests (once: some seconds)
 	@scripts/deps.sh modbus
 	@scripts/build-modbus-peers.sh $(BIN)/modbus-peers
+
+debian-root: ## a small Debian with systemd, for the tests of packages (once: about a minute)
+	@scripts/deps.sh machine
+	@scripts/build-debian-root.sh $(BIN)/debian-root
 
 opcua-peers: ## fetch the OPC UA servers of the interoperability tests (once: half a minute)
 	@scripts/deps.sh opcua
@@ -109,7 +159,7 @@ test-contract:
 	@cd hil-tests/contract/kubelet && go test ./...
 	@cd hil-tests/kube && go test ./pki
 
-test-integration: rig metrics-server modbus-peers opcua-peers
+test-integration: rig deps-boot metrics-server modbus-peers opcua-peers debian-root
 	$(call say,integration tests on a real control plane, a real containerd and devices of others)
 	@scripts/test-integration.sh $(BIN)
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)
@@ -135,16 +185,44 @@ chaos: rig ## kill agent, containerd and both, fill the disk and set the clock, 
 test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for GOARM=7 and arm64
 	@scripts/test-arm.sh
 
+# --- whole gateways -------------------------------------------------------------------------------------------------
+
+HIL_BOARDS ?= qemu-armv7,qemu-arm64
+HIL         = SKERRY_BIN=$(BIN) HIL_RIG=$(if $(RIG),$(abspath $(RIG))) HIL_BOARDS=$(HIL_BOARDS) go test -json -tags hil -count=1 -timeout 40m $(1) ./hil-tests/scenarios | go run ./hil-tests/scenarios/junit -out build/hil/junit.xml
+
+.PHONY: hil hil-smoke hil-images hil-updates hil-update
+hil: rig deps-hil hil-updates ## what happens to a gateway in ten years, on both of QEMU's machines with their images (RIG=file.yaml: on a board; docs/hil.md)
+	$(call say,scenarios)
+	@$(call HIL,)
+
+hil-smoke: rig deps-hil hil-images ## one boot of both of QEMU's machines: it starts, enrols, and is as its board says
+	$(call say,one boot of each machine)
+	@$(call HIL,-run 'TestGateway/.*/(boot|enrol|board)$$')
+
+deps-hil:
+	@scripts/deps.sh hil
+hil-images:
+	@$(if $(RIG),true,for b in $(subst $(COMMA), ,$(HIL_BOARDS)); do $(MAKE) -s image BOARD=$$b; done)
+# An update for each: the same system under a later version.
+hil-updates: deps-boot hil-images
+	@$(if $(RIG),true,for b in $(subst $(COMMA), ,$(HIL_BOARDS)); do $(MAKE) -s hil-update BOARD=$$b; done)
+hil-update:
+	$(call say,update of $(BOARD))
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/skerry-image -board $(BOARD) -agent build/linux-$(image_arch)/skerryd -out build/hil/next \
+		-initrd build/linux-$(image_arch)/skerry-initrd -version $(VERSION).1 -mirror '$(MIRROR)' -lock build/images/$(BOARD)/packages.lock -keyring '$(KEYRING)'
+	@go run ./board/cmd/skerry-bundle -board $(BOARD) -version $(VERSION).1 -root build/hil/next/$(BOARD)/rootfs.img -boot build/hil/next/$(BOARD)/boot.img \
+		-out build/hil/next/$(BOARD)/skerry-$(BOARD).raucb
+
 # --- care -----------------------------------------------------------------------------------------------------------
 
-.PHONY: check fmt generate lint flake size repro licences vulns dependencies sbom
+.PHONY: check fmt generate lint flake size repro repro-image licences vulns dependencies sbom
 check: lint licences vulns ## formatting, generated code, vet, linters, licences, known vulnerabilities
 	$(call say,formatting is clean)
 	@test -z "$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go'))" || { echo "not formatted (run: make fmt):"; gofmt -l $$(git ls-files -co --exclude-standard '*.go'); exit 1; }
 	$(call say,generated code is up to date)
 	@scripts/unchanged.sh make -s generate
 	$(call say,vet)
-	@go vet ./... && go vet -tags integration,networking,containerd2,crio ./hil-tests/...
+	@go vet ./... && go vet -tags integration,networking,containerd2,crio,hil ./hil-tests/...
 
 lint: $(BIN)/golangci-lint
 	$(call say,linters)
@@ -185,6 +263,9 @@ flake: ## prove a test steady: make flake TEST=./firmware/link N=50
 size: build ## binary sizes, written to build/bench/size.json
 	@go run ./hil-tests/bench/cmd/skerry-bench size
 
+repro-image: image ## build the image of BOARD a second time, elsewhere and from the same packages, and compare
+	@scripts/repro-image.sh $(BOARD) $(image_arch) $(VERSION)
+
 repro: ## build twice in different folders and compare
 	@scripts/repro.sh
 
@@ -204,7 +285,7 @@ powercut: ## N=1000 power cuts while twins and history are written at 100 a seco
 	@SKERRY_POWERCUTS=$(if $(filter 20,$(N)),1000,$(N)) go test -tags integration -count=1 -timeout 60m -v ./hil-tests/powercut
 
 .PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices bench-opcua
-bench-store: ## bytes that a twin update costs the flash, with and without history, counted at a block device; 1,000 power cuts (root)
+bench-store: ## bytes that a twin update costs the flash, with and without history, on blocks of 4 KiB and 1 KiB, counted at a block device; 1,000 power cuts (root)
 	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
 	@$(BIN)/skerry-bench store
 

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/skerry/skerry/board/strict"
 )
 
 const least = "name: a\narchitectures: [arm64]\nmemory: {installed: 256Mi, budget: 64Mi}\n"
@@ -72,9 +74,9 @@ func TestErrors(t *testing.T) {
 // TestTooMuch: a file that is large in one way or another is refused, and its error is short.
 func TestTooMuch(t *testing.T) {
 	for what, text := range map[string]string{
-		"file": least + "# " + strings.Repeat("x", maxFile), "list": least + "serial: [" + strings.Repeat("{},", maxList+1) + "]\n",
-		"text": least + "title: " + strings.Repeat("x", maxText+1) + "\n", "key": least + strings.Repeat("k", maxFile/2) + ": 1\n",
-		"errors": least + "serial: [" + strings.Repeat("{x: 1, y: 2},", maxList) + "]\n", "labels": least + "node: {labels: {" + strings.Repeat("a: b, ", maxList+1) + "}}\n",
+		"file": least + "# " + strings.Repeat("x", strict.MaxFile), "list": least + "serial: [" + strings.Repeat("{},", strict.MaxList+1) + "]\n",
+		"text": least + "title: " + strings.Repeat("x", strict.MaxText+1) + "\n", "key": least + strings.Repeat("k", strict.MaxFile/2) + ": 1\n",
+		"errors": least + "serial: [" + strings.Repeat("{x: 1, y: 2},", strict.MaxList) + "]\n", "labels": least + "node: {labels: {" + strings.Repeat("a: b, ", strict.MaxList+1) + "}}\n",
 	} {
 		_, err := Parse("a.yaml", []byte(text))
 		if err == nil || len(err.Error()) > 8<<10 {
@@ -123,7 +125,7 @@ func TestManual(t *testing.T) {
 }
 
 func listKeys(t reflect.Type, prefix string, out *[]string) {
-	for i, key := range keysOf(t) {
+	for i, key := range strict.Keys(t) {
 		f := t.Field(i).Type
 		name := prefix + key
 		if f.Kind() == reflect.Pointer {

@@ -18,6 +18,7 @@ type Descriptor struct {
 	GOARM         int         `yaml:"goarm"`         // 0: not for arm
 	Memory        Memory      `yaml:"memory"`
 	Storage       *Storage    `yaml:"storage"`
+	Image         *Image      `yaml:"image"` // nil: no image can be made
 	Serial        []Serial    `yaml:"serial"`
 	CAN           []CAN       `yaml:"can"`
 	GPIO          []GPIO      `yaml:"gpio"`
@@ -77,6 +78,15 @@ type Slot struct {
 	Name string `yaml:"name"`
 	Boot string `yaml:"boot"`
 	Root string `yaml:"root"`
+}
+
+// Image is what an image of the board is made of, beside what every image has (board/image). Only boards that have booted one have it.
+type Image struct {
+	Kernel  string   `yaml:"kernel"`  // Debian's package that depends on the newest kernel
+	Initrd  []string `yaml:"initrd"`  // modules that find the disk, with what they need; a question mark behind: if the kernel has it
+	Modules []string `yaml:"modules"` // further modules, or folders of them, for the root
+	Limit   Size     `yaml:"limit"`   // of what one slot takes: kernel, initrd and root
+	Debug   bool     `yaml:"debug"`   // a root shell for the test rig on a virtio port
 }
 
 // Serial is a serial port.

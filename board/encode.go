@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/skerry/skerry/board/strict"
 )
 
 // YAML returns the descriptor as a file that Parse reads back, without the keys that have no value.
@@ -40,7 +42,7 @@ func nodeOf(v reflect.Value, lists int) *yaml.Node {
 		if lists > 0 {
 			n.Style = yaml.FlowStyle
 		}
-		for i, key := range keysOf(v.Type()) {
+		for i, key := range strict.Keys(v.Type()) {
 			if f := v.Field(i); !f.IsZero() && (f.Kind() != reflect.Slice || f.Len() > 0) {
 				n.Content = append(n.Content, textNode(key), nodeOf(f, lists))
 			}

@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/skerry/skerry/board/strict"
 )
 
 //go:embed boards/*.yaml
@@ -46,17 +48,17 @@ func (l Library) load(name string, chain []string) (*Descriptor, error) {
 	if source == BuiltIn {
 		file = name + suffix + " (built in)"
 	}
-	r := reader{file: file}
+	r := newReader(file)
 	var top Descriptor
-	if err := r.decode(text, &top); err != nil {
+	if err := r.Decode(text, &top); err != nil {
 		return nil, err
 	}
 	d := &top
 	if top.Extends != "" {
 		base, err := l.load(top.Extends, append(chain, source))
 		if errors.Is(err, ErrUnknown) {
-			r.fail("extends", top.Extends, err.Error())
-			return nil, r.err()
+			r.Fail("extends", top.Extends, err.Error())
+			return nil, r.Err()
 		} else if err != nil {
 			return nil, fmt.Errorf("%s extends %s: %w", file, top.Extends, err)
 		}
@@ -64,7 +66,7 @@ func (l Library) load(name string, chain []string) (*Descriptor, error) {
 			base.Match = Match{}
 		}
 		base.Name, base.Title = name, cmp.Or(top.Title, base.Title)
-		if err := r.decode(text, base); err != nil {
+		if err := r.Decode(text, base); err != nil {
 			return nil, err
 		}
 		d = base
@@ -72,7 +74,7 @@ func (l Library) load(name string, chain []string) (*Descriptor, error) {
 	if d.Name == "" {
 		d.Name = name
 	} else if d.Name != name {
-		r.fail("name", d.Name, "the file is called "+name+suffix+": both must be the same")
+		r.Fail("name", d.Name, "the file is called "+name+suffix+": both must be the same")
 	}
 	if err := r.check(d); err != nil {
 		return nil, err
@@ -111,7 +113,7 @@ func (l Library) read(name string, chain []string) (text []byte, source string, 
 
 func (l Library) unknown(name string) error {
 	known, hint := l.Names(), ""
-	if near := nearest(name, known); near != "" {
+	if near := strict.Nearest(name, known); near != "" {
 		hint = "did you mean " + near + "? "
 	}
 	return fmt.Errorf("board %q: %w; %sknown are %s", name, ErrUnknown, hint, strings.Join(known, ", "))
@@ -123,7 +125,7 @@ func readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, strict.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

@@ -113,7 +113,7 @@ func TestBrokenOverride(t *testing.T) {
 func TestExtends(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "child", "extends: parent\nwatchdog: {timeout: 20s}\nrtc: null\nnode: {labels: {b: '2', c: null}}\n")
-	write(t, dir, "parent", "extends: qemu-arm64\nmatch: {deviceTree: ['acme,parent']}\nnode: {labels: {a: '1', c: '3'}, taints: ['site=north:NoSchedule']}\n")
+	write(t, dir, "parent", "extends: qemu-arm64\nimage: null\nmatch: {deviceTree: ['acme,parent']}\nnode: {labels: {a: '1', c: '3'}, taints: ['site=north:NoSchedule']}\n")
 	d, err := Library{Dir: dir}.Load("child")
 	if err != nil {
 		t.Fatal(err)
@@ -134,6 +134,19 @@ func TestExtends(t *testing.T) {
 		if _, err := (Library{Dir: dir}).Load(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q in it", name, err, want)
 		}
+	}
+}
+
+// TestDebugImage: the root shell of the test rig is for virtual boards; who copies one for a real board gets none.
+func TestDebugImage(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "acme-gateway", "extends: qemu-arm64\n")
+	write(t, dir, "qemu-acme", "extends: qemu-arm64\n")
+	if _, err := (Library{Dir: dir}).Load("acme-gateway"); err == nil || !strings.Contains(err.Error(), "image.debug") {
+		t.Errorf("a real board's image has a root shell: %v", err)
+	}
+	if d, err := (Library{Dir: dir}).Load("qemu-acme"); err != nil || !d.Image.Debug {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 

@@ -50,7 +50,7 @@ const (
 // oneOf fails for a value that is none of the words.
 func (r *reader) oneOf(key, value string, words []string) {
 	if !slices.Contains(words, value) {
-		r.fail(key, value, "allowed are "+strings.Join(words, ", "))
+		r.Fail(key, value, "allowed are "+strings.Join(words, ", "))
 	}
 }
 
@@ -63,7 +63,7 @@ func (r *reader) maybe(key, value string, words []string) {
 
 func (r *reader) matches(key, value string, re *regexp.Regexp, allowed string) {
 	if !re.MatchString(value) || strings.Contains(value, "..") {
-		r.fail(key, value, allowed)
+		r.Fail(key, value, allowed)
 	}
 }
 
@@ -74,7 +74,7 @@ func (r *reader) names(list string, n int, name func(int) string) {
 		key := fmt.Sprintf("%s[%d].name", list, i)
 		r.matches(key, name(i), boardName, nameAllowed)
 		if seen[name(i)] {
-			r.fail(key, name(i), "another entry of the list has this name")
+			r.Fail(key, name(i), "another entry of the list has this name")
 		}
 		seen[name(i)] = true
 	}
@@ -92,40 +92,41 @@ func (r *reader) check(d *Descriptor) error {
 	}
 	r.checkMachine(d)
 	r.checkStorage(d.Storage)
+	r.checkImage(d.Name, d.Image)
 	r.checkSerial(d)
 	r.checkLines(d)
 	r.checkParts(d)
 	r.checkNode(&d.Node)
-	return r.err()
+	return r.Err()
 }
 
 func (r *reader) checkMachine(d *Descriptor) {
 	if len(d.Architectures) == 0 {
-		r.fail("architectures", "", "at least one is needed; allowed are "+strings.Join(architectures, ", "))
+		r.Fail("architectures", "", "at least one is needed; allowed are "+strings.Join(architectures, ", "))
 	}
 	for i, a := range d.Architectures {
 		key := fmt.Sprintf("architectures[%d]", i)
 		r.oneOf(key, a, architectures)
 		if slices.Contains(d.Architectures[:i], a) {
-			r.fail(key, a, "it is listed twice")
+			r.Fail(key, a, "it is listed twice")
 		}
 	}
 	if arm := slices.Contains(d.Architectures, "arm"); arm && (d.GOARM < 5 || d.GOARM > 7) {
-		r.fail("goarm", d.GOARM, "arm needs 5, 6 or 7")
+		r.Fail("goarm", d.GOARM, "arm needs 5, 6 or 7")
 	} else if !arm && d.GOARM != 0 {
-		r.fail("goarm", d.GOARM, "it is for architectures with arm only; leave it out")
+		r.Fail("goarm", d.GOARM, "it is for architectures with arm only; leave it out")
 	}
 	m := d.Memory
 	if m.Installed < 64<<20 {
-		r.fail("memory.installed", m.Installed, "64Mi or more is needed: the least memory that the board is sold with")
+		r.Fail("memory.installed", m.Installed, "64Mi or more is needed: the least memory that the board is sold with")
 	}
 	if m.Budget < LeastBudget || m.Budget > mostBudget || m.Budget > m.Installed*2/3 {
-		r.fail("memory.budget", m.Budget, fmt.Sprintf("allowed are %s to %s, and not more than two thirds of memory.installed", LeastBudget, mostBudget))
+		r.Fail("memory.budget", m.Budget, fmt.Sprintf("allowed are %s to %s, and not more than two thirds of memory.installed", LeastBudget, mostBudget))
 	}
 	if c := d.Console; c != nil {
 		r.matches("console.device", c.Device, regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,15}$`), "a device is needed as the kernel's console= has it, without /dev/: ttyS0")
 		if c.Baud < 1200 || c.Baud > 4_000_000 {
-			r.fail("console.baud", c.Baud, "allowed are 1200 to 4000000")
+			r.Fail("console.baud", c.Baud, "allowed are 1200 to 4000000")
 		}
 	}
 }
@@ -142,7 +143,7 @@ func (r *reader) checkStorage(s *Storage) {
 		p, key := &s.Partitions[i], fmt.Sprintf("storage.partitions[%d].", i)
 		r.matches(key+"name", p.Name, partName, "a name is needed: letters, digits and -_., at most 36")
 		if known[p.Name] != nil {
-			r.fail(key+"name", p.Name, "another partition has this name")
+			r.Fail(key+"name", p.Name, "another partition has this name")
 		}
 		known[p.Name] = p
 		r.oneOf(key+"filesystem", p.Filesystem, filesystems)
@@ -150,41 +151,63 @@ func (r *reader) checkStorage(s *Storage) {
 			r.matches(key+"mount", p.Mount, regexp.MustCompile(`^/[-a-zA-Z0-9_./]{0,100}$`), "an absolute path is needed")
 		}
 		if p.Size == 0 && i != len(s.Partitions)-1 {
-			r.fail(key+"size", p.Size, "only the last partition may be without: it gets what is left")
+			r.Fail(key+"size", p.Size, "only the last partition may be without: it gets what is left")
 		}
 	}
 	is := func(key, name string, kinds ...string) {
 		p := known[name]
 		if p == nil {
-			r.fail(key, name, "there is no such partition in storage.partitions")
+			r.Fail(key, name, "there is no such partition in storage.partitions")
 		} else if !slices.Contains(kinds, p.Filesystem) {
-			r.fail(key, name, fmt.Sprintf("the partition has the file system %s; allowed are %s", p.Filesystem, strings.Join(kinds, ", ")))
+			r.Fail(key, name, fmt.Sprintf("the partition has the file system %s; allowed are %s", p.Filesystem, strings.Join(kinds, ", ")))
 		}
 	}
 	if n := len(s.Slots); n != 0 && n != 2 {
-		r.fail("storage.slots", n, "two slots are needed, or none")
+		r.Fail("storage.slots", n, "two slots are needed, or none")
 	}
 	for i, slot := range s.Slots {
 		key := fmt.Sprintf("storage.slots[%d].", i)
 		r.matches(key+"name", slot.Name, regexp.MustCompile(`^[A-Z]$`), "one capital letter is needed: A, B")
 		if i > 0 && (slot.Name == s.Slots[0].Name || slot.Boot == s.Slots[0].Boot || slot.Root == s.Slots[0].Root) {
-			r.fail(key+"name", slot.Name, "the slots share a name or a partition")
+			r.Fail(key+"name", slot.Name, "the slots share a name or a partition")
 		}
 		is(key+"boot", slot.Boot, "vfat", "ext4")
 		is(key+"root", slot.Root, "squashfs")
 	}
 	if len(s.Slots) > 0 && len(s.Environment) != 2 {
-		r.fail("storage.environment", len(s.Environment), "slots need two partitions, one for each copy of the boot environment")
+		r.Fail("storage.environment", len(s.Environment), "slots need two partitions, one for each copy of the boot environment")
 	}
 	for i, name := range s.Environment {
 		key := fmt.Sprintf("storage.environment[%d]", i)
 		if slices.Contains(s.Environment[:i], name) {
-			r.fail(key, name, "each copy needs a partition of its own")
+			r.Fail(key, name, "each copy needs a partition of its own")
 		}
 		is(key, name, "raw")
 	}
 	if s.Data != "" {
 		is("storage.data", s.Data, "ext4")
+	}
+}
+
+func (r *reader) checkImage(name string, m *Image) {
+	if m == nil {
+		return
+	}
+	r.matches("image.kernel", m.Kernel, regexp.MustCompile(`^linux-image-[a-z0-9][-a-z0-9+.]{0,60}$`), "a package of Debian is needed that depends on the newest kernel, as linux-image-arm64")
+	module := regexp.MustCompile(`^[a-z0-9][-a-z0-9_/]{0,63}\??$`)
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{{"image.initrd", m.Initrd}, {"image.modules", m.Modules}} {
+		for i, w := range l.list {
+			r.matches(fmt.Sprintf("%s[%d]", l.key, i), w, module, "a kernel module is needed, as virtio_blk, or a folder of them with a slash behind it; a question mark behind it: if the kernel has it")
+		}
+	}
+	if m.Limit < 32<<20 || m.Limit > 1<<30 {
+		r.Fail("image.limit", m.Limit, "allowed are 32Mi to 1Gi")
+	}
+	if m.Debug && !strings.HasPrefix(name, "qemu-") {
+		r.Fail("image.debug", m.Debug, "a root shell without a password is for virtual boards of the test rig only, whose names begin with qemu-")
 	}
 }
 
@@ -197,20 +220,20 @@ func (r *reader) checkSerial(d *Descriptor) {
 	for i, s := range d.Serial {
 		key := fmt.Sprintf("serial[%d].", i)
 		if len(s.Devices) == 0 {
-			r.fail(key+"devices", "", "at least one path is needed, as /dev/ttyS1")
+			r.Fail(key+"devices", "", "at least one path is needed, as /dev/ttyS1")
 		}
 		for j, path := range s.Devices {
 			at := fmt.Sprintf("%sdevices[%d]", key, j)
 			r.matches(at, path, deviceFile, deviceAllowed)
 			if who := used[path]; who != "" {
-				r.fail(at, path, "it is also "+who)
+				r.Fail(at, path, "it is also "+who)
 			}
 			used[path] = "serial port " + s.Name
 		}
 		r.oneOf(key+"kind", s.Kind, serialKinds)
 		r.maybe(key+"mode", s.Mode, serialModes)
 		if s.Mode != "" && s.Kind != "rs485" {
-			r.fail(key+"mode", s.Mode, "it is for kind rs485 only: nothing is switched on other lines")
+			r.Fail(key+"mode", s.Mode, "it is for kind rs485 only: nothing is switched on other lines")
 		}
 		r.maybe(key+"terminator", s.Terminator, terminators)
 	}
@@ -223,7 +246,7 @@ func (r *reader) checkLines(d *Descriptor) {
 		key := fmt.Sprintf("can[%d].", i)
 		r.matches(key+"interface", c.Interface, ifName, "the name of a network interface is needed, as can0")
 		if c.Bitrate != 0 && (c.Bitrate < 5_000 || c.Bitrate > 8_000_000) {
-			r.fail(key+"bitrate", c.Bitrate, "allowed are 5000 to 8000000 bits per second")
+			r.Fail(key+"bitrate", c.Bitrate, "allowed are 5000 to 8000000 bits per second")
 		}
 		r.maybe(key+"terminator", c.Terminator, terminators)
 	}
@@ -232,7 +255,7 @@ func (r *reader) checkLines(d *Descriptor) {
 		key := fmt.Sprintf("gpio[%d].", i)
 		r.matches(key+"chip", g.Chip, sysName, "the label of a GPIO controller or gpiochipN is needed, as gpioinfo shows it")
 		if g.Line < 0 || g.Line > 1023 {
-			r.fail(key+"line", g.Line, "allowed are 0 to 1023")
+			r.Fail(key+"line", g.Line, "allowed are 0 to 1023")
 		}
 		r.oneOf(key+"direction", g.Direction, directions)
 	}
@@ -240,7 +263,7 @@ func (r *reader) checkLines(d *Descriptor) {
 	for i, l := range d.LEDs {
 		key := fmt.Sprintf("leds[%d].", i)
 		if len(l.Devices) == 0 {
-			r.fail(key+"devices", "", "at least one name in /sys/class/leds is needed")
+			r.Fail(key+"devices", "", "at least one name in /sys/class/leds is needed")
 		}
 		for j, name := range l.Devices {
 			r.matches(fmt.Sprintf("%sdevices[%d]", key, j), name, sysName, sysAllowed)
@@ -255,10 +278,10 @@ func (r *reader) checkParts(d *Descriptor) {
 	if w := d.Watchdog; w != nil {
 		r.matches("watchdog.device", w.Device, deviceFile, "the path of a watchdog is needed, as /dev/watchdog0")
 		if w.Timeout < 2*time.Second || w.Timeout > 10*time.Minute {
-			r.fail("watchdog.timeout", w.Timeout, "allowed are 2s to 10m")
+			r.Fail("watchdog.timeout", w.Timeout, "allowed are 2s to 10m")
 		}
 		if w.Longest != 0 && w.Longest < w.Timeout {
-			r.fail("watchdog.timeout", w.Timeout, "it is longer than watchdog.longest, "+w.Longest.String())
+			r.Fail("watchdog.timeout", w.Timeout, "it is longer than watchdog.longest, "+w.Longest.String())
 		}
 	}
 	if d.RTC != nil {
@@ -278,7 +301,7 @@ func (r *reader) checkParts(d *Descriptor) {
 func (r *reader) checkNode(n *Node) {
 	for k, v := range n.Labels {
 		if problem := labelKey(k); problem != "" {
-			r.fail("node.labels."+k, k, problem)
+			r.Fail("node.labels."+k, k, problem)
 		}
 		if v != "" {
 			r.matches("node.labels."+k, v, labelPart, "a label's value has at most 63 letters, digits, '-', '_' and '.'")
@@ -288,13 +311,13 @@ func (r *reader) checkNode(n *Node) {
 		key := fmt.Sprintf("node.taints[%d]", i)
 		rest, effect, ok := cutLast(text, ":")
 		if !ok {
-			r.fail(key, text, "allowed is KEY=VALUE:EFFECT or KEY:EFFECT, as site=north:NoSchedule")
+			r.Fail(key, text, "allowed is KEY=VALUE:EFFECT or KEY:EFFECT, as site=north:NoSchedule")
 			continue
 		}
 		r.oneOf(key, effect, taintEffects)
 		name, value, _ := strings.Cut(rest, "=")
 		if problem := labelKey(name); problem != "" {
-			r.fail(key, text, problem)
+			r.Fail(key, text, problem)
 		}
 		if value != "" {
 			r.matches(key, value, labelPart, "a taint's value has at most 63 letters, digits, '-', '_' and '.'")
