@@ -328,3 +328,38 @@ func TestBytesPerWindow(t *testing.T) {
 		t.Errorf("%d syncs for %d windows", got, windows)
 	}
 }
+
+// TestMissed: values that were lost before they came are counted for their device, over restarts in the sum, and a target is told how many.
+func TestMissed(t *testing.T) {
+	opt := testOptions(t.TempDir())
+	h := mustOpen(t, opt)
+	r := mustReader(t, h, "influx")
+	record(h, "a", 0, 5)
+	h.Missed("plant", "a", 7)
+	record(h, "a", 12, 15)
+	mustFlush(t, h)
+	got, err := r.Next(t.Context(), 100)
+	if err != nil || len(got) != 8 || got[5].Seq != 13 || got[5].Missed != 7 || got[4].Missed != 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := r.Ack(got[7].Seq); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if d := h.Device("plant", "a"); d.DroppedFull != 7 || d.Values != 8 {
+		t.Errorf("%+v", d)
+	}
+	h.Missed("plant", "b", 1) // and no value after it
+	all := h.AllDevices()
+	if len(all) != 2 || all[0].Name != "a" || all[0].DeviceStats != h.Device("plant", "a") || all[1].Name != "b" || all[1].DeviceStats != h.Device("plant", "b") || all[1].DroppedFull != 1 {
+		t.Errorf("%+v", all)
+	}
+	mustFlush(t, h)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h = mustOpen(t, opt)
+	if s := h.Stats(); s.DroppedFull != 8 || len(s.Targets) != 1 || s.Targets[0].Lost != 7 {
+		t.Errorf("after a restart: %+v", s)
+	}
+}

@@ -142,6 +142,12 @@ func (h *History) Record(namespace, device, property string, v device.Value) {
 	h.poke()
 }
 
+// Missed says that n values of a device were lost before they could be given to Record. They count as dropped, and every target is told.
+func (h *History) Missed(namespace, device string, n uint64) {
+	h.queue.miss(deviceKey{clip(namespace), clip(device)}, n)
+	h.poke()
+}
+
 func (h *History) poke() {
 	select {
 	case h.wake <- struct{}{}:

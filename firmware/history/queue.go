@@ -83,6 +83,14 @@ func (q *queue) lose(k deviceKey) {
 	q.dropped(k, 0, 1)
 }
 
+// miss counts values that were lost before they came here: their sequences are left out.
+func (q *queue) miss(k deviceKey, n uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.seq += n
+	q.dropped(k, n, 0)
+}
+
 // waiting says since when values wait, and whether they are many.
 func (q *queue) waiting() (since time.Time, much, ok bool) {
 	q.mu.Lock()

@@ -67,6 +67,48 @@ func (h *History) Device(namespace, name string) (s DeviceStats) {
 	return s
 }
 
+// NamedStats are the figures of a device.
+type NamedStats struct {
+	Namespace, Name string
+	DeviceStats
+}
+
+// AllDevices returns the figures of all devices of which something is kept, or was lost since Open, by namespace and name.
+func (h *History) AllDevices() []NamedStats {
+	all := map[deviceKey]*DeviceStats{}
+	of := func(k deviceKey) *DeviceStats {
+		if all[k] == nil {
+			all[k] = &DeviceStats{}
+		}
+		return all[k]
+	}
+	h.queue.mu.Lock()
+	for k, d := range h.queue.drops {
+		s := of(k)
+		s.DroppedFull, s.DroppedTooLarge = d.full, d.tooLarge
+	}
+	h.queue.mu.Unlock()
+	h.mu.Lock()
+	for k, use := range h.devices {
+		s := of(k)
+		s.Overwritten, s.Bytes = use.overwritten, use.live
+	}
+	for _, seg := range h.segs {
+		for _, p := range seg.parts {
+			of(p.device.key).Values += int64(p.count)
+		}
+	}
+	h.mu.Unlock()
+	out := make([]NamedStats, 0, len(all))
+	for k, s := range all {
+		out = append(out, NamedStats{k.namespace, k.device, *s})
+	}
+	slices.SortFunc(out, func(a, b NamedStats) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
 // tally is what counts beside Stats.
 type tally struct {
 	Stats

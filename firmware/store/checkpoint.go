@@ -215,21 +215,24 @@ func (s *Store) thaw() error {
 	s.mu.Unlock()
 	var keep []segInfo
 	var first error
+	spare := s.wal.toSpare(upTo, 2*s.opt.CheckpointBytes)
 	for _, seg := range s.wal.closed {
-		if seg.id > upTo {
+		switch {
+		case seg.id > upTo:
 			keep = append(keep, seg)
-			continue
-		}
-		if err := s.discard(seg); err != nil {
-			keep = append(keep, seg)
-			first = cmp.Or(first, err)
+		case spare != nil && seg.id == spare.id:
+		default:
+			if err := s.discard(seg); err != nil {
+				keep = append(keep, seg)
+				first = cmp.Or(first, err)
+			}
 		}
 	}
 	s.wal.closed = keep
 	s.logBytes.Store(s.wal.size())
-	if err := s.opt.fs.syncDir(s.opt.Dir); first == nil && err != nil {
-		first = err
-	}
+	err := s.opt.fs.syncDir(s.opt.Dir)
+	s.wal.keepSpare(spare, err)
+	first = cmp.Or(first, err)
 	if first != nil {
 		return fmt.Errorf("store: removing checkpointed log: %w", first)
 	}

@@ -221,6 +221,11 @@ func (s *Store) writeGroup(group []*pending) error {
 		s.mu.RUnlock()
 		return fmt.Errorf("store: the log in %s has grown to %d bytes because it cannot be checkpointed: %w: %w", s.opt.Dir, size, ErrBacklog, cause)
 	}
+	last, err := s.wal.ready(s.seq)
+	if err != nil {
+		return diskError("writing the log", s.opt.Dir, err)
+	}
+	s.seq = last
 	newest := coalesce(group)
 	recs := make(map[recKey]rec, len(newest))
 	seq := s.seq + 1
@@ -236,11 +241,8 @@ func (s *Store) writeGroup(group []*pending) error {
 		}
 		recs[o.recKey] = rec{seq: seq, sealed: sealed, del: o.del}
 	}
-	err := s.wal.ready(s.seq)
-	if err == nil {
-		endFrame(frame, 0, s.wal.id)
-		err = s.wal.append(frame)
-	}
+	endFrame(frame, 0, s.wal.id)
+	err = s.wal.append(frame)
 	if s.buf = frame[:0]; cap(frame) > 256<<10 {
 		s.buf = nil
 	}
@@ -307,7 +309,7 @@ func (s *Store) apply(group []*pending, newest []op, recs map[recKey]rec) {
 		}
 	}
 	recovered := s.writeTold
-	s.writeErr, s.writeTold = nil, false
+	s.writeErr, s.writeTold, s.answered = nil, false, time.Now()
 	s.logBytes.Store(s.wal.size())
 	s.mu.Unlock()
 	if recovered {

@@ -4,17 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/skerry/skerry/firmware/processtest"
 )
 
 const crashDir = "SKERRY_STORE_CRASH_DIR"
@@ -85,27 +83,6 @@ func crashWorker(s *Store, w string) error {
 	}
 }
 
-// child returns a command that runs this test binary again, through the emulator if it runs in one.
-func child(t *testing.T) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	probe := exec.Command(self, "-test.run=^$")
-	if err := probe.Run(); err == nil {
-		return exec.Command(self)
-	} else if !errors.Is(err, syscall.ENOEXEC) {
-		t.Fatalf("running the test binary again: %v", err)
-	}
-	names := map[string]string{"arm": "qemu-arm-static", "arm64": "qemu-aarch64-static"}
-	qemu, err := exec.LookPath(names[runtime.GOARCH])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exec.Command(qemu, self)
-}
-
 // TestKilledAtRandom kills a committing process again and again: everything that it had acknowledged is there, and whole.
 func TestKilledAtRandom(t *testing.T) {
 	dir := t.TempDir()
@@ -145,7 +122,7 @@ func TestKilledAtRandom(t *testing.T) {
 
 func runAndKill(t *testing.T, dir string, after time.Duration, acked map[string]int) {
 	t.Helper()
-	cmd := child(t)
+	cmd := processtest.Again(t)
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -6,13 +6,15 @@
 // Every change passes one append-only log. Commits that arrive while an earlier one is being synced share the next
 // write and the next fdatasync (group commit), so that flash is written once for many. What the log holds beyond the last checkpoint is
 // also in memory (the overlay); in the background it is moved to a bbolt file in one transaction, and only after that
-// file is synced are the log's older segments deleted. Reading looks in the overlay first, then in bbolt; bodies are never held twice.
+// file is synced are the log's older segments used again or deleted. Reading looks in the overlay first, then in bbolt; bodies are never held twice.
 //
-// Behind small frames zeros are written ahead: a sync of a file that grows commits the file system's journal, which costs three blocks, and a sync of a write into initialised
-// blocks does not. The zeros that are left are cut off when a segment ends, or at the next Open.
+// A sync of a file that grows commits the file system's journal, which costs three blocks or more, and a sync of a write into initialised blocks does not. So a segment is written over
+// an earlier one, whose frames the checkpoint has (spare.go, docs/adr/0018). Where there is none, zeros are written ahead behind small frames; those that are
+// left are cut off when a segment ends, or at the next Open.
 //
 //	DIR/LOCK              held by the one agent that uses DIR
 //	DIR/log-<hex>.wal     segments of the log
+//	DIR/spare-<hex>.wal   an earlier one, over which the next will be written
 //	DIR/state.db          the checkpoint (bbolt)
 //	DIR/*.damaged-N       what was found damaged, set aside for diagnosis; a few of each kind are kept
 //
@@ -35,7 +37,7 @@
 //
 // # Damage
 //
-// A torn tail of the log is a write that was never acknowledged; it is cut off. Damage elsewhere in the log costs the frames it touches: the
+// A torn tail of the log is a write that was never acknowledged; it is cut off or ignored. Damage elsewhere in the log costs the frames it touches: the
 // segment is set aside and every whole frame is kept. A damaged bbolt file is never opened in place, since it is mapped into memory
 // and can fault the process from a goroutine of bbolt's own, where no recover can reach. Open therefore first walks its pages with
 // ordinary bounded reads (see boltcheck.go): that needs no child process, costs one read of the file, and lets the readable part be

@@ -9,10 +9,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry/skerry/firmware/processtest"
 )
 
 // faultFS fails every writing call from number from on, for as many calls as last. A failing write stores half of its bytes
@@ -23,14 +26,32 @@ type faultFS struct {
 	from, last int
 	err        error
 	truncates  bool // Truncate fails, too
+
+	mu sync.Mutex // of the counters
 }
 
 func (f *faultFS) fail() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls++
 	if f.calls > f.from && f.calls <= f.from+f.last {
 		return &os.PathError{Op: "write", Path: "injected", Err: f.err}
 	}
 	return nil
+}
+
+// begin has calls fail from now on, for as many as last.
+func (f *faultFS) begin(last int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.from, f.last, f.err = f.calls, last, err
+}
+
+// made returns how many calls there were.
+func (f *faultFS) made() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
 }
 
 func (f *faultFS) create(path string) (file, error) {
@@ -290,7 +311,7 @@ func inParent(t *testing.T) bool {
 	if os.Getenv(limitChild) != "" {
 		return false
 	}
-	cmd := child(t)
+	cmd := processtest.Again(t)
 	cmd.Args = append(cmd.Args, "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), limitChild+"=1")
 	out, err := cmd.CombinedOutput()

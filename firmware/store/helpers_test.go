@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -109,6 +110,38 @@ func all(t testing.TB, s *Store) map[string]string {
 		}
 	}
 	return m
+}
+
+// eachFlip opens, for each of the first n bytes of a closed store's only segment (all if n is negative), a copy of the store with one bit of that byte flipped. look
+// judges what has come up; a second start has to bring the same.
+func eachFlip(t *testing.T, opt Options, n int, look func(at int, s *Store, got map[string]string)) {
+	t.Helper()
+	path := oneSegment(t, opt.Dir)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < 0 {
+		n = len(whole)
+	}
+	for at := range n {
+		dir := copyDir(t, opt.Dir)
+		b := bytes.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := mustOpen(t, fastOptions(t, dir))
+		got := all(t, s)
+		look(at, s, got)
+		mustClose(t, s)
+		s = mustOpen(t, fastOptions(t, dir))
+		if again := all(t, s); !maps.Equal(got, again) || !s.Recovery().Clean() {
+			t.Fatalf("flip at %d: a second start finds %v, %v", at, again, s.Recovery())
+		}
+		mustClose(t, s)
+		_ = os.RemoveAll(dir)
+	}
 }
 
 // copyDir copies the files of a closed store.

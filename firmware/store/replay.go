@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,7 @@ func (s *Store) openSegments(names []string) ([]*segment, error) {
 		stem, _, _ := bytes.Cut([]byte(name), []byte(".damaged-"))
 		id, ok := parseSegName(string(stem))
 		if !ok {
+			s.adoptSpare(name)
 			continue
 		}
 		s.wal.nextID = max(s.wal.nextID, id+1)
@@ -119,7 +121,11 @@ func (s *Store) replaySegment(g *segment, isLast bool, ck checked, res *replayed
 			return nil, err
 		}
 	}
-	scan, err := scanSegment(g.f, g.size, g.id, 0, func(seq uint64, changes []change) {
+	before := uint64(0)
+	if g.hdrOK {
+		before = g.hdr.after
+	}
+	scan, err := scanSegment(g.f, g.size, g.id, before, func(seq uint64, changes []change) {
 		s.replayFrame(g, seq, changes, ck, res)
 	})
 	if err != nil {
@@ -132,7 +138,7 @@ func (s *Store) replaySegment(g *segment, isLast bool, ck checked, res *replayed
 		}
 		return nil, s.opt.fs.remove(g.path)
 	}
-	info := &segInfo{id: g.id, size: g.size}
+	info := &segInfo{id: g.id, size: g.size, alloc: g.size}
 	if !g.hdrOK {
 		res.unknown++
 		info.damaged = true
@@ -189,30 +195,53 @@ func (s *Store) provenDeletion(c change, seq uint64) bool {
 }
 
 // tail deals with bytes after the last whole frame. They are a write that was cut off, if no acknowledged frame can have been there: in the last
-// segment, or where the next segment's header says that the log ended here. They are cut off for good.
+// segment, or where the next segment's header says that the log ended here. They are cut off for good, unless an earlier segment left them: then the blocks are of use.
 func (s *Store) tail(g *segment, scan scanned, isLast bool, res *replayed, info *segInfo) error {
-	n := scan.tail.to - scan.tail.from
 	// Zeros were written ahead of frames that did not come. If no later segment says where the log ended, it was cut while that one was begun.
-	blank, err := isBlank(g.f, scan.tail)
+	harmless, err := isBlank(g.f, scan.tail)
 	if err != nil {
 		return err
 	}
-	if !g.hdrOK || !isLast && g.limit > res.last && !(blank && g.limit == unlimited) {
+	harmless = harmless || scan.reused
+	n := scan.tail.to - scan.tail.from
+	if !g.hdrOK || !isLast && g.limit > res.last && !(harmless && g.limit == unlimited) {
 		info.damaged = true
 		s.note(Finding{LogDamaged, g.path, fmt.Sprintf("the last %d bytes are not whole frames, %d whole frames before are kept", n, scan.frames)})
 		return nil
 	}
-	if !blank {
-		s.note(Finding{TornTail, g.path, fmt.Sprintf("%d bytes of a write that was cut off before it was acknowledged; removed", n)})
-	}
-	if err := g.f.Truncate(scan.tail.from); err != nil {
-		return err
-	}
-	if err := g.f.Datasync(); err != nil {
-		return err
-	}
 	info.size = scan.tail.from
+	if scan.reused {
+		if isLast && isNextFrame(g.f, scan) {
+			s.note(Finding{TornTail, g.path, fmt.Sprintf("the write of frame %d was cut off before it was acknowledged; ignored", scan.last+1)})
+		}
+		return nil
+	}
+	// A file system that copies on write needs room even to cut something off. What stays is ignored.
+	err = g.f.Truncate(scan.tail.from)
+	if err == nil {
+		err = g.f.Datasync()
+	}
+	info.alloc = info.size
+	became := "removed"
+	if err != nil {
+		info.alloc, became = 0, fmt.Sprintf("ignored, since it cannot be removed: %v", err)
+	}
+	if !harmless {
+		s.note(Finding{TornTail, g.path, fmt.Sprintf("%d bytes of a write that was cut off before it was acknowledged; %s", n, became)})
+	}
 	return nil
+}
+
+// isNextFrame tells whether the tail begins like the frame that would have come next: not like what an earlier segment left, whose sequences are lower.
+func isNextFrame(r io.ReaderAt, scan scanned) bool {
+	var b [frameHeader + 8]byte
+	if scan.tail.to-scan.tail.from < int64(len(b)) {
+		return false
+	}
+	if _, err := r.ReadAt(b[:], scan.tail.from); err != nil {
+		return false
+	}
+	return binary.LittleEndian.Uint64(b[frameHeader:]) == scan.last+1
 }
 
 // isBlank tells whether there are only zeros.

@@ -34,8 +34,9 @@ func parseSegName(name string) (id uint64, ok bool) {
 // segInfo is a segment that is no longer written to.
 type segInfo struct {
 	id      uint64
-	size    int64
-	damaged bool // to be set aside, not removed, once the checkpoint has what it holds
+	size    int64 // up to the end of its last frame
+	alloc   int64 // of the file: the next segment that is written over it has blocks up to here; 0: it must not be used again
+	damaged bool  // to be set aside, not removed, once the checkpoint has what it holds
 }
 
 // logWriter appends to the log. Its caller serialises all calls.
@@ -49,16 +50,31 @@ type logWriter struct {
 	cur    file // nil: the next append begins a segment
 	id     uint64
 	off    int64 // end of the last acknowledged frame
-	ahead  int64 // up to here there are zeros, or frames
+	ahead  int64 // up to here the file has blocks: with frames, zeros, or what an earlier segment left
+	reused bool  // the file was an earlier segment's
+	broken bool  // the last sync failed
 	closed []segInfo
+	spare  *segInfo // the next segment is written over it (spare.go)
 	nextID uint64
 }
 
-// ready makes sure that there is a segment to append to. after is the sequence of the last acknowledged frame.
-func (w *logWriter) ready(after uint64) error {
+// ready makes sure that there is a segment to append to. after is the sequence of the last acknowledged frame; last is what it is then,
+// also beside an error.
+func (w *logWriter) ready(after uint64) (last uint64, err error) {
 	if w.cur != nil {
-		return nil
+		return after, nil
 	}
+	if w.spare != nil {
+		if last, err := w.reuse(after); err == nil {
+			return last, nil
+		}
+		// A new file may do: the old one's blocks may be what is bad.
+	}
+	return after, w.begin(after)
+}
+
+// begin begins a segment in a new file.
+func (w *logWriter) begin(after uint64) error {
 	id := w.nextID
 	w.nextID++ // even if this attempt fails: its file may be left over
 	path := filepath.Join(w.dir, segName(id))
@@ -81,7 +97,7 @@ func (w *logWriter) ready(after uint64) error {
 	}
 	w.m.bytes.Add(int64(len(hdr)))
 	w.m.fsyncs.Add(2)
-	w.cur, w.id, w.off, w.ahead = f, id, int64(len(hdr)), int64(len(hdr))
+	w.cur, w.id, w.off, w.ahead, w.reused = f, id, int64(len(hdr)), int64(len(hdr)), false
 	return nil
 }
 
@@ -100,14 +116,21 @@ func (w *logWriter) append(frame []byte) error {
 	w.zeros(w.off+int64(len(frame)), len(frame))
 	w.m.fsyncs.Add(1)
 	if err := w.cur.Datasync(); err != nil {
-		// After a failed sync the kernel may have dropped the pages and report success the next time (the "fsyncgate" of
-		// 2018): this file cannot be appended to any more. The next segment's header says where this one ended.
-		_ = w.cur.Truncate(w.off)
-		w.retire()
+		w.doubt()
 		return err
 	}
+	w.broken = false
 	w.off += int64(len(frame))
 	return nil
+}
+
+// doubt ends the current segment after a failed sync: the kernel may have dropped the pages and report success the next time (the "fsyncgate" of
+// 2018), so the file cannot be appended to any more, nor used again. The next segment's header says where this one ended.
+func (w *logWriter) doubt() {
+	_ = w.cur.Truncate(w.off)
+	w.retire()
+	w.closed[len(w.closed)-1].alloc = 0
+	w.broken = true
 }
 
 // Zeros are written ahead of small frames: a sync of a file that grows commits the file system's journal, which is three blocks or more; one that writes into blocks that
@@ -123,7 +146,7 @@ func (w *logWriter) zeros(end int64, frame int) {
 		return
 	}
 	w.ahead = end
-	if frame > smallFrame {
+	if frame > smallFrame || w.broken { // on a full disk it may be the zeros that make a sync fail
 		return
 	}
 	n, err := w.cur.WriteAt(make([]byte, zeroAhead), end)
@@ -138,11 +161,13 @@ func (w *logWriter) retire() {
 	if w.cur == nil {
 		return
 	}
-	if w.ahead > w.off {
+	info := segInfo{id: w.id, size: w.off, alloc: max(w.ahead, w.off)}
+	if w.ahead > w.off && !w.reused {
 		_ = w.cur.Truncate(w.off) // zeros that stay are cut off at the next Open
+		info.alloc = w.off
 	}
 	_ = w.cur.Close() // everything acknowledged in it is synced
-	w.closed = append(w.closed, segInfo{id: w.id, size: w.off})
+	w.closed = append(w.closed, info)
 	w.cur = nil
 }
 
@@ -164,13 +189,14 @@ type span struct{ from, to int64 }
 // scanned is what scanSegment found.
 type scanned struct {
 	frames int
+	reused bool   // the file was an earlier segment's: behind the last frame is what that one left
 	last   uint64 // sequence of the last whole frame, or of the last before the segment
 	end    int64  // end of the last whole frame
 	gaps   []span // damage between whole frames
 	tail   span   // bytes after the last whole frame
 }
 
-// scanSegment calls fn for every whole frame. After damage it looks for the next whole frame whose sequence continues what came before.
+// scanSegment calls fn for every whole frame beyond the sequence last. After damage it looks for the next whole frame whose sequence continues what came before.
 func scanSegment(r io.ReaderAt, size int64, id, last uint64, fn func(seq uint64, changes []change)) (scanned, error) {
 	res := scanned{last: last, end: min(size, segHeaderSize)}
 	off := res.end
@@ -184,6 +210,9 @@ func scanSegment(r io.ReaderAt, size int64, id, last uint64, fn func(seq uint64,
 		if err == nil && seq > res.last {
 			if off > res.end {
 				res.gaps = append(res.gaps, span{res.end, off})
+			}
+			if off == segHeaderSize && len(changes) == 0 {
+				res.reused = true
 			}
 			fn(seq, changes)
 			res.frames++

@@ -30,6 +30,9 @@ type Options struct {
 	// OverlayBytes is the size of values in memory after which the same happens. Default: 2 MiB.
 	OverlayBytes int64
 
+	// Beat is told every 15 s, by Run, whether the disk takes what is written and makes it durable. nil: nobody is.
+	Beat Beat
+
 	fs     fsys // tests inject a full disk
 	noSync bool // of bbolt; for tests that open thousands of stores
 }
@@ -91,6 +94,7 @@ type Store struct {
 	writeTold bool  // the log says that the store cannot write, since writeToldAt
 	ckptErr   error
 	closed    bool
+	answered  time.Time // when the disk last made something durable
 
 	writeToldAt time.Time
 
@@ -207,6 +211,10 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		if due := s.lazyDue(); due >= 0 {
 			wait = min(wait, due)
+		}
+		if s.opt.Beat != nil {
+			s.lookAtDisk()
+			wait = min(wait, probeEvery)
 		}
 		timer.Reset(wait)
 	}

@@ -22,6 +22,8 @@ type Options struct {
 	Seed uint64
 	// Swallow leaves out syncs, to see whether that is noticed.
 	Swallow func(path string, dir bool) bool
+	// Program is what the children run: a program that calls Child first; default: this one. A mutant of the store shows whether it is noticed.
+	Program string
 	// Dir is where images are made: a folder in memory if there is one. Default: /dev/shm, or the system's folder for temporary files.
 	Dir string
 	// Progress is told now and then; nil: nobody is.
@@ -108,7 +110,7 @@ func (c *campaign) record(ctx context.Context, name string, length int) (ops []o
 		return nil, nil, err
 	}
 	var w worked
-	child, err := startChild(ctx)
+	child, err := startChild(ctx, c.Program)
 	if err == nil {
 		if err = child.ask(fmt.Sprintf("%s %d %s", name, length, dir), &w); err == nil && w.Error != "" {
 			err = errors.New(w.Error)
@@ -168,7 +170,7 @@ func (c *campaign) try(ctx context.Context, workload string, ops []op, l *ledger
 		return err
 	}
 	if c.child == nil {
-		child, err := startChild(ctx)
+		child, err := startChild(ctx, c.Program)
 		if err != nil {
 			return err
 		}

@@ -280,14 +280,17 @@ type process struct {
 	stderr *bytes.Buffer
 }
 
-func startChild(ctx context.Context) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+func startChild(ctx context.Context, program string) (*process, error) {
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self), stderr: &bytes.Buffer{}}
+	p := &process{cmd: exec.CommandContext(ctx, program), stderr: &bytes.Buffer{}}
 	p.cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(os.Getpid()))
 	p.cmd.Stderr = p.stderr
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -23,5 +23,6 @@
 //
 // # Testing
 //
-// The tests leave out one sync after the other (the recorder swallows it) and demand that the campaign notices each. They need root and /dev/fuse.
+// The tests leave out one sync after the other (the recorder swallows it) and demand that the campaign notices each. Others build the children with a mutant of the store (the Go
+// tool's -overlay), for example one that takes what an earlier segment left in a file for the present one's, and demand the same. They need root, /dev/fuse and the Go tool.
 package powercut

@@ -40,11 +40,14 @@ func TestPowerCuts(t *testing.T) {
 func TestLeftOutSyncs(t *testing.T) {
 	base := func(path string) string { return filepath.Base(path) }
 	for name, swallow := range map[string]func(path string, dir bool) bool{
-		"the store's log":        func(path string, dir bool) bool { return !dir && strings.HasPrefix(base(path), "log-") },
-		"the store's checkpoint": func(path string, dir bool) bool { return !dir && strings.HasPrefix(base(path), "state.db") },
-		"the store's folder":     func(path string, dir bool) bool { return dir && base(path) == "store" },
-		"the history's segments": func(path string, dir bool) bool { return !dir && strings.HasSuffix(path, ".seg") },
-		"the history's folder":   func(path string, dir bool) bool { return dir && base(path) == "history" },
+		"the store's log": func(path string, dir bool) bool {
+			return !dir && (strings.HasPrefix(base(path), "log-") || strings.HasPrefix(base(path), "spare-"))
+		},
+		"the store's log, where it is written over an earlier one": func(path string, dir bool) bool { return !dir && strings.HasPrefix(base(path), "spare-") },
+		"the store's checkpoint":                                   func(path string, dir bool) bool { return !dir && strings.HasPrefix(base(path), "state.db") },
+		"the store's folder":                                       func(path string, dir bool) bool { return dir && base(path) == "store" },
+		"the history's segments":                                   func(path string, dir bool) bool { return !dir && strings.HasSuffix(path, ".seg") },
+		"the history's folder":                                     func(path string, dir bool) bool { return dir && base(path) == "history" },
 		"a segment that is written again": func(path string, dir bool) bool {
 			return !dir && strings.HasSuffix(path, ".new") && strings.Contains(path, "history")
 		},
