@@ -20,6 +20,7 @@ import (
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/health"
+	"github.com/skerry/skerry/firmware/health/diagnose"
 	"github.com/skerry/skerry/firmware/history"
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/kubeletapi"
@@ -29,6 +30,7 @@ import (
 	"github.com/skerry/skerry/firmware/proxy"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/tokens"
+	"github.com/skerry/skerry/firmware/update"
 	"github.com/skerry/skerry/firmware/userids"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/join"
@@ -42,8 +44,12 @@ type Agent struct {
 	board   board.Choice
 	limits  budget.Limits
 	shed    shedding
+	updates updates
 	log     *slog.Logger
 	started time.Time
+	lines   *diagnose.Ring // the newest of log
+	beats   *beats
+	health  liveness
 
 	store      *store.Store
 	desired    *store.Desired
@@ -55,9 +61,9 @@ type Agent struct {
 	runtime    *cri.Client
 	containerd *containerd.Client // of the same socket; other runtimes answer that they do not know it
 	pods       *pods.Manager
-	tokens     *tokens.Keeper     // nil without pods
-	kubelet    *kubeletapi.Server // nil without pods
-	network    *cni.Keeper        // nil without pods
+	tokens     *tokens.Keeper // nil without pods
+	kubelet    *kubeletapi.Server
+	network    *cni.Keeper // nil without pods
 	devices    *devices.Host
 	drivers    []device.Driver  // of devices
 	history    *history.History // nil without devices, or if it is off or cannot be opened
@@ -69,8 +75,10 @@ type Agent struct {
 
 // Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
 // gateway's identity, or a store that cannot be opened.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	a := &Agent{cfg: cfg, log: log, started: time.Now()}
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+	ring := diagnose.NewRing(logKept)
+	log = ring.Also(log)
+	a := &Agent{cfg: cfg, log: log, lines: ring, started: time.Now(), beats: newBeats()}
 	if err := a.chooseBoard("/"); err != nil {
 		return err
 	}
@@ -78,6 +86,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := a.checkIdentity(); err != nil {
 		return err
 	}
+	ends, err := a.beginHealth(ctx)
+	if err != nil {
+		return err
+	}
+	ended := false // it stays false in a panic, which must not pass for an orderly end
+	defer func() { ends(ended || err != nil) }()
 	if err := a.openStore(ctx); err != nil {
 		return err
 	}
@@ -88,6 +102,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}()
 	a.events = newRecorder(a.cfg.Node.Name, a.outbox, a.log)
 	defer a.events.close()
+	a.openJournal()
 	defer a.closeHistory()
 	if err := a.build(ctx); err != nil {
 		return err
@@ -95,9 +110,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	log.Info("the board", "board", a.board.Name, "why", a.board.Why, "from", a.board.Source)
 	log.Info("the agent is starting", "node", cfg.Node.Name, "version", skerry.Version, "relays", cfg.Relay.Addresses,
 		"pods", len(a.desired.List(wire.KindPod)), "devices", len(a.desired.List(wire.KindDevice)))
-	supervise(ctx, log, a.metrics.restarted, a.tasks()...)
+	a.ready(ctx)
+	supervise(ctx, log, a.restarted, a.tasks()...)
 	a.runtime.Close()
 	log.Info("the agent has stopped; pods go on running", "node", cfg.Node.Name)
+	ended = true
 	return nil
 }
 
@@ -130,7 +147,7 @@ func (a *Agent) openStore(ctx context.Context) error {
 		return fmt.Errorf("the key of the store: %w", err)
 	}
 	a.sealer = sealer
-	a.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(a.cfg.DataDir, "store"), Sealer: sealer, Log: a.log, Window: a.cfg.Store.Window})
+	a.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(a.cfg.DataDir, "store"), Sealer: sealer, Log: a.log, Window: a.cfg.Store.Window, Beat: a.beats.store})
 	if err != nil {
 		return fmt.Errorf("open the store in %s: %w", a.cfg.DataDir, err)
 	}
@@ -162,6 +179,7 @@ func (a *Agent) build(ctx context.Context) error {
 		Log:       a.log.With("part", "link"),
 		Heartbeat: cfg.Relay.Heartbeat, MaxBackoff: cfg.Relay.MaxBackoff,
 		Dial: a.dial, Clock: a.renewer.Heard, Expired: a.renewer.Refused,
+		Alive: a.beats.link.Alive,
 	})
 	a.whole = newCompleteness(ctx, a.store, func() (uint64, bool) {
 		st := a.link.Status()
@@ -180,9 +198,9 @@ func (a *Agent) build(ctx context.Context) error {
 		if a.pods, err = a.newPods(); err != nil {
 			return err
 		}
-		if a.kubelet, err = a.newKubelet(); err != nil {
-			return err
-		}
+	}
+	if a.kubelet, err = a.newKubelet(); err != nil {
+		return err
 	}
 	if cfg.Devices.Enabled {
 		a.openHistory()
@@ -192,6 +210,9 @@ func (a *Agent) build(ctx context.Context) error {
 	}
 	a.metrics = newMeters(a)
 	a.newShedding()
+	if err := a.newUpdates("/"); err != nil {
+		return fmt.Errorf("updates: %w", err)
+	}
 	return nil
 }
 
@@ -217,13 +238,16 @@ func (a *Agent) newRenewer() *identity.Renewer {
 	})
 }
 
-// nodeAnnotations say what certificate this gateway has, for whoever replaces the CA.
+// nodeAnnotations say what certificate this gateway has, for whoever replaces the CA, why it was started, and how an update goes.
 func (a *Agent) nodeAnnotations() map[string]string {
-	st := a.renewer.Status()
-	if st.Issuer == "" {
-		return nil
+	out := a.health.annotations()
+	if st := a.renewer.Status(); st.Issuer != "" {
+		out[join.AnnotationCA], out[join.AnnotationNotAfter] = st.Issuer, st.NotAfter.UTC().Format(time.RFC3339)
 	}
-	return map[string]string{join.AnnotationCA: st.Issuer, join.AnnotationNotAfter: st.NotAfter.UTC().Format(time.RFC3339)}
+	if text := a.updates.annotation(); text != "" {
+		out[update.AnnotationStatus] = text
+	}
+	return out
 }
 
 func (a *Agent) newPods() (*pods.Manager, error) {
@@ -236,8 +260,10 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.beats.pods = a.beats.registry.Component("pods", true, podsWithin)
 	return pods.New(pods.Options{
-		Node: a.cfg.Node.Name, Runtime: a.runtime, Socket: a.runtime.Socket(),
+		Alive: a.beats.pods.Alive,
+		Node:  a.cfg.Node.Name, Runtime: a.runtime, Socket: a.runtime.Socket(),
 		Desired: a.desired,
 		Watch:   func(kinds ...wire.Kind) pods.Watch { return a.desired.Watch(kinds...) },
 		Reports: a.link, Events: a.events,
@@ -257,7 +283,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 		RouteTo:      a.cfg.Relay.Addresses,
 		NodeInfo:     nodeInfo(facts),
 		Annotations:  a.nodeAnnotations,
-		Conditions:   a.shed.conditions,
+		Conditions:   a.conditions,
 		PullsHeld:    a.shed.pullsHeld,
 		MaxPods:      int64(a.cfg.Pods.Max),
 		PodPids:      a.cfg.Pods.Pids, UnsafeSysctls: a.cfg.Pods.Sysctls, UserIDs: userids.Range(a.cfg.Pods.Users),
@@ -273,7 +299,10 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 
 func (a *Agent) newDevices() (*devices.Host, error) {
 	a.drivers = all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")})
+	r := a.beats.registry
+	a.beats.devices, a.beats.view = r.Component("devices", true, devicesWithin), r.Component("device changes", true, viewWithin)
 	return devices.New(devices.Options{
+		Alive: a.beats.devices.Alive, Watching: a.beats.view.Alive,
 		Drivers: a.drivers,
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
@@ -285,9 +314,10 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 }
 
 func (a *Agent) tasks() []task {
-	srv := &health.Server{Address: a.cfg.Metrics.Address, Socket: a.cfg.Socket, Metrics: a.metrics.write, Status: a.status, Log: a.log.With("part", "health")}
+	srv := &health.Server{Address: a.cfg.Metrics.Address, Socket: a.cfg.Socket, Metrics: a.metrics.write, Status: a.status, Log: a.log.With("part", "health"), Pages: a.pages()}
 	if a.pods != nil {
 		srv.Shutdown = func(ctx context.Context) error {
+			a.health.goingDown.Store(true)
 			return a.pods.Shutdown(ctx, a.cfg.Node.Shutdown.GracePeriod, a.cfg.Node.Shutdown.GracePeriodCriticalPods)
 		}
 	}
@@ -298,16 +328,23 @@ func (a *Agent) tasks() []task {
 		{"renew", a.renewer.Run},
 		{"complete", a.whole.run},
 		{"memory", a.shed.run},
+		{"kubelet", a.serveKubelet},
 	}
 	if a.pods != nil {
-		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run}, task{"kubelet", a.serveKubelet})
+		list = append(list, task{"network", a.network.Run}, task{"pods", a.pods.Run}, task{"tokens", a.tokens.Run})
 		if after := a.cfg.Runtime.LostAfter; after > 0 {
 			list = append(list, task{"orphans", orphans.New(orphans.Options{Runtime: a.runtime, Foreign: a.containerd.Foreign, After: after, Log: a.log.With("part", "orphans")}).Run})
 		}
 	} else {
 		list = append(list, task{"node", func(ctx context.Context) error {
-			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), nodeExtras{a.nodeLabels(), a.nodeAnnotations, a.shed.conditions}, a.link)
+			return reportDevicesOnlyNode(ctx, a.cfg.Node.Name, board.Describe(), nodeExtras{a.nodeLabels(), a.nodeAnnotations, a.conditions}, a.link)
 		}})
+	}
+	if len(a.board.LEDs) > 0 {
+		list = append(list, task{"lights", a.showLights})
+	}
+	if a.updates.updater != nil {
+		list = append(list, task{"update", a.updates.updater.Run})
 	}
 	if a.devices != nil {
 		list = append(list, task{"devices", a.devices.Run})

@@ -71,7 +71,7 @@ func TestApplyBudget(t *testing.T) {
 		pulls       int
 		description string
 	}{
-		{config.Limit{}, 0, 54 << 20, 2, "the board's"},
+		{config.Limit{}, 0, 48 << 20, 2, "the board's"},
 		{config.Limit{Given: true, Bytes: 24 << 20}, 0, 24 << 20, 1, "given"},
 		{config.Limit{Given: true}, 3, math.MaxInt64, 3, "none"},
 	} {

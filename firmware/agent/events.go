@@ -157,8 +157,18 @@ func (r *recorder) Lost() int64 { return r.lost.Load() }
 // warnNode returns what records a Warning about the node itself. As a kubelet does, it names the node as its UID.
 func (a *Agent) warnNode(reason string) func(message string) {
 	return func(message string) {
-		a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: a.cfg.Node.Name, UID: a.cfg.Node.Name}, "Warning", reason, message)
+		a.nodeEvent("Warning", reason, message)
 	}
+}
+
+// nodeEvent records an event about the node itself.
+func (a *Agent) nodeEvent(eventType, reason, message string) {
+	a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: a.cfg.Node.Name, UID: a.cfg.Node.Name}, eventType, reason, message)
+}
+
+// noteNode records a Normal event about the node itself.
+func (a *Agent) noteNode(reason, message string) {
+	a.events.Event(wire.ObjectRef{APIVersion: "v1", Kind: "Node", Name: a.cfg.Node.Name, UID: a.cfg.Node.Name}, "Normal", reason, message)
 }
 
 // Event records an event of type Normal or Warning about ref. It does not block. A full outbox drops by its own counted policy.

@@ -54,15 +54,25 @@ func (kubeletPods) show(v pods.PodView) kubeletapi.Pod {
 	return p
 }
 
-// newKubelet makes what `kubectl logs` and `kubectl exec` end at.
+// noPods is what a gateway has that takes none.
+type noPods struct{}
+
+func (noPods) Pod(string, string) (kubeletapi.Pod, bool) { return kubeletapi.Pod{}, false }
+func (noPods) All() []kubeletapi.Pod                     { return nil }
+
+// newKubelet makes what `kubectl logs`, `kubectl exec` and `skerryctl node diagnose` end at. Without pods there is the last one only, and what is about the node.
 func (a *Agent) newKubelet() (*kubeletapi.Server, error) {
-	return kubeletapi.New(kubeletapi.Options{
-		Node: a.cfg.Node.Name, Pods: kubeletPods{a.pods, a.desired}, Runtime: a.runtime,
+	o := kubeletapi.Options{
+		Node: a.cfg.Node.Name, Pods: noPods{}, Runtime: a.runtime,
 		LogDir: a.cfg.Pods.LogDir, Dir: a.cfg.Pods.RootDir, Log: a.log.With("part", "kubelet"),
-		Group: a.pods.Group, Probes: a.probeCounts, Config: a.kubeletConfig, Version: kubeletVersion(),
+		Config: a.kubeletConfig, Version: kubeletVersion(), Diagnose: a.diagnose,
 		Expires: func() time.Time { return a.renewer.Status().NotAfter }, MaxRequests: a.limits.Requests,
 		NoFollow: a.shed.noFollow,
-	})
+	}
+	if a.pods != nil {
+		o.Pods, o.Group, o.Probes = kubeletPods{a.pods, a.desired}, a.pods.Group, a.probeCounts
+	}
+	return kubeletapi.New(o)
 }
 
 func (a *Agent) probeCounts() []kubeletapi.ProbeCount {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"io"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -10,12 +11,13 @@ import (
 
 // meters are the agent's Prometheus metrics. Most are read off the parts when they are asked for.
 type meters struct {
-	set   *metrics.Set
-	agent *Agent
+	set     *metrics.Set
+	agent   *Agent
+	devices deviceMeters
 }
 
 func newMeters(a *Agent) *meters {
-	m := &meters{set: metrics.NewSet(), agent: a}
+	m := &meters{set: metrics.NewSet(), agent: a, devices: deviceMeters{most: a.cfg.Devices.History.DeviceMetrics}}
 	gauge := func(name string, read func() float64) { m.set.NewGauge(name, read) }
 	gauge(`skerry_agent_info{version="`+skerry.Version+`",node="`+a.cfg.Node.Name+`"}`, func() float64 { return 1 })
 	gauge("skerry_link_connected", func() float64 { return oneIf(a.link.Status().Connected) })
@@ -44,6 +46,8 @@ func newMeters(a *Agent) *meters {
 	gauge("skerry_events_lost_total", func() float64 { return float64(a.events.Lost()) })
 	gauge("skerry_memory_limit_use", func() float64 { use, _ := a.shed.state(); return use })
 	gauge("skerry_memory_shed_level", func() float64 { _, level := a.shed.state(); return float64(level) })
+	gauge("skerry_agent_wedged", func() float64 { return float64(len(a.health.keeper.State().Wedged)) })
+	gauge("skerry_agent_healthy", func() float64 { ok, _ := a.beats.registry.Healthy(time.Now()); return oneIf(ok) })
 	if a.pods != nil {
 		gauge("skerry_pods", func() float64 { return float64(a.pods.Status().Pods) })
 		gauge("skerry_runtime_up", func() float64 { return oneIf(a.pods.Status().RuntimeReady) })
@@ -74,6 +78,9 @@ func (m *meters) write(w io.Writer) {
 	m.set.WritePrometheus(w)
 	if m.agent.history != nil {
 		writeTargets(w, m.agent.history.Stats().Targets)
+		if m.devices.most > 0 {
+			m.devices.write(w, m.agent.history.AllDevices())
+		}
 	}
 	metrics.WriteProcessMetrics(w)
 }

@@ -20,7 +20,8 @@ const shedLook = 5 * time.Second
 // shedding looks at the agent's memory, and has its parts do without what a level names. Its zero value sheds nothing. It may be asked from
 // any goroutine.
 type shedding struct {
-	limit int64 // Go's memory; 0: nothing is shed
+	limit int64 // what levels are shares of; 0: nothing is shed
+	set   int64 // the limit that was set, if limit is what is taken for enough instead; 0: limit is
 	used  func() int64
 	// act begins and ends what a level does without. Levels that are asked for (noFollow, pullsHeld) have none.
 	act  map[budget.Level]func(on bool)
@@ -42,7 +43,9 @@ func (a *Agent) newShedding() {
 	s.used, s.log, s.warn = liveMemory, a.log.With("part", "memory"), a.warnNode("MemoryShed")
 	s.act, s.since = map[budget.Level]func(bool){}, a.started
 	if a.limits.Budget > 0 {
-		s.limit = a.limits.Heap
+		if s.limit = a.limits.Shed; a.limits.Heap < s.limit {
+			s.set = a.limits.Heap
+		}
 	}
 	if h := a.history; h != nil {
 		s.act[budget.History] = func(on bool) {
@@ -98,7 +101,7 @@ func (s *shedding) look(now time.Time) {
 		s.log.Info("the agent's memory suffices for more again", "level", int(level), "without", level.Text(), "use", use)
 		return
 	}
-	text := shedText(level, s.limit)
+	text := s.text(level)
 	s.log.Warn(text, "level", int(level), "use", use)
 	s.warn(text)
 }
@@ -122,9 +125,15 @@ func (s *shedding) take(use float64, now time.Time) (before, level budget.Level)
 	return before, s.level
 }
 
-func shedText(level budget.Level, limit int64) string {
-	return fmt.Sprintf("the agent's memory is short (above %.0f %% of %d MiB): %s. Give it more (memory.budget of the board, memory.limit), or less to do: fewer points, longer cycles, fewer pods",
-		level.From()*100, limit>>20, level.Text())
+// text is what the technician reads. A small memory.limit is not what use is judged by, and a larger one below that changes nothing.
+func (s *shedding) text(level budget.Level) string {
+	more, of := "memory.budget of the board, memory.limit", fmt.Sprintf("%d MiB", s.limit>>20)
+	if s.set > 0 {
+		more = fmt.Sprintf("memory.limit above %d MiB", s.limit>>20)
+		of += fmt.Sprintf(", by which it is judged; memory.limit is %d MiB and only makes it collect garbage more often", s.set>>20)
+	}
+	return fmt.Sprintf("the agent's memory is short (above %.0f %% of %s): %s. Give it more (%s), or less to do: fewer points, longer cycles, fewer pods",
+		level.From()*100, of, level.Text(), more)
 }
 
 // state returns the share of the limit that is in use, and the level.
@@ -141,7 +150,7 @@ func (s *shedding) conditions() []corev1.Condition {
 	c := corev1.Condition{Type: conditionShed, Status: "False", Reason: "EnoughMemory", Message: "the agent has enough memory for all that it does"}
 	if s.level > budget.Everything {
 		c.Status, c.Reason = "True", s.level.String()
-		c.Message = shedText(s.level, s.limit)
+		c.Message = s.text(s.level)
 	}
 	c.LastTransitionTime, c.LastHeartbeatTime = corev1.NewTime(s.since), corev1.NewTime(s.since)
 	return []corev1.Condition{c}

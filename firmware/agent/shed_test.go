@@ -46,7 +46,10 @@ func TestShedding(t *testing.T) {
 			t.Errorf("with enough memory: %v, %+v", acts, c)
 		}
 		use.Store(99)
-		if got, want := pass(20*time.Second), []string{"+HistoryDepth", "+LogStreams", "+ImagePulls", "+PollRates"}; !slices.Equal(got, want) {
+		if got, want := pass(time.Minute), []string{"+HistoryDepth", "+LogStreams"}; !slices.Equal(got, want) {
+			t.Errorf("shed %v within a minute, want %v", got, want)
+		}
+		if got, want := pass(2*time.Minute), []string{"+ImagePulls", "+PollRates"}; !slices.Equal(got, want) {
 			t.Errorf("shed %v, want %v", got, want)
 		}
 		held := s.pullsHeld()
@@ -92,5 +95,31 @@ func TestLiveMemory(t *testing.T) {
 	runtime.GC()
 	if after := liveMemory(); before < 1<<20 || with < before+60<<20 || after > with-60<<20 {
 		t.Errorf("%d bytes, with 64 MiB more %d, without them %d", before, with, after)
+	}
+}
+
+// TestShortOfWhat: with a memory.limit below what use is judged by, both figures are named, and what would help.
+func TestShortOfWhat(t *testing.T) {
+	for _, c := range []struct {
+		limits    budget.Limits
+		has, lack []string
+	}{
+		{budget.ForHeap(24 << 20), []string{"86 % of 48 MiB", "memory.limit is 24 MiB", "memory.limit above 48 MiB"}, []string{"memory.budget"}},
+		{budget.ForHeap(96 << 20), []string{"86 % of 96 MiB)", "memory.limit"}, []string{"judged"}},
+		{budget.Of(66 << 20), []string{"86 % of 48 MiB)", "memory.budget"}, []string{"judged"}},
+	} {
+		a := &Agent{limits: c.limits, log: slog.New(slog.DiscardHandler)}
+		a.newShedding()
+		text := a.shed.text(budget.Pulls)
+		for _, part := range c.has {
+			if !strings.Contains(text, part) {
+				t.Errorf("%q lacks %q", text, part)
+			}
+		}
+		for _, part := range c.lack {
+			if strings.Contains(text, part) {
+				t.Errorf("%q has %q", text, part)
+			}
+		}
 	}
 }

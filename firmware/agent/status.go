@@ -14,6 +14,7 @@ import (
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/update"
 	"github.com/skerry/skerry/mappers/device"
 )
 
@@ -33,8 +34,12 @@ type Status struct {
 	Runtime string         `json:"runtime"` // name and version, or why the container runtime cannot be used
 	Network string         `json:"network"` // which network pods have, or why none; "" without pods
 	Memory  MemoryStatus   `json:"memory"`
+	Health  HealthStatus   `json:"health"`
 	// History is nil where device values are not kept.
 	History *HistoryStatus `json:"history,omitempty"`
+	// Update is nil where the system is not updated by Skerry. NoUpdates says why that is so, or why no orders are taken.
+	Update    *update.Status `json:"update,omitempty"`
+	NoUpdates string         `json:"noUpdates,omitempty"`
 }
 
 // StoreStatus says whether what is promised can be kept.
@@ -90,6 +95,12 @@ func (a *Agent) status() any {
 	s := Status{
 		Node: a.cfg.Node.Name, Version: skerry.Version, Started: a.started, PID: os.Getpid(),
 		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(), History: a.historyStatus(),
+		Health: a.healthStatus(),
+	}
+	s.NoUpdates = a.updates.why
+	if u := a.updates.updater; u != nil {
+		st := u.Status()
+		s.Update = &st
 	}
 	if a.pods != nil {
 		if p := a.pods.Status(); p.RuntimeReady {
@@ -182,7 +193,15 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	if s.Store.Recovered != "" {
 		fmt.Fprintf(w, "          recovered at the start: %s\n", s.Store.Recovered)
 	}
+	s.Health.print(w, now)
 	s.History.print(w)
+	if u := s.Update; u != nil {
+		fmt.Fprintf(w, "system    version %s in slot %s", u.Running, u.Slot)
+		if u.Phase != update.Idle {
+			fmt.Fprintf(w, "; update %s: %s", u.Phase, u.Message)
+		}
+		fmt.Fprintln(w)
+	}
 	fmt.Fprintf(w, "runtime   %s\n", s.Runtime)
 	if s.Network != "" {
 		fmt.Fprintf(w, "network   %s\n", s.Network)

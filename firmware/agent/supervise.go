@@ -25,7 +25,7 @@ const (
 
 // supervise runs every task until ctx ends, restarting those that return or panic, and returns when all have ended: one
 // feature's bug shall not take the gateway's other features with it.
-func supervise(ctx context.Context, log *slog.Logger, restarted func(name string), tasks ...task) {
+func supervise(ctx context.Context, log *slog.Logger, restarted func(name string, err error), tasks ...task) {
 	var wg sync.WaitGroup
 	for _, t := range tasks {
 		wg.Go(func() { keepRunning(ctx, log.With("part", t.name), restarted, t) })
@@ -33,7 +33,7 @@ func supervise(ctx context.Context, log *slog.Logger, restarted func(name string
 	wg.Wait()
 }
 
-func keepRunning(ctx context.Context, log *slog.Logger, restarted func(name string), t task) {
+func keepRunning(ctx context.Context, log *slog.Logger, restarted func(name string, err error), t task) {
 	wait := restartFirst
 	for {
 		began := time.Now()
@@ -47,7 +47,7 @@ func keepRunning(ctx context.Context, log *slog.Logger, restarted func(name stri
 		pause := wait/2 + rand.N(wait)
 		log.Error("a part of the agent stopped and will be started again; the others go on", "error", err, "in", pause.Round(time.Millisecond))
 		if restarted != nil {
-			restarted(t.name)
+			restarted(t.name, err)
 		}
 		select {
 		case <-ctx.Done():

@@ -18,7 +18,7 @@ func TestSuperviseRestartsWhatFails(t *testing.T) {
 		defer cancel()
 		runs := map[string]int{}
 		steady := 0
-		supervise(ctx, slog.New(slog.NewTextHandler(&out, nil)), func(name string) { runs[name]++ },
+		supervise(ctx, slog.New(slog.NewTextHandler(&out, nil)), func(name string, _ error) { runs[name]++ },
 			task{"panics", func(context.Context) error { panic("driver bug") }},
 			task{"steady", func(ctx context.Context) error { steady++; <-ctx.Done(); return nil }},
 		)

@@ -34,8 +34,16 @@ func TestOf(t *testing.T) {
 	if l := Of(0); l.Heap < 1<<60 || l.Budget != 0 || l.Pulls < last.Pulls {
 		t.Errorf("no budget: %+v", l)
 	}
-	if l := ForHeap(64 << 20); l.Heap != 64<<20 || l.Budget != 76<<20 {
+	if l := ForHeap(64 << 20); l.Heap != 64<<20 || l.Budget != 82<<20 {
 		t.Errorf("limit 64Mi: %+v", l)
+	}
+	for heap, shed := range map[int64]int64{24 << 20: 48 << 20, 47 << 20: 48 << 20, 200 << 20: 200 << 20} {
+		if l := ForHeap(heap); l.Heap != heap || l.Shed != shed {
+			t.Errorf("memory.limit %d: %+v, shares should be of %d", heap, l, shed)
+		}
+	}
+	if l := Of(36 << 20); l.Shed != l.Heap {
+		t.Errorf("a small board: %+v", l)
 	}
 	if l := ForHeap(0); l != Of(0) {
 		t.Errorf("no limit: %+v", l)

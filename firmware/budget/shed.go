@@ -52,31 +52,43 @@ const (
 	hysteresis = 0.08
 	// … and calm for how long. What was shed comes back in reverse, one level at a time.
 	calm = time.Minute
+	// lasting is how long use has to be above the threshold of Pulls or Polls before they are shed, for which people notice: a burst is over by then.
+	lasting = time.Minute
 )
 
 // Shedder decides what is shed. The zero value sheds nothing.
 type Shedder struct {
 	level Level
 	low   time.Time // since when use is low enough for the level below; zero: it is not
+	high  time.Time // since when it is high enough for the level above; zero: it is not
 }
 
 // Step is told how much of the heap's limit is in use (0 to 1 and above) and returns the level from now on. It rises by one level at each call,
-// so that what has been shed can take effect before more is.
+// so that what has been shed can take effect before more is; to Pulls and to Polls only after a minute in which use was that high.
 func (s *Shedder) Step(use float64, now time.Time) Level {
 	switch {
 	case s.level < Most && use >= levels[s.level+1].from:
-		s.level++
 		s.low = time.Time{}
-	case s.level > Everything && use < levels[s.level].from-hysteresis:
-		if s.low.IsZero() || now.Before(s.low) { // or the clock was set back
-			s.low = now
+		if past(&s.high, now) >= lasting || s.level+1 < Pulls {
+			s.level++
+			s.high = time.Time{}
 		}
-		if now.Sub(s.low) >= calm {
+	case s.level > Everything && use < levels[s.level].from-hysteresis:
+		s.high = time.Time{}
+		if past(&s.low, now) >= calm {
 			s.level--
 			s.low = time.Time{}
 		}
 	default:
-		s.low = time.Time{}
+		s.low, s.high = time.Time{}, time.Time{}
 	}
 	return s.level
+}
+
+// past returns how long it has been so since *since, which it sets if it is zero, or if the clock was set back.
+func past(since *time.Time, now time.Time) time.Duration {
+	if since.IsZero() || now.Before(*since) {
+		*since = now
+	}
+	return now.Sub(*since)
 }

@@ -30,13 +30,14 @@ func TestShedder(t *testing.T) {
 	}
 	for what, spans := range map[string][]span{
 		"enough":                    {{0.69, 100, Everything}},
-		"one level at a time":       {{0.99, 1, History}, {0.99, 1, Logs}, {0.99, 1, Pulls}, {0.99, 1, Polls}, {0.99, 100, Polls}},
+		"one level at a time":       {{0.99, 1, History}, {0.99, 1, Logs}, {0.99, 12, Logs}, {0.99, 1, Pulls}, {0.99, 12, Pulls}, {0.99, 1, Polls}, {0.99, 100, Polls}},
+		"a burst costs no pulls":    {{0.99, 2, Logs}, {0.99, 12, Logs}, {0.80, 1, Logs}, {0.99, 12, Logs}, {0.99, 1, Pulls}, {0.99, 12, Pulls}, {0.90, 1, Pulls}, {0.99, 12, Pulls}},
 		"no higher than needed":     {{0.80, 100, Logs}},
 		"the band holds":            {{0.80, 2, Logs}, {0.71, 1000, Logs}},
 		"calm for a minute":         {{0.80, 2, Logs}, {0.60, 12, Logs}, {0.60, 1, History}, {0.60, 12, History}, {0.60, 1, Everything}},
 		"calm begins anew":          {{0.80, 2, Logs}, {0.60, 12, Logs}, {0.75, 1, Logs}, {0.60, 12, Logs}, {0.60, 1, History}},
-		"in reverse, and up again":  {{0.99, 4, Polls}, {0.50, 13, Pulls}, {0.95, 1, Polls}, {0.50, 13 * 4, Everything}},
-		"above the limit all sheds": {{1.50, 4, Polls}},
+		"in reverse, and up again":  {{0.99, 28, Polls}, {0.50, 13, Pulls}, {0.95, 13, Polls}, {0.50, 13 * 4, Everything}},
+		"above the limit all sheds": {{1.50, 28, Polls}},
 	} {
 		var s Shedder
 		now := time.Unix(1_790_000_000, 0)

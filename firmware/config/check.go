@@ -172,6 +172,8 @@ func (c Config) check() error {
 		bad("pods.images.lowThreshold", l, "allowed are 1 percent to less than pods.images.highThreshold")
 	}
 	c.Devices.History.check(bad)
+	c.Update.check(bad, between)
+	c.Watchdog.check(bad)
 	if l := c.Memory.Limit; l.Bytes != 0 && l.Bytes < 24<<20 {
 		bad("memory.limit", l, "allowed are board, 0 (no limit) and 24Mi or more; with less the agent would only collect garbage")
 	}

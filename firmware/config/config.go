@@ -22,20 +22,22 @@ const DefaultPath = "/etc/skerry/skerryd.yaml"
 
 // Config is everything that can be set. The yaml names are the documented keys.
 type Config struct {
-	Node        Node    `yaml:"node"`
-	Board       Board   `yaml:"board"`
-	Relay       Relay   `yaml:"relay"`
-	DataDir     string  `yaml:"dataDir"`
-	IdentityDir string  `yaml:"identityDir"`
-	Runtime     Runtime `yaml:"runtime"`
-	Pods        Pods    `yaml:"pods"`
-	Devices     Devices `yaml:"devices"`
-	Memory      Memory  `yaml:"memory"`
-	Store       Store   `yaml:"store"`
-	Log         Log     `yaml:"log"`
-	Metrics     Metrics `yaml:"metrics"`
-	Socket      string  `yaml:"socket"`
-	Control     Control `yaml:"control"`
+	Node        Node     `yaml:"node"`
+	Board       Board    `yaml:"board"`
+	Relay       Relay    `yaml:"relay"`
+	DataDir     string   `yaml:"dataDir"`
+	IdentityDir string   `yaml:"identityDir"`
+	Runtime     Runtime  `yaml:"runtime"`
+	Pods        Pods     `yaml:"pods"`
+	Devices     Devices  `yaml:"devices"`
+	Memory      Memory   `yaml:"memory"`
+	Store       Store    `yaml:"store"`
+	Update      Update   `yaml:"update"`
+	Log         Log      `yaml:"log"`
+	Metrics     Metrics  `yaml:"metrics"`
+	Socket      string   `yaml:"socket"`
+	Control     Control  `yaml:"control"`
+	Watchdog    Watchdog `yaml:"watchdog"`
 }
 
 // Board says what hardware this is (package board).
@@ -156,6 +158,8 @@ type Devices struct {
 type History struct {
 	MaxBytes    Bytes `yaml:"maxBytes"`
 	DeviceBytes Bytes `yaml:"deviceBytes"` // of one device; 0: a quarter
+	// DeviceMetrics is how many devices have figures of their own on /metrics at most; 0: none.
+	DeviceMetrics int `yaml:"deviceMetrics"`
 }
 
 // Memory is the agent's own.
@@ -231,12 +235,14 @@ func Defaults() Config {
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry", LostAfter: 5 * time.Minute},
 		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
-		Devices: Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
-		Store:   Store{Window: time.Second},
-		Log:     Log{Format: "text"},
-		Metrics: Metrics{Address: "127.0.0.1:10270"},
-		Socket:  "/run/skerry/skerryd.sock",
-		Control: Control{Enabled: true},
+		Devices:  Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
+		Store:    Store{Window: time.Second},
+		Update:   defaultUpdate(),
+		Log:      Log{Format: "text"},
+		Metrics:  Metrics{Address: "127.0.0.1:10270"},
+		Socket:   "/run/skerry/skerryd.sock",
+		Control:  Control{Enabled: true},
+		Watchdog: Watchdog{Mode: WatchdogAuto, Stop: StopAuto},
 	}
 }
 

@@ -142,7 +142,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "control.socket": "control.sock beside *socket*", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
-		"pods.resolvConf": "empty", "board.name": "empty: recognised", "pods.network.dir": "empty",
+		"pods.resolvConf": "empty", "update.window": "empty", "update.caFile": "empty", "board.name": "empty: recognised", "watchdog.device": "empty: the board's", "pods.network.dir": "empty",
 		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
 		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",
 		"node.eviction.pressureTransitionPeriod": "5m"}

@@ -62,18 +62,8 @@ func (s *Server) stream(limit time.Duration, do func(ctx context.Context, r *htt
 func (s *Server) watch(ctx context.Context, r *http.Request, out *lines) error {
 	q := r.URL.Query()
 	only, properties := q["device"], q["property"]
-	for _, d := range only {
-		namespace, name, ok := strings.Cut(d, "/")
-		if !ok {
-			return &Error{Code: CodeInvalid, Text: fmt.Sprintf("device %q: NAMESPACE/NAME is needed", d)}
-		}
-		found, err := s.find(namespace, name)
-		if err == nil && len(only) == 1 {
-			err = known(found, properties)
-		}
-		if err != nil {
-			return err
-		}
+	if err := s.known(only, properties); err != nil {
+		return err
 	}
 	wanted := func(namespace, name, property string) bool {
 		return (len(only) == 0 || slices.Contains(only, namespace+"/"+name)) && (len(properties) == 0 || slices.Contains(properties, property))
@@ -98,6 +88,29 @@ func (s *Server) watch(ctx context.Context, r *http.Request, out *lines) error {
 	if err := out.send(now...); err != nil {
 		return err
 	}
+	return s.follow(ctx, only, changes, units, out)
+}
+
+// known refuses to watch what there is not.
+func (s *Server) known(only, properties []string) error {
+	for _, d := range only {
+		namespace, name, ok := strings.Cut(d, "/")
+		if !ok {
+			return &Error{Code: CodeInvalid, Text: fmt.Sprintf("device %q: NAMESPACE/NAME is needed", d)}
+		}
+		found, err := s.find(namespace, name)
+		if err == nil && len(only) == 1 {
+			err = known(found, properties)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow sends changes until ctx ends or nothing is left to watch.
+func (s *Server) follow(ctx context.Context, only []string, changes *feed[Change], units map[[3]string]string, out *lines) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
@@ -153,51 +166,71 @@ func (s *Server) browse(ctx context.Context, r *http.Request, out *lines) error 
 	if err != nil {
 		return err
 	}
-	type folder struct {
-		node string
-		path []string
-	}
-	level, seen, count := []folder{{node: req.Node}}, map[string]bool{req.Node: true}, 0
+	w := walk{server: s, namespace: d.Namespace, name: d.Name, left: req.Limit, seen: map[string]bool{req.Node: true}, out: out}
+	level := []folder{{node: req.Node}}
 	for depth := 0; depth < req.Depth && len(level) > 0; depth++ {
-		var next []folder
+		w.next = nil
 		for _, f := range level {
-			if count >= req.Limit {
+			if w.left <= 0 {
 				return out.send(Entry{End: fmt.Sprintf("the limit of %d entries is reached; there is more", req.Limit)})
 			}
-			got, err := s.opt.Explorer.Browse(ctx, d.Namespace, d.Name, f.node, req.Limit-count)
-			if err != nil && count == 0 && depth == 0 {
-				return fmt.Errorf("browse device %s/%s: %w", d.Namespace, d.Name, err)
-			}
-			if err != nil {
-				if err := out.send(Entry{Path: f.path, Node: f.node, Error: asError(err)}); err != nil {
-					return err
-				}
-				if ctx.Err() != nil {
-					return out.send(Entry{End: fmt.Sprintf("it took longer than %v", browseTime)})
-				}
-				continue
-			}
-			batch := make([]any, 0, len(got))
-			for _, e := range got {
-				path := append(slices.Clone(f.path), e.Name)
-				entry := Entry{Path: path, Node: e.Node, Visitor: e.Visitor, Writable: e.Writable}
-				if e.Visitor != nil && e.Type != 0 { // a method has none
-					entry.Type = e.Type.String()
-				}
-				batch = append(batch, entry)
-				if e.Node != "" && !seen[e.Node] { // address spaces have loops
-					seen[e.Node] = true
-					next = append(next, folder{e.Node, path})
-				}
-			}
-			count += len(got)
-			if err := out.send(batch...); err != nil {
+			if err := w.open(ctx, f, depth == 0); err != nil || w.cut {
 				return err
 			}
 		}
-		level = next
+		level = w.next
 	}
 	return nil
+}
+
+// folder is a node of an address space that may have others below it.
+type folder struct {
+	node string
+	path []string
+}
+
+// walk is one walk through a device's address space.
+type walk struct {
+	server          *Server
+	namespace, name string
+	left            int             // entries that may still be listed
+	seen            map[string]bool // address spaces have loops
+	next            []folder        // of the level below
+	cut             bool            // time is up, which has been said
+	out             *lines
+}
+
+// open lists what a folder holds. That the first one cannot be is an error, of others it is told and the walk goes on.
+func (w *walk) open(ctx context.Context, f folder, first bool) error {
+	got, err := w.server.opt.Explorer.Browse(ctx, w.namespace, w.name, f.node, w.left)
+	if err != nil && first {
+		return fmt.Errorf("browse device %s/%s: %w", w.namespace, w.name, err)
+	}
+	if err != nil {
+		if err := w.out.send(Entry{Path: f.path, Node: f.node, Error: asError(err)}); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			w.cut = true
+			return w.out.send(Entry{End: fmt.Sprintf("it took longer than %v", browseTime)})
+		}
+		return nil
+	}
+	batch := make([]any, 0, len(got))
+	for _, e := range got {
+		path := append(slices.Clone(f.path), e.Name)
+		entry := Entry{Path: path, Node: e.Node, Visitor: e.Visitor, Writable: e.Writable}
+		if e.Visitor != nil && e.Type != 0 { // a method has none
+			entry.Type = e.Type.String()
+		}
+		batch = append(batch, entry)
+		if e.Node != "" && !w.seen[e.Node] {
+			w.seen[e.Node] = true
+			w.next = append(w.next, folder{e.Node, path})
+		}
+	}
+	w.left -= len(got)
+	return w.out.send(batch...)
 }
 
 // scan looks for devices. One at a time: two would lengthen each other, and a line has room for one.

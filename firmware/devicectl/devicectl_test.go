@@ -225,7 +225,11 @@ func TestPlanOfManifests(t *testing.T) {
 		"read input registers 7 to 8", "device default/two: load 22.9 %"}, "plan", "-f", write(manifest))
 	s.expect(0, []string{"MORE THAN THE LINE CAN CARRY"}, "plan", "-f", write(strings.ReplaceAll(manifest, "collectCycle: 50", "collectCycle: 30")))
 	s.expect(exitNotWell, []string{"InvalidVisitor", "register"}, "plan", "-f", write(strings.ReplaceAll(manifest, "register: input", "register: inptu")))
-	s.expect(exitNotWell, []string{"ModelNotFound"}, "plan", "-f", write(strings.ReplaceAll(manifest, "deviceModelRef: {name: m}", "deviceModelRef: {name: n}")))
+	homeless := write(strings.ReplaceAll(manifest, "deviceModelRef: {name: m}", "deviceModelRef: {name: n}"))
+	s.expect(exitNotWell, []string{"ModelNotFound", "cannot be polled as it stands"}, "plan", "-f", homeless)
+	if out, errs, _ := s.run("plan", "-f", homeless); strings.Count(out+errs, "ModelNotFound") != strings.Count(manifest, "deviceModelRef: {name: m}") {
+		t.Errorf("what is wrong with a device is said once:\n%s%s", out, errs)
+	}
 	s.expect(exitFailed, []string{"document 1"}, "plan", "-f", write("kind: [\n"))
 	s.expect(exitFailed, []string{"no Device in it"}, "plan", "-f", write("kind: Pod\n"))
 	s.expect(exitUsage, nil, "plan")
@@ -308,6 +312,13 @@ func TestImport(t *testing.T) {
 	}
 	s.expect(0, []string{"kind: Device", "nodeName: gw-1", "2 points, 2 refused"}, "import", file, "--model", "meter", "--skip-refused")
 	s.expect(exitUsage, []string{"--model NAME"}, "import", file)
+	write("Name;Adresse;Typ;Einheit\nPower;40001;REAL;W\n")
+	for set, says := range map[string]string{"slaveID=300": "slaveID: 300", "slaveIDD=3": "slaveIDD", "serialType=UDP": "serialType"} {
+		if out := s.expect(exitFailed, []string{says, "correct --set"}, "import", file, "--model", "meter", "--set", "ip=10.0.0.7", "--set", set); out != "" {
+			t.Errorf("--set %s: printed all the same:\n%s", set, out)
+		}
+	}
+	s.expect(0, []string{"kind: Device"}, "import", file, "--model", "meter", "--set", "slaveID=3") // how it is reached may be filled in later
 	s.expect(exitUsage, []string{"allowed are name, address"}, "import", file, "--map", "nmae=x")
 	s.expect(exitFailed, []string{"no such file"}, "import", file+"x", "--model", "m")
 }

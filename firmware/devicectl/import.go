@@ -24,14 +24,27 @@ func importList(c *command) error {
 	}
 	i.Names.Namespace = c.namespace
 	drivers := c.Drivers()
-	i.Compile = func(protocol string, cfg device.PointConfig) error {
+	driver := func(protocol string) (device.Driver, error) {
 		for _, d := range drivers {
 			if slices.ContainsFunc(d.Protocols(), func(p string) bool { return strings.EqualFold(p, protocol) }) {
-				_, err := d.Compile(cfg)
-				return err
+				return d, nil
 			}
 		}
-		return fmt.Errorf("this gateway has no driver for %s", protocol)
+		return nil, fmt.Errorf("this gateway has no driver for %s", protocol)
+	}
+	i.Compile = func(protocol string, cfg device.PointConfig) error {
+		d, err := driver(protocol)
+		if err == nil {
+			_, err = d.Compile(cfg)
+		}
+		return err
+	}
+	i.Check = func(protocol string, cfg device.Config) error {
+		d, err := driver(protocol)
+		if err == nil {
+			err = d.Check(cfg)
+		}
+		return err
 	}
 	data, err := readFile(c.args[0])
 	if err != nil {

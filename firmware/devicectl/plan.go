@@ -71,11 +71,13 @@ func planFiles(c *command, files []string, brief bool) error {
 	drivers, wrong := c.Drivers(), 0
 	for _, d := range all.devices {
 		cycles, problems, err := devices.PlanManifest(d, all.modelOf(d), drivers, c.Ports)
-		for _, p := range problems {
-			fmt.Fprintf(c.Stderr, "device %s/%s: %s\n", d.Metadata.Namespace, d.Metadata.Name, p)
-		}
-		if wrong += len(problems); cycles == nil && err == nil {
+		wrong += len(problems)
+		if fatal := cycles == nil && err == nil; fatal { // the plan says why there is none
 			err = fmt.Errorf("it cannot be polled as it stands: %s", strings.Join(problems, "; "))
+		} else {
+			for _, p := range problems {
+				fmt.Fprintf(c.Stderr, "device %s/%s: %s\n", d.Metadata.Namespace, d.Metadata.Name, p)
+			}
 		}
 		plans = append(plans, control.PlanOf(d.Metadata.Namespace, d.Metadata.Name, cycles, err))
 	}

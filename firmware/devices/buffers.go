@@ -54,6 +54,9 @@ func (b *buffers) takeTold() *[]told {
 }
 
 func (b *buffers) giveTold(p *[]told) {
+	if cap(*p) > maxBurst {
+		return // after a burst of a device with many points
+	}
 	clear(*p)
 	*p = (*p)[:0]
 	b.told.Put(p)

@@ -14,8 +14,8 @@
 // session is opened again nor an unchanged desired value written again.
 //
 // One scheduler wakes the workers. Points with the same collectCycle are read as one batch, at a phase of the cycle that is the device's own
-// (read.go). A session that is a device.Subscriber is subscribed to; its values go through an inbox that holds one value for each point, and
-// what has no good value from there is polled (subscribe.go). Fresh values pass one stage (stage.go) on their way into the twins.
+// (read.go). A session that is a device.Subscriber is subscribed to; its values go through an inbox that holds the newest value of each
+// point, and within bounds every value of those that the history keeps; what has no good value from there is polled (subscribe.go). Fresh values pass one stage (stage.go) on their way into the twins.
 //
 // Driver calls run guarded (calls.go): a panic becomes the call's error, a call that does not come back is given up, and either
 // restarts that one device's session with jittered back-off (1 s to 1 min).

@@ -60,6 +60,8 @@ type TwinStore interface {
 // History keeps values on the gateway. Its methods never block.
 type History interface {
 	Record(namespace, device, property string, v device.Value)
+	// Missed says that n values of a device, older than the next one that is recorded, were lost before they came here.
+	Missed(namespace, device string, n uint64)
 	// Retain tells which devices there are, at the start and after devices were removed: what others left may make room first.
 	Retain(has func(namespace, device string) bool)
 }
@@ -78,6 +80,9 @@ type Options struct {
 	// Ports are the serial ports of the board, which devices may name instead of a path.
 	Ports []Port
 	Log   *slog.Logger // nil: slog.Default()
+	// Alive is called whenever the scheduler has woken all that was due, Watching whenever the host has taken over what changed of its devices; both every 15 s at the
+	// least. May be nil; must not block.
+	Alive, Watching func()
 }
 
 // Host runs the devices of a node.
@@ -93,6 +98,7 @@ type Host struct {
 	calls    callCount // driver calls under way, hanging ones included
 	budget   budget    // of what reaches the store
 	buffers  buffers
+	burst    atomic.Int64 // values in inboxes beyond the newest of each point
 	watchers atomic.Pointer[[]*watcher]
 }
 
@@ -128,6 +134,7 @@ type PropertyState struct {
 // New returns a host. It fails if two drivers claim the same protocol.
 func New(opt Options) (*Host, error) {
 	h := &Host{opt: opt, log: opt.Log, drivers: make(map[string]device.Driver), workers: make(map[wire.Key]*worker), sched: newScheduler()}
+	h.sched.alive = opt.Alive
 	if h.log == nil {
 		h.log = slog.Default()
 	}
@@ -160,7 +167,16 @@ func (h *Host) Run(ctx context.Context) error {
 	h.opt.Watch.Take() // what changed until now is in the view
 	view := newView(h)
 	view.begin(ctx)
+	var round <-chan time.Time // nil: nobody watches
+	if h.opt.Watching != nil {
+		tick := time.NewTicker(roundAtLeast)
+		defer tick.Stop()
+		round = tick.C
+	}
 	for {
+		if h.opt.Watching != nil {
+			h.opt.Watching()
+		}
 		var again <-chan time.Time
 		if len(view.unread) > 0 {
 			again = time.After(rereadAfter)
@@ -168,6 +184,7 @@ func (h *Host) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-round:
 		case <-again:
 			view.reread(ctx)
 		case <-h.opt.Watch.C():

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,17 @@ type memory struct {
 	mu      sync.Mutex
 	values  []string
 	retains []string // which of the devices a, d and x there are
+	missed  uint64
+	gaps    bool // what is missed stands among the values
+}
+
+func (m *memory) Missed(_, _ string, n uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.missed += n
+	if m.gaps {
+		m.values = append(m.values, fmt.Sprintf("%d missed", n))
+	}
 }
 
 func (m *memory) Record(namespace, name, property string, v device.Value) {

@@ -36,6 +36,7 @@ type scheduler struct {
 	queue   entryHeap
 	byTask  map[*worker]map[task]*entry
 	changed chan struct{} // the earliest instant may have changed
+	alive   func()        // nil: nobody watches
 	slow    int           // of each slow reads that are due, one is made; 0 is 1
 }
 
@@ -99,12 +100,20 @@ func (s *scheduler) kick() {
 	}
 }
 
+// roundAtLeast is how often loops go round whose life is watched.
+const roundAtLeast = 15 * time.Second
+
 // run wakes workers until ctx ends.
 func (s *scheduler) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		timer.Reset(s.fire(time.Now()))
+		wait := s.fire(time.Now())
+		if s.alive != nil {
+			s.alive()
+			wait = min(wait, roundAtLeast)
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return

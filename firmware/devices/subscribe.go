@@ -30,19 +30,39 @@ func (s *subscription) active() bool { return s.call != nil }
 
 // told is a value that a subscription brought.
 type told struct {
-	item  int
+	item  int32
+	round int32 // how many older values of the item stand before it; or finalRound
 	value device.Value
 }
 
+// finalRound marks the values before which others are missing.
+const finalRound = -1
+
+// Limits of what waits in inboxes beyond the newest value of each point. Further values are conflated, and counted as lost to the history.
+const (
+	maxBurst     = 4096  // of one device
+	maxHostBurst = 16384 // of all
+)
+
 // inbox takes values from a driver and never blocks it: of a point that changes faster than the worker looks, only the newest value is
-// kept. It is safe for concurrent use.
+// kept, unless the history wants every one. It is safe for concurrent use.
 type inbox struct {
 	worker *worker
 
 	mu     sync.Mutex
-	slots  []int32 // where in queue the value of an item stands, from 1; 0: nowhere
+	slots  []int32 // where in queue the newest value of an item stands, from 1; 0: nowhere
+	every  []bool  // items of which each value is wanted; nil: none
 	queue  *[]told // nil: empty
+	burst  int     // values in queue beyond the newest of each item
+	lost   uint64  // values that were wanted, and for which there was no room
 	closed bool
+}
+
+// want says of which items each value is wanted, in the order of the subscription's points.
+func (b *inbox) want(every []bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.every = every
 }
 
 func (b *inbox) notify(i int, v device.Value) {
@@ -55,36 +75,100 @@ func (b *inbox) notify(i int, v device.Value) {
 	if first {
 		b.queue = b.worker.host.buffers.takeTold()
 	}
-	if at := b.slots[i]; at > 0 {
-		(*b.queue)[at-1].value = v
-	} else {
-		*b.queue = append(*b.queue, told{i, v})
-		b.slots[i] = int32(len(*b.queue))
-	}
+	b.put(i, v)
 	b.mu.Unlock()
 	if first {
 		b.worker.deliver(func(m *mail) { m.told = true })
 	}
 }
 
-// take empties the inbox. What it returns, nil for nothing, goes back to the host's buffers.
-func (b *inbox) take() *[]told {
+// put queues a value. The lock is held.
+func (b *inbox) put(i int, v device.Value) {
+	next := told{int32(i), 0, v} //nolint:gosec // an index
+	if at := b.slots[i]; at > 0 {
+		newest := &(*b.queue)[at-1]
+		wanted := b.every != nil && b.every[i]
+		if !wanted || !b.room() {
+			if wanted {
+				b.lost++
+			}
+			newest.value = v
+			return
+		}
+		next.round = newest.round + 1
+	}
+	*b.queue = append(*b.queue, next)
+	b.slots[i] = int32(len(*b.queue)) //nolint:gosec // bounded by the points and maxBurst
+}
+
+// room reserves room for a value beyond the newest of each point. The lock is held.
+func (b *inbox) room() bool {
+	host := &b.worker.host.burst
+	if b.burst >= maxBurst {
+		return false
+	}
+	if host.Add(1) > maxHostBurst {
+		host.Add(-1)
+		return false
+	}
+	b.burst++
+	return true
+}
+
+// take empties the inbox. The queue that it returns, nil for nothing, goes back to the host's buffers; lost is how many values the history misses: they came
+// before the newest ones of their points. The newest of each point are the queue's end then, in finalRound.
+func (b *inbox) take() (queue *[]told, lost uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := b.queue
-	b.queue = nil
-	if out != nil {
-		for _, x := range *out {
+	queue, lost = b.queue, b.lost
+	if lost > 0 {
+		b.newestLast()
+	}
+	b.empty()
+	if queue != nil {
+		for _, x := range *queue {
 			b.slots[x.item] = 0
 		}
 	}
-	return out
+	return queue, lost
 }
 
-func (b *inbox) close() {
+// newestLast moves the newest value of each point behind all older ones, whose order stays. The lock is held.
+func (b *inbox) newestLast() {
+	all := *b.queue
+	older, newest := all[:0], make([]told, 0, min(len(all), len(b.slots)))
+	for n, x := range all {
+		if int(b.slots[x.item]) == n+1 {
+			x.round = finalRound
+			newest = append(newest, x)
+		} else {
+			older = append(older, x)
+		}
+	}
+	*b.queue = append(older, newest...)
+}
+
+// empty forgets what is queued. The lock is held.
+func (b *inbox) empty() {
+	b.worker.host.burst.Add(-int64(b.burst))
+	b.queue, b.burst, b.lost = nil, 0, 0
+}
+
+// close takes nothing more, and returns how many values the history misses for it.
+func (b *inbox) close() (lost uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed, b.queue = true, nil
+	lost = b.lost
+	if b.queue != nil && b.every != nil {
+		for _, x := range *b.queue {
+			if b.every[x.item] {
+				lost++
+			}
+		}
+	}
+	b.closed = true
+	b.empty()
+	return lost
 }
 
 // subscribe starts a subscription to all points that the device may tell of.
@@ -106,7 +190,7 @@ func (w *worker) subscribe(now time.Time) {
 		s.none = true
 		return
 	}
-	box := &inbox{worker: w, slots: make([]int32, len(points))}
+	box := &inbox{worker: w, slots: make([]int32, len(points)), every: w.everyValue(s.items)}
 	c, ctx := w.begin(callSubscribe, 0, now)
 	s.call, s.inbox = c, box
 	w.start(c, func() result { return result{err: subscriber.Subscribe(ctx, points, box.notify)} })
@@ -131,7 +215,7 @@ func (w *worker) unsubscribe() {
 
 // unwatch brings all points back to polling.
 func (w *worker) unwatch() {
-	w.sub.inbox.close()
+	w.missed(w.sub.inbox.close())
 	w.sub.call, w.sub.inbox, w.sub.items = nil, nil, nil
 	for i := range w.twins {
 		w.twins[i].watched = false
@@ -164,26 +248,53 @@ func (w *worker) resubscribe(old *plan) {
 	}
 	if len(moved) == len(s.items) && len(moved) == wanted {
 		s.items = moved
+		s.inbox.want(w.everyValue(moved))
 		return
 	}
 	w.unsubscribe()
 	s.polled, s.retryAt, s.failures = nil, time.Time{}, 0
 }
 
-// listen takes over what the subscription brought.
+// everyValue says of which properties the history wants every value; nil: of none.
+func (w *worker) everyValue(items []int32) []bool {
+	if w.host.opt.History == nil {
+		return nil
+	}
+	var every []bool
+	for n, i := range items {
+		if w.plan.properties[i].recorded {
+			if every == nil {
+				every = make([]bool, len(items))
+			}
+			every[n] = true
+		}
+	}
+	return every
+}
+
+// listen takes over what the subscription brought. Values of one point that came one after the other pass through the stage, the twin and the history
+// one after the other; the twin is reported once.
 func (w *worker) listen(now time.Time) {
 	s := &w.sub
 	if s.call == nil {
 		return
 	}
-	brought := s.inbox.take()
+	brought, lost := s.inbox.take()
 	if brought == nil {
 		return
 	}
 	defer w.host.buffers.giveTold(brought)
 	room := w.host.buffers.takeFresh(0)
-	fresh, answered := (*room)[:0], false
+	fresh, answered, round := (*room)[:0], false, int32(0)
 	for _, x := range *brought {
+		if x.round != round { // values with the same number are of different points
+			w.take(fresh, now)
+			clear(fresh)
+			fresh, round = fresh[:0], x.round
+			if round == finalRound {
+				w.missed(lost)
+			}
+		}
 		i := s.items[x.item]
 		prop, t := &w.plan.properties[i], &w.twins[i]
 		if x.value.Server.IsZero() {
@@ -207,6 +318,13 @@ func (w *worker) listen(now time.Time) {
 	}
 }
 
+// missed tells the history of values that it did not get.
+func (w *worker) missed(n uint64) {
+	if n > 0 && w.host.opt.History != nil {
+		w.host.opt.History.Missed(w.key.Namespace(), w.key.Name(), n)
+	}
+}
+
 // rewatch notes that a point is watched from now on, or has to be polled.
 func (w *worker) rewatch(prop *property, t *propertyTwin, watched bool) {
 	t.watched = watched
@@ -221,6 +339,7 @@ func (w *worker) rewatch(prop *property, t *propertyTwin, watched bool) {
 // finishSubscribe takes over the end of a subscription that nobody here has ended.
 func (w *worker) finishSubscribe(r result, now time.Time) {
 	s := &w.sub
+	w.listen(now) // what it brought before it ended
 	items := s.items
 	w.unwatch()
 	var refused *device.NotSubscribableError

@@ -250,6 +250,7 @@ func (w *worker) onTask(t task, now time.Time) {
 
 // adopt takes over a new version of the device and touches only what it changes.
 func (w *worker) adopt(p *plan, now time.Time) {
+	w.listen(now) // what came under the old version, whose subscription may end here
 	old := w.plan
 	w.adoptTwins(p, now)
 	w.plan = p
@@ -294,6 +295,11 @@ func (w *worker) advance(now time.Time) {
 // shutdown drops the session, whose closing the host waits for, and persists. m is the mail that was not handled.
 func (w *worker) shutdown(m mail) {
 	defer close(w.done)
+	w.mu.Lock()
+	if err := guard(func() error { w.listen(time.Now()); return nil }); err != nil {
+		w.log.Error("what the device told last is lost: handling it panicked", "err", err)
+	}
+	w.mu.Unlock()
 	w.host.sched.drop(w)
 	w.mailMu.Lock()
 	w.ended = true

@@ -43,6 +43,7 @@ type world struct {
 
 	history   History
 	noHistory string
+	watching  func()
 
 	cancel context.CancelFunc
 	done   chan error
@@ -215,7 +216,7 @@ func setProp(desired string) string {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, History: w.history, NoHistory: w.noHistory, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
+	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, History: w.history, NoHistory: w.noHistory, Watching: w.watching, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		w.t.Fatal(err)
 	}

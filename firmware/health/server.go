@@ -22,6 +22,8 @@ type Server struct {
 	Socket  string // path of the Unix socket for /status; empty: none
 	Metrics func(w io.Writer)
 	Status  func() any // encoded as JSON
+	// Pages are further things that the Unix socket tells, by their paths without the slash, as text.
+	Pages map[string]func(w io.Writer) error
 	// Shutdown stops the pods because the machine goes down: POST /shutdown on the Unix socket. nil: there are none.
 	Shutdown func(ctx context.Context) error
 	Log      *slog.Logger
@@ -47,6 +49,14 @@ func (s *Server) Run(ctx context.Context) error {
 				s.Log.Debug("a status answer was cut off", "error", err)
 			}
 		})
+		for path, page := range s.Pages {
+			mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+				if err := page(w); err != nil {
+					s.Log.Debug("an answer was cut off", "page", path, "error", err)
+				}
+			})
+		}
 		mux.HandleFunc("POST /shutdown", s.shutdown)
 		listen := func(ctx context.Context) (net.Listener, error) { return localhttp.Listen(ctx, s.Socket) }
 		wg.Go(func() { localhttp.Keep(ctx, s.Log, "socket "+s.Socket, listen, serving(mux)) })

@@ -107,6 +107,9 @@ func parseKey(der []byte) (*ecdsa.PrivateKey, error) {
 // Node is the name by which the relay knows this gateway.
 func (id *Identity) Node() string { return id.node }
 
+// TokenID returns the ID of the token that the gateway joined with.
+func (id *Identity) TokenID() string { return id.tokenID }
+
 // Issuer is the name of the CA that signed the certificate.
 func (id *Identity) Issuer() string { return id.chain.Leaf.Issuer.CommonName }
 

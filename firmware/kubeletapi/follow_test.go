@@ -167,13 +167,22 @@ func TestNoFollowing(t *testing.T) {
 	body, end := b.follow("")
 	b.until("the first line", func() bool { return body.String() == "a\n" })
 	why.Store("memory is short")
-	if err := end(); err != nil {
-		t.Error(err)
+	if err := end(); err != nil || body.String() != "a\n[skerryd] following ended: memory is short. Ask without -f, or later\n" {
+		t.Errorf("%v, %q", err, body.String())
 	}
+	why.Store("")
+	b.write("0.log", line(2, "stdout", "P", "half a line"))
+	body, end = b.follow("")
+	b.until("half a line", func() bool { return strings.HasSuffix(body.String(), "half a line") })
+	why.Store("memory is short")
+	if err := end(); err != nil || !strings.Contains(body.String(), "half a line\n[skerryd] following ended: ") {
+		t.Errorf("%v, %q", err, body.String())
+	}
+	b.write("0.log", line(3, "stdout", "F", ""))
 	if status, text := b.get(mainLog + "?follow=true"); status != http.StatusServiceUnavailable || !strings.Contains(text, "memory is short. Ask without -f") {
 		t.Errorf("%d %s", status, text)
 	}
-	if status, text := b.get(mainLog); status != http.StatusOK || text != "a\n" {
+	if status, text := b.get(mainLog); status != http.StatusOK || text != "a\nhalf a line\n" {
 		t.Errorf("%d %s", status, text)
 	}
 }

@@ -104,6 +104,16 @@ func (w *logWriter) piece(text []byte, more bool) error {
 	return w.write([]byte("\n"))
 }
 
+// farewell writes a last line of the agent's own, so that whoever follows knows that it is not the container that is silent.
+func (w *logWriter) farewell(text string) error {
+	text = "[skerryd] " + text + "\n"
+	if w.within {
+		text = "\n" + text
+	}
+	_, err := io.WriteString(w.to, text)
+	return err
+}
+
 func (w *logWriter) write(b []byte) error {
 	if w.left >= 0 {
 		if int64(len(b)) >= w.left {

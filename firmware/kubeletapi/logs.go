@@ -67,7 +67,7 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	reader := &logReader{files: files, out: out, flush: flush}
 	if o.follow && !run.over {
 		reader.over = func(ctx context.Context) bool { return s.ended(ctx, run.id) }
-		reader.stop = func() bool { return s.noFollow() != "" }
+		reader.stop = s.noFollow
 	}
 	if err := reader.run(r.Context()); err != nil && !errors.As(err, new(errLimit)) && r.Context().Err() == nil {
 		s.log.Debug("kubelet API: reading a log ended", "pod", p.Namespace+"/"+p.Name, "container", c.Name, "error", err)
@@ -210,7 +210,7 @@ type logReader struct {
 	out   *logWriter
 	flush func() error
 	over  func(ctx context.Context) bool // nil: what is there now is enough
-	stop  func() bool                    // follow no longer; goes with over
+	stop  func() string                  // why to follow no longer; "": go on; goes with over
 
 	buf  []byte
 	more bool // the line that is being read has begun already
@@ -331,8 +331,8 @@ func (l *logReader) follow(ctx context.Context, f *os.File) error {
 		if err := l.flush(); err != nil {
 			return err
 		}
-		if l.stop != nil && l.stop() {
-			return nil
+		if why := l.stop(); why != "" {
+			return errors.Join(l.out.farewell("following ended: "+why+". Ask without -f, or later"), l.flush())
 		}
 		next, err := l.files.next(f)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
@@ -97,6 +98,8 @@ type Options struct {
 	Expires func() time.Time
 	// NoFollow says why logs cannot be followed now; "": they can. Asked often, and must not block. May be nil.
 	NoFollow func() string
+	// Diagnose writes a diagnostic bundle of the gateway, a .tar.gz. nil: there is none.
+	Diagnose func(ctx context.Context, w io.Writer) error
 	// Version is the agent's, for kubernetes_build_info.
 	Version string
 
@@ -115,6 +118,7 @@ type Server struct {
 	buffers  conduit.Buffers
 	rates    rates
 	usages   usages
+	bundling chan struct{} // held by who makes a bundle (capacity 1)
 	served   served
 	compress compressor
 }
@@ -131,7 +135,7 @@ func New(o Options) (*Server, error) {
 	o.Idle = cmp.Or(o.Idle, defaultIdle)
 	o.Proc = cmp.Or(o.Proc, "/proc")
 	o.Sys = cmp.Or(o.Sys, "/sys")
-	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), pages: make(chan struct{}, maxPages), buffers: conduit.Buffers{Size: ioChunk}, usages: usages{walking: make(chan struct{}, 1)}}
+	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.MaxRequests), pages: make(chan struct{}, maxPages), buffers: conduit.Buffers{Size: ioChunk}, usages: usages{walking: make(chan struct{}, 1)}, bundling: make(chan struct{}, 1)}
 	s.runtime = &http.Transport{
 		DialContext: dialLoopback, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: time.Minute,
 	}
@@ -190,8 +194,9 @@ func (s *Server) routes() http.Handler {
 	} {
 		mux.HandleFunc("GET "+path, s.page(serve))
 	}
+	mux.HandleFunc("GET /diagnose", s.serveBundle)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: of a kubelet's API a Skerry agent has containerLogs, exec, attach, portForward, pods, runningpods, stats/summary, metrics, metrics/cadvisor, metrics/probes, metrics/resource, configz and healthz",
+		http.Error(w, fmt.Sprintf("%s %s is not served by node %s: of a kubelet's API a Skerry agent has containerLogs, exec, attach, portForward, pods, runningpods, stats/summary, metrics, metrics/cadvisor, metrics/probes, metrics/resource, configz, healthz and diagnose",
 			r.Method, r.URL.Path, s.o.Node), http.StatusNotFound)
 	})
 	return mux

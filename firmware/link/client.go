@@ -102,6 +102,9 @@ func (c *Client) step(ev Event) {
 	}
 }
 
+// roundAtLeast is how often the loop goes round if its life is watched.
+const roundAtLeast = 15 * time.Second
+
 func (c *Client) loop(ctx, work context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -111,13 +114,17 @@ func (c *Client) loop(ctx, work context.Context) {
 	}
 	for {
 		c.execute(work)
+		wait := time.Hour
 		c.mu.Lock()
 		c.armed = c.m.Wake()
-		wait := time.Hour
 		if !c.armed.IsZero() {
 			wait = time.Until(c.armed)
 		}
 		c.mu.Unlock()
+		if c.opts.Alive != nil { // what has been done until here is the sign of life: actions are handed out, the lock could be had
+			c.opts.Alive()
+			wait = min(wait, roundAtLeast)
+		}
 		timer.Reset(max(wait, 0))
 		select {
 		case <-ctx.Done():

@@ -61,6 +61,8 @@ type Options struct {
 	// Expired is told that a relay refused this gateway's certificate as expired, or as one of a CA of the past. May be nil; must
 	// not block.
 	Expired func()
+	// Alive is called whenever the loop of the session has gone round, every 15 s at the least, connected or not. May be nil; must not block.
+	Alive func()
 }
 
 func (o Options) withDefaults() Options {

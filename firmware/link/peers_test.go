@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/skerry/skerry/firmware/link"
 	"github.com/skerry/skerry/firmware/link/linktest"
@@ -114,6 +116,24 @@ func web(t *testing.T, cfg *tls.Config, h http.HandlerFunc) string {
 	return s.Listener.Addr().String()
 }
 
+// taken returns an address on which nobody listens, and which no listener that comes later is given.
+func taken(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
+}
+
 // TestWrongPeers gives the agent each wrong relay that a technician may point it at. The message must say which address,
 // what is wrong, and what to do; it must be the same text on every attempt, and be logged once.
 func TestWrongPeers(t *testing.T) {
@@ -138,8 +158,6 @@ func TestWrongPeers(t *testing.T) {
 			http.Error(w, body, code)
 		}
 	}
-	closed := listen(t)
-	_ = closed.Close()
 	oldNode := ca.sign(t, &x509.Certificate{SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "system:node:gw"}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)})
 
 	for name, c := range map[string]struct {
@@ -147,7 +165,7 @@ func TestWrongPeers(t *testing.T) {
 		cert    *tls.Certificate
 		want    []string
 	}{
-		"nobody listens":   {closed.Addr().String(), nil, []string{"does not answer", "connection refused"}},
+		"nobody listens":   {taken(t), nil, []string{"does not answer", "connection refused"}},
 		"unknown name":     {"relay.invalid:443", nil, []string{"cannot be resolved", "DNS"}},
 		"no port":          {"relay", nil, []string{"HOST:PORT"}},
 		"plain HTTP":       {web(t, nil, status(200, false, "hi")), nil, []string{"does not speak TLS", "check the address"}},

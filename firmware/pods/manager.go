@@ -150,7 +150,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		if !m.reread.IsZero() && !time.Now().Before(m.reread) {
 			m.reconcile(ctx)
 		}
-		m.await(ctx, m.relist(ctx, seen), pods, refs)
+		next := m.relist(ctx, seen)
+		m.signOfLife()
+		m.await(ctx, next, pods, refs)
 	}
 	return ctx.Err()
 }

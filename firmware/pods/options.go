@@ -122,9 +122,12 @@ type Options struct {
 	Annotations func() map[string]string
 	// Conditions are reported with the node's own; asked at each look at it, and must not block. May be nil.
 	Conditions func() []corev1.Condition
-	Labels     map[string]string // additional labels of the node
-	Taints     []corev1.Taint    // that the node registers with
-	MaxPods    int64             // default 110
+	// Alive is called whenever the manager's loop has gone round (every 10 s if nothing happens, within minutes if the runtime hangs) and no pod's worker is stuck. May be
+	// nil; must not block.
+	Alive   func()
+	Labels  map[string]string // additional labels of the node
+	Taints  []corev1.Taint    // that the node registers with
+	MaxPods int64             // default 110
 	// UnsafeSysctls may be set by pods beside the safe ones: names, or prefixes that end in "*".
 	UnsafeSysctls []string
 	// UserIDs are the user and group ids of the machine that pods with a user namespace of their own get. Zero: as userids.Default finds them.

@@ -114,7 +114,9 @@ func (s *starter) launch(ctx context.Context, c *corev1.Container, prior *contai
 	refs := references{desired: w.m.o.Desired, namespace: s.d.pod.Metadata.Namespace}
 	creds := func() (credentials, error) { return pullCredentials(&s.d.pod.Spec, c.Image, refs) }
 	w.puller.event = func(eventType, reason, message string) { w.eventFor(c.Name, eventType, reason, message) }
+	back := w.turn.elsewhere()
 	image, ref, err := w.puller.ensure(ctx, imageWant{c, earlier(prior), creds, s.config})
+	back()
 	if err != nil {
 		return err
 	}
@@ -188,7 +190,9 @@ func (s *starter) postStart(ctx context.Context, c *corev1.Container, id string)
 	}
 	w := s.w
 	warn := func(reason, message string) { w.event(eventWarning, reason, message) }
+	back := w.turn.elsewhere()
 	err := (&caller{rt: w.m.o.Runtime, spec: c, id: id, ip: w.podIP(s.ips), warn: warn}).hook(ctx, c.Lifecycle.PostStart)
+	back()
 	if err == nil || ctx.Err() != nil || runtimeGone(err) {
 		return err
 	}

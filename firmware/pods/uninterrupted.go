@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,17 +78,23 @@ func (w *worker) startContainer(ctx context.Context, id string) error {
 // removeSandbox removes a sandbox that was stopped, with all its containers. within is what may be killed for it: the id of a container or a sandbox,
 // or "" if nothing of the pod is to run any more.
 func (w *worker) removeSandbox(ctx context.Context, id, within string) error {
-	return w.insist(ctx, within, func() error { return ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)) })
+	return w.insist(ctx, within, func() error { return ignoreMissing(w.m.o.Runtime.RemovePodSandbox(ctx, id)) }, func(task string) bool {
+		if task == id {
+			return true
+		}
+		list, err := w.m.o.Runtime.ListContainers(ctx, &cri.ContainerFilter{ID: task, PodSandboxID: id})
+		return err == nil && slices.ContainsFunc(list, func(c cri.Container) bool { return c.ID == task && c.PodSandboxID == id })
+	})
 }
 
 // removeContainer removes a container that has ended.
 func (w *worker) removeContainer(ctx context.Context, id string) error {
-	return w.insist(ctx, id, func() error { return ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, id)) })
+	return w.insist(ctx, id, func() error { return ignoreMissing(w.m.o.Runtime.RemoveContainer(ctx, id)) }, func(task string) bool { return task == id })
 }
 
 // insist repeats a removal that the runtime refuses as long as something runs in the cgroup of what has ended: a container's or a sandbox's, or the pod's
-// if id is "". It also does if the runtime has a task that has ended, or is told to end.
-func (w *worker) insist(ctx context.Context, id string, remove func() error) error {
+// if id is "". It also does if the runtime has a task that has ended, or is told to end. ours tells whether a task is part of what is removed.
+func (w *worker) insist(ctx context.Context, id string, remove func() error, ours func(task string) bool) error {
 	err := remove()
 	for range killLooks {
 		if err == nil || ctx.Err() != nil || runtimeGone(err) {
@@ -95,7 +102,7 @@ func (w *worker) insist(ctx context.Context, id string, remove func() error) err
 		}
 		if w.m.killGroup(w.uid, id) > 0 {
 			w.log.Warn("killed what still ran of a container that the runtime takes for ended", "container", id, "error", err)
-		} else if !w.endTask(ctx, err) {
+		} else if !w.endTask(ctx, err, ours) {
 			return err
 		}
 		select {
@@ -111,10 +118,15 @@ func (w *worker) insist(ctx context.Context, id string, remove func() error) err
 // runningTask is how containerd refuses to remove a container whose task it has.
 var runningTask = regexp.MustCompile(`cannot delete running task ([0-9a-zA-Z][0-9a-zA-Z._-]*)`)
 
-// endTask ends the task for which containerd refuses to remove a container, if this is why. It reports whether it is worth to try again.
-func (w *worker) endTask(ctx context.Context, refusal error) bool {
+// endTask ends the task for which containerd refuses to remove a container, if this is why. It reports whether it is worth to try again. The task's name comes
+// from an error's text, so it is ended only if it is one of those that are to go.
+func (w *worker) endTask(ctx context.Context, refusal error, ours func(task string) bool) bool {
 	task := runningTask.FindStringSubmatch(refusal.Error())
 	if task == nil || w.m.o.EndTask == nil {
+		return false
+	}
+	if !ours(task[1]) {
+		w.log.Warn("the runtime refuses a removal for a task that is no part of it; the task is left alone", "task", task[1], "refusal", refusal)
 		return false
 	}
 	err := w.m.o.EndTask(ctx, task[1])

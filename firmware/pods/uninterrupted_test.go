@@ -141,13 +141,14 @@ func TestTaskOfAnEndedContainer(t *testing.T) {
 		"after a while":   {"cannot delete running task ab12: failed precondition", []error{errors.New("task must be stopped before deletion"), nil}, true},
 		"another runtime": {"cannot delete running task ab12", []error{&cri.Error{Code: cri.ErrUnimplemented}}, false},
 		"another reason":  {"device or resource busy", nil, false},
+		"another's task":  {"cannot delete running task ffff", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(w *world) {
 				var r *stubbornRuntime
-				asked := 0
+				asked, container := 0, ""
 				w.o.EndTask = func(_ context.Context, id string) error {
-					if id != "ab12" {
+					if id != container {
 						t.Errorf("task %s was to end", id)
 					}
 					err := c.ends[min(asked, len(c.ends)-1)]
@@ -156,9 +157,14 @@ func TestTaskOfAnEndedContainer(t *testing.T) {
 					return err
 				}
 				r = w.stubborn()
-				r.refusal = c.refusal
 				w.apply(simplePod)
 				w.settle(time.Second)
+				list, err := r.ListContainers(t.Context(), nil)
+				if err != nil || len(list) != 1 {
+					t.Fatalf("%v, %v", list, err)
+				}
+				container = list[0].ID
+				r.refusal = strings.ReplaceAll(c.refusal, "ab12", container)
 				r.running.Store(true)
 				w.apply(deletedPod)
 				w.settle(time.Minute)

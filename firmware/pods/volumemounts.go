@@ -135,7 +135,9 @@ func (s *starter) imageVolumes(ctx context.Context, l *launch, prior bool) error
 		}
 		c := imageOf(l.container.Name, vol.Image)
 		creds := func() (credentials, error) { return pullCredentials(&l.pod.Spec, c.Image, refs) }
+		back := s.w.turn.elsewhere()
 		image, _, err := s.w.puller.ensure(ctx, imageWant{c, earlierRun{ran: prior}, creds, s.config})
+		back()
 		if err != nil {
 			return err
 		}

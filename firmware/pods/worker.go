@@ -34,6 +34,7 @@ type worker struct {
 	log     *slog.Logger
 	wake    chan struct{}
 	settled atomic.Bool   // nothing is going on: the runtime may be asked less often
+	turn    turn          // what it is doing now, for whoever looks whether it is stuck
 	found   atomic.Uint64 // fingerprint of what the last relist that saw a change has found
 	shared  sharedState   // guarded by m.mu
 
@@ -142,6 +143,8 @@ func (w *worker) once(ctx context.Context) (next time.Duration, done bool) {
 	defer cancel()
 	d := w.m.begin(w, cancel)
 	defer w.m.begin(w, nil)
+	w.turn.begin(d)
+	defer w.turn.end()
 	if d != nil {
 		if w.pod == nil || w.pod.version != d.version {
 			m := &d.pod.Metadata

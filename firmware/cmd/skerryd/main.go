@@ -7,7 +7,13 @@
 //	skerryd device VERB …  read, write, watch, find and plan devices (see skerryd device -h)
 //	skerryd board list|show|check   what hardware this is, and whether it is as described
 //	skerryd image import FILE…   import container images from files, without a registry
+//	skerryd update status|install FILE|cancel   a new system for this gateway, from a stick or a file
+//	skerryd boot-backend VERB …   which system boots: what RAUC calls
+//	skerryd boot-deadline  restart the machine if a new system is not confirmed in time (what skerry-trial.service of an image calls)
 //	skerryd shutdown  stop the pods in order before the machine goes down (what skerry-shutdown.service calls)
+//	skerryd provision  wait for a provisioning file on a USB stick or the disk, and join with it (what skerry-provision.service of an image calls)
+//	skerryd diagnose  collect what somebody needs who helps from afar (-o FILE.tar.gz)
+//	skerryd factory-reset -all|-keep-identity   at the next start the gateway is as it came out of the box
 //	skerryd version
 //
 // Under the name skerryctl the same binary answers to the same verbs, so that a technician finds them on the gateway.
@@ -30,6 +36,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry"
+	"github.com/skerry/skerry/board/rauc"
 	"github.com/skerry/skerry/firmware/agent"
 	"github.com/skerry/skerry/firmware/config"
 	"github.com/skerry/skerry/firmware/devicectl"
@@ -47,6 +54,9 @@ const usage = `usage: skerryd VERB [-config FILE] …
   device   read, write, watch, browse, find, plan and import devices: skerryd device -h
   board    what hardware this is, and whether it is as described: skerryd board -h
   image    import container images from files, without a registry: skerryd image import FILE…
+  update   a new system: skerryd update status|install FILE|cancel
+  diagnose  collect what somebody needs who helps from afar: skerryd diagnose -o FILE.tar.gz
+  factory-reset  on an image: be as out of the box from the next start on: skerryd factory-reset -all|-keep-identity
   version  print the version
 `
 
@@ -79,12 +89,15 @@ func explain(stderr io.Writer, err error) int {
 
 // run is main without the process: it can be called by tests.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if filepath.Base(os.Args[0]) == filepath.Base(rauc.BackendPath) {
+		return bootBackend(ctx, args, stdout, stderr)
+	}
 	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		fmt.Fprint(stdout, usage)
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "image": image, "device": deviceVerbs, "board": boardVerbs,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "provision": provisionGateway, "factory-reset": factoryReset, "image": image, "device": deviceVerbs, "board": boardVerbs, "diagnose": diagnoseVerb, "boot-backend": bootBackend, "boot-deadline": bootDeadline, "update": updateVerbs,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -92,7 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, image, device, board, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, provision, factory-reset, image, device, board, diagnose, update, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {

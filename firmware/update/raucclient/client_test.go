@@ -1,0 +1,50 @@
+package raucclient
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rauc writes a command that says text and ends with a status.
+func rauc(t *testing.T, text string, status string) Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rauc")
+	script := "#!/bin/sh\ncat <<'END'\n" + text + "\nEND\nexit " + status + "\n"
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	return Client{Command: "/bin/sh", Args: []string{path}}
+}
+
+func TestInspect(t *testing.T) {
+	c := rauc(t, "rauc-Message: Reading bundle\nRAUC_MF_COMPATIBLE='skerry-qemu-armv7'\nRAUC_MF_VERSION='1.2.3'\nRAUC_MF_BUILD='x'", "0")
+	compatible, version, err := c.Inspect(t.Context(), "/bundle")
+	if compatible != "skerry-qemu-armv7" || version != "1.2.3" || err != nil {
+		t.Errorf("Inspect gives %q, %q, %v", compatible, version, err)
+	}
+	if _, _, err := rauc(t, "nothing", "0").Inspect(t.Context(), "/bundle"); err == nil {
+		t.Error("a bundle without a manifest was accepted")
+	}
+	_, _, err = rauc(t, "Verifying\nsignature verification failed: Verify error: self-signed certificate", "1").Inspect(t.Context(), "/bundle")
+	if err == nil || !strings.Contains(err.Error(), "signature verification failed") || strings.Contains(err.Error(), "Verifying") {
+		t.Errorf("a bad signature gives %v", err)
+	}
+}
+
+func TestInstall(t *testing.T) {
+	var seen []int
+	err := rauc(t, "installing\n  0% Installing\n 20% Checking bundle\n100% Installing done.\n"+strings.Repeat("x", 3*maxLine)+"\nInstalling `/bundle` succeeded", "0").Install(t.Context(), "/bundle", func(n int) { seen = append(seen, n) })
+	if err != nil || !slices.Equal(seen, []int{0, 20, 100}) {
+		t.Errorf("Install gives %v, progress %v", err, seen)
+	}
+	err = rauc(t, " 40% Copying\nLastError: Installation error: No space left on device\nInstalling failed", "1").Install(t.Context(), "/bundle", func(int) {})
+	if err == nil || !strings.Contains(err.Error(), "rauc install: Installation error: No space left on device") {
+		t.Errorf("a failed installation gives %v", err)
+	}
+	if err := (Client{Command: "/no/such/rauc"}).Install(t.Context(), "/bundle", func(int) {}); err == nil {
+		t.Error("RAUC is not there, and the installation is done")
+	}
+}
