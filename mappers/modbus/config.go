@@ -43,10 +43,10 @@ type config struct {
 	broadcastPause time.Duration
 	pipeline       int
 	holeRetry      time.Duration
-	mixed          bool  // write and read back with FC 23
-	noMask         bool  // do not try FC 22
-	groupWrites    bool  // neighbours in one request
-	capture        int64 // bytes of raw capture
+	mixed          bool     // write and read back with FC 23
+	noMask         bool     // do not try FC 22
+	grouping       grouping // neighbours in one request
+	capture        int64    // bytes of raw capture
 	limits         limits
 }
 
@@ -99,7 +99,7 @@ func describeDevice() []device.FieldDoc {
 		{Name: "onePerRequest", Meaning: "each property is read in a request of its own", Default: "false", Allowed: "true, false"},
 		{Name: "holeRetry", Meaning: "how long an address that the device does not have is left out before it is tried again, in seconds", Default: "60", Allowed: "1 to 86400"},
 		{Name: "readWrite", Meaning: "values of registers are written and read back in one request (FC 23)", Default: "false", Allowed: "true, false"},
-		{Name: "groupWrites", Meaning: "whether values that are written at the same time, and lie one after the other, go out in one request (FC 15 and 16)", Default: "false", Allowed: "true, false"},
+		{Name: "groupWrites", Meaning: "whether values that are written at the same time, and lie one after the other, go out in one request (FC 15 and 16)", Default: "true for values that are written with FC 16 anyway, until the device does not take several at a time; false with onePerRequest or readWrite", Allowed: "true, false"},
 		{Name: "capture", Meaning: "KiB of raw bytes of the line that are kept in " + serialline.CaptureDir + " for a technician, the newest ones; one device of a line that asks for it is enough", Default: "0", Allowed: "0, 4 to 10240"},
 		{Name: "maskWrite", Meaning: "whether bits of a register are written with FC 22; false for devices that do not answer it at all", Default: "true: FC 22, and reading and writing if the device refuses it", Allowed: "true, false"},
 	}, out...)
@@ -139,7 +139,11 @@ func parseConfig(cfg device.Config) (config, error) {
 	}
 	c.holeRetry = time.Duration(f.Int(60, 1, 86400, "holeRetry")) * time.Second
 	c.mixed = f.Bool(false, "readWrite")
-	c.groupWrites = f.Bool(false, "groupWrites")
+	if f.Has("groupWrites") {
+		if c.grouping = groupNone; f.Bool(false, "groupWrites") {
+			c.grouping = groupAll
+		}
+	}
 	c.noMask = !f.Bool(true, "maskWrite")
 	c.limits = limits{
 		registers: int(f.Int(maxReadRegisters, 1, maxReadRegisters, "maxRegisters")),

@@ -22,6 +22,19 @@ func configFor(srv *modbustest.Server, unit int) device.Config {
 	return device.Config{Device: "ns/dev", Protocol: map[string]any{"ip": "127.0.0.1", "port": srv.Port(), "slaveID": unit, "timeout": 600}}
 }
 
+// traffic counts what a server has seen. It takes the server's log.
+func traffic(srv *modbustest.Server) func() (connections, writes int) {
+	seen := 0
+	return func() (int, int) {
+		for _, r := range srv.TakeLog() {
+			if r.Function > 4 {
+				seen++
+			}
+		}
+		return srv.Accepted(), seen
+	}
+}
+
 func TestDriverConforms(t *testing.T) {
 	devicetest.Run(t, func(t *testing.T) devicetest.Subject {
 		srv := modbustest.Start(t)
@@ -43,6 +56,7 @@ func TestDriverConforms(t *testing.T) {
 				srv.Kill()
 				srv.Restart()
 			},
+			Traffic:  traffic(srv),
 			Recovery: 6 * time.Second,
 			BadConfigs: []devicetest.Bad{
 				{Name: "no ip", Data: map[string]any{"port": 502}, Field: "ip"},

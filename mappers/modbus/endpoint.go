@@ -32,7 +32,6 @@ type endpoint struct {
 	unhook  func() bool // ends the hook by which close interrupts line
 	replied bool        // something has been answered on this line
 	flight  []*transaction
-	held    *transaction // is next, once there is room in flight
 	id      uint16
 	buf     [bufSize]byte
 	have    int       // bytes in buf
@@ -93,16 +92,13 @@ func (e *endpoint) rest() {
 // fill sends what waits, as far as the device takes several requests at a time.
 func (e *endpoint) fill() {
 	for e.ctx.Err() == nil {
-		t := e.held
-		if e.held = nil; t == nil {
-			t = e.queue.pop()
-		}
+		t := e.queue.pop()
 		switch {
 		case t == nil:
 			return
 		case t.gone():
 		case len(e.flight) > 0 && len(e.flight) >= t.cfg.pipeline:
-			e.held = t
+			e.queue.putBack(t) // a write that comes meanwhile goes first
 			return
 		default:
 			e.serve(t)
@@ -140,6 +136,7 @@ func (e *endpoint) serve(t *transaction) {
 	if t.gone() { // while the line became silent: a request that cannot be in time would cost the line
 		return
 	}
+	t.asked = true
 	if err := e.send(t); err != nil {
 		e.flight = append(e.flight, t)
 		if errors.Is(err, serialline.ErrEcho) {
@@ -151,7 +148,7 @@ func (e *endpoint) serve(t *transaction) {
 	}
 	if t.cfg.broadcast {
 		e.pause(time.Now().Add(t.cfg.broadcastPause)) // nobody answers, and everybody is busy (Serial Line V1.02, section 2.4.1)
-		t.finish(nil)
+		e.carriedOut(t)
 		return
 	}
 	e.flight = append(e.flight, t)

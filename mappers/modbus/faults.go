@@ -124,10 +124,10 @@ func (e *endpoint) judge(t *transaction, err error) {
 	if err == nil { // apart from the rest, which allocates
 		e.answered()
 		e.unit(t.cfg.unit).OK()
-	} else {
-		err = e.verdict(t, err)
+		e.carriedOut(t)
+		return
 	}
-	t.finish(err)
+	t.finish(e.verdict(t, err))
 }
 
 func (e *endpoint) verdict(t *transaction, err error) error {

@@ -443,7 +443,7 @@ func TestNeighboursAreWrittenInOneRequest(t *testing.T) {
 			t.Errorf("%s: functions %s, want %s", what, got, fcs)
 		}
 	}
-	check("all", "16 3 16 3 15 1")
+	check("all", "16 16 15 1 3 3")
 	if u.Holding(199) != 0xFF9D || !u.Coil(2) || u.Coil(3) {
 		t.Errorf("%x %v %v", u.Holding(199), u.Coil(2), u.Coil(3))
 	}

@@ -1,26 +1,59 @@
 package modbus
 
-import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
+import "time"
 
-	"github.com/skerry/skerry/mappers/device"
+// grouping is which neighbours are written in one request.
+type grouping uint8
+
+const (
+	groupAlike grouping = iota // those that are written with FC 16 anyway, unless the device has shown that it does not take several at a time
+	groupNone
+	groupAll
 )
 
-// written is one value on its way to the device.
-type written struct {
-	point  *point
-	data   []byte // as a read returns it
-	result *device.WriteResult
+// grouped tells whether a value may go out together with its neighbours.
+func (s *session) grouped(p *point) bool {
+	switch {
+	case s.config.broadcast || p.layout.partial():
+		return false
+	case s.config.grouping != groupAlike:
+		return s.config.grouping == groupAll
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p.table == holdingRegisters && (p.width > 1 || p.multiple) && !s.noGroup && !time.Now().Before(s.groups.until) && !s.config.mixed && !s.config.limits.single
+}
+
+// maxGroupDoubt bounds how long a device that has not answered to several values in one request gets them one by one.
+const maxGroupDoubt = time.Hour
+
+// groupDoubt is the suspicion that a device does not take several values in one request, and does not say so: it is silent, it hangs up, or a
+// gateway says that it did not answer. It may as well have been off, so it is asked again after some time, which doubles while that does not help.
+type groupDoubt struct {
+	until time.Time
+	wait  time.Duration
+}
+
+// doubtGroups notes that a request for several values came to nothing.
+func (s *session) doubtGroups() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups.wait = min(max(s.config.holeRetry, 2*s.groups.wait), maxGroupDoubt)
+	s.groups.until = time.Now().Add(s.groups.wait)
+}
+
+// trustGroups notes that one was carried out.
+func (s *session) trustGroups() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups = groupDoubt{}
 }
 
 // group tells how many of the first items go out in one request: those that lie one after the other in the table, in the order
 // in which they were given.
 func (s *session) group(items []written) int {
 	first, end := items[0].point, items[0].point.end()
-	if !s.config.groupWrites || s.config.broadcast || first.layout.partial() {
+	if !s.grouped(first) {
 		return 1
 	}
 	most := min(maxWriteRegisters, s.config.limits.registers)
@@ -29,7 +62,7 @@ func (s *session) group(items []written) int {
 	}
 	for n, w := range items[1:] {
 		p := w.point
-		if p.table != first.table || int(p.addr) != end || p.end()-int(first.addr) > most || p.layout.partial() || p.readBack != first.readBack {
+		if p.table != first.table || int(p.addr) != end || p.end()-int(first.addr) > most || !s.grouped(p) || p.readBack != first.readBack {
 			return n + 1
 		}
 		end = p.end()
@@ -37,8 +70,8 @@ func (s *session) group(items []written) int {
 	return len(items)
 }
 
-// writeGroup writes neighbours in one request. It returns false if the device refuses that: then each has to be tried alone.
-func (s *session) writeGroup(ctx context.Context, items []written) bool {
+// groupRequest writes neighbours in one request.
+func groupRequest(items []written) *request {
 	first := items[0].point
 	var data []byte
 	for i, w := range items {
@@ -52,38 +85,5 @@ func (s *session) writeGroup(ctx context.Context, items []written) bool {
 			data[i/8] |= w.data[0] << (i % 8)
 		}
 	}
-	n := uint16(items[len(items)-1].point.end() - int(first.addr))
-	_, err := s.do(ctx, writeMany(first.table, first.addr, n, data), true)
-	var ex *exception
-	if errors.As(err, &ex) {
-		return false
-	}
-	var back []byte
-	if err == nil && first.readBack {
-		if back, err = s.do(ctx, readRequest(first.table, first.addr, n), true); errors.As(err, &ex) {
-			back, err = nil, nil // accepted, and cannot be read together: one by one
-		} else if err != nil {
-			err = fmt.Errorf("written, and the read-back failed: %w", err)
-		}
-	}
-	for _, w := range items {
-		switch {
-		case err != nil || !first.readBack:
-			w.result.Err = err
-		case back == nil:
-			*w.result = s.verify(ctx, w.point, w.data, nil)
-		default:
-			*w.result = s.compare(w.point, w.data, nil, w.point.cut(first.addr, back), nil)
-		}
-	}
-	return true
-}
-
-// cut takes the point's own data, as a read of it alone returns it, out of the data of a block that starts at base.
-func (p *point) cut(base uint16, data []byte) []byte {
-	at := int(p.addr - base)
-	if p.table.bits() {
-		return []byte{data[at/8] >> (at % 8) & 1}
-	}
-	return bytes.Clone(data[2*at : 2*(at+int(p.width))])
+	return writeMany(first.table, first.addr, uint16(items[len(items)-1].point.end()-int(first.addr)), data)
 }

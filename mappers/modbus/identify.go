@@ -64,7 +64,7 @@ func (s *session) Browse(ctx context.Context, node string, limit int) ([]device.
 	var out []device.BrowseEntry
 	for category, first := byte(1), byte(0); category <= 3; category++ { // basic, regular, extended
 		for range maxIdentityReplies {
-			data, err := s.do(ctx, identify(category, first), true)
+			data, err := s.do(ctx, identify(category, first), classReadBack)
 			if err != nil && len(out) > 0 && category > 1 {
 				return out, nil // the device has no such category
 			}

@@ -13,7 +13,10 @@ type transaction struct {
 	ctx     context.Context // the caller's: a transaction nobody waits for any more is not sent
 	cfg     *config
 	request *request
-	urgent  bool
+	class   class
+	burst   []*request   // to send one after the other, request first; nil: only that
+	until   time.Time    // the burst ends before what would go out later
+	carried atomic.Int32 // how many requests have been carried out
 	left    atomic.Bool
 	done    chan struct{} // buffered; afterwards data and err are the caller's
 	reply   [maxPDU]byte
@@ -24,6 +27,7 @@ type transaction struct {
 	id       uint16 // on TCP
 	deadline time.Time
 	reused   bool // it went out on a connection that may have been closed while it was idle
+	asked    bool // the request has gone out, or some of it
 	again    bool // it has been sent anew because a connection broke that others or idleness broke
 	tries    int  // that were lost on the way
 	next     *transaction
@@ -78,27 +82,29 @@ func (l *list) pop() *transaction {
 	return t
 }
 
-// queue hands transactions to the owner of an endpoint: urgent ones (writes and their read-back) first, each class in the
+// class is which transactions go ahead of others.
+type class uint8
+
+const (
+	classWrite class = iota
+	classReadBack
+	classRead
+	classes
+)
+
+// queue hands transactions to the owner of an endpoint: writes first, then what reads them back, then all else, each class in the
 // order of arrival. Its length is bounded by the callers, who wait for each answer.
 type queue struct {
-	mu     sync.Mutex
-	urgent list
-	normal list
-	wake   chan struct{}
+	mu    sync.Mutex
+	lists [classes]list
+	wake  chan struct{}
 }
 
 func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
 
-func (q *queue) of(t *transaction) *list {
-	if t.urgent {
-		return &q.urgent
-	}
-	return &q.normal
-}
-
 func (q *queue) push(t *transaction) {
 	q.mu.Lock()
-	q.of(t).push(t)
+	q.lists[t.class].push(t)
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
@@ -110,15 +116,17 @@ func (q *queue) push(t *transaction) {
 func (q *queue) putBack(t *transaction) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.of(t).pushFront(t)
+	q.lists[t.class].pushFront(t)
 }
 
 // pop returns the next transaction, nil if there is none.
 func (q *queue) pop() *transaction {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t := q.urgent.pop(); t != nil {
-		return t
+	for i := range q.lists {
+		if t := q.lists[i].pop(); t != nil {
+			return t
+		}
 	}
-	return q.normal.pop()
+	return nil
 }

@@ -113,7 +113,7 @@ func (s *session) readParts(ctx context.Context, p *readPlan, values []device.Va
 	sent := 0
 	for ; done < len(p.parts); done++ {
 		for ; sent < len(p.parts) && sent-done < s.config.pipeline; sent++ {
-			window[sent%maxPipeline] = s.submit(ctx, p.parts[sent].request, false)
+			window[sent%maxPipeline] = s.submit(ctx, p.parts[sent].request, classRead)
 		}
 		t := window[done%maxPipeline]
 		err := s.wait(ctx, t)
@@ -145,7 +145,7 @@ func (p *readPlan) deliver(b block, data []byte, values []device.Value) {
 
 // readBlock reads one block outside of the plan's order. served is false if the device has refused any of it.
 func (s *session) readBlock(ctx context.Context, p *readPlan, b block, values []device.Value) (served bool, err error) {
-	data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), false)
+	data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), classRead)
 	if err != nil {
 		return s.refused(ctx, p, b, values, err)
 	}
@@ -164,7 +164,7 @@ func (s *session) refused(ctx context.Context, p *readPlan, b block, values []de
 		if err := s.sleep(ctx, s.config.busyPause); err != nil {
 			return false, err
 		}
-		data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), false)
+		data, err := s.do(ctx, readRequest(b.table, b.addr, b.width), classRead)
 		if err == nil {
 			p.deliver(b, data, values)
 			return true, nil

@@ -32,6 +32,7 @@ func TestTransportsConform(t *testing.T) {
 		s.Write = visitor("setpoint", device.TypeInt, true, "register", "HoldingRegister", "offset", 20, "limit", 2)
 		s.Values = [2]device.Value{device.Int(-70000), device.Int(12)}
 		s.Hang = func() { srv.Misbehave(modbustest.Silent) }
+		s.Traffic = traffic(srv)
 		s.Recovery = 20 * time.Second
 		return s
 	}

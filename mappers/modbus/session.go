@@ -30,6 +30,8 @@ type session struct {
 	expires time.Time // when the first of holes does
 	noMask  bool      // the device has no FC 22
 	noMixed bool      // the device has no FC 23
+	noGroup bool      // the device does not take several values in one request
+	groups  groupDoubt
 }
 
 // Bounds of what a session remembers.
@@ -49,7 +51,14 @@ func (s *session) Close() error {
 }
 
 // submit hands a request to the endpoint.
-func (s *session) submit(ctx context.Context, r *request, urgent bool) *transaction {
+func (s *session) submit(ctx context.Context, r *request, c class) *transaction {
+	t := s.prepare(ctx, r, c)
+	s.endpoint.queue.push(t)
+	return t
+}
+
+// prepare makes a transaction for a request.
+func (s *session) prepare(ctx context.Context, r *request, c class) *transaction {
 	s.mu.Lock()
 	var t *transaction
 	if n := len(s.free); n > 0 {
@@ -60,9 +69,9 @@ func (s *session) submit(ctx context.Context, r *request, urgent bool) *transact
 	if t == nil {
 		t = &transaction{done: make(chan struct{}, 1)}
 	}
-	t.ctx, t.cfg, t.request, t.urgent = ctx, &s.config, r, urgent
-	t.data, t.err, t.again, t.tries = nil, nil, false, 0
-	s.endpoint.queue.push(t)
+	t.ctx, t.cfg, t.request, t.class = ctx, &s.config, r, c
+	t.data, t.err, t.asked, t.again, t.tries = nil, nil, false, false, 0
+	t.carried.Store(0)
 	return t
 }
 
@@ -86,7 +95,7 @@ func (s *session) reuse(t *transaction) {
 	if t.left.Load() {
 		return // the endpoint may still have it
 	}
-	t.ctx, t.request = nil, nil
+	t.ctx, t.request, t.burst = nil, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.free) < maxFree {
@@ -95,15 +104,25 @@ func (s *session) reuse(t *transaction) {
 }
 
 // do carries out one request and asks a busy device again. The data is the caller's.
-func (s *session) do(ctx context.Context, r *request, urgent bool) ([]byte, error) {
+func (s *session) do(ctx context.Context, r *request, c class) ([]byte, error) {
+	data, err := s.attempt(ctx, r, c)
+	return s.patient(ctx, r, c, data, err)
+}
+
+func (s *session) attempt(ctx context.Context, r *request, c class) ([]byte, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	t := s.submit(ctx, r, c)
+	err := s.wait(ctx, t)
+	data := append([]byte(nil), t.dataOf(err)...)
+	s.reuse(t)
+	return data, err
+}
+
+// patient asks again while a device says that it is busy; data and err are what the first attempt brought.
+func (s *session) patient(ctx context.Context, r *request, c class, data []byte, err error) ([]byte, error) {
 	for tries := 0; ; tries++ {
-		if err := s.usable(ctx); err != nil {
-			return nil, err
-		}
-		t := s.submit(ctx, r, urgent)
-		err := s.wait(ctx, t)
-		data := append([]byte(nil), t.dataOf(err)...)
-		s.reuse(t)
 		accepted := r.echo != nil && isException(err, modbus.ExceptionCodeAcknowledge) // and takes its time: it must not be sent again
 		if !busy(err) || tries >= s.config.busyRetries && !accepted {
 			return data, err
@@ -111,6 +130,7 @@ func (s *session) do(ctx context.Context, r *request, urgent bool) ([]byte, erro
 		if err := s.sleep(ctx, s.config.busyPause); err != nil || accepted {
 			return nil, err
 		}
+		data, err = s.attempt(ctx, r, c)
 	}
 }
 

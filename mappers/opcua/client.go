@@ -25,6 +25,7 @@ type client struct {
 	auth     *ua.NodeID
 	lifetime time.Duration // of the session without a word
 	parted   time.Time     // when its channel ended; owned by the endpoint's goroutine
+	stumbles int           // how often in a row it was lost after the server had been reached; owned by the endpoint's goroutine
 
 	namespaces []string
 	limits     limits

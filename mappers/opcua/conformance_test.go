@@ -22,6 +22,7 @@ func TestDriverConforms(t *testing.T) {
 			Hang:     func() { p.mode.Store(silent) },
 			Flood:    func() { p.mode.Store(flooding) },
 			Revive:   p.revive,
+			Traffic:  func() (int, int) { return int(p.accepted.Load()), 0 },
 			Recovery: 6 * time.Second,
 			BadConfigs: []devicetest.Bad{
 				{Name: "no url", Data: map[string]any{"timeout": 500}, Field: "url"},

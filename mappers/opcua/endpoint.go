@@ -14,6 +14,12 @@ import (
 const (
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// steadyAfter is how long a connection has to hold to count as one: a server, or a proxy before it, that accepts and drops everybody must not be
+	// asked as fast as it answers.
+	steadyAfter = time.Second
+	// maxStumbles is how often in a row a session may be lost after its server has been reached, before another one is made: there are servers that never answer
+	// who goes on with a session.
+	maxStumbles = 2
 )
 
 // endpoint is the connection to one server with one configuration, shared by the devices that have it. Its goroutine
@@ -57,24 +63,21 @@ func (e *endpoint) run(ctx context.Context) {
 	var held *client // without a channel; its session may still be alive at the server
 	for ctx.Err() == nil {
 		c, err := e.open(ctx, held)
-		if err == nil {
-			backoff.OK()
-			e.set(c, nil)
-			err = c.serve(ctx)
-			e.set(nil, nil)
-			c.close(err)
-			if ctx.Err() == nil {
-				e.driver.log.Info("OPC UA connection lost", "server", e.config.String(), "reason", reason(err))
+		opened, steady := err == nil, false
+		if opened {
+			held = c
+			if steady, err = e.use(ctx, c); steady {
+				backoff.OK()
+				continue
 			}
-			held, c.parted = c, time.Now()
-			continue
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if held != nil && (time.Since(held.parted) > held.lifetime || errors.Is(err, errForgotten)) {
-			held = nil
-			continue
+		if held != nil && (held.over(time.Now()) || errors.Is(err, errForgotten)) {
+			if held = nil; !opened {
+				continue
+			}
 		}
 		e.known = nil // the server may have other endpoints or another certificate now
 		err = device.Unreachable("%s: %s", e.config.String(), reason(err))
@@ -91,6 +94,30 @@ func (e *endpoint) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// use serves a connection until it ends, and tells whether it held and why it ended.
+func (e *endpoint) use(ctx context.Context, c *client) (steady bool, _ error) {
+	began := time.Now()
+	e.set(c, nil)
+	err := c.serve(ctx)
+	e.set(nil, nil)
+	c.close(err)
+	if ctx.Err() == nil {
+		e.driver.log.Info("OPC UA connection lost", "server", e.config.String(), "reason", reason(err))
+	}
+	c.parted = time.Now()
+	if steady = c.parted.Sub(began) >= steadyAfter; steady {
+		c.stumbles = 0
+	} else {
+		c.stumbles++
+	}
+	return steady, err
+}
+
+// over tells that there is nothing to go on with: the server has ended the session by now, or has been reached and lost too often.
+func (c *client) over(now time.Time) bool {
+	return now.Sub(c.parted) > min(c.lifetime, c.endpoint.config.sessionTimeout) || c.stumbles >= maxStumbles
 }
 
 // open goes on with a session, or makes one. Only if the server says that it has the session no more the error wraps errForgotten.

@@ -34,6 +34,9 @@ type peer struct {
 	conns    map[net.Conn]bool
 	down     bool
 	wg       sync.WaitGroup
+	accepted atomic.Int32
+	refused  atomic.Int32 // attempts to go on with a session, with noResume
+	deletes  atomic.Int32 // requests to delete subscriptions
 }
 
 // The modes of a proxy.
@@ -41,7 +44,26 @@ const (
 	pass int32 = iota
 	silent
 	flooding
+	noResume // nothing gets through any more once somebody wants to go on with a session
+	brief    // connections end with the first request after those that open them
 )
+
+// Type ids of requests (Part 6, annex A.3).
+const (
+	createSession       = 461
+	readNodes           = 631
+	activateSession     = 467
+	deleteSubscriptions = 847
+)
+
+// requestOf is the type id of the request that p begins with; 0: of another message, or in another encoding. Without security each request is in a chunk
+// of its own, and the client waits for the answers to those that matter here.
+func requestOf(p []byte) int {
+	if len(p) < 28 || string(p[:4]) != "MSGF" || p[24] != 1 || p[25] != 0 {
+		return 0
+	}
+	return int(p[26]) | int(p[27])<<8
+}
 
 var shared struct {
 	once sync.Once
@@ -124,6 +146,7 @@ func (p *peer) accept() {
 		if err != nil {
 			return
 		}
+		p.accepted.Add(1)
 		p.wg.Go(func() { p.serve(c) })
 	}
 }
@@ -158,6 +181,7 @@ func (p *peer) serve(c net.Conn) {
 func (p *peer) copy(to, from net.Conn, answers bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 64<<10)
+	created, deaf, read := false, false, 0
 	for {
 		if answers && p.mode.Load() == flooding {
 			chunk := make([]byte, 8192)
@@ -172,7 +196,24 @@ func (p *peer) copy(to, from net.Conn, answers bool) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}
-		if p.mode.Load() == silent {
+		if !answers {
+			switch requestOf(buf[:n]) {
+			case createSession:
+				created = true
+			case activateSession:
+				if p.mode.Load() == noResume && !created {
+					p.refused.Add(1)
+					deaf = true
+				}
+			case readNodes:
+				if read++; read > 1 && p.mode.Load() == brief {
+					return
+				}
+			case deleteSubscriptions:
+				p.deletes.Add(1)
+			}
+		}
+		if deaf || p.mode.Load() == silent {
 			n = 0
 		}
 		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
@@ -184,8 +225,15 @@ func (p *peer) copy(to, from net.Conn, answers bool) {
 // kill drops all connections and refuses new ones.
 func (p *peer) kill() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.down = true
+	p.mu.Unlock()
+	p.drop()
+}
+
+// drop drops all connections.
+func (p *peer) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close()
 	}

@@ -37,7 +37,15 @@ type serverSub struct {
 	next    uint32 // sequence number that comes next; 0 before the first one
 	heard   time.Time
 	gone    bool
-	flushed chan struct{} // closed, and nil, once all has come that was queued when the session was resumed
+	flushed chan struct{} // closed, and nil, once all has come that was queued when the session was resumed, or nothing can come any more
+}
+
+// flush lets those go on who wait for what was queued. The lock of the subscriptions is held.
+func (sub *serverSub) flush() {
+	if sub.flushed != nil {
+		close(sub.flushed)
+		sub.flushed = nil
+	}
 }
 
 // handles are the client's handles of a watch's monitored items: base+i is that of point i.
@@ -59,6 +67,7 @@ type subscriptions struct {
 	next    uint32              // handle to go on with: those of a watch that ended are not used again soon
 	deleted map[uint32][]uint32 // monitored items to delete, by subscription
 	ended   []uint32            // subscriptions to delete
+	resumed time.Time           // when the session was resumed last
 
 	// Owned by the endpoint's goroutine.
 	acks        []*ua.SubscriptionAcknowledgement
@@ -157,6 +166,7 @@ func (s *subscriptions) drop(set *itemSet) {
 // remove takes a subscription out of the tables. The lock is held.
 func (s *subscriptions) remove(sub *serverSub) {
 	sub.gone = true
+	sub.flush()
 	delete(s.byID, sub.id)
 	delete(s.deleted, sub.id)
 	if s.byTime[sub.interval] == sub {
@@ -174,6 +184,28 @@ func (s *subscriptions) forget(sub *serverSub) {
 	s.remove(sub)
 	for w := range sub.watches {
 		signal(w.resub)
+	}
+}
+
+func (s *subscriptions) isGone(sub *serverSub) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sub.gone
+}
+
+// orphan has a subscription deleted that the server has and nobody here knows: the answer to its making was lost, or it was given up. While one is
+// being made it may be that one.
+func (s *subscriptions) orphan(id uint32) {
+	select {
+	case <-s.making:
+		s.making <- struct{}{}
+	default:
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[id] == nil && !slices.Contains(s.ended, id) {
+		s.ended = append(s.ended, id)
 	}
 }
 
@@ -289,14 +321,12 @@ func (c *client) published(ctx context.Context, r channel.Reply) {
 	if sub == nil {
 		s.acknowledge(res.Subscription, &res.Message)
 		c.distribute(res.Message.Changes)
+		s.orphan(res.Subscription)
 	} else if lost := c.take(sub, &res.Message); lost || res.Message.HasStatus && quality(res.Message.Status) != device.Good {
 		s.forget(sub)
 	} else if !res.More {
 		s.mu.Lock()
-		if sub.flushed != nil {
-			close(sub.flushed)
-			sub.flushed = nil
-		}
+		sub.flush()
 		s.mu.Unlock()
 	}
 	c.keepPublishing(ctx)

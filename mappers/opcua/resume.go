@@ -38,6 +38,7 @@ func (c *client) resume(ctx context.Context) error {
 		err = c.catchUp(ctx, ch)
 	}
 	if err != nil {
+		c.stumbles++
 		ch.Abort(err)
 		ch.Close()
 		return err
@@ -78,6 +79,9 @@ func (c *client) catchUp(ctx context.Context, ch *channel.Channel) error {
 			return err
 		}
 	}
+	s.mu.Lock()
+	s.resumed = time.Now()
+	s.mu.Unlock()
 	return nil
 }
 
@@ -105,6 +109,40 @@ func (c *client) republish(ctx context.Context, ch *channel.Channel, sub *server
 	return nil
 }
 
+// queuedWithin is how long after a session was resumed reads wait for what its server had queued. A subscription with nothing to tell may be silent for a whole
+// publishing interval, and some servers leave one on the old channel.
+const queuedWithin = 2 * time.Second
+
+// awaitQueued waits, after the session was resumed, until all has come that the server had queued: what is read then is newer than that, and does not get in front of it. It waits
+// until most after the resumption at the latest, however many read.
+func (s *subscriptions) awaitQueued(ctx context.Context, lost <-chan struct{}, most time.Duration) {
+	var pending []chan struct{}
+	s.mu.Lock()
+	left := most - time.Since(s.resumed)
+	for _, sub := range s.byID {
+		if sub.flushed != nil && left > 0 {
+			pending = append(pending, sub.flushed)
+		}
+	}
+	s.mu.Unlock()
+	if len(pending) == 0 {
+		return
+	}
+	enough := time.NewTimer(left)
+	defer enough.Stop()
+	for _, flushed := range pending {
+		select {
+		case <-flushed:
+		case <-enough.C:
+			return
+		case <-lost:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // relink waits until the subscriptions of a watch have published once since the session was resumed, and then reads the points that
 // did not change: that they did not is known only now. The first thing that is published may be a sign of life, and what was queued the next.
 func (c *client) relink(ctx context.Context, w *watch, most int, link *channel.Channel) error {
@@ -122,6 +160,9 @@ func (c *client) relink(ctx context.Context, w *watch, most int, link *channel.C
 		defer silent.Stop()
 		select {
 		case <-flushed:
+			if c.subs.isGone(sub) {
+				return errItems
+			}
 		case <-silent.C: // some servers activate the session on another channel, and leave its subscriptions on the old one
 			c.subs.forget(sub)
 			return errItems

@@ -65,6 +65,7 @@ func (s *session) Read(ctx context.Context, points []device.Point, values []devi
 		fill(values, err)
 		return err
 	}
+	c.subs.awaitQueued(ctx, c.ch().Done(), min(c.endpoint.config.timeout, queuedWithin))
 	err = s.closed(c.read(ctx, own, values, s.config.maxNodes))
 	if errors.Is(err, device.ErrClosed) {
 		fill(values, err)

@@ -20,6 +20,8 @@ type Import struct {
 	SkipRefused bool // write manifests of the rest
 	// Compile judges a visitor, where the drivers are at hand.
 	Compile func(protocol string, cfg device.PointConfig) error
+	// Check judges the device's configData, where the drivers are at hand.
+	Check func(protocol string, cfg device.Config) error
 }
 
 // ErrRefused means that points were refused; which, and why, has been said.
@@ -101,6 +103,9 @@ func (i *Import) Run(data []byte, out, notes io.Writer) error {
 		}
 	}
 	l.Config = config
+	if err := i.judge(l); err != nil {
+		return err
+	}
 	if len(config)+len(names.Protocol) == 0 {
 		names.Note = "spec.protocol.configData has to be filled in: how the device is reached"
 	}
@@ -112,5 +117,29 @@ func (i *Import) Run(data []byte, out, notes io.Writer) error {
 		return fmt.Errorf("write the manifests: %w", err)
 	}
 	fmt.Fprintf(notes, "%d points, %d refused\n", len(l.Points), len(l.Refused))
+	return nil
+}
+
+// judge holds the device's configData, as far as it is given, to what the driver takes. What is missing may be filled in later.
+func (i *Import) judge(l *List) error {
+	config := maps.Clone(l.Config)
+	if config == nil {
+		config = map[string]any{}
+	}
+	maps.Copy(config, i.Names.Protocol)
+	if i.Check == nil || len(config) == 0 {
+		return nil
+	}
+	var wrong []string
+	err := i.Check(l.Protocol, device.Config{Device: i.Names.Device, Protocol: config})
+	for _, e := range device.FieldErrors(err) {
+		name := e.Field[strings.LastIndexByte(e.Field, '.')+1:]
+		if given := slices.ContainsFunc(slices.Collect(maps.Keys(config)), func(k string) bool { return strings.EqualFold(k, name) }); given || e.Value != nil {
+			wrong = append(wrong, e.Error())
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("the device's configData: %s: correct --set, or the list", strings.Join(wrong, "; "))
+	}
 	return nil
 }

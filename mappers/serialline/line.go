@@ -39,9 +39,15 @@ func ReadContext(ctx context.Context, l Line, p []byte) (int, error) {
 	if err := l.SetDeadline(deadline); err != nil {
 		return 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = l.SetDeadline(time.Unix(1, 0))
+	})
 	n, err := l.Read(p)
-	stop()
+	if !stop() {
+		<-interrupted // or it would interrupt the next Read
+	}
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()

@@ -12,5 +12,5 @@
 // # Testing
 //
 // The suite runs against Fake, against the Modbus driver on every transport with a hand-written server, against that driver with
-// pymodbus, and against the driver of serial devices.
+// pymodbus, and against the drivers of OPC UA servers and serial devices.
 package devicetest

@@ -19,7 +19,8 @@ func TestFakeConforms(t *testing.T) {
 		return Subject{
 			Driver: f, Config: device.Config{Device: "ns/dev", Protocol: map[string]any{"id": "1"}},
 			Read: []device.PointConfig{point("a"), point("b")}, Write: point("w"), Values: [2]device.Value{device.Int(7), device.Int(-8)},
-			Kill: func() { f.SetFault(Off) }, Revive: func() { f.SetFault(None) },
+			Traffic: func() (int, int) { return f.Opens("1"), len(f.Writes("1")) },
+			Kill:    func() { f.SetFault(Off) }, Revive: func() { f.SetFault(None) },
 			Hang: func() {
 				f.SetFault(Hang)
 				// The fake has no time-out of its own; a driver with one would give up after it.

@@ -25,6 +25,8 @@ type Subject struct {
 	Hang func()
 	// Flood makes the device send without end, also unasked; nil for a driver without a peer.
 	Flood func()
+	// Traffic returns how many connections and writes the device has seen so far; nil if it cannot tell.
+	Traffic func() (connections, writes int)
 	// BadConfigs and BadVisitors are refused, naming the field.
 	BadConfigs  []Bad
 	BadVisitors []Bad
@@ -57,6 +59,7 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 		{"concurrent use", testConcurrent},
 		{"close interrupts, and can be repeated", testClose},
 		{"a new session takes over, and neighbours notice nothing", testSuccession},
+		{"a changed manifest touches only what changed", testChange},
 		{"batches of any size", testBatch},
 		{"a peer that floods is bounded", testFlood},
 	} {

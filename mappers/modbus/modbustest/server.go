@@ -72,6 +72,8 @@ type Unit struct {
 	stuck    bool
 	noMask   bool
 	noMany   bool
+	most     int  // registers that FC 16 writes; 0: as many as there are
+	tooMany  byte // the exception that says so; 0: none, it is silent
 	busy     int
 	slow     int
 	holes    map[uint16]bool

@@ -69,6 +69,9 @@ func (u *Unit) SetNoMask(on bool) { u.with(func() { u.noMask = on }) }
 // SetNoMany makes the unit refuse FC 15 and 16.
 func (u *Unit) SetNoMany(on bool) { u.with(func() { u.noMany = on }) }
 
+// SetMost makes the unit answer FC 16 for more than n registers with an exception; code 0: with nothing. 0x0B is what a gateway says then.
+func (u *Unit) SetMost(n int, code byte) { u.with(func() { u.most, u.tooMany = n, code }) }
+
 // SetHole makes a holding register unreadable, or readable again.
 func (u *Unit) SetHole(addr uint16, on bool) { u.with(func() { u.holes[addr] = on }) }
 
@@ -127,6 +130,10 @@ func (s *Server) answer(id byte, pdu []byte) []byte {
 		return []byte{fc | 0x80, 1}
 	case u.noMany && (fc == 15 || fc == 16):
 		return []byte{fc | 0x80, 1}
+	case u.most > 0 && fc == 16 && quantity > u.most && u.tooMany == 0:
+		return nil
+	case u.most > 0 && fc == 16 && quantity > u.most:
+		return []byte{fc | 0x80, u.tooMany}
 	case u.missing(fc, addr, quantity):
 		return []byte{fc | 0x80, 2}
 	case int(addr)+quantity > u.limit:

@@ -330,8 +330,16 @@ func (c *Channel) write(ctx context.Context, kind string, req ua.Request, auth *
 	// A chunk that is sent by half cannot be taken back: an interrupted write ends the channel.
 	deadline, _ := ctx.Deadline()
 	_ = c.conn.SetWriteDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = c.conn.SetWriteDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted // or it would interrupt what is sent next, and end the channel
+		}
+	}()
 	for _, chunk := range chunks {
 		if _, err := c.conn.Write(chunk); err != nil {
 			c.Forget(n)
