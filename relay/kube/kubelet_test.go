@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/skerry/skerry/firmware/wire"
 )
 
 // TestNodeSaysWhereItsKubeletIs: the relays' address and port, and the path by which metrics-server finds this node among all at that address.
@@ -21,6 +23,9 @@ func TestNodeSaysWhereItsKubeletIs(t *testing.T) {
 		if nodeMayAnnotate(name) {
 			t.Errorf("a node may say %s itself, and so send a scraper with the cluster's token elsewhere", name)
 		}
+	}
+	if nodeMayAnnotate(wire.AnnotationUpdate) || !nodeMayAnnotate(wire.AnnotationUpdateStatus) {
+		t.Error("updates are ordered by operators, and told of by nodes")
 	}
 }
 

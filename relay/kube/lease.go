@@ -93,7 +93,7 @@ func (s *Sink) begin(n *nodeState, epoch uint64, gap bool) {
 			e.hash, e.base, e.foreign = [16]byte{}, 0, false
 		}
 	}
-	n.session = &session{epoch: epoch, since: time.Now().UnixNano()}
+	n.session, n.leaving = &session{epoch: epoch, since: time.Now().UnixNano()}, false
 	s.keepRenewed(n)
 }
 

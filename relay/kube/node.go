@@ -106,7 +106,7 @@ func (n *nodeState) add(key wire.Key) *entry {
 		if len(n.entries) == cap(n.entries) { // in small steps: most nodes report on a handful of objects
 			n.entries = append(make([]entry, 0, len(n.entries)+1+len(n.entries)/4), n.entries...)
 		}
-		n.entries = slices.Insert(n.entries, i, entry{key: key})
+		n.entries = slices.Insert(n.entries, i, entry{key: key, busy: slices.Contains(n.under, key)})
 	}
 	return &n.entries[i]
 }
@@ -166,11 +166,14 @@ func (s *Sink) node(name string) *nodeState {
 	return n
 }
 
-// release forgets the node if nothing is to be remembered of it: it has no session, its Node is gone or was never made, and its
-// Lease is not of this relay's concern. So what is kept is bounded by what exists.
+// release forgets the node if nothing is to be remembered of it: it has no session, nothing of it is being written, its Node is gone or was
+// never made, and its Lease is not of this relay's concern. So what is kept is bounded by what exists.
 func (s *Sink) release(n *nodeState) {
 	if n.session != nil || n.claims > 0 || n.pendingReports() > 0 || s.index.get(nodeKeyOf(n.name)) != nil || !s.index.synced(wire.KindNode) {
 		return
+	}
+	if n.leaving = len(n.under) > 0; n.leaving {
+		return // when they are written
 	}
 	if s.nodes[n.name] == n {
 		delete(s.nodes, n.name)

@@ -16,6 +16,7 @@ const TrimVersion = 2
 var droppedAnnotations = []string{
 	"kubectl.kubernetes.io/last-applied-configuration",
 	"node.alpha.kubernetes.io/ttl",
+	wire.AnnotationUpdateStatus, // the agent's own, which changes while it is at it
 }
 
 // Taints that Kubernetes derives from the node's own status and Lease: an echo of what the agent has reported, or has not.

@@ -3,6 +3,7 @@ package kube
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/wire"
@@ -30,9 +31,13 @@ const (
 type turn struct {
 	queued [lanes]bool // it stands in the ring
 	busy   [3]uint8    // writes under way, by kindIndex
-	alarm  int64       // Unix time, ns, at which the node is looked at again; 0: none
-	share  bucket      // what it is assured
-	all    bucket      // what it causes, shares or not
+	under  []wire.Key  // what is being written: an entry may be forgotten meanwhile, and made again
+	// leaving says that the node is to be forgotten as soon as nothing of it is being written.
+	leaving bool
+	alarm   int64  // Unix time, ns, at which the node is looked at again; 0: none
+	slot    int    // where its alarm stands in the heap, from 1; 0: nowhere
+	share   bucket // what it is assured
+	all     bucket // what it causes, shares or not
 }
 
 // job is one thing to do: to write a report, or to ask an agent for some.
@@ -57,16 +62,33 @@ func (a alarms) Len() int { return len(a) }
 func (a alarms) Less(i, j int) bool { return a[i].at < a[j].at }
 
 // Swap implements heap.Interface.
-func (a alarms) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a alarms) Swap(i, j int) {
+	a[i], a[j] = a[j], a[i]
+	a[i].stands(i + 1)
+	a[j].stands(j + 1)
+}
 
 // Push implements heap.Interface.
-func (a *alarms) Push(x any) { *a = append(*a, x.(alarmAt)) }
+func (a *alarms) Push(x any) {
+	one := x.(alarmAt)
+	*a = append(*a, one)
+	one.stands(len(*a))
+}
 
 // Pop implements heap.Interface.
 func (a *alarms) Pop() any {
 	last := (*a)[len(*a)-1]
+	(*a)[len(*a)-1] = alarmAt{}
 	*a = (*a)[:len(*a)-1]
+	last.stands(0)
 	return last
+}
+
+// stands tells the node where its alarm stands, so that it is moved and not joined by another one.
+func (a alarmAt) stands(slot int) {
+	if a.n != nil {
+		a.n.slot = slot
+	}
 }
 
 // scheduler is the queue's state. Guarded by Sink.mu.
@@ -213,6 +235,7 @@ func (s *Sink) jobOf(n *nodeState, e *entry, beyond bool) job {
 	p := e.work
 	e.busy, p.seen = true, 0
 	n.busy[kindIndex(e.key.Kind())]++
+	n.under = append(n.under, e.key)
 	return job{n: n, work: work{
 		item: item{n.name, e.key}, n: n, epoch: n.session.epoch, body: p.body, hash: p.hash, serial: p.serial, stated: p.stated, low: p.low,
 		base: e.base, settled: n.settled[e.key], hasNode: n.session.hasNode,
@@ -247,11 +270,15 @@ func (s *Sink) done(j job) {
 		return
 	}
 	j.n.busy[kindIndex(j.work.key.Kind())]--
+	j.n.under = slices.DeleteFunc(j.n.under, func(k wire.Key) bool { return k == j.work.key })
 	if e := j.n.entry(j.work.key); e != nil {
 		e.busy = false
 	}
 	if j.n.pendingReports() > 0 {
 		s.enlist(j.n)
+	}
+	if j.n.leaving {
+		s.release(j.n)
 	}
 }
 
@@ -266,8 +293,13 @@ func (s *Sink) alarmNode(n *nodeState, at time.Time) {
 }
 
 func (s *Sink) setAlarm(n *nodeState, at time.Time) {
-	heap.Push(&s.alarms, alarmAt{at.UnixNano(), n})
-	switch first := s.alarms[0]; { // which may be an older one of the same node
+	if n != nil && n.slot > 0 {
+		s.alarms[n.slot-1].at = at.UnixNano()
+		heap.Fix(&s.alarms, n.slot-1)
+	} else {
+		heap.Push(&s.alarms, alarmAt{at.UnixNano(), n})
+	}
+	switch first := s.alarms[0]; {
 	case s.driver == nil:
 		s.wind(time.Until(time.Unix(0, first.at)))
 	case first.n == n:
@@ -295,14 +327,13 @@ func (s *Sink) ring() {
 	now := time.Now().UnixNano()
 	for len(s.alarms) > 0 && s.alarms[0].at <= now {
 		a := heap.Pop(&s.alarms).(alarmAt)
-		switch {
-		case a.n == nil:
+		if a.n == nil {
 			s.waking = false
 			s.called(1)
-		case a.n.alarm == a.at:
-			a.n.alarm = 0
-			s.enlist(a.n)
+			continue
 		}
+		a.n.alarm = 0
+		s.enlist(a.n)
 	}
 	if len(s.alarms) > 0 {
 		s.wind(time.Duration(s.alarms[0].at - now))

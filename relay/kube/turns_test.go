@@ -190,3 +190,103 @@ func TestWatchesDoNotDependOnAgents(t *testing.T) {
 		}
 	}
 }
+
+// TestReportMadeAgain: a report that is forgotten while it is written, and made again, waits for the end of that write, so that an older value never comes last.
+func TestReportMadeAgain(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.devices(1, 1)
+		s, stop := b.limited(200, 400, nil)
+		defer stop()
+		b.startOn(s, 0)
+		s.Report(nodeOf(0), 1, pumpOf(0, 0), values(t, 1))
+		time.Sleep(10 * time.Second)
+		b.api.writesTake(time.Second)
+		for v := 2; v < 8; v++ {
+			s.Report(nodeOf(0), 1, pumpOf(0, 0), values(t, v))
+			time.Sleep(600 * time.Millisecond)
+			s.mu.Lock()
+			n := s.nodes[nodeOf(0)]
+			s.forget(n, pumpOf(0, 0))
+			s.mu.Unlock()
+		}
+		s.Report(nodeOf(0), 1, pumpOf(0, 0), values(t, 8))
+		time.Sleep(time.Minute)
+		if _, most := b.api.underWay("devicestatuses " + pumpOf(0, 0).Name()); most != 1 {
+			t.Errorf("%d writes of one object at once", most)
+		}
+		if got := b.valueOf(0, 0); got != "8" {
+			t.Errorf("the last value is %v", got)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := s.nodes[nodeOf(0)]; len(n.under) != 0 || n.busy != [3]uint8{} {
+			t.Errorf("under way are %v, %v", n.under, n.busy)
+		}
+	})
+}
+
+// TestANodeStaysWhileItIsWritten: one that comes back meanwhile must know which of its objects are being written.
+func TestANodeStaysWhileItIsWritten(t *testing.T) {
+	withBench(t, func(b *bench) {
+		b.devices(1, 1)
+		s, stop := b.limited(200, 400, nil)
+		defer stop()
+		b.startOn(s, 0)
+		s.Report(nodeOf(0), 1, pumpOf(0, 0), values(t, 1))
+		time.Sleep(10 * time.Second)
+		b.api.writesTake(10 * time.Second)
+		s.Report(nodeOf(0), 1, pumpOf(0, 0), values(t, 2))
+		time.Sleep(5 * time.Second)
+		s.mu.Lock()
+		n := s.nodes[nodeOf(0)]
+		if len(n.under) != 1 {
+			t.Errorf("under way are %v", n.under)
+		}
+		s.forget(n, pumpOf(0, 0)) // as if Device and Node were gone
+		n.session = nil
+		s.release(n)
+		kept := s.nodes[nodeOf(0)] == n
+		s.mu.Unlock()
+		if !kept {
+			t.Error("the node was forgotten while its object was written")
+		}
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.nodes) != 0 || len(n.under) != 0 {
+			t.Errorf("%d nodes are kept after the write, under way are %v", len(s.nodes), n.under)
+		}
+	})
+}
+
+// TestOneAlarmForANode: an alarm that is superseded by a sooner one does not stay until it would have been due.
+func TestOneAlarmForANode(t *testing.T) {
+	withBench(t, func(b *bench) {
+		s, stop := b.limited(200, 400, nil)
+		defer stop()
+		nodes := []*nodeState{{name: "a"}, {name: "b"}, {name: "c"}}
+		now := time.Now()
+		s.mu.Lock()
+		for i := range 1000 {
+			s.alarmNode(nodes[i%3], now.Add(time.Hour-time.Duration(i)*time.Second))
+		}
+		if len(s.alarms) != 3 || s.alarms[0].n != nodes[0] || s.alarms[0].at != now.Add(time.Hour-999*time.Second).UnixNano() {
+			t.Errorf("%d alarms, the first at %v", len(s.alarms), time.Unix(0, s.alarms[0].at).Sub(now))
+		}
+		for _, n := range nodes {
+			if s.alarms[n.slot-1].n != n || s.alarms[n.slot-1].at != n.alarm {
+				t.Errorf("%s stands at %d", n.name, n.slot)
+			}
+		}
+		s.mu.Unlock()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, n := range nodes {
+			if n.alarm != 0 || n.slot != 0 || len(s.alarms) != 0 {
+				t.Errorf("%s: alarm %d at %d; %d are left", n.name, n.alarm, n.slot, len(s.alarms))
+			}
+		}
+	})
+}

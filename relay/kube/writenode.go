@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/skerry/skerry/firmware/wire"
 )
 
 const agentLabel = "node.skerry.dev/agent"
@@ -46,7 +48,7 @@ func nodeMayLabel(name string) bool {
 // nodeMayAnnotate allows our own domain only: other annotations steer controllers.
 func nodeMayAnnotate(name string) bool {
 	prefix, _, _ := strings.Cut(name, "/")
-	if name == KubeletPortAnnotation || name == gatewayAddresses { // the relays' own
+	if name == KubeletPortAnnotation || name == gatewayAddresses || name == wire.AnnotationUpdate { // the relays' own, and the operators'
 		return false
 	}
 	return prefix == "skerry.dev" || strings.HasSuffix(prefix, ".skerry.dev")

@@ -52,6 +52,7 @@ func TestWhatTheyMay(t *testing.T) {
 		"GET /nodes/gw-1/metrics/resource":      "apiserver get nodes/metrics gw-1",
 		"GET /nodes/gw-1/metrics":               "apiserver get nodes/metrics gw-1",
 		"GET /nodes/gw-1/metricsandmore":        "apiserver get nodes/proxy gw-1",
+		"GET /nodes/gw-1/diagnose":              "apiserver get nodes/proxy gw-1",
 		"GET /nodes/gw-1/logs/syslog":           "apiserver get nodes/log gw-1",
 		"GET /nodes/gw-1/pods":                  "apiserver get nodes/pods gw-1",
 		"GET /nodes/gw-1/healthz":               "apiserver get nodes/healthz gw-1",
@@ -114,6 +115,13 @@ func TestNobodyLearns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBundleNeedsProxyRight: who may read metrics may not have a gateway's diagnostic bundle.
+func TestBundleNeedsProxyRight(t *testing.T) {
+	w := newWorld(t)
+	w.expect(ask{path: "/nodes/gw-1/diagnose", token: "token-of-metrics"}, 403, "may not get nodes/proxy of the node that this is about")
+	w.expect(ask{path: "/nodes/gw-1/diagnose", cert: w.cluster.named("apiserver")}, 200, "agent: GET /diagnose")
 }
 
 // TestOnlyRelaysArePeers: what the relays' CA has signed for others does not open the door between relays, and the header that names a node

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/skerry/skerry"
@@ -24,6 +25,7 @@ type clients struct {
 	core kubernetes.Interface
 	ext  apiextensions.Interface
 	dyn  dynamic.Interface
+	slow rest.Interface // for answers that may take long; the request's context bounds it
 }
 
 // dialFunc makes clients for a kubeconfig file and context; "" takes the usual ones.
@@ -49,6 +51,13 @@ func connect(kubeconfig, kubeContext string) (*clients, error) {
 	if c.core, err = kubernetes.NewForConfig(cfg); err != nil {
 		return nil, err
 	}
+	patient := rest.CopyConfig(cfg)
+	patient.Timeout = 0
+	long, err := kubernetes.NewForConfig(patient)
+	if err != nil {
+		return nil, err
+	}
+	c.slow = long.CoreV1().RESTClient()
 	if c.ext, err = apiextensions.NewForConfig(cfg); err != nil {
 		return nil, err
 	}

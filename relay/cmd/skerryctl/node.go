@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) nodeCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "Revoke and restore nodes"}
-	cmd.AddCommand(a.nodeRevokeCmd(), a.nodeRestoreCmd(), a.nodeRevokedCmd(), a.nodePruneCmd())
+	cmd := &cobra.Command{Use: "node", Short: "Update, revoke and restore nodes, and find out what is wrong with them"}
+	cmd.AddCommand(a.nodeUpdateCmd(), a.nodeRevokeCmd(), a.nodeRestoreCmd(), a.nodeRevokedCmd(), a.nodePruneCmd(), a.nodeDiagnoseCmd())
 	return cmd
 }
 
