@@ -59,6 +59,11 @@ func boot() error {
 			return err
 		}
 	}
+	if port := params["skerry.port"]; port != "" {
+		if err := await(port); err != nil {
+			return err
+		}
+	}
 	if out, err := exec.Command(agent, "join", "-config", config, "-token-file", "/token").CombinedOutput(); err != nil {
 		return fmt.Errorf("skerryd join: %w: %s", err, out)
 	}
@@ -76,6 +81,15 @@ func boot() error {
 			return fmt.Errorf("skerryd ended: %w", err)
 		case <-time.After(2 * time.Second):
 			report(run.Process.Pid)
+		}
+	}
+}
+
+// await waits for a device that the kernel finds in its own time.
+func await(path string) error {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil || time.Now().After(deadline) {
+			return err
 		}
 	}
 }

@@ -19,6 +19,7 @@
 //	            SettingNumber and SettingText (a union), State (an enumeration)
 //	Live        Counter and Sine change every 50 ms; Ramp is an AnalogItem with an EURange of 0 to 100
 //	Many        N0 … N2000, Double, each holding its number
+//	Exact       E0 and E1, Double: a client that samples at the interval 0 gets every change
 //	Machine     methods Multiply(a, b), Describe(count, name), Fail() and Reset()
 //
 // urn:skerry:types (types.xml) has the structures' types. With Options.Conformance the address space that node-opcua ships for

@@ -80,6 +80,12 @@ function fill(server) {
     add(many, "N" + i, "Double", { dataType: DataType.Double, value: i });
   }
 
+  // Their changes are noted when they happen, if the client asks for the interval 0: none is left out.
+  const exact = folder("Exact", root);
+  for (let i = 0; i < 2; i++) {
+    add(exact, "E" + i, "Double", { dataType: DataType.Double, value: i }, { minimumSamplingInterval: 0 });
+  }
+
   const machine = ns.addObject({ organizedBy: root, browseName: "Machine", nodeId: "s=Machine" });
   const method = (name, inputs, outputs, run) => ns.addMethod(machine, { browseName: name, nodeId: "s=" + name, inputArguments: inputs, outputArguments: outputs })
     .bindMethod((args, context, done) => run(args, (r) => done(null, r)));
@@ -175,7 +181,7 @@ async function main() {
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
     allowAnonymous: !opt.noAnonymous, userManager: { isValidUser: (u, p) => u === "operator" && p === "s3cret-ü" },
     registerServerMethod: ua.RegisterServerMethod.HIDDEN, maxConnectionsPerEndpoint: 200,
-    serverCapabilities: { maxSessions: 200, maxBrowseContinuationPoints: 50, operationLimits: limits },
+    serverCapabilities: { maxSessions: 200, minSupportedSampleRate: 0, maxBrowseContinuationPoints: 50, operationLimits: limits },
     requestExactMatchOnServerUri: false,
   });
   await server.initialize();

@@ -203,15 +203,16 @@ func (l *Line) read(p []byte) (int, error) {
 
 // send puts bytes on the line from a time on, and returns when the last one has left.
 func (l *Line) send(p []byte, from time.Time) (time.Time, error) {
+	end := from
 	for at := 0; at < len(p); {
 		n := min(fifo, len(p)-at)
 		at += n
 		sleepUntil(from.Add(l.opt.Config.CharTime(at)))
+		end = time.Now() // before the driver can see them: it may be faster than this thread is back
 		if _, err := unix.Write(l.fd, p[at-n:at]); err != nil {
 			return from, fmt.Errorf("write to the far end of the line: %w", err)
 		}
 	}
-	end := time.Now()
 	l.count(func(r *Report) { r.Late += end.Sub(from.Add(l.opt.Config.CharTime(len(p)))) })
 	return end, nil
 }

@@ -51,6 +51,10 @@ func TestAHurriedMasterIsNoFaster(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	_ = port.Close()
+	n, err := Loop(cfg.Path, request, 7, cfg.FrameGap(), 50*time.Millisecond)
+	if after := l.Report(); err != nil || n == 0 || after.Replies != r.Replies+n || after.Early != r.Early {
+		t.Errorf("the bare loop: %d replies, %v; before %+v, after %+v", n, err, r, after)
+	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}

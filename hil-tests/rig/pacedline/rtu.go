@@ -29,7 +29,7 @@ func RTUSize(b []byte) int {
 func RTUAnswer(answer func(dst []byte, unit byte, pdu []byte) []byte) func(dst, request []byte) []byte {
 	return func(dst, request []byte) []byte {
 		n := len(request)
-		if crc(request) != 0 {
+		if CRC(request) != 0 {
 			return dst
 		}
 		at := len(dst)
@@ -37,12 +37,12 @@ func RTUAnswer(answer func(dst []byte, unit byte, pdu []byte) []byte) func(dst, 
 		if len(dst) == at+1 {
 			return dst[:at]
 		}
-		return binary.LittleEndian.AppendUint16(dst, crc(dst[at:]))
+		return binary.LittleEndian.AppendUint16(dst, CRC(dst[at:]))
 	}
 }
 
-// crc is the CRC of Serial Line V1.02, section 6.2.2; over a frame with its CRC it is 0.
-func crc(b []byte) uint16 {
+// CRC is the CRC of Serial Line V1.02, section 6.2.2; over a frame with its CRC it is 0.
+func CRC(b []byte) uint16 {
 	c := uint16(0xFFFF)
 	for _, x := range b {
 		c ^= uint16(x)

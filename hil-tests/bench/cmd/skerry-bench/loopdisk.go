@@ -20,7 +20,8 @@ type loopDisk struct {
 	image, device, mount string
 }
 
-func newLoopDisk(ctx context.Context, dir string, size int64) (_ *loopDisk, err error) {
+// newLoopDisk makes one in dir. block is the file system's block size, which mkfs would choose by the size: 4 KiB from 512 MB on.
+func newLoopDisk(ctx context.Context, dir string, size int64, block int) (_ *loopDisk, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -38,7 +39,7 @@ func newLoopDisk(ctx context.Context, dir string, size int64) (_ *loopDisk, err 
 		return nil, err
 	}
 	// Without lazy initialisation, which would write for minutes after the file system was made.
-	if out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-b", strconv.Itoa(block), "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("mkfs.ext4: %w: %s", err, out)
 	}
 	var stderr bytes.Buffer

@@ -48,6 +48,8 @@ type options struct {
 	modbus  modbusOptions
 	store   storeOptions
 	opcua   opcuaOptions
+
+	memoryARM struct{ only string }
 }
 
 func main() {
@@ -84,6 +86,8 @@ func run(ctx context.Context, args []string) error {
 	fs.DurationVar(&o.settle, "settle", 30*time.Second, "how long a process is left alone before its memory is read")
 	fs.DurationVar(&o.idle, "idle", 10*time.Minute, "how long idle traffic is counted")
 	switch name {
+	case "memory-arm":
+		fs.StringVar(&o.memoryARM.only, "only", "", "`part` to run: 128, 256, shed; all if empty")
 	case "fleet":
 		o.fleet.register(fs)
 	case "attack":

@@ -1,36 +1,51 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
+	"net"
 	"strconv"
-	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/skerry/skerry/hil-tests/bench"
-	"github.com/skerry/skerry/hil-tests/rig/process"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
+	"github.com/skerry/skerry/hil-tests/simulator"
 )
 
-// The guest sees only these two addresses; QEMU hands what is sent there to the relay and to the Modbus peer.
+// The standard load: what a small gateway is bought for.
 const (
-	guestRelay  = "10.0.2.100"
-	guestModbus = "10.0.2.101"
-	relayPort   = "7443"
-	modbusPort  = "502"
-	armPoints   = 50
+	armDevices   = 10 // Modbus TCP, of armPoints each
+	armPoints    = 100
+	armRTUPoints = 32
 )
 
-// armModules are what a stock kernel needs for a virtio network card on PCI.
-var armModules = []string{"virtio_pci", "virtio_mmio", "virtio_net"}
+// The load under which memory gets short: more points than armBudget is for.
+const (
+	armBudget      = "36Mi"
+	armBudgetMB    = 36 << 20 / mb
+	greedyPoints   = 1000
+	greedyDevices  = 40 // at most
+	greedyCycle    = time.Minute
+	greedyPatience = 4 * time.Minute
+)
 
-// memoryARM boots a whole ARMv7 machine with 128 MB and reads the agent's memory inside it.
+// What the agent may take, in MB: of the ARMv7 machine with 128 MB.
+const (
+	armIdleBudget = 30
+	armLoadBudget = 45
+	armCeiling    = 70
+)
+
+// memoryARM boots whole ARMv7 machines and reads the agent's memory inside them.
 func memoryARM(ctx context.Context, r *bench.Report, o options) (err error) {
+	parts := map[string]func(context.Context, *bench.Report, *workload) error{"128": armStandard, "256": armIdle, "shed": armShed}
+	if only := o.memoryARM.only; only != "" && parts[only] == nil {
+		return fmt.Errorf("-only %s: there is no such part; allowed: 128, 256, shed", only)
+	}
 	s, err := stack.Start(ctx, stack.Options{Bin: o.bin, Module: o.module, Node: "armv7", NoPods: true, Advertise: []string{guestRelay}, Say: o.say})
 	if err != nil {
 		return err
@@ -44,22 +59,40 @@ func memoryARM(ctx context.Context, r *bench.Report, o options) (err error) {
 		return err
 	}
 	defer w.close()
-	token, err := s.Ctl(ctx, "token", "create", "--node", s.Node)
-	if err != nil {
-		return err
+	for _, name := range []string{"128", "256", "shed"} {
+		if o.memoryARM.only != "" && o.memoryARM.only != name {
+			continue
+		}
+		if err := parts[name](ctx, r, w); err != nil {
+			return fmt.Errorf("part %s: %w", name, err)
+		}
 	}
-	g, err := bootGuest(ctx, w, token)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, g.qemu.Kill()) }()
+	return armBudgets(r)
+}
 
-	o.say("waiting until the agent inside the machine is connected")
-	line, err := g.wait(ctx, "connected=true", func(l guestLine) bool { return l.connected })
+// armBudgets is an error if a figure is over its budget.
+func armBudgets(r *bench.Report) error {
+	var errs []error
+	for name, most := range map[string]float64{
+		"skerryd_armv7_idle_pss_mb": armIdleBudget, "skerryd_armv7_load_pss_mb": armLoadBudget, "skerryd_armv7_256_idle_pss_mb": armIdleBudget,
+		"skerryd_armv7_load_most_pss_mb": armCeiling, "skerryd_armv7_shed_most_pss_mb": armBudgetMB,
+	} {
+		if v := r.Value(name); v > most {
+			errs = append(errs, fmt.Errorf("%s is %.1f MB: %.1f MB are allowed", name, v, most))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// armStandard is the agent in a machine with 128 MB: idle, and with the standard load.
+func armStandard(ctx context.Context, r *bench.Report, w *workload) (err error) {
+	g, err := bootGuest(ctx, w, guestOptions{memoryMiB: 128})
 	if err != nil {
 		return err
 	}
-	if line, err = g.settled(ctx, o); err != nil {
+	defer func() { err = errors.Join(err, g.close()) }()
+	line, err := g.settled(ctx)
+	if err != nil {
 		return err
 	}
 	r.Add("skerryd_armv7_idle_pss_mb", line.pss, "MB")
@@ -67,201 +100,129 @@ func memoryARM(ctx context.Context, r *bench.Report, o options) (err error) {
 	r.Add("armv7_mem_total_mb", line.total, "MB")
 	r.Add("armv7_mem_available_mb", line.available, "MB")
 
-	o.say("%d Modbus points at 1 s", armPoints)
-	if err := w.createDeviceAt(ctx, "points", guestModbus, modbusPort, time.Second, armPoints); err != nil {
+	w.opt.say("%d Modbus points on TCP and %d on USB-serial at 1 s", armDevices*armPoints, armRTUPoints)
+	for i := range armDevices {
+		if err := w.createModbus(ctx, "tcp-"+strconv.Itoa(i), w.guestTCP(), time.Second, armPoints); err != nil {
+			return err
+		}
+	}
+	if err := w.createModbus(ctx, "line", map[string]any{"serialPort": guestLinePort, "baudRate": int64(115200), "slaveID": int64(1)}, time.Second, armRTUPoints); err != nil {
 		return err
 	}
-	if _, err = g.wait(ctx, fmt.Sprintf("good=%d", armPoints), func(l guestLine) bool { return l.good == armPoints }); err != nil {
+	want := armDevices*armPoints + armRTUPoints
+	if _, err := g.wait(ctx, fmt.Sprintf("good=%d", want), func(l guestLine) bool { return l.good == want }); err != nil {
 		return err
 	}
-	if line, err = g.settled(ctx, o); err != nil {
+	if line, err = g.settled(ctx); err != nil {
 		return err
 	}
-	r.Add("skerryd_armv7_50pts_pss_mb", line.pss, "MB")
-	r.Add("skerryd_armv7_50pts_rss_mb", line.rss, "MB")
+	if line.good < want*9/10 { // of a value that is older than it should be at this moment nobody needs to know here
+		return fmt.Errorf("%d of %d values were good when the memory was read: the machine does not carry the load", line.good, want)
+	}
+	r.Add("skerryd_armv7_load_pss_mb", line.pss, "MB")
+	r.Add("skerryd_armv7_load_rss_mb", line.rss, "MB")
+	r.Add("skerryd_armv7_load_most_pss_mb", g.most, "MB")
+	r.Add("armv7_load_mem_available_mb", line.available, "MB")
+	return w.removeDevices(ctx)
+}
+
+// armIdle is the idle agent in a machine with 256 MB.
+func armIdle(ctx context.Context, r *bench.Report, w *workload) (err error) {
+	g, err := bootGuest(ctx, w, guestOptions{memoryMiB: 256})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	line, err := g.settled(ctx)
+	if err != nil {
+		return err
+	}
+	r.Add("skerryd_armv7_256_idle_pss_mb", line.pss, "MB")
+	r.Add("armv7_256_mem_available_mb", line.available, "MB")
 	return nil
 }
 
-// guest is a running virtual machine.
-type guest struct {
-	qemu *process.Process
-	log  string
-	seen int // lines already read
-}
-
-type guestLine struct {
-	pss, rss, total, available float64 // MB
-	connected                  bool
-	good                       int
-}
-
-func bootGuest(ctx context.Context, w *workload, token string) (*guest, error) {
-	o, dir := w.opt, filepath.Join(w.stack.Dir, "armv7")
-	kernel := filepath.Join(o.module, "build", "armv7-kernel")
-	o.say("kernel and modules")
-	if _, err := process.Output(ctx, process.Spec{Path: filepath.Join(o.module, "scripts", "arm-kernel.sh"), Args: append([]string{kernel}, armModules...)}); err != nil {
-		return nil, err
-	}
-	if err := fillInitramfs(ctx, o, filepath.Join(dir, "root"), kernel, w.stack.Node, token); err != nil {
-		return nil, err
-	}
-	o.say("packing the initramfs")
-	archive := filepath.Join(dir, "initramfs")
-	if _, err := process.Output(ctx, process.Spec{Path: "/bin/sh", Dir: filepath.Join(dir, "root"),
-		Args: []string{"-ec", "find . | cpio --quiet -o -H newc -R 0:0 >" + archive}}); err != nil {
-		return nil, err
-	}
-	forward := func(guestAddr, port, to string) string {
-		host, p, _ := strings.Cut(to, ":")
-		return fmt.Sprintf("guestfwd=tcp:%s:%s-cmd:socat - TCP:%s:%s", guestAddr, port, host, p)
-	}
-	g := &guest{log: filepath.Join(dir, "serial.log")}
-	var err error
-	g.qemu, err = process.Start(process.Spec{Name: "qemu", Path: "qemu-system-arm", Log: g.log, Args: []string{
-		"-M", "virt,highmem=off", "-cpu", "cortex-a7", "-m", "128", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
-		"-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", archive,
-		"-append", "console=ttyAMA0 quiet panic=-1 rdinit=/init skerry.time=" + strconv.FormatInt(time.Now().Unix(), 10),
-		"-netdev", "user,id=n,restrict=on," + forward(guestRelay, relayPort, w.stack.RelayAt) + "," + forward(guestModbus, modbusPort, w.modbus.Addr()),
-		"-device", "virtio-net-pci,netdev=n,romfile=",
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("start the ARMv7 machine: %w", err)
-	}
-	return g, nil
-}
-
-func fillInitramfs(ctx context.Context, o options, root, kernel, node, token string) error {
-	for _, d := range []string{"etc/skerry", "modules", "dev", "proc", "sys", "run", "tmp", "var"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			return err
-		}
-	}
-	o.say("building the machine's init")
-	if _, err := process.Output(ctx, process.Spec{Path: "go", Dir: o.module, Env: []string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"},
-		Args: []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(root, "init"), "./hil-tests/armguest"}}); err != nil {
-		return err
-	}
-	modules, err := filepath.Glob(filepath.Join(kernel, "modules", "*.ko"))
+// armShed gives an agent with a small budget more points than that is for, and watches it do without something rather than grow.
+func armShed(ctx context.Context, r *bench.Report, w *workload) (err error) {
+	g, err := bootGuest(ctx, w, guestOptions{memoryMiB: 128, budget: armBudget})
 	if err != nil {
 		return err
 	}
-	copies := map[string]string{o.skerryd: "skerryd"}
-	for _, m := range modules {
-		copies[m] = filepath.Join("modules", filepath.Base(m))
-	}
-	for from, to := range copies {
-		b, err := os.ReadFile(from)
+	defer func() { err = errors.Join(err, g.close()) }()
+	devices, begun := 0, time.Now()
+	for ; devices < greedyDevices; devices++ {
+		reason, err := w.nodeShed(ctx)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(root, to), b, 0o755); err != nil {
+		if reason != "" {
+			break
+		}
+		if err := w.createModbus(ctx, "greedy-"+strconv.Itoa(devices), w.guestTCP(), greedyCycle, greedyPoints); err != nil {
+			return err
+		}
+		seen := (devices + 1) // the machine is slow: each device is to be there before the next comes
+		if _, err := g.wait(ctx, fmt.Sprintf("device %d", seen), func(l guestLine) bool { return l.devices >= seen }); err != nil {
 			return err
 		}
 	}
-	config := fmt.Sprintf("node: {name: %s}\nrelay: {addresses: [%q]}\n", node, guestRelay+":"+relayPort)
+	w.opt.say("%d devices of %d points: waiting for the condition", devices, greedyPoints)
+	reason := ""
+	for reason == "" {
+		if reason, err = w.nodeShed(ctx); err != nil {
+			return err
+		}
+		if time.Since(begun) > greedyPatience*2 {
+			return fmt.Errorf("with %d points the node has no condition %s; the agent takes %.1f MB", devices*greedyPoints, shedCondition, g.last.pss)
+		}
+		if _, err := g.wait(ctx, "another report", func(guestLine) bool { return true }); err != nil {
+			return err
+		}
+	}
+	w.opt.say("the node says that it sheds %s", reason)
+	if _, err := g.settled(ctx); err != nil { // the agent lives on
+		return err
+	}
+	r.Add("skerryd_armv7_shed_points", float64(devices*greedyPoints), "points")
+	r.Add("skerryd_armv7_shed_most_pss_mb", g.most, "MB")
+	return w.removeDevices(ctx)
+}
+
+const shedCondition = "SkerryMemoryShed"
+
+// nodeShed returns what the node says that it sheds, "" for nothing.
+func (w *workload) nodeShed(ctx context.Context) (string, error) {
+	n, err := w.cluster.Core.CoreV1().Nodes().Get(ctx, w.stack.Node, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == shedCondition && c.Status == corev1.ConditionTrue {
+			return c.Reason, nil
+		}
+	}
+	return "", nil
+}
+
+func (w *workload) removeDevices(ctx context.Context) error {
 	return errors.Join(
-		os.WriteFile(filepath.Join(root, "etc/skerry/skerryd.yaml"), []byte(config), 0o644),
-		os.WriteFile(filepath.Join(root, "token"), []byte(token), 0o600),
-		os.WriteFile(filepath.Join(root, "etc/os-release"), []byte("PRETTY_NAME=\"Skerry memory bench\"\n"), 0o644),
+		w.cluster.Dynamic.Resource(stack.Devices).Namespace(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}),
+		w.cluster.Dynamic.Resource(stack.DeviceModels).Namespace(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}),
 	)
 }
 
-// settled lets the agent run for a while and returns the line with the median PSS of the last ones.
-func (g *guest) settled(ctx context.Context, o options) (guestLine, error) {
-	// Emulation is about ten times slower than a board: it needs longer to come to rest.
-	o.say("leaving the agent alone for %v", 2*o.settle)
-	deadline := time.Now().Add(2 * o.settle)
-	if _, err := g.wait(ctx, "time to pass", func(guestLine) bool { return time.Now().After(deadline) }); err != nil {
-		return guestLine{}, err
-	}
-	var lines []guestLine
-	if _, err := g.wait(ctx, "five lines", func(l guestLine) bool { lines = append(lines, l); return len(lines) == 5 }); err != nil {
-		return guestLine{}, err
-	}
-	var pss []float64
-	for _, l := range lines {
-		pss = append(pss, l.pss)
-	}
-	median := bench.Median(pss)
-	for _, l := range lines {
-		if l.pss == median {
-			return l, nil
-		}
-	}
-	return lines[0], nil
+// guestTCP is how the machine reaches the Modbus peer.
+func (w *workload) guestTCP() map[string]any {
+	_, port, _ := net.SplitHostPort(w.modbus.Addr())
+	number, _ := strconv.ParseInt(port, 10, 64) // of an address that is in use
+	return map[string]any{"ip": guestModbus, "port": number, "slaveID": int64(1)}
 }
 
-var field = regexp.MustCompile(`(\w+)=(\S+)`)
-
-// wait reads the serial console until a report satisfies ok.
-func (g *guest) wait(ctx context.Context, what string, ok func(guestLine) bool) (guestLine, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	for {
-		lines, err := g.newLines()
-		if err != nil {
-			return guestLine{}, err
-		}
-		for _, text := range lines {
-			if strings.Contains(text, "SKERRY-FAILED") || strings.Contains(text, "Kernel panic") {
-				return guestLine{}, fmt.Errorf("the ARMv7 machine failed: %s\n%s", text, g.qemu.LogTail(30))
-			}
-			if l, isReport := parseGuest(text); isReport && ok(l) {
-				return l, nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return guestLine{}, fmt.Errorf("waiting for %s inside the ARMv7 machine: %w\n%s", what, ctx.Err(), g.qemu.LogTail(30))
-		case <-g.qemu.Done():
-			return guestLine{}, fmt.Errorf("the ARMv7 machine ended: %w\n%s", g.qemu.Err(), g.qemu.LogTail(30))
-		case <-time.After(300 * time.Millisecond):
-		}
+// lineUnit is the device on the serial line, of holding registers that stay as they are.
+func lineUnit(path string) *simulator.Config {
+	u := simulator.Unit{ID: 1, Name: "line"}
+	for i := range armRTUPoints {
+		u.Points = append(u.Points, simulator.Point{Name: "p" + strconv.Itoa(i), Table: "holding", Address: i, Type: "uint16", Signal: "constant", Value: float64(i)})
 	}
-}
-
-func (g *guest) newLines() ([]string, error) {
-	f, err := os.Open(g.log)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var out []string
-	n := 0
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		if n++; n > g.seen {
-			out = append(out, s.Text())
-		}
-	}
-	// The last line may still grow; it is read again.
-	if len(out) > 0 {
-		out = out[:len(out)-1]
-		g.seen = n - 1
-	}
-	return out, s.Err()
-}
-
-func parseGuest(text string) (guestLine, bool) {
-	_, text, ok := strings.Cut(text, "SKERRY ")
-	if !ok {
-		return guestLine{}, false
-	}
-	v := map[string]string{}
-	for _, m := range field.FindAllStringSubmatch(text, -1) {
-		v[m[1]] = m[2]
-	}
-	kb := func(name string) float64 {
-		n, err := strconv.ParseFloat(v[name], 64)
-		if err != nil {
-			return 0
-		}
-		return n * 1024 / mb
-	}
-	good, _ := strconv.Atoi(v["good"])
-	return guestLine{
-		pss: kb("pss_kb"), rss: kb("rss_kb"), total: kb("mem_total_kb"), available: kb("mem_available_kb"),
-		connected: v["connected"] == "true", good: good,
-	}, true
+	return &simulator.Config{Modbus: []simulator.Modbus{{Line: path, Units: []simulator.Unit{u}}}}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,6 +61,7 @@ func modbusBench(ctx context.Context, r *bench.Report, o options) error {
 // How long lines are watched, and what is read of each slave.
 const (
 	lineTime  = 10 * time.Second
+	bareTime  = 5 * time.Second
 	lineRegs  = 40 // 20 float32: 85 characters a reply
 	deadWarm  = 15 * time.Second
 	deadTime  = 60 * time.Second
@@ -111,6 +113,16 @@ func (b *benchLine) open(ctx context.Context, unit int) (device.Session, []devic
 	return s, points, nil
 }
 
+// bareUse is what a loop of system calls makes of the line, which asks for the same: how much of the ceiling the pacer and this machine leave.
+func bareUse(b *benchLine) (float64, error) {
+	request := binary.LittleEndian.AppendUint16([]byte{1, 3, 0, 0, 0, lineRegs}, pacedline.CRC([]byte{1, 3, 0, 0, 0, lineRegs}))
+	before, began := b.line.Report(), time.Now()
+	if _, err := pacedline.Loop(b.path, request, 5+2*lineRegs, b.cfg.FrameGap(), bareTime); err != nil {
+		return 0, err
+	}
+	return (b.line.Report().Busy - before.Busy).Seconds() / time.Since(began).Seconds(), nil
+}
+
 // lineUse compares what a line carries with what the standard's arithmetic gives.
 func lineUse(ctx context.Context, r *bench.Report, o options, dir string, baud int) (err error) {
 	o.say("one slave on a line of %d baud, 8E1, for %v: requests of 8 characters, replies of %d, 3.5 characters before each", baud, lineTime, 5+2*lineRegs)
@@ -119,6 +131,11 @@ func lineUse(ctx context.Context, r *bench.Report, o options, dir string, baud i
 		return err
 	}
 	defer func() { err = errors.Join(err, b.line.Close()) }()
+	bare, err := bareUse(b)
+	if err != nil {
+		return err
+	}
+	r.Add(fmt.Sprintf("rtu_%d_bare_loop_ratio", baud), bare, "of the ceiling")
 	s, points, err := b.open(ctx, 1)
 	if err != nil {
 		return err

@@ -38,36 +38,56 @@ func (o *storeOptions) register(fs *flag.FlagSet) {
 
 // storeBench counts what twin updates and history cost the flash: bytes that reach a block device (a loop device with ext4), journal, checkpoints and
 // zero-filled segments included. The updates are those of the real device host: 1,000 points, each of which changes every 10 seconds.
+// Each figure is taken on blocks of 4 KiB, the strict one, and on blocks of 1 KiB (name_1k).
 func storeBench(ctx context.Context, r *bench.Report, o options) error {
 	if err := cutBench(ctx, r, o); err != nil {
 		return err
 	}
-	durable := durableBench(ctx, r, o) // what is over the budget does not keep the other figures from being measured
-	kinds := []struct {
-		name    string
-		history bool
-	}{{"flash_bytes_per_update", false}, {"flash_bytes_per_update_with_history", true}}
-	o.say("100 twin updates a second for %v, without and with history at the same time, each on a disk of its own", o.store.run)
-	results, errs := make([]flashCost, len(kinds)), make([]error, len(kinds))
+	over := []error{durableBench(ctx, r, o, "durable_bytes_per_update", strictBlock), durableBench(ctx, r, o, "durable_bytes_per_update_1k", smallBlock)}
+	o.say("100 twin updates a second for %v, without and with history, on 4 KiB and 1 KiB blocks, at the same time, each on a disk of its own", o.store.run)
+	results, errs := make([]flashCost, len(flashRuns)), make([]error, len(flashRuns))
 	var wg sync.WaitGroup
-	for i, k := range kinds {
-		wg.Go(func() { results[i], errs[i] = lazyBench(ctx, o, k.history) })
+	for i, k := range flashRuns {
+		wg.Go(func() { results[i], errs[i] = lazyBench(ctx, o, k) })
 	}
 	wg.Wait()
-	for i, k := range kinds {
+	for i, k := range flashRuns {
 		if errs[i] != nil {
-			return fmt.Errorf("%s: %w", k.name, errs[i])
+			over = append(over, fmt.Errorf("%s: %w", k.name, errs[i]))
+			continue
 		}
 		c := results[i]
 		r.Add(k.name, c.perUpdate(), "B")
 		r.Attach(k.name+"_details", c)
-		o.say("%s: %d updates, %d B at the device in %d writes; the store wrote %d B to its log and %d to checkpoints in %d syncs, the history %d B in %d syncs",
-			k.name, c.Updates, c.Device, c.Writes, c.Log, c.Checkpoints, c.Syncs, c.History, c.HistorySyncs)
-		if c.perUpdate() > budgetLazy {
-			errs[i] = fmt.Errorf("%s: %.0f bytes reach the flash for each update, the budget is %d", k.name, c.perUpdate(), budgetLazy)
+		o.say("%s: %d updates, %d B at the device in %d writes; the store wrote %d B to its log and %d to checkpoints in %d syncs, the history %d B in %d syncs: %.0f B for each update",
+			k.name, c.Updates, c.Device, c.Writes, c.Log, c.Checkpoints, c.Syncs, c.History, c.HistorySyncs, c.perUpdate())
+		if c.perUpdate() > budgetLazy && !k.fresh {
+			over = append(over, fmt.Errorf("%s: %.0f bytes reach the flash for each update, the budget is %d", k.name, c.perUpdate(), budgetLazy))
 		}
 	}
-	return errors.Join(append(errs, durable)...)
+	return errors.Join(over...) // what is over the budget does not keep the other figures from being measured
+}
+
+// Block sizes of ext4. mkfs takes 4 KiB for any partition from 512 MB on, where a sync of the least costs most: this is the size that counts.
+const (
+	strictBlock = 4096
+	smallBlock  = 1024
+)
+
+// flashRun is one disk on which updates are counted.
+type flashRun struct {
+	name    string
+	block   int
+	history bool
+	fresh   bool // from the first minute of a new store, whose first two segments of log have to be made; the others have been through two checkpoints
+}
+
+var flashRuns = []flashRun{
+	{name: "flash_bytes_per_update", block: strictBlock},
+	{name: "flash_bytes_per_update_with_history", block: strictBlock, history: true},
+	{name: "flash_bytes_per_update_1k", block: smallBlock},
+	{name: "flash_bytes_per_update_with_history_1k", block: smallBlock, history: true},
+	{name: "flash_bytes_per_update_new_store", block: strictBlock, fresh: true},
 }
 
 // cutBench is the campaign of package powercut.
@@ -100,9 +120,9 @@ func sealerFor(dir string) (store.Sealer, error) {
 }
 
 // durableBench commits one twin after the other, each durable before the next: desired values and their outcomes.
-func durableBench(ctx context.Context, r *bench.Report, o options) error {
+func durableBench(ctx context.Context, r *bench.Report, o options, name string, block int) error {
 	const updates = 2000
-	disk, err := newLoopDisk(ctx, filepath.Join(o.module, "build", "bench"), 256<<20)
+	disk, err := newLoopDisk(ctx, filepath.Join(o.module, "build", "bench"), 256<<20, block)
 	if err != nil {
 		return err
 	}
@@ -135,9 +155,10 @@ func durableBench(ctx context.Context, r *bench.Report, o options) error {
 		return err
 	}
 	cost := flashCost{Updates: updates, Device: after.bytes - before.bytes}.perUpdate()
-	r.Add("durable_bytes_per_update", cost, "B")
+	r.Add(name, cost, "B")
+	o.say("%s: %.0f B at the device", name, cost)
 	if cost > budgetDurable {
-		return fmt.Errorf("%.0f bytes reach the flash for each durable update, the budget is %d", cost, budgetDurable)
+		return fmt.Errorf("%s: %.0f bytes reach the flash for each durable update, the budget is %d", name, cost, budgetDurable)
 	}
 	return nil
 }
@@ -179,8 +200,8 @@ func (t *countedTwins) count() int64 {
 }
 
 // lazyBench runs the device host on a disk of its own.
-func lazyBench(ctx context.Context, o options, withHistory bool) (cost flashCost, err error) {
-	disk, err := newLoopDisk(ctx, filepath.Join(o.module, "build", "bench"), 256<<20)
+func lazyBench(ctx context.Context, o options, k flashRun) (cost flashCost, err error) {
+	disk, err := newLoopDisk(ctx, filepath.Join(o.module, "build", "bench"), 256<<20, k.block)
 	if err != nil {
 		return cost, err
 	}
@@ -197,7 +218,7 @@ func lazyBench(ctx context.Context, o options, withHistory bool) (cost flashCost
 	twins := &countedTwins{store: s}
 	rig := devicehost.Options{Drivers: []device.Driver{counterDriver{}}, Twins: twins}
 	var h *history.History
-	if withHistory {
+	if k.history {
 		if h, err = history.Open(history.Options{Dir: filepath.Join(disk.mount, "history"), Sealer: sealer, Epoch: s.Epoch(), Log: quiet, MaxBytes: 64 << 20}); err != nil {
 			return cost, err
 		}
@@ -211,6 +232,11 @@ func lazyBench(ctx context.Context, o options, withHistory bool) (cost flashCost
 	}
 	defer background.Wait()
 	defer cancel()
+	if !k.fresh {
+		if err := age(ctx, s); err != nil {
+			return cost, err
+		}
+	}
 	g, err := startPlant(rig)
 	if err != nil {
 		return cost, err
@@ -254,6 +280,24 @@ func lazyBench(ctx context.Context, o options, withHistory bool) (cost flashCost
 		}
 	}
 	return cost, s.Close()
+}
+
+// age brings a store, whose Run is running, to where one is that has been in use for a while: both files of its log have been filled once.
+func age(ctx context.Context, s *store.Store) error {
+	for s.Metrics().Checkpoints < 4 {
+		var b store.Batch
+		for i := range 100 {
+			b.Put(store.SpaceMeta, fmt.Sprintf("age/%d", i), make([]byte, 153))
+		}
+		if err := s.Commit(ctx, b); err != nil {
+			return err
+		}
+	}
+	var b store.Batch
+	for i := range 100 {
+		b.Delete(store.SpaceMeta, fmt.Sprintf("age/%d", i))
+	}
+	return s.Commit(ctx, b)
 }
 
 // startPlant starts a host with 100 devices of 10 points each, which are read every second; one of the ten has changed.

@@ -121,6 +121,14 @@ func (w *workload) createDeviceAt(ctx context.Context, name, host, port string, 
 	if err != nil {
 		return err
 	}
+	if err := w.createModbus(ctx, name, map[string]any{"ip": host, "port": number, "slaveID": int64(1)}, cycle, n); err != nil {
+		return err
+	}
+	return w.allGood(ctx, name, n)
+}
+
+// createModbus makes a model and a device of n INT properties p0… that read holding registers 0….
+func (w *workload) createModbus(ctx context.Context, name string, protocol map[string]any, cycle time.Duration, n int) error {
 	var model, props []any
 	for i := range n {
 		p := "p" + strconv.Itoa(i)
@@ -143,11 +151,16 @@ func (w *workload) createDeviceAt(ctx context.Context, name, host, port string, 
 	if _, err := w.cluster.Dynamic.Resource(stack.Devices).Namespace(namespace).Create(ctx,
 		object("Device", name, map[string]any{
 			"deviceModelRef": map[string]any{"name": name + "-model"}, "nodeName": w.stack.Node,
-			"protocol":   map[string]any{"protocolName": "modbus", "configData": map[string]any{"ip": host, "port": number, "slaveID": int64(1)}},
+			"protocol":   map[string]any{"protocolName": "modbus", "configData": protocol},
 			"properties": props,
 		}), metav1.CreateOptions{}); err != nil {
 		return err
 	}
+	return nil
+}
+
+// allGood waits until n values of a device are good.
+func (w *workload) allGood(ctx context.Context, name string, n int) error {
 	return until(ctx, fmt.Sprintf("%d values of device %s are good", n, name), func(ctx context.Context) error {
 		d, err := w.cluster.DeviceState(ctx, namespace, name)
 		if err != nil {

@@ -1,0 +1,122 @@
+//go:build hil
+
+package scenarios_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skerry/skerry/hil-tests/rig/target"
+)
+
+// scenario is one thing that happens to a gateway. It finds one that is on and Ready, and leaves one.
+type scenario struct {
+	name string
+	// on says which rigs it is for; nil: all.
+	on  func(*target.Rig) bool
+	run func(t *testing.T, w *world)
+}
+
+// The order is that of a gateway's life: what needs less of it comes first.
+var table = []scenario{
+	{"boot", nil, boot},
+	{"enrol", nil, enrol},
+	{"board", nil, boardCheck},
+	{"modbus-line", hasLine, modbusLine},
+	{"opcua", hasPress, opcuaPress},
+	{"link-cut", nil, linkCut},
+	{"stick-and-pod", nil, stickAndPod},
+	{"full-data", hasLine, fullData},
+	{"clock", isQEMU, clockWithoutBattery},
+	{"watchdog", isQEMU, watchdog},
+	{"power-cut", nil, powerCut},
+	{"damaged-slot", isQEMU, damagedSlot},
+	{"factory-reset", nil, factoryReset},
+	{"update", hasSlots, updateWithCut},
+}
+
+func isQEMU(r *target.Rig) bool { return r.Adapter == target.AdapterQEMU }
+
+// hasSlots: boards whose images have two systems.
+func hasSlots(r *target.Rig) bool { return isQEMU(r) }
+
+func hasLine(r *target.Rig) bool { return hasKind(r, target.KindRTU) }
+
+func hasPress(r *target.Rig) bool { return hasKind(r, target.KindOPCUA) }
+
+func hasKind(r *target.Rig, kind string) bool {
+	for _, s := range r.Simulators {
+		if s.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// TestGateway plays all scenarios on each gateway. HIL_RIG names a rig file, HIL_BOARDS machines of QEMU.
+func TestGateway(t *testing.T) {
+	for _, rig := range rigs(t) {
+		t.Run(rig.Name, func(t *testing.T) {
+			w := newWorld(t, rig)
+			defer w.writeTimes(t)
+			for _, s := range table {
+				if s.on != nil && !s.on(rig) {
+					continue // the rig has nothing to play it with
+				}
+				t.Run(s.name, func(t *testing.T) {
+					t.Cleanup(func() {
+						if t.Failed() {
+							w.keep(t, s.name)
+						}
+					})
+					w.awake(t)
+					s.run(t, w)
+				})
+			}
+		})
+	}
+}
+
+func rigs(t *testing.T) []*target.Rig {
+	t.Helper()
+	if path := os.Getenv("HIL_RIG"); path != "" {
+		rig, err := target.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*target.Rig{rig}
+	}
+	boards := os.Getenv("HIL_BOARDS")
+	if boards == "" {
+		boards = "qemu-armv7,qemu-arm64"
+	}
+	var out []*target.Rig
+	for b := range strings.SplitSeq(boards, ",") {
+		rig, err := target.QEMU(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rig.QEMU.DiskMiB = 1536
+		out = append(out, rig)
+	}
+	return out
+}
+
+// writeTimes writes how long things took to build/hil/NAME/times.json, in seconds.
+func (w *world) writeTimes(t *testing.T) {
+	doc := map[string]float64{}
+	for name, d := range w.times {
+		doc[name] = d.Seconds()
+		t.Logf("%s %.1f s", name, d.Seconds())
+	}
+	text, err := json.MarshalIndent(doc, "", "  ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(w.dir, "times.json"), append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}

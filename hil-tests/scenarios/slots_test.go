@@ -1,0 +1,113 @@
+//go:build hil
+
+package scenarios_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/skerry/skerry/hil-tests/scenarios"
+)
+
+// damagedSlot: the flash has lost a bit of the system that boots. The other one boots instead, and everything else is as before.
+func damagedSlot(t *testing.T, w *world) {
+	m, ok := w.target.(interface{ Disk() string })
+	if !ok {
+		t.Fatal("the machine does not say where its disk is")
+	}
+	if slot := w.run(t, "cat /proc/cmdline"); !strings.Contains(slot, "skerry.slot=A") {
+		t.Fatalf("the gateway does not run from slot A: %s", slot)
+	}
+	if err := w.target.Off(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	flip := func() {
+		t.Helper()
+		start, err := scenarios.PartitionStart(m.Disk(), "root-a")
+		if err == nil {
+			err = flipBit(m.Disk(), start+64) // in the superblock, which every start reads
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip()
+	w.start(t)
+	if slot := w.run(t, "cat /proc/cmdline"); !strings.Contains(slot, "skerry.slot=B") {
+		t.Errorf("after slot A was damaged: %s", slot)
+	}
+	eventually(t, patience, "the agent is connected again", w.connected)
+	eventually(t, patience, "the node is Ready", w.ready)
+
+	// Repaired, as an update would do it, with tries for both slots: a boot environment of nothing is that of a new disk.
+	if err := w.target.Off(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	flip()
+	for _, name := range []string{"env-a", "env-b"} {
+		start, err := scenarios.PartitionStart(m.Disk(), name)
+		if err == nil {
+			err = writeAt(m.Disk(), make([]byte, 64<<10), start)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start(t)
+	if slot := w.run(t, "cat /proc/cmdline"); !strings.Contains(slot, "skerry.slot=A") {
+		t.Errorf("after slot A was repaired: %s", slot)
+	}
+	eventually(t, patience, "the node is Ready", w.ready)
+}
+
+// start switches the power on and waits until commands run.
+func (w *world) start(t *testing.T) {
+	t.Helper()
+	if err := w.target.On(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, bootPatience, "commands run on the gateway", w.answers)
+}
+
+func flipBit(path string, at int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	if err == nil {
+		b[0] ^= 1
+		_, err = f.WriteAt(b, at)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func writeAt(path string, b []byte, at int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, at)
+	return errors.Join(err, f.Close())
+}
+
+// factoryReset: everything goes but who the gateway is. It is Ready again without a token, and its devices come from the cloud.
+func factoryReset(t *testing.T, w *world) {
+	before, err := w.bootID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.run(t, "echo leftover >/var/lib/skerry/hil-leftover; mkdir -p /var/lib/skerry/system; echo keep-identity >/var/lib/skerry/system/factory-reset; sync")
+	if err := w.target.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.rebooted(t, before)
+	if left := w.run(t, "ls /var/lib/skerry/hil-leftover /var/lib/skerry/system/factory-reset 2>/dev/null || true"); left != "" {
+		t.Errorf("left after the factory reset: %s", left)
+	}
+	eventually(t, bootPatience, "the agent is connected again", w.connected)
+	eventually(t, patience, "the node is Ready", w.ready)
+}
