@@ -147,6 +147,14 @@ func seeds(s *board.Storage, running bootenv.Slot) (paths []string) {
 // slots is the boot environment, opened for each write: RAUC's back end writes it, too.
 type slots [2]string
 
+func (s slots) Read() (bootenv.Env, error) {
+	e, c, err := bootenv.Peek(s)
+	if err == nil && c.Lost() {
+		err = fmt.Errorf("both copies of the boot environment are damaged: %w", errors.Join(c.Problems[:]...))
+	}
+	return e, err
+}
+
 func (s slots) Confirm(slot bootenv.Slot) error {
 	return s.update(func(e *bootenv.Env) { e.Confirm(slot) })
 }
@@ -342,8 +350,8 @@ func (u *updates) condition(now time.Time) []corev1.Condition {
 		if p := s.Percent / 10 * 10; p > 0 { // in tens: each text is a write to the cluster
 			c.Message += fmt.Sprintf(" (%d %%)", p)
 		}
-	} else if s.Result != "" {
-		c.Message += "; " + s.Result
+	} else if s.Message != "" { // how the last one has ended, or what is wrong since
+		c.Message += "; " + s.Message
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/skerry/skerry/board/bootenv"
 )
 
-// Event is what happens to a Machine: Started, Tick, Fetched, Inspected, Installed, Confirmed.
+// Event is what happens to a Machine: Started, Tick, Fetched, Inspected, Awaited, Installed, Committed, GivenUp.
 type Event interface{ event() }
 
 type (
@@ -34,8 +34,17 @@ type (
 	}
 	// Installed ends an Install.
 	Installed struct{ Err error }
+	// Awaited ends an Await: RAUC installs nothing, and the boot environment is this; or Err, why one of both cannot be known. Last is what RAUC says of the last
+	// installation that failed; it may be one of long ago.
+	Awaited struct {
+		Env  bootenv.Env
+		Last string
+		Err  error
+	}
 	// Committed ends a Confirm.
 	Committed struct{ Err error }
+	// GivenUp ends a GiveUp.
+	GivenUp struct{ Err error }
 )
 
 func (Started) event()   {}
@@ -43,9 +52,11 @@ func (Tick) event()      {}
 func (Fetched) event()   {}
 func (Inspected) event() {}
 func (Installed) event() {}
+func (Awaited) event()   {}
 func (Committed) event() {}
+func (GivenUp) event()   {}
 
-// Action is what a Machine wants done, in the order given: Save, Tell, Fetch, Cancel, Inspect, Install, Confirm, GiveUp, Reboot, Discard.
+// Action is what a Machine wants done, in the order given: Save, Tell, Fetch, Cancel, Inspect, Await, Install, Confirm, GiveUp, Reboot, Discard.
 type Action interface{ action() }
 
 type (
@@ -65,11 +76,13 @@ type (
 	Cancel struct{}
 	// Inspect has RAUC verify a bundle; Inspected ends it.
 	Inspect struct{ Path string }
+	// Await waits until RAUC installs nothing, and reads the boot environment; Awaited ends it.
+	Await struct{}
 	// Install has RAUC write a bundle to the slot that does not run, which then boots next; Installed ends it.
 	Install struct{ Path string }
 	// Confirm gives a slot its tries back and makes it the one that boots; Committed ends it.
 	Confirm struct{ Slot bootenv.Slot }
-	// GiveUp takes all tries from a slot, so that the other one boots.
+	// GiveUp takes all tries from a slot, so that the other one boots; GivenUp ends it.
 	GiveUp struct{ Slot bootenv.Slot }
 	// Reboot restarts the machine, pods first.
 	Reboot struct{}
@@ -82,6 +95,7 @@ func (Tell) action()    {}
 func (Fetch) action()   {}
 func (Cancel) action()  {}
 func (Inspect) action() {}
+func (Await) action()   {}
 func (Install) action() {}
 func (Confirm) action() {}
 func (GiveUp) action()  {}
@@ -106,6 +120,8 @@ type Machine struct {
 	retryAt  time.Time // of a download
 	retries  int
 	message  string // of the phase, for people
+	ask      ask
+	leaving  *leaving // a slot that is being given up; nothing else goes on meanwhile
 	out      []Action
 }
 
@@ -135,10 +151,14 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		m.fetched(ev, now)
 	case Inspected:
 		m.inspected(ev, now)
+	case Awaited:
+		m.awaited(ev, now)
 	case Installed:
 		m.installed(ev, now)
 	case Committed:
 		m.committed(ev, now)
+	case GivenUp:
+		m.givenUp(ev, now)
 	}
 	return m.out
 }
@@ -200,14 +220,13 @@ func (m *Machine) started(ev Started, now time.Time) {
 		}
 	case Downloading, Inspecting:
 		s.From, s.To, s.FromVersion = ev.Slot, ev.Slot.Other(), ev.Version
-	case Installing: // the power failed, or the agent was killed
+	case Installing: // the power failed, or the agent was killed; RAUC is a process of its own, and may go on
+		m.ask.due = s.Attempts > 0
 		switch {
 		case ev.Slot == s.To && ev.Version == s.Version: // after RAUC had made the new system the next one to boot
 			m.beginTrial(now)
 		case ev.Slot == s.To: // the system before the update did not boot any more, and this is the one before that
 			s.From, s.To, s.FromVersion = ev.Slot, ev.Slot.Other(), ev.Version
-		case s.Attempts >= m.p.InstallTries:
-			m.fail(now, false, "UpdateFailed", "the installation was interrupted %d times", s.Attempts)
 		}
 	case Draining: // somebody else has restarted the machine, or the power failed
 		if ev.Slot == s.To {
@@ -228,7 +247,7 @@ func (m *Machine) started(ev Started, now time.Time) {
 		}
 	case RollingBack:
 		if ev.Slot == s.To {
-			m.do(GiveUp{s.To}, Reboot{})
+			m.giveUp(s.To, m.restart)
 			break
 		}
 		m.fail(now, true, "UpdateRolledBack", "%s", s.Reason)
@@ -251,7 +270,7 @@ func (m *Machine) tick(f Facts, now time.Time) {
 		m.wellFrom = now
 	}
 	well := len(problems) == 0 && now.Sub(m.wellFrom) >= m.p.Stable
-	if m.withdrawn(f, now) {
+	if m.leave(now) || m.withdrawn(f, now) {
 		return
 	}
 	switch m.state.Phase {
@@ -268,13 +287,12 @@ func (m *Machine) tick(f Facts, now time.Time) {
 			m.do(Inspect{m.state.Path})
 		}
 	case Installing:
-		m.install(f)
+		m.install(f, now)
 	case Draining:
 		m.drain(f, now)
 	case Rebooting, RollingBack:
 		if now.Sub(m.since) > rebootWait { // it was asked for, and nothing came of it
-			m.since = now
-			m.do(Reboot{})
+			m.restart(now)
 		}
 	case Trying:
 		m.try(f, problems, well, now)
@@ -290,7 +308,7 @@ func (m *Machine) settle(f Facts, well bool) {
 	default: // Confirm would undo what has been prepared
 		return
 	}
-	if m.settled || m.state.Phase == Installing && m.busy || !well && (!f.Linked || f.Up < m.p.HealthTimeout) {
+	if m.settled || m.state.Phase == Installing && (m.busy || m.ask.due) || !well && (!f.Linked || f.Up < m.p.HealthTimeout) {
 		return
 	}
 	m.settled = true
@@ -300,16 +318,22 @@ func (m *Machine) settle(f Facts, well bool) {
 // withdrawn ends an order that is not wanted any more, as long as the machine has not been restarted for it.
 func (m *Machine) withdrawn(f Facts, now time.Time) bool {
 	s := &m.state
-	cancellable := s.Phase == Downloading || s.Phase == Inspecting || s.Phase == Draining || s.Phase == Installing && !m.busy
+	cancellable := s.Phase == Downloading || s.Phase == Inspecting || s.Phase == Draining || s.Phase == Installing && !m.busy && !m.ask.due
 	if !cancellable || f.Want != nil && f.Want.ID == s.Order.ID {
 		return false
 	}
 	m.do(Cancel{})
-	if s.Phase == Draining {
-		m.do(GiveUp{s.To}, Confirm{m.slot})
+	m.busy = false
+	end := func(now time.Time) {
+		m.end(now, "update "+m.state.Order.ID+" was withdrawn")
+		m.tell(false, "UpdateWithdrawn", "the update is not wanted any more; nothing was changed")
 	}
-	m.end(now, "update "+s.Order.ID+" was withdrawn")
-	m.tell(false, "UpdateWithdrawn", "the update is not wanted any more; nothing was changed")
+	if s.Phase == Draining {
+		m.message = "the update was withdrawn"
+		m.giveUp(s.To, func(now time.Time) { end(now); m.do(Confirm{m.slot}) })
+	} else {
+		end(now)
+	}
 	return true
 }
 
@@ -359,7 +383,7 @@ func (m *Machine) fetched(ev Fetched, now time.Time) {
 		m.fail(now, false, "UpdateFailed", "the download ended: %v", ev.Err)
 	default:
 		m.retries++
-		wait := min(time.Minute<<min(m.retries-1, 5), 30*time.Minute)
+		wait := backOff(m.retries)
 		m.retryAt = now.Add(wait)
 		m.message = fmt.Sprintf("the download goes on in %v: %v", wait, ev.Err)
 		if m.retries == 1 || m.retries%10 == 0 {
@@ -389,35 +413,6 @@ func (m *Machine) inspected(ev Inspected, now time.Time) {
 			m.enter(Installing, now, "version "+s.Version+" is about to be installed")
 		}
 	}
-}
-
-func (m *Machine) install(f Facts) {
-	switch {
-	case m.busy:
-	case !m.settled: // the other slot may be the only one that is known to be good
-		m.message = "the installation waits until the system that runs is confirmed"
-	case f.Power != "":
-		m.message = "the installation waits: the gateway " + f.Power
-	default:
-		m.busy = true
-		m.state.Attempts++
-		m.state.Baseline = f.Working
-		m.message = fmt.Sprintf("version %s is written to slot %s", m.state.Version, m.state.To)
-		m.save()
-		m.do(Install{m.state.Path})
-	}
-}
-
-func (m *Machine) installed(ev Installed, now time.Time) {
-	if m.state.Phase != Installing || !m.busy {
-		return
-	}
-	if m.busy = false; ev.Err != nil {
-		m.fail(now, false, "UpdateFailed", "the installation into slot %s ended: %v", m.state.To, ev.Err)
-		return
-	}
-	m.enter(Draining, now, "installed; the machine is restarted when it may be")
-	m.tell(false, "UpdateInstalled", "version %s is in slot %s; the machine is restarted when its pods and the window allow", m.state.Version, m.state.To)
 }
 
 func (m *Machine) drain(f Facts, now time.Time) {
@@ -465,7 +460,7 @@ func (m *Machine) try(f Facts, problems []string, well bool, now time.Time) {
 		m.state.Reason = fmt.Sprintf("the new system was not well within %v: %s", m.p.HealthTimeout, strings.Join(problems, "; "))
 		m.enter(RollingBack, now, "going back to version "+m.state.FromVersion)
 		m.tell(true, "UpdateRollingBack", "version %s: %s. The machine restarts into slot %s with version %s", m.state.Version, m.state.Reason, m.state.From, m.state.FromVersion)
-		m.do(GiveUp{m.slot}, Reboot{})
+		m.giveUp(m.slot, m.restart)
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 
 // Slots is the boot environment.
 type Slots interface {
+	// Read returns it as it is.
+	Read() (bootenv.Env, error)
 	Confirm(bootenv.Slot) error
 	GiveUp(bootenv.Slot) error
 }
@@ -28,6 +30,8 @@ type Installer interface {
 	Inspect(ctx context.Context, path string) (compatible, version string, err error)
 	// Install writes a bundle to the slot that does not run, and makes that one the next to boot.
 	Install(ctx context.Context, path string, progress func(percent int)) error
+	// Busy says whether RAUC installs something now, and what it says of the last installation that failed.
+	Busy(ctx context.Context) (busy bool, last string, err error)
 }
 
 // Options of an Updater.
@@ -56,6 +60,7 @@ type Options struct {
 
 const (
 	tickEvery = 5 * time.Second
+	awaitMost = 2 * time.Hour
 	stateFile = "state.json"
 	orderFile = "order.json"
 	maxState  = 256 << 10
@@ -245,14 +250,14 @@ func (u *Updater) act(ctx context.Context, a Action) (Event, error) {
 		})
 	case Install:
 		u.start(ctx, func(ctx context.Context) Event { return Installed{Err: u.o.RAUC.Install(ctx, a.Path, u.progress)} })
+	case Await:
+		u.start(ctx, u.await)
 	case Cancel:
 		u.endJob()
 	case Confirm:
 		return Committed{Err: u.o.Slots.Confirm(a.Slot)}, nil
 	case GiveUp:
-		if err := u.o.Slots.GiveUp(a.Slot); err != nil {
-			return nil, fmt.Errorf("give up slot %s: %w", a.Slot, err)
-		}
+		return GivenUp{Err: u.o.Slots.GiveUp(a.Slot)}, nil
 	case Reboot:
 		if err := u.o.Reboot(ctx); err != nil {
 			return nil, fmt.Errorf("restart the machine: %w", err)
@@ -263,6 +268,28 @@ func (u *Updater) act(ctx context.Context, a Action) (Event, error) {
 		}
 	}
 	return nil, nil
+}
+
+// await waits for the end of what RAUC does. An installation takes minutes; one that takes much longer is stuck, and nothing can be done beside it.
+func (u *Updater) await(ctx context.Context) Event {
+	var busy bool
+	var last string
+	var err error
+	for began := time.Now(); time.Since(began) < awaitMost; {
+		if busy, last, err = u.o.RAUC.Busy(ctx); err != nil {
+			return Awaited{Err: err}
+		}
+		if !busy {
+			e, err := u.o.Slots.Read()
+			return Awaited{Env: e, Last: last, Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			return Awaited{Err: ctx.Err()}
+		case <-time.After(tickEvery):
+		}
+	}
+	return Awaited{Err: fmt.Errorf("RAUC has been installing for %v, and is stuck: systemctl restart rauc", awaitMost)}
 }
 
 // discard removes the bundle and an order that was given here and has ended.

@@ -49,6 +49,14 @@ func (b *bench) GiveUp(s bootenv.Slot) error {
 	return nil
 }
 
+func (b *bench) Read() (bootenv.Env, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.env, nil
+}
+
+func (b *bench) Busy(context.Context) (bool, string, error) { return false, "", nil }
+
 func (b *bench) Inspect(context.Context, string) (string, string, error) {
 	return compatible, "1.1", nil
 }

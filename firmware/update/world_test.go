@@ -30,6 +30,9 @@ type world struct {
 	fetchErr  error
 	fatal     bool
 	installed error
+	giveUpErr error
+	asked     int   // RAUC, whether it is busy
+	askErr    error // of that
 
 	facts   Facts
 	done    []string // actions and events, for errors
@@ -159,8 +162,14 @@ func (w *world) act(a Action) error {
 		}
 		w.env.Confirm(a.Slot)
 		w.pending = append(w.pending, Committed{})
+	case Await:
+		w.asked++
+		w.pending = append(w.pending, Awaited{Env: w.env, Err: w.askErr})
 	case GiveUp:
-		w.env.SetGood(a.Slot, false)
+		if w.giveUpErr == nil {
+			w.env.SetGood(a.Slot, false)
+		}
+		w.pending = append(w.pending, GivenUp{w.giveUpErr})
 	case Reboot:
 		return errPower
 	case Cancel:

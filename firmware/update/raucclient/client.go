@@ -24,6 +24,7 @@ import (
 type Client struct {
 	Command string   // empty: rauc
 	Args    []string // before the verb
+	Bus     string   // the command that asks RAUC's service over D-Bus; empty: systemd's busctl
 }
 
 func (c Client) command(ctx context.Context, args ...string) *exec.Cmd {
@@ -68,6 +69,47 @@ func (c Client) Install(ctx context.Context, path string, progress func(percent 
 			progress(n)
 		}
 	}, "install", path)
+}
+
+// Busy asks RAUC's service whether it installs a bundle now, and what it says of the last installation that failed. The service goes on when whoever has asked for an
+// installation is killed; the command rauc (1.8) does not tell of it. A service that does not run is started by D-Bus.
+func (c Client) Busy(ctx context.Context) (busy bool, last string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	name := c.Bus
+	if name == "" {
+		name = "busctl"
+	}
+	cmd := exec.CommandContext(ctx, name, "--system", "get-property", "de.pengutronix.rauc", "/", "de.pengutronix.rauc.Installer", "Operation", "LastError") //nolint:gosec // a fixed command
+	cmd.WaitDelay = time.Second
+	var said bounded
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return false, "", fmt.Errorf("ask RAUC's service what it does: %w: %s", err, strings.TrimSpace(strings.ToValidUTF8(string(said), "")))
+	}
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	var values []string
+	for _, l := range lines {
+		text, ok := strings.CutPrefix(l, "s ")
+		v, err := strconv.Unquote(text)
+		if !ok || err != nil {
+			return false, "", fmt.Errorf("ask RAUC's service what it does: it answers %q", said)
+		}
+		values = append(values, v)
+	}
+	if len(values) != 2 || values[0] != "idle" && values[0] != "installing" {
+		return false, "", fmt.Errorf("ask RAUC's service what it does: it answers %q", said)
+	}
+	return values[0] == "installing", strings.ToValidUTF8(values[1], ""), nil
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded []byte
+
+// Write implements io.Writer.
+func (b *bounded) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), maxLine-len(*b))]...)
+	return len(p), nil
 }
 
 // run runs rauc and gives each line of its standard output to line. Its error has what RAUC said last.

@@ -48,3 +48,35 @@ func TestInstall(t *testing.T) {
 		t.Error("RAUC is not there, and the installation is done")
 	}
 }
+
+func TestBusy(t *testing.T) {
+	for name, c := range map[string]struct {
+		says   string
+		status string
+		busy   bool
+		last   string
+		err    string
+	}{
+		"idle":              {"s \"idle\"\ns \"\"", "0", false, "", ""},
+		"installing":        {"s \"installing\"\ns \"\"", "0", true, "", ""},
+		"failed before":     {"s \"idle\"\ns \"Failed to \\\"mount\\\": no space\"", "0", false, `Failed to "mount": no space`, ""},
+		"not there":         {"Failed to get property Operation: The name is not activatable", "1", false, "", "not activatable"},
+		"something else":    {"s \"sleeping\"\ns \"\"", "0", false, "", "sleeping"},
+		"nothing":           {"", "0", false, "", "it answers"},
+		"another type":      {"u 5\ns \"\"", "0", false, "", "it answers"},
+		"without end":       {strings.Repeat("x", 3*maxLine), "0", false, "", "it answers"},
+		"only one property": {"s \"idle\"", "0", false, "", "it answers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "busctl")
+			script := "#!/bin/sh\ncat <<'END'\n" + c.says + "\nEND\nexit " + c.status + "\n"
+			if err := os.WriteFile(path, []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+				t.Fatal(err)
+			}
+			busy, last, err := Client{Bus: path}.Busy(t.Context())
+			if busy != c.busy || last != c.last || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("Busy gives %v, %q, %v", busy, last, err)
+			}
+		})
+	}
+}
