@@ -117,8 +117,9 @@ func (d *Disk) read(c Copy) (Env, error) {
 	return Parse(block)
 }
 
-// Update reads, has change do its work, and writes both copies. After an error the environment is the one before or the new one, whole. It fails only if
-// neither copy could be written: one is enough to boot by, and its number says that it is the newer one.
+// Update reads, has change do its work, and writes both copies. After an error the environment is the one before, whole. The copy that counts is not touched unless the new
+// state is on the medium in the other one: a disk that takes no writes would otherwise be left with no whole copy at all if the power fails. So one copy that cannot be
+// written keeps the environment from being changed; if it is the one that counted, the other one counts from now on, and that is no error.
 func (d *Disk) Update(change func(*Env) error) (Env, error) {
 	e, _, best := d.look()
 	if err := change(&e); err != nil {
@@ -136,20 +137,23 @@ func (d *Disk) write(e *Env, best int) error {
 	if err != nil {
 		return err
 	}
-	order := [2]int{0, 1}
+	first, second := 0, 1
 	if best == 0 {
-		order = [2]int{1, 0}
+		first, second = 1, 0
 	}
-	var problems []error
-	for _, i := range order {
-		if err := put(d.copies[i], block); err != nil {
-			problems = append(problems, fmt.Errorf("copy %d of the boot environment: %w", i, err))
+	fail := func(i int, err error) error { return fmt.Errorf("copy %d of the boot environment: %w", i, err) }
+	switch err := put(d.copies[first], block); {
+	case err == nil:
+		_ = put(d.copies[second], block) // it is written anew at the next update
+		return nil
+	case best >= 0:
+		return fmt.Errorf("%w: copy %d is left as it is, so the environment is the one before: exchange the disk if this stays", fail(first, err), second)
+	default: // no copy is whole, so none can be lost
+		if again := put(d.copies[second], block); again != nil {
+			return errors.Join(fail(first, err), fail(second, again))
 		}
+		return nil
 	}
-	if len(problems) == len(order) {
-		return errors.Join(problems...)
-	}
-	return nil
 }
 
 // put writes a copy and returns nil only if the medium gives it back.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -163,22 +164,41 @@ func TestDamagedCopies(t *testing.T) {
 	}
 }
 
-func TestOneCopyIsEnough(t *testing.T) {
+// TestOneCopyBreaks: copy 0 counts. If it is the other one that cannot be written, the only copy that is known to be whole is not touched.
+func TestOneCopyBreaks(t *testing.T) {
 	for i := range 2 {
 		for name, breaks := range map[string]func(*medium){
 			"write fails":     func(m *medium) { m.writeErr = errors.New("input/output error") },
 			"reads are wrong": func(m *medium) { m.readBackWrong = true },
 		} {
 			t.Run(fmt.Sprintf("copy %d, %s", i, name), func(t *testing.T) {
-				old := mustEncode(t, Env{Seq: 3, Order: [2]Slot{A, B}, Left: map[Slot]int{A: 3, B: 3}})
-				m := [2]*medium{newMedium(old), newMedium(old)}
-				breaks(m[i])
-				d := New([2]Copy{m[0], m[1]}, Size)
-				if _, err := d.Update(func(e *Env) error { e.SetPrimary(B); return nil }); err != nil {
-					t.Fatal(err)
+				before := Env{Seq: 3, Order: [2]Slot{A, B}, Left: map[Slot]int{A: 3, B: 3}}
+				m := [2]*medium{newMedium(mustEncode(t, before)), newMedium(mustEncode(t, before))}
+				if i == 0 {
+					m[1] = newMedium(make([]byte, Size)) // so that copy 0 counts while it breaks
+				} else {
+					breaks(m[i])
 				}
-				if e, _ := d.Read(); e.Seq != 4 || e.Order[0] != B {
-					t.Errorf("read %+v, want the new state from the copy that works", e)
+				writes := 0
+				m[0].onWrite = func() {
+					if writes++; i == 0 {
+						breaks(m[0])
+					}
+				}
+				d := New([2]Copy{m[0], m[1]}, Size)
+				_, err := d.Update(func(e *Env) error { e.SetPrimary(B); return nil })
+				if i == 0 {
+					m[0].readBackWrong = false
+					if e, _ := d.Read(); err != nil || e.Seq != 4 || e.Order[0] != B {
+						t.Errorf("%v, and read %+v, want the new state from the copy that works", err, e)
+					}
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), "copy 1 of the boot environment") || !strings.Contains(err.Error(), "copy 0 is left as it is") || writes != 0 {
+					t.Errorf("%v, and %d writes to the copy that counts", err, writes)
+				}
+				if e, _ := New([2]Copy{m[0], newMedium(make([]byte, Size))}, Size).Read(); !e.Equal(before) {
+					t.Errorf("read %+v, want the state before", e)
 				}
 			})
 		}
@@ -187,6 +207,17 @@ func TestOneCopyIsEnough(t *testing.T) {
 		m := newMedium(make([]byte, Size))
 		m.writeErr = errors.New("input/output error")
 		return m
+	}
+	for i := range 2 { // both damaged, and one cannot be mended: there is nothing to lose
+		m := [2]*medium{newMedium(make([]byte, Size)), newMedium(make([]byte, Size))}
+		m[i] = broken()
+		d := New([2]Copy{m[0], m[1]}, Size)
+		if _, err := d.Update(func(e *Env) error { e.SetPrimary(B); return nil }); err != nil {
+			t.Error(err)
+		}
+		if e, _ := d.Read(); e.Order[0] != B {
+			t.Errorf("read %+v", e)
+		}
 	}
 	if _, err := New([2]Copy{broken(), broken()}, Size).Update(func(*Env) error { return nil }); err == nil {
 		t.Error("no copy could be written, and nobody says so")

@@ -7,7 +7,7 @@
 //
 // There are two copies, each a block of U-Boot's `env import -c` format: the CRC-32 of what follows, then NAME=VALUE, each ended by a zero byte, an
 // empty one at the end, zeros up to the block's size. Readers take the whole copy with the higher [Env.Seq]. Whoever writes raises it and
-// writes the copy that does not count first, syncs it, reads it back, and only then writes the one that did: whatever instant the power fails at, one copy is whole, and
+// writes the copy that does not count first, syncs it, reads it back, and only then writes the one that did (never, if the first could not be written): whatever instant the power fails at, one copy is whole, and
 // what counts is the state before or the state after. (U-Boot's own redundant
 // format is not used: it has a flag byte after the CRC, which `env import -c` refuses.) Two damaged copies mean [Default], and the next writer repairs them.
 //

@@ -82,7 +82,7 @@ func (a *Agent) newUpdates(root string) error {
 	p := update.DefaultPolicy()
 	c := a.cfg.Update
 	p.Compatible, p.Stable, p.HealthTimeout, p.WithoutCloud, p.DrainTimeout = rauc.Compatible(a.board.Name), c.Stable, c.HealthTimeout, c.WithoutCloud, c.DrainTimeout
-	download := update.Downloader{Client: a.updateClient, Rate: int64(c.RateLimit), Reserve: bundleReserve, Seeds: seeds(storage, slot)}
+	download := update.Downloader{Client: a.updateClient, Rate: int64(c.RateLimit), Reserve: bundleReserve, Seeds: seeds(storage, slot), Most: update.BundleOf(seeds(storage, slot.Other()))}
 	warn, note := a.warnNode, a.noteNode
 	u.updater, err = update.New(update.Options{
 		Policy: p, Dir: UpdatesDir(a.cfg), Slot: slot, BootID: strings.TrimSpace(string(id)), Version: imageVersion(root),
@@ -134,10 +134,10 @@ func imageVersion(root string) string {
 	return image.Version
 }
 
-// seeds are the partitions of the slot that runs: what they hold need not be downloaded.
-func seeds(s *board.Storage, running bootenv.Slot) (paths []string) {
+// seeds are the partitions of a slot. What those of the one that runs hold need not be downloaded.
+func seeds(s *board.Storage, of bootenv.Slot) (paths []string) {
 	for _, slot := range s.Slots {
-		if slot.Name == string(running) {
+		if slot.Name == string(of) {
 			paths = append(paths, "/dev/disk/by-partlabel/"+slot.Root, "/dev/disk/by-partlabel/"+slot.Boot)
 		}
 	}

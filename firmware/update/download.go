@@ -21,6 +21,7 @@ type Downloader struct {
 	Rate    int64                        // bytes per second; 0: as fast as it goes
 	Reserve int64                        // bytes of the disk that stay free
 	Seeds   []string                     // the partitions of the slot that runs
+	Most    int64                        // bytes that a bundle has at most: what a slot can hold; 0: chunks.MaxSize
 }
 
 // ErrFile is wrapped by errors about a file on this machine, which nobody brings by trying again.
@@ -38,12 +39,36 @@ func (d Downloader) Download(ctx context.Context, bundle, dir string, progress f
 	if err != nil {
 		return "", err
 	}
-	f := chunks.Fetcher{Client: client, Rate: d.Rate, Reserve: d.Reserve, Seeds: d.Seeds, Progress: func(p chunks.Progress) {
+	f := chunks.Fetcher{Client: client, Rate: d.Rate, Reserve: d.Reserve, Seeds: d.Seeds, Most: d.Most, Progress: func(p chunks.Progress) {
 		if all := p.Fetched + p.Missing; all > 0 {
 			progress(int(100 * p.Fetched / all))
 		}
 	}}
 	return f.Fetch(ctx, bundle, dir)
+}
+
+func (d Downloader) most() int64 {
+	if d.Most > 0 {
+		return d.Most
+	}
+	return chunks.MaxSize
+}
+
+// BundleOf is how many bytes a bundle can have whose images fill the partitions of these paths: beside them it has RAUC's manifest and signature, a squashfs around them,
+// and a hash tree of one part in 127. 0: one of them does not say how large it is.
+func BundleOf(partitions []string) (most int64) {
+	for _, path := range partitions {
+		f, err := os.Open(filepath.Clean(path))
+		if err != nil {
+			return 0
+		}
+		n, err := f.Seek(0, io.SeekEnd)
+		if err = errors.Join(err, f.Close()); err != nil || n == 0 {
+			return 0
+		}
+		most += n
+	}
+	return most + most/64 + 1<<20
 }
 
 func (d Downloader) copy(ctx context.Context, from, to string, progress func(percent int)) (string, error) {
@@ -56,8 +81,10 @@ func (d Downloader) copy(ctx context.Context, from, to string, progress func(per
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrFile, err)
-	case !st.Mode().IsRegular() || st.Size() == 0 || st.Size() > chunks.MaxSize:
+	case !st.Mode().IsRegular() || st.Size() == 0:
 		return "", fmt.Errorf("%w: %s is no bundle", ErrFile, from)
+	case st.Size() > d.most():
+		return "", fmt.Errorf("%w: %s has %d bytes, and at most %d (what a slot of this gateway can hold) are taken", ErrFile, from, st.Size(), d.most())
 	}
 	if err := chunks.Room(filepath.Dir(to), st.Size()+d.Reserve); err != nil {
 		return "", err

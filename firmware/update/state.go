@@ -1,7 +1,10 @@
 package update
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skerry/skerry/board/bootenv"
@@ -70,6 +73,40 @@ func (s State) clone() State {
 	s.Failed = slices.Clone(s.Failed)
 	s.Baseline = Baseline{slices.Clone(s.Baseline.Pods), slices.Clone(s.Baseline.Devices)}
 	return s
+}
+
+// encode returns the state as it is saved: at most maxState bytes, which is what is read again. One that is longer loses its oldest failures, and the names beyond the
+// first hundreds of what worked before. An error says that no more can be left out, and nothing must be saved then.
+func (s State) encode() ([]byte, error) {
+	s = s.clone()
+	for i := range s.Failed {
+		s.Failed[i].Reason = shorten(s.Failed[i].Reason)
+	}
+	s.Reason, s.Result = shorten(s.Reason), shorten(s.Result)
+	for {
+		b, err := json.Marshal(s)
+		if err != nil || len(b) <= maxState {
+			return b, err
+		}
+		switch p, d := len(s.Baseline.Pods), len(s.Baseline.Devices); {
+		case len(s.Failed) > 1:
+			s.Failed = s.Failed[1:]
+		case p+d > 0:
+			s.Baseline = Baseline{Pods: s.Baseline.Pods[:p/2], Devices: s.Baseline.Devices[:d/2]}
+		default:
+			return nil, fmt.Errorf("the state has %d bytes, and at most %d are kept", len(b), maxState)
+		}
+	}
+}
+
+// maxReason is how much is kept of a text that comes from elsewhere: from RAUC, or from a server.
+const maxReason = 4 << 10
+
+func shorten(text string) string {
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason], "") + "…"
 }
 
 // failed returns why a version was given up before, or "".

@@ -225,11 +225,11 @@ func (u *Updater) step(ctx context.Context, ev Event) error {
 func (u *Updater) act(ctx context.Context, a Action) (Event, error) {
 	switch a := a.(type) {
 	case Save:
-		b, err := json.Marshal(a.State)
-		if err != nil {
-			return nil, err
+		b, err := a.State.encode()
+		if err == nil {
+			err = durable.Replace(filepath.Join(u.o.Dir, stateFile), b, 0o600)
 		}
-		if err := durable.Replace(filepath.Join(u.o.Dir, stateFile), b, 0o600); err != nil {
+		if err != nil {
 			if err = fmt.Errorf("save the state of updates: %w", err); !a.Anyway {
 				return nil, err
 			}

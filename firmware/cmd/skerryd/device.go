@@ -38,19 +38,27 @@ func deviceVerbs(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	return devicectl.Run(ctx, args, env)
 }
 
-// withConfig takes -config FILE off the arguments and gives the configuration to use. Without the flag it need not exist.
-func withConfig(args []string, use func(config.Config)) (rest []string, err error) {
-	file := config.DefaultPath
+// configFlag takes -config FILE off the arguments.
+func configFlag(args []string) (file string, rest []string, err error) {
 	if len(args) > 0 {
 		switch name, value, ok := strings.Cut(args[0], "="); {
 		case name != "-config" && name != "--config":
 		case ok:
-			file, args = value, args[1:]
+			return value, args[1:], nil
 		case len(args) > 1:
-			file, args = args[1], args[2:]
+			return args[1], args[2:], nil
 		default:
-			return nil, fmt.Errorf("-config: a file is needed: %w", errUsage)
+			return "", nil, fmt.Errorf("-config: a file is needed: %w", errUsage)
 		}
+	}
+	return config.DefaultPath, args, nil
+}
+
+// withConfig takes -config FILE off the arguments and gives the configuration to use. Without the flag it need not exist.
+func withConfig(args []string, use func(config.Config)) (rest []string, err error) {
+	file, args, err := configFlag(args)
+	if err != nil {
+		return nil, err
 	}
 	cfg, err := config.Load(file)
 	switch {

@@ -35,7 +35,7 @@ func NewAssembly(ctx context.Context, x *Index, f File) (*Assembly, error) {
 	for i, c := range x.Chunks {
 		a.offsets[i], a.data[i] = at, data
 		at, data = at+int64(c.Length), data+int64(c.Stored)
-		a.where[c.Hash] = append(a.where[c.Hash], int32(i)) //nolint:gosec // at most maxChunks
+		a.where[c.Hash] = append(a.where[c.Hash], int32(i)) //nolint:gosec // at most MaxChunks
 	}
 	a.missing, a.lacking = data, len(x.Chunks)
 	for i, c := range x.Chunks {

@@ -2,9 +2,11 @@ package chunks
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -95,12 +97,55 @@ func TestIndex(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"empty": nil, "cut": text[:len(text)-1], "longer": append(bytes.Clone(text), 0), "other": []byte("#!/bin/sh\n exit 0 # and more than the header has, so that this is not what is refused"),
-		"huge": append(append([]byte(magic), bytes.Repeat([]byte{0xff}, 44)...), text[headerSize:]...), "large": make([]byte, MaxIndex+1),
+		"huge": append(append([]byte(magic), bytes.Repeat([]byte{0xff}, 44)...), text[headerSize:]...), "large": append(bytes.Clone(text[:headerSize]), make([]byte, MaxIndex)...),
 		"sum": append(append(bytes.Clone(text[:15]), text[15]+1), text[16:]...),
 	} {
 		if _, err := ParseIndex(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v, want an error that wraps ErrMalformed", name, err)
 		}
+	}
+}
+
+// endless is what a hostile server sends after the beginning of an index. read counts what is taken of it.
+type endless struct {
+	head []byte
+	read int64
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, e.head)
+	e.head = e.head[n:]
+	e.read += int64(len(p))
+	return len(p), nil
+}
+
+// TestIndexLimits: an index that names too much is refused by its header, with the figures, and one that goes on without end costs what its count allows.
+func TestIndexLimits(t *testing.T) {
+	head := func(size uint64, count uint32) []byte {
+		b := binary.BigEndian.AppendUint64([]byte(magic), size)
+		return binary.BigEndian.AppendUint32(append(b, make([]byte, 32)...), count)
+	}
+	for name, c := range map[string]struct {
+		size  uint64
+		count uint32
+		most  int64
+		says  string
+		reads int64
+	}{
+		"chunks":        {1 << 20, MaxChunks + 1, 1 << 30, "names 1048576 bytes in 65537 chunks, and at most 1073741824 bytes (what a slot of this gateway can hold) in 65536", int64(headerSize)},
+		"all the count": {1 << 20, 1<<32 - 1, 1 << 30, "in 4294967295 chunks", int64(headerSize)},
+		"size":          {100<<20 + 1, 10, 100 << 20, "names 104857601 bytes in 10 chunks, and at most 104857600 bytes", int64(headerSize)},
+		"all the size":  {1<<64 - 1, 10, 1 << 40, "and at most 4294967296 bytes", int64(headerSize)},
+		"without end":   {1 << 20, 10, 1 << 30, "chunk 0", 4096},
+	} {
+		r := &endless{head: head(c.size, c.count)}
+		_, _, err := ReadIndex(r, c.most)
+		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), c.says) || r.read > c.reads {
+			t.Errorf("%s: %v after %d bytes, want %q after at most %d", name, err, r.read, c.says, c.reads)
+		}
+	}
+	if _, err := ParseIndex(head(0, 0)); err != nil {
+		t.Errorf("an empty file: %v", err)
 	}
 }
 

@@ -26,6 +26,7 @@ type Fetcher struct {
 	Rate    int64         // bytes per second; 0: as fast as it goes
 	Stall   time.Duration // a connection that brings nothing for so long is given up; 0: a minute
 	Reserve int64         // bytes of the disk that stay free
+	Most    int64         // bytes that a bundle has at most: what a slot can hold; 0: MaxSize
 	// Seeds are what may hold chunks: the partitions of the slot that runs. One that cannot be opened is passed over.
 	Seeds []string
 	// Progress is called now and then; it must not block.
@@ -59,34 +60,51 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: the server answers %d %s", e.URL, e.Code, http.StatusText(e.Code))
 }
 
+var errNoRanges = errors.New("the server does not know Range requests")
+
 var errScheme = errors.New("a bundle's address has to begin with https:// and to end with " + IndexSuffix)
 
 // request is how much is asked for at once: little enough that a broken line costs little, and enough that the line is used.
 const request = 1 << 20
 
 // Fetch puts the bundle whose index is at url together in dir, and returns its path. What a call before has brought there is used. After an error it can be called
-// again, unless Fatal says otherwise.
+// again, unless Fatal says otherwise. Index and data that do not belong together are what a server has whose files are just being replaced: the index is fetched once
+// more before that is an error.
 func (f *Fetcher) Fetch(ctx context.Context, url, dir string) (string, error) {
 	data, ok := strings.CutSuffix(url, IndexSuffix)
 	if !ok || !strings.HasPrefix(url, "https://") {
 		return "", fmt.Errorf("%q: %w", url, errScheme)
 	}
-	p := Progress{}
-	raw, err := f.index(ctx, url)
+	var p Progress
+	path, err := f.fetch(ctx, url, data+DataSuffix, dir, nil, &p)
+	if mismatch(err) {
+		first := err
+		path, err = f.fetch(ctx, url, data+DataSuffix, dir, http.Header{"Cache-Control": {"no-cache"}}, &p)
+		if mismatch(err) {
+			return "", fmt.Errorf("%w (and before the index was fetched anew: %w)", err, first)
+		}
+	}
+	return path, err
+}
+
+// mismatch says that index and data do not fit each other, or that one of both is not whole.
+func mismatch(err error) bool {
+	var s *StatusError
+	return errors.Is(err, ErrMalformed) || errors.Is(err, ErrServer) && !errors.Is(err, errNoRanges) || errors.As(err, &s) && s.Code == http.StatusRequestedRangeNotSatisfiable
+}
+
+// fetch is one try. header goes with the request for the index.
+func (f *Fetcher) fetch(ctx context.Context, url, data, dir string, header http.Header, p *Progress) (string, error) {
+	x, err := f.index(ctx, url, header, p)
 	if err != nil {
 		return "", err
 	}
-	x, err := ParseIndex(raw)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", url, err)
-	}
-	p.Size, p.Fetched = x.Size, int64(len(raw))
 	path := filepath.Join(dir, "bundle.raucb")
 	out, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a folder of the agent's
 	if err != nil {
 		return "", err
 	}
-	err = f.fill(ctx, x, out, data+DataSuffix, dir, &p)
+	err = f.fill(ctx, x, out, data, dir, p)
 	if err := errors.Join(err, out.Close()); err != nil {
 		return "", err
 	}
@@ -112,6 +130,7 @@ func (f *Fetcher) fill(ctx context.Context, x *Index, out *os.File, data, dir st
 			return err
 		}
 	}
+	p.Seeded = 0
 	for _, c := range x.Chunks {
 		p.Seeded += int64(c.Stored)
 	}
@@ -183,7 +202,7 @@ func (f *Fetcher) rest(ctx context.Context, a *Assembly, out *os.File, url strin
 			case resp.StatusCode == http.StatusOK && tag != "":
 				return fmt.Errorf("%s was replaced while it was fetched", url)
 			case resp.StatusCode == http.StatusOK:
-				return fmt.Errorf("%w: %s: the server does not know Range requests", ErrServer, url)
+				return fmt.Errorf("%w: %s: %w", ErrServer, url, errNoRanges)
 			case !strings.HasPrefix(resp.Header.Get("Content-Range"), want):
 				return fmt.Errorf("%w: %s: asked for %q, and it sends %q", ErrServer, url, want, resp.Header.Get("Content-Range"))
 			}
@@ -201,15 +220,25 @@ func (f *Fetcher) rest(ctx context.Context, a *Assembly, out *os.File, url strin
 	}
 }
 
-func (f *Fetcher) index(ctx context.Context, url string) (raw []byte, err error) {
-	_, err = f.get(ctx, url, nil, func(resp *http.Response, body io.Reader) error {
+func (f *Fetcher) index(ctx context.Context, url string, header http.Header, p *Progress) (x *Index, err error) {
+	most := f.Most
+	if most <= 0 {
+		most = MaxSize
+	}
+	got, err := f.get(ctx, url, header, func(resp *http.Response, body io.Reader) error {
 		if resp.StatusCode != http.StatusOK {
 			return fmt.Errorf("%w: the server answers %s", ErrServer, resp.Status)
 		}
-		raw, err = io.ReadAll(io.LimitReader(body, MaxIndex+1))
-		return err
+		if x, _, err = ReadIndex(body, most); err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
+		return nil
 	})
-	return raw, err
+	if p.Fetched += got; err != nil {
+		return nil, err
+	}
+	p.Size = x.Size
+	return x, nil
 }
 
 // get asks for url and has use read the answer, if it is one.

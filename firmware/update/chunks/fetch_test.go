@@ -178,10 +178,11 @@ func TestFetchFailures(t *testing.T) {
 			w.Header().Set("Content-Range", "bytes 5-6/7")
 			w.WriteHeader(http.StatusPartialContent)
 		}), nil, "bytes 5-6/7", true},
-		"disk full":     {nil, func(f *Fetcher) { f.Reserve = 1 << 60 }, "make room", false},
-		"server hangs":  {onData(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), func(f *Fetcher) { f.Stall = 20 * time.Millisecond }, "nothing has come", false},
-		"unknown CA":    {nil, func(f *Fetcher) { f.Client = http.DefaultClient }, "certificate", false},
-		"file replaced": {replaced, nil, "was replaced", false},
+		"larger than a slot": {nil, func(f *Fetcher) { f.Most = 3<<20 - 1 }, "names 3145728 bytes", true},
+		"disk full":          {nil, func(f *Fetcher) { f.Reserve = 1 << 60 }, "make room", false},
+		"server hangs":       {onData(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), func(f *Fetcher) { f.Stall = 20 * time.Millisecond }, "nothing has come", false},
+		"unknown CA":         {nil, func(f *Fetcher) { f.Client = http.DefaultClient }, "certificate", false},
+		"file replaced":      {replaced, nil, "was replaced", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, noise(15, 3<<20))
@@ -198,6 +199,36 @@ func TestFetchFailures(t *testing.T) {
 		if _, err := (&Fetcher{Client: http.DefaultClient}).Fetch(t.Context(), url, t.TempDir()); !Fatal(err) {
 			t.Errorf("%q: %v, want a fatal error", url, err)
 		}
+	}
+}
+
+// TestFetchWhileTheServerIsRepublished: new data with the old index is no reason to give up; the index is fetched once more.
+func TestFetchWhileTheServerIsRepublished(t *testing.T) {
+	for name, late := range map[string]func(*server){
+		"same length": func(*server) {},
+		"longer data": func(s *server) { x, _ := publish(t, noise(19, 5<<20)); s.index = x.Append(nil) },
+		"cut index":   func(s *server) { s.index = s.index[:len(s.index)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := noise(18, 3<<20)
+			s := serve(t, noise(20, 3<<20))
+			late(s)
+			x, data := publish(t, content)
+			s.data = data
+			asked := 0
+			s.handle = func(_ http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, IndexSuffix) {
+					if asked++; asked == 2 {
+						s.index = x.Append(nil)
+					}
+				}
+				return false
+			}
+			s.fetches(t, t.TempDir(), content, nil)
+			if asked != 2 {
+				t.Errorf("the index was asked for %d times, want 2", asked)
+			}
+		})
 	}
 }
 

@@ -10,11 +10,12 @@ import (
 	"io"
 )
 
-// Limits of an index, so that a wrong one costs little. A gateway's disk sets the real one.
+// Limits of an index, so that a wrong one costs little: they are looked at before memory is taken. What a gateway's slot holds sets the limit of a bundle's size.
 const (
-	MaxIndex  = 8 << 20 // bytes of the file
-	MaxSize   = 4 << 30 // bytes of a bundle
-	maxChunks = 256 << 10
+	MaxChunks = 64 << 10
+	MaxSize   = 4 << 30 // bytes of a bundle: all chunks at their longest
+	MaxIndex  = int64(headerSize + MaxChunks*maxEntry)
+	maxEntry  = 2*3 + HashSize // of one chunk: two lengths of at most 64 Ki as varints, and the hash
 )
 
 const (
@@ -44,7 +45,7 @@ func (x *Index) Append(b []byte) []byte {
 	b = append(b, magic...)
 	b = binary.BigEndian.AppendUint64(b, uint64(x.Size)) //nolint:gosec // not negative
 	b = append(b, x.Sum[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(x.Chunks))) //nolint:gosec // at most maxChunks
+	b = binary.BigEndian.AppendUint32(b, uint32(len(x.Chunks))) //nolint:gosec // at most MaxChunks
 	for _, c := range x.Chunks {
 		b = binary.AppendUvarint(b, uint64(c.Length)) //nolint:gosec // not negative
 		b = binary.AppendUvarint(b, uint64(c.Stored)) //nolint:gosec // not negative
@@ -53,33 +54,53 @@ func (x *Index) Append(b []byte) []byte {
 	return b
 }
 
-// ParseIndex reads an index. Errors wrap ErrMalformed.
+// ParseIndex reads an index that is in memory. Errors wrap ErrMalformed.
 func ParseIndex(b []byte) (*Index, error) {
-	bad := func(what string) (*Index, error) { return nil, fmt.Errorf("%w: %s", ErrMalformed, what) }
-	if len(b) > MaxIndex {
-		return bad("it is too large")
+	x, _, err := ReadIndex(bytes.NewReader(b), MaxSize)
+	return x, err
+}
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
+}
+
+// ReadIndex reads the index of a file of at most most bytes, and returns how much it has read. Its errors wrap ErrMalformed, or are r's.
+func ReadIndex(r io.Reader, most int64) (x *Index, n int64, err error) {
+	head, err := io.ReadAll(io.LimitReader(r, int64(headerSize)))
+	if n = int64(len(head)); err != nil {
+		return nil, n, err
 	}
-	if len(b) < headerSize || string(b[:len(magic)]) != magic {
-		return bad("it does not begin as one")
+	if len(head) < headerSize || string(head[:len(magic)]) != magic {
+		return nil, n, malformed("it does not begin as one")
 	}
-	size := binary.BigEndian.Uint64(b[len(magic):])
-	count := binary.BigEndian.Uint32(b[headerSize-4:])
-	rest := b[headerSize:]
-	if size > MaxSize || count > maxChunks || int64(count)*(HashSize+2) > int64(len(rest)) {
-		return bad("its counts make no sense")
+	size, count := binary.BigEndian.Uint64(head[len(magic):]), binary.BigEndian.Uint32(head[headerSize-4:])
+	if most = min(most, MaxSize); size > uint64(most) || count > MaxChunks { //nolint:gosec // not negative
+		return nil, n, malformed("it names %d bytes in %d chunks, and at most %d bytes (what a slot of this gateway can hold) in %d chunks are taken", size, count, most, MaxChunks)
 	}
-	x := &Index{Size: int64(size), Chunks: make([]Chunk, 0, count)} //nolint:gosec // limited above
-	copy(x.Sum[:], b[len(magic)+8:])
+	rest, err := io.ReadAll(io.LimitReader(r, int64(count)*maxEntry+1))
+	if n += int64(len(rest)); err != nil {
+		return nil, n, err
+	}
+	if int64(count)*(HashSize+2) > int64(len(rest)) {
+		return nil, n, malformed("%d bytes are too little for %d chunks", len(rest), count)
+	}
+	x = &Index{Size: int64(size), Chunks: make([]Chunk, 0, count)} //nolint:gosec // limited above
+	copy(x.Sum[:], head[len(magic)+8:])
+	return x, n, x.read(rest, int(count))
+}
+
+// read reads the chunks, which have to be all of rest and all of the file.
+func (x *Index) read(rest []byte, count int) error {
 	var sum int64
-	for range count {
+	for i := range count {
 		length, n := binary.Uvarint(rest)
 		if n <= 0 || length == 0 || length > MaxChunk {
-			return bad("a chunk's length")
+			return malformed("the length of chunk %d", i)
 		}
 		rest = rest[n:]
 		stored, n := binary.Uvarint(rest)
 		if n <= 0 || stored == 0 || stored > length || len(rest)-n < HashSize {
-			return bad("a chunk's stored length")
+			return malformed("the stored length of chunk %d", i)
 		}
 		rest = rest[n:]
 		c := Chunk{Length: int32(length), Stored: int32(stored)} //nolint:gosec // limited above
@@ -89,9 +110,9 @@ func ParseIndex(b []byte) (*Index, error) {
 		sum += int64(c.Length)
 	}
 	if len(rest) > 0 || sum != x.Size {
-		return bad("its chunks are not the whole")
+		return malformed("its chunks are %d bytes, and the whole is %d", sum, x.Size)
 	}
-	return x, nil
+	return nil
 }
 
 // Write cuts src, writes the chunks to data, and returns the index.
@@ -129,8 +150,8 @@ func Write(data io.Writer, src io.Reader) (*Index, error) {
 		x.Chunks = append(x.Chunks, Chunk{Hash: hashOf(b), Length: int32(len(b)), Stored: int32(len(stored))}) //nolint:gosec // at most MaxChunk
 		x.Size += int64(len(b))
 	}
-	if x.Size > MaxSize || len(x.Chunks) > maxChunks {
-		return nil, fmt.Errorf("%d bytes in %d chunks: at most %d in %d can be published", x.Size, len(x.Chunks), int64(MaxSize), maxChunks)
+	if x.Size > MaxSize || len(x.Chunks) > MaxChunks {
+		return nil, fmt.Errorf("%d bytes in %d chunks: at most %d in %d can be published", x.Size, len(x.Chunks), int64(MaxSize), MaxChunks)
 	}
 	whole.Sum(x.Sum[:0])
 	return x, nil
