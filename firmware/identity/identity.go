@@ -18,6 +18,9 @@ import (
 // ErrNotEnrolled is returned by Load on a gateway that has not joined.
 var ErrNotEnrolled = errors.New("this gateway has not joined")
 
+// ErrDamaged is wrapped by Load's error on a gateway that has joined, and whose identity can be read and is not whole in either copy: it has to join anew.
+var ErrDamaged = errors.New("the identity is damaged")
+
 // Identity is an enrolled gateway's identity. It is immutable and safe for concurrent use.
 type Identity struct {
 	node     string
@@ -36,14 +39,14 @@ func Load(dir string) (*Identity, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w: there is no identity in %s", ErrNotEnrolled, dir)
-	case errors.Is(err, errDamaged):
-		return nil, fmt.Errorf("both copies of the identity are damaged (%w): join this gateway anew with a token from `skerryctl token create`", err)
+	case onlyDamaged(err):
+		return nil, fmt.Errorf("%w in both copies (%w): join this gateway anew with a token from `skerryctl token create`", ErrDamaged, err)
 	case err != nil:
 		return nil, fmt.Errorf("read the identity: %w", err)
 	}
 	id, err := rec.identity()
 	if err != nil {
-		return nil, fmt.Errorf("the identity in %s cannot be used: %w: join this gateway anew with a token from `skerryctl token create`", dir, err)
+		return nil, fmt.Errorf("%w: that in %s cannot be used: %w: join this gateway anew with a token from `skerryctl token create`", ErrDamaged, dir, err)
 	}
 	for _, path := range stale {
 		// A read-only or full disk is no reason to refuse an identity that is whole.

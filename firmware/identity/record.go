@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/skerry/skerry/firmware/durable"
@@ -73,6 +74,15 @@ func readRecord(dir, name string) (rec *record, stale []string, err error) {
 		stale = append(stale, paths[1-best])
 	}
 	return found[best], stale, nil
+}
+
+// onlyDamaged says of an error of readRecord that both copies were read, or one is missing, and none is whole. A disk that gives an error may give the copy at the next try.
+func onlyDamaged(err error) bool {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // that of errors.Join itself
+		all = joined.Unwrap()
+	}
+	return !slices.ContainsFunc(all, func(err error) bool { return !errors.Is(err, errDamaged) })
 }
 
 func readCopy(path string) (*record, error) {

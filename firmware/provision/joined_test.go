@@ -106,6 +106,69 @@ func TestNoTakeOver(t *testing.T) {
 	}
 }
 
+// TestDamagedIdentity: a gateway whose configuration loads and whose identity is damaged is not given away. A token for the same node makes it whole; nothing else of the
+// file is used.
+func TestDamagedIdentity(t *testing.T) {
+	const relays = "relays: [\"r.elsewhere.example:7443\"]\nhostname: other\n"
+	for name, tc := range map[string]struct {
+		node    string
+		damage  func(t *testing.T, dir string)
+		joins   bool
+		result  string
+		console string
+	}{
+		"another node": {"gw-2", func(t *testing.T, dir string) { put(t, filepath.Join(dir, "identity.1"), "junk") }, false, `only a token for that node is taken, and this one is for "gw-2"`, `this gateway is node "gw-1"`},
+		"the same node": {"gw-1", func(t *testing.T, dir string) {
+			put(t, filepath.Join(dir, "identity.1"), "junk")
+			put(t, filepath.Join(dir, "identity.2"), "")
+		}, true, `OK: this gateway has joined as node "gw-1"`, "is used for its token, and nothing else"},
+		"whole, and of no use": {"gw-2", func(t *testing.T, dir string) {
+			sum := sha256.Sum256([]byte("{}"))
+			put(t, filepath.Join(dir, "identity.1"), "skerry-identity-1 "+hex.EncodeToString(sum[:])+"\n{}")
+		}, false, "has lost its identity", "it has no certificate"},
+		"not readable": {"gw-1", func(t *testing.T, dir string) {
+			put(t, filepath.Join(dir, "identity.1"), "junk")
+			put(t, filepath.Join(dir, "identity.2", "x"), "")
+		}, false, "no provisioning file is used; restart the gateway", "no provisioning file is used"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStick(t, "token: "+newToken(t, tc.node)+"\n"+relays)
+				o, console := options(t, s)
+				path := filepath.Join(o.Etc, "skerry/skerryd.yaml")
+				text := "node: {name: gw-1}\nrelay: {addresses: [\"r.home.example:7443\"]}\nidentityDir: " + o.Identity + "\n"
+				put(t, path, text)
+				tc.damage(t, o.Identity)
+				joined := 0
+				o.Enroll = func(_ context.Context, cfg config.Config, _ string) error {
+					joined++
+					if cfg.Node.Name != "gw-1" || len(cfg.Relay.Addresses) != 1 || cfg.Relay.Addresses[0] != "r.home.example:7443" {
+						t.Errorf("it joins as %q at %v", cfg.Node.Name, cfg.Relay.Addresses)
+					}
+					return nil
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := Run(ctx, o); (err == nil) != tc.joins || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if r := s.read(t, ResultName); !strings.Contains(r, tc.result) || !strings.Contains(console.String(), tc.console) || (joined == 1) != tc.joins {
+					t.Errorf("joined %d times; the result is %q, the console says %q", joined, r, console)
+				}
+				if strings.Contains(console.String(), "belongs to no cluster") {
+					t.Errorf("the console says %q", console)
+				}
+				if got, _ := os.ReadFile(path); string(got) != text {
+					t.Errorf("the configuration became %q", got)
+				}
+				if _, err := os.Stat(filepath.Join(o.Etc, "hostname")); err == nil {
+					t.Error("the host name was taken from the stick")
+				}
+			})
+		})
+	}
+}
+
 // TestBrokenConfiguration: before a gateway has joined, the next file replaces a configuration that does not load.
 func TestBrokenConfiguration(t *testing.T) {
 	o, _ := options(t, newStick(t, "token: "+newToken(t, "gw-1")+"\nrelays: [\"r:7443\"]\n"))

@@ -61,9 +61,18 @@ func Run(ctx context.Context, o Options) error {
 	p := &provisioner{Options: o, tried: map[[sha256.Size]byte]time.Time{}}
 	cfg, err := config.Load(filepath.Join(o.Etc, "skerry/skerryd.yaml"))
 	if err == nil {
-		if id, err := identity.Load(cfg.IdentityDir); err == nil {
+		id, err := identity.Load(cfg.IdentityDir)
+		switch {
+		case err == nil:
 			p.eraseLeftOver(id)
 			return nil
+		case errors.Is(err, identity.ErrNotEnrolled):
+		case errors.Is(err, identity.ErrDamaged):
+			p.again = &cfg
+			p.say("this gateway is node %q, and %v: a provisioning file with a token for that node is used for its token, and nothing else", cfg.Node.Name, err)
+		default:
+			p.locked = fmt.Errorf("this gateway is node %q, and %w: no provisioning file is used; restart the gateway, and exchange the disk or write the image anew if that does not help", cfg.Node.Name, err)
+			p.say("%v", p.locked)
 		}
 	} else if p.locked = lock(o.Identity, err); p.locked != nil {
 		p.say("%v", p.locked)
@@ -78,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 			}
 			told = told || err != nil
 		}
-		if !told && p.locked == nil {
+		if !told && p.locked == nil && p.again == nil {
 			p.say("this gateway belongs to no cluster yet: put %s on its partition provision or on a USB stick (docs/flashing.md)", FileName)
 			told = true
 		}
@@ -94,6 +103,7 @@ type provisioner struct {
 	Options
 	tried  map[[sha256.Size]byte]time.Time // files that were found wrong, and when
 	locked error                           // why no file may be used
+	again  *config.Config                  // of a gateway that has lost its identity; nil: it has none to lose
 }
 
 // lock returns an error if a gateway whose configuration does not load has an identity, or may have one. Such a gateway has joined: a stick must not
@@ -131,8 +141,11 @@ func (p *provisioner) try(ctx context.Context, m Medium) (done bool, err error) 
 	if errors.Is(err, ErrUsed) {
 		return false, nil
 	}
-	if p.locked != nil {
+	switch {
+	case p.locked != nil:
 		err = p.locked
+	case err == nil && p.again != nil && f.Node != p.again.Node.Name:
+		err = fmt.Errorf("this gateway is node %q and has lost its identity: only a token for that node is taken, and this one is for %q: take the right file, or reset the gateway (skerryctl factory-reset -all)", p.again.Node.Name, f.Node)
 	}
 	wrong := err != nil
 	if err == nil {
@@ -162,8 +175,12 @@ func (p *provisioner) try(ctx context.Context, m Medium) (done bool, err error) 
 	return true, nil
 }
 
-// apply writes the configuration and joins.
+// apply writes the configuration and joins. A gateway that has lost its identity keeps its configuration, its relays above all: whoever spoils the identity and
+// puts in a stick does not thereby get the gateway for a cluster of his own.
 func (p *provisioner) apply(ctx context.Context, f File) error {
+	if p.again != nil {
+		return p.enroll(ctx, *p.again, f.Token)
+	}
 	text, cfg, err := f.Config()
 	if err != nil {
 		return err
@@ -185,10 +202,14 @@ func (p *provisioner) apply(ctx context.Context, f File) error {
 			p.say("network settings may count from the next start only: %v", err)
 		}
 	}
+	return p.enroll(ctx, cfg, f.Token)
+}
+
+func (p *provisioner) enroll(ctx context.Context, cfg config.Config, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTry)
 	defer cancel()
 	start := time.Now()
-	err = p.Enroll(ctx, cfg, f.Token)
+	err := p.Enroll(ctx, cfg, token)
 	if err != nil && time.Since(start) < joinTry/2 {
 		err = &refused{err} // it gives up for want of an answer only when its time is nearly over
 	}
