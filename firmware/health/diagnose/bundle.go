@@ -70,7 +70,11 @@ func (b *bundle) add(ctx context.Context, s Source) error {
 		return nil
 	}
 	text, err := collect(ctx, s, min(MaxFile, b.left))
-	text = b.redact(text)
+	if strings.HasSuffix(s.Name, ".yaml") {
+		text = b.yaml(text)
+	} else {
+		text = b.redact(text)
+	}
 	text = text[:min(len(text), b.left)]
 	if err != nil {
 		fmt.Fprintf(&b.summary, "%-32s %7d bytes; INCOMPLETE: %s\n", s.Name, len(text), oneLine(err))

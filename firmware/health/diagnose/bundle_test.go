@@ -139,6 +139,54 @@ func TestNothingSecretGoesIn(t *testing.T) {
 	}
 }
 
+// TestNothingSecretOfTheConfiguration: by key, in any section and any form.
+func TestNothingSecretOfTheConfiguration(t *testing.T) {
+	const config = `# password: s3cr3t
+node:
+  name: gw-1
+  labels: {site: north, example.org/api-key: s3cr3t}
+  taints: [{key: dedicated, value: plc, effect: NoSchedule}]
+relay:
+  proxy: "http://user:s3cr3t/with@signs@proxy.example:3128" # s3cr3t
+update:
+  caFile: /etc/skerry/ca.pem
+  tokens: [s3cr3t, s3cr3t]
+pods:
+  images: {credentialVerification: NeverVerify}
+notes: "the password: s3cr3t, Bearer s3cr3t0123"
+mqtt:
+  password: |
+    s3cr3t
+    s3cr3t in its second line
+  clients: [{name: a, pass: s3cr3t}, {name: b, clientSecret: {value: s3cr3t, more: [s3cr3t]}}]
+  empty: {token: "", secret: false}
+opcua: {privateKey: !!binary czNjcjN0Cg==, APIKey: &k s3cr3t, keys: *k, pin: 1234567}
+---
+wifi: {psk: s3cr3t}
+`
+	got := bundled(t, []Source{Text("config.yaml", config)})["config.yaml"]
+	if strings.Contains(got, "s3cr3t") || strings.Contains(got, "czNj") || strings.Contains(got, "1234567") {
+		t.Errorf("a secret is left:\n%s", got)
+	}
+	for _, want := range []string{"name: gw-1", "site: north", "key: dedicated", "http://user:REDACTED@proxy.example:3128", "more: [REDACTED]}}", "caFile: /etc/skerry/ca.pem", "NeverVerify", "name: b", `token: ""`, "secret: false", "psk: REDACTED", "example.org/api-key: REDACTED"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not left in\n%s", want, got)
+		}
+	}
+	for _, text := range []string{"", "\tno: yaml [", "password: x\n\t\tbroken"} { // patterns do what they can
+		if got := bundled(t, []Source{Text("config.yaml", text)})["config.yaml"]; strings.Contains(got, ": x") {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+func FuzzYAML(f *testing.F) {
+	f.Add([]byte("a: {password: [x, &a y, *a]}\n---\nb: |\n  c\n"))
+	f.Fuzz(func(t *testing.T, b []byte) { // aliases may go in circles, and nesting deep
+		newRedactor().yaml(b)
+	})
+}
+
 func TestMachine(t *testing.T) {
 	root, data := t.TempDir(), t.TempDir()
 	put := func(path, text string) {
