@@ -2,6 +2,7 @@ package rauc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -22,6 +23,8 @@ type Deadline struct {
 	Alone func() bool
 	// Peek reads the boot environment, without waiting for anybody.
 	Peek func() (bootenv.Env, error)
+	// Check returns an error that wraps ErrRotten if the root of the slot that runs has rotted: its tries are not given back then, as long as the other slot has some.
+	Check func(ctx context.Context) error
 	// Refill gives the slot its tries back, and changes nothing else.
 	Refill func(bootenv.Slot) error
 	// Reboot restarts the machine. It is asked gently first; force does without what hangs.
@@ -55,6 +58,9 @@ func (d Deadline) Run(ctx context.Context) error {
 		case e.Left[d.Slot] >= bootenv.Tries:
 			return nil
 		case late || d.Alone() && (e.Confirmed == d.Slot || e.Confirmed == ""):
+			if rotten := d.Check(ctx); errors.Is(rotten, ErrRotten) && e.Left[d.Slot.Other()] > 0 {
+				return fmt.Errorf("slot %s does not get its tries back, so that slot %s boots when they are used up: %w", d.Slot, d.Slot.Other(), rotten)
+			}
 			d.Log.Info("no agent has confirmed this boot; the slot was good before and gets its tries back", "slot", d.Slot)
 			return d.Refill(d.Slot)
 		}

@@ -3,6 +3,7 @@ package rauc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -20,6 +21,7 @@ type gateway struct {
 	reboot  func(force bool) error
 	forced  []bool // the restarts that were asked for
 	refills int
+	rotten  error
 }
 
 // run runs a Deadline in a slot for a day at most, and returns after how long it has ended or asked for a restart.
@@ -31,6 +33,7 @@ func (g *gateway) run(t *testing.T, slot bootenv.Slot) (time.Duration, error) {
 	err := Deadline{
 		Slot: slot, After: DefaultDeadline, Alone: func() bool { return g.alone }, Log: slog.New(slog.DiscardHandler),
 		Peek:   func() (bootenv.Env, error) { return g.env, g.peekErr },
+		Check:  func(context.Context) error { return g.rotten },
 		Refill: func(s bootenv.Slot) error { g.env.SetGood(s, true); g.refills++; return nil },
 		Uptime: func() time.Duration { return time.Since(began) },
 		Reboot: func(_ context.Context, force bool) error {
@@ -102,6 +105,23 @@ func TestSlotsThatAreNotLeft(t *testing.T) {
 				}
 				if g.alone && took > 0 {
 					t.Errorf("without an agent the tries come back after %v, want at once", took)
+				}
+			})
+		})
+	}
+}
+
+// TestRottenSlotIsNotRefilled: it would restart the machine for ever.
+func TestRottenSlotIsNotRefilled(t *testing.T) {
+	for name, other := range map[string]int{"the other one boots": 3, "there is no other one": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &gateway{env: bootenv.Default(), alone: true, rotten: fmt.Errorf("%w: block 7", ErrRotten)}
+				g.env.Confirm(bootenv.A)
+				g.env.Left[bootenv.A], g.env.Left[bootenv.B] = 1, other
+				_, err := g.run(t, bootenv.A)
+				if (err != nil) != (other > 0) || (g.refills > 0) != (other == 0) {
+					t.Errorf("%v, %d refills", err, g.refills)
 				}
 			})
 		})

@@ -2,6 +2,7 @@ package rauc
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -113,6 +114,8 @@ func TestVerifySlot(t *testing.T) {
 	boot := make([]byte, 3<<20)
 	copy(boot[1<<20-20:], "slotargs=skerry.roothash="+hex.EncodeToString(hash[:])+" panic=10\n") // across the border of two reads
 	dir := t.TempDir()
+	cmdline := "console=ttyS0 skerry.slot=A skerry.roothash=" + hex.EncodeToString(hash[:])
+	check := func() error { return CheckRoot(t.Context(), filepath.Join(dir, "root"), cmdline) }
 	verify := func(root, boot []byte) error {
 		t.Helper()
 		for name, b := range map[string][]byte{"root": append(bytes.Clone(root), make([]byte, 1<<20)...), "boot": boot} {
@@ -122,7 +125,7 @@ func TestVerifySlot(t *testing.T) {
 		}
 		return VerifySlot(filepath.Join(dir, "root"), filepath.Join(dir, "boot"))
 	}
-	if err := verify(image, boot); err != nil {
+	if err := errors.Join(verify(image, boot), check()); err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range []int{0, 41, 5000, len(data) - 1, len(data), len(data) + 70, len(data) + verity.BlockSize, len(image) - verity.BlockSize} {
@@ -130,6 +133,9 @@ func TestVerifySlot(t *testing.T) {
 		bad[at] ^= 0x10
 		if err := verify(bad, boot); err == nil {
 			t.Errorf("byte %d of %d is wrong, and the slot is whole", at, len(image))
+		}
+		if err := check(); !errors.Is(err, ErrRotten) {
+			t.Errorf("byte %d of %d is wrong, and the slot that runs: %v", at, len(image), err)
 		}
 	}
 	if err := verify(image[:len(data)/2], boot); err == nil {
@@ -140,6 +146,30 @@ func TestVerifySlot(t *testing.T) {
 	}
 	if err := verify(image, bytes.Replace(boot, []byte(hex.EncodeToString(hash[:4])), []byte("01234567"), 1)); err == nil {
 		t.Error("the boot partition of another root is accepted")
+	}
+}
+
+// TestRootThatCannotBeChecked: what is not known is not rot.
+func TestRootThatCannotBeChecked(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	hash := "skerry.roothash=" + strings.Repeat("ab", 32)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, err := range map[string]error{
+		"no partition": CheckRoot(t.Context(), root, hash), "no hash": CheckRoot(t.Context(), root, "quiet"), "a wrong hash": CheckRoot(t.Context(), root, "skerry.roothash=xy"),
+	} {
+		if err == nil || errors.Is(err, ErrRotten) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(root, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckRoot(ended, root, hash); !errors.Is(err, context.Canceled) || errors.Is(err, ErrRotten) {
+		t.Errorf("the agent ends meanwhile: %v", err)
+	}
+	if err := CheckRoot(t.Context(), root, hash); !errors.Is(err, ErrRotten) {
+		t.Errorf("an empty root: %v", err)
 	}
 }
 

@@ -3,12 +3,16 @@ package rauc
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -87,8 +91,75 @@ func verifyRoot(root string, want []byte) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written through it
+	return verify(f, want)
+}
+
+// ErrRotten is wrapped by errors of CheckRoot: the root is no longer what was written to the slot.
+var ErrRotten = errors.New("the root is no longer what it was")
+
+// CheckRoot reads the root of the slot that runs, whole and slowly, and holds it against the hash that the kernel was given. An error that wraps ErrRotten says that dm-verity
+// will restart the machine as soon as somebody reads what is wrong; another one, that nothing is known.
+func CheckRoot(ctx context.Context, root, cmdline string) error {
+	var want []byte
+	for _, word := range strings.Fields(cmdline) {
+		if text, ok := strings.CutPrefix(word, hashName); ok {
+			b, err := hex.DecodeString(text)
+			if err != nil {
+				return fmt.Errorf("skerry.roothash of the kernel's command line: %w", err)
+			}
+			want = b
+		}
+	}
+	if want == nil {
+		return errors.New("the kernel was booted without " + hashName + ": the root cannot be checked")
+	}
+	f, err := os.Open(filepath.Clean(root))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	err = verify(&slowly{ctx: ctx, f: f}, want)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return errors.Join(err, ctx.Err())
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrRotten, root, err)
+}
+
+// slowly reads a partition so that the machine has time for its work: about 16 MB a second, and without filling its memory with what is read once.
+type slowly struct {
+	ctx context.Context
+	f   *os.File
+	sum int
+}
+
+const (
+	pauseEvery = 1 << 20
+	pauseFor   = 60 * time.Millisecond
+)
+
+// ReadAt implements io.ReaderAt.
+func (s *slowly) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.f.ReadAt(p, off)
+	if s.sum += n; s.sum >= pauseEvery {
+		s.sum = 0
+		_ = unix.Fadvise(int(s.f.Fd()), 0, off+int64(n), unix.FADV_DONTNEED) //nolint:gosec // a descriptor fits; memory is saved, and no more
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(pauseFor):
+		}
+	}
+	if stopped := s.ctx.Err(); stopped != nil {
+		return 0, stopped
+	}
+	return n, err
+}
+
+func verify(f io.ReaderAt, want []byte) error {
 	head := make([]byte, verity.BlockSize)
-	if _, err := io.ReadFull(f, head); err != nil {
+	if _, err := f.ReadAt(head, 0); err != nil {
 		return err
 	}
 	blocks, err := verity.Squashfs(head)

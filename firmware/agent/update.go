@@ -82,11 +82,16 @@ func (a *Agent) newUpdates(root string) error {
 	p := update.DefaultPolicy()
 	c := a.cfg.Update
 	p.Compatible, p.Stable, p.HealthTimeout, p.WithoutCloud, p.DrainTimeout = rauc.Compatible(a.board.Name), c.Stable, c.HealthTimeout, c.WithoutCloud, c.DrainTimeout
+	rootDevice, _, err := rauc.SlotPaths(storage, slot)
+	if err != nil {
+		return fmt.Errorf("board %s: %w", a.board.Name, err)
+	}
 	download := update.Downloader{Client: a.updateClient, Rate: int64(c.RateLimit), Reserve: bundleReserve, Seeds: seeds(storage, slot), Most: update.BundleOf(seeds(storage, slot.Other()))}
 	warn, note := a.warnNode, a.noteNode
 	u.updater, err = update.New(update.Options{
 		Policy: p, Dir: UpdatesDir(a.cfg), Slot: slot, BootID: strings.TrimSpace(string(id)), Version: imageVersion(root),
 		Slots: slots(paths), RAUC: raucclient.Client{}, Download: download.Download, Fatal: update.Fatal, Reboot: a.rebootForUpdate, Facts: a.updateFacts, Closed: !c.Enabled,
+		Check: func(ctx context.Context) error { return rauc.CheckRoot(ctx, rootDevice, string(cmdline)) },
 		Tell: func(warning bool, reason, message string) {
 			if warning {
 				warn(reason)(message)

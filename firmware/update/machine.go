@@ -9,7 +9,7 @@ import (
 	"github.com/skerry/skerry/board/bootenv"
 )
 
-// Event is what happens to a Machine: Started, Tick, Fetched, Inspected, Awaited, Installed, Committed, GivenUp.
+// Event is what happens to a Machine: Started, Tick, Fetched, Inspected, Awaited, Installed, Checked, Committed, GivenUp.
 type Event interface{ event() }
 
 type (
@@ -41,6 +41,11 @@ type (
 		Last string
 		Err  error
 	}
+	// Checked ends a Check. Rotten: the root of the slot that runs is not what was written; Err without it: that cannot be known. Other says that the other slot has tries left.
+	Checked struct {
+		Err           error
+		Rotten, Other bool
+	}
 	// Committed ends a Confirm.
 	Committed struct{ Err error }
 	// GivenUp ends a GiveUp.
@@ -53,10 +58,11 @@ func (Fetched) event()   {}
 func (Inspected) event() {}
 func (Installed) event() {}
 func (Awaited) event()   {}
+func (Checked) event()   {}
 func (Committed) event() {}
 func (GivenUp) event()   {}
 
-// Action is what a Machine wants done, in the order given: Save, Tell, Fetch, Cancel, Inspect, Await, Install, Confirm, GiveUp, Reboot, Discard.
+// Action is what a Machine wants done, in the order given: Save, Tell, Fetch, Cancel, Inspect, Await, Install, Check, Confirm, GiveUp, Reboot, Discard.
 type Action interface{ action() }
 
 type (
@@ -80,6 +86,8 @@ type (
 	Await struct{}
 	// Install has RAUC write a bundle to the slot that does not run, which then boots next; Installed ends it.
 	Install struct{ Path string }
+	// Check reads the root of the slot that runs, beside whatever else goes on; Checked ends it.
+	Check struct{}
 	// Confirm gives a slot its tries back and makes it the one that boots; Committed ends it.
 	Confirm struct{ Slot bootenv.Slot }
 	// GiveUp takes all tries from a slot, so that the other one boots; GivenUp ends it.
@@ -97,6 +105,7 @@ func (Cancel) action()  {}
 func (Inspect) action() {}
 func (Await) action()   {}
 func (Install) action() {}
+func (Check) action()   {}
 func (Confirm) action() {}
 func (GiveUp) action()  {}
 func (Reboot) action()  {}
@@ -121,6 +130,7 @@ type Machine struct {
 	retries  int
 	message  string // of the phase, for people
 	ask      ask
+	check    check
 	leaving  *leaving // a slot that is being given up; nothing else goes on meanwhile
 	out      []Action
 }
@@ -155,6 +165,8 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		m.awaited(ev, now)
 	case Installed:
 		m.installed(ev, now)
+	case Checked:
+		m.checkedRoot(ev, now)
 	case Committed:
 		m.committed(ev, now)
 	case GivenUp:
@@ -311,6 +323,9 @@ func (m *Machine) settle(f Facts, well bool) {
 	if m.settled || m.state.Phase == Installing && (m.busy || m.ask.due) || !well && (!f.Linked || f.Up < m.p.HealthTimeout) {
 		return
 	}
+	if !m.rootChecked() {
+		return
+	}
 	m.settled = true
 	m.do(Confirm{m.slot})
 }
@@ -449,6 +464,8 @@ func (m *Machine) gate(f Facts) []string {
 func (m *Machine) try(f Facts, problems []string, well bool, now time.Time) {
 	switch {
 	case m.busy:
+	case well && !m.rootChecked():
+		m.message = "version " + m.state.Version + " is tried: all is well, and its root is read back"
 	case well:
 		m.busy = true
 		m.do(Confirm{m.slot})
@@ -458,9 +475,7 @@ func (m *Machine) try(f Facts, problems []string, well bool, now time.Time) {
 		m.message = "version " + m.state.Version + " is tried: " + strings.Join(problems, "; ")
 	default:
 		m.state.Reason = fmt.Sprintf("the new system was not well within %v: %s", m.p.HealthTimeout, strings.Join(problems, "; "))
-		m.enter(RollingBack, now, "going back to version "+m.state.FromVersion)
-		m.tell(true, "UpdateRollingBack", "version %s: %s. The machine restarts into slot %s with version %s", m.state.Version, m.state.Reason, m.state.From, m.state.FromVersion)
-		m.giveUp(m.slot, m.restart)
+		m.rollBack(now)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/board/bootenv"
+	"github.com/skerry/skerry/board/rauc"
 	"github.com/skerry/skerry/firmware/durable"
 )
 
@@ -46,6 +47,8 @@ type Options struct {
 	// Download brings a bundle to dir, or goes on with it, and returns its path. Fatal says of an error that it is of no use to try again.
 	Download func(ctx context.Context, bundle, dir string, progress func(percent int)) (string, error)
 	Fatal    func(error) bool
+	// Check reads the root of the slot that runs; its error wraps rauc.ErrRotten if that is not what was written.
+	Check func(ctx context.Context) error
 	// Reboot restarts the machine; it may return before that happens.
 	Reboot func(ctx context.Context) error
 	// Facts are asked for at each tick. Want is the cloud's; an order that was given on the gateway goes before it.
@@ -71,7 +74,9 @@ type Updater struct {
 	o      Options
 	events chan result
 	m      *Machine
-	job    job
+	job    job // one of those that Cancel ends
+	check  job
+	jobs   int // how many there were
 
 	mu      sync.Mutex
 	status  Status
@@ -84,7 +89,7 @@ type result struct {
 	ev  Event
 }
 
-// job is what goes on beside the machine: one at most.
+// job is what goes on beside the machine.
 type job struct {
 	number int
 	cancel context.CancelFunc
@@ -127,7 +132,8 @@ func (u *Updater) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer u.endJob()
+	defer u.end(&u.check)
+	defer u.end(&u.job)
 	u.m = NewMachine(u.o.Policy, saved)
 	if err := u.step(ctx, Started{Slot: u.o.Slot, BootID: u.o.BootID, Version: u.o.Version}); err != nil {
 		return err
@@ -140,7 +146,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case r := <-u.events:
-			if r.job != u.job.number {
+			if r.job != u.job.number && r.job != u.check.number {
 				continue
 			}
 			ev = r.ev
@@ -239,21 +245,23 @@ func (u *Updater) act(ctx context.Context, a Action) (Event, error) {
 		u.o.Log.Log(ctx, map[bool]slog.Level{true: slog.LevelWarn, false: slog.LevelInfo}[a.Warning], a.Message, "reason", a.Reason)
 		u.o.Tell(a.Warning, a.Reason, a.Message)
 	case Fetch:
-		u.start(ctx, func(ctx context.Context) Event {
+		u.start(ctx, &u.job, func(ctx context.Context) Event {
 			path, err := u.o.Download(ctx, a.Order.Bundle, u.o.Dir, u.progress)
 			return Fetched{Path: path, Err: err, Fatal: err != nil && u.o.Fatal(err)}
 		})
 	case Inspect:
-		u.start(ctx, func(ctx context.Context) Event {
+		u.start(ctx, &u.job, func(ctx context.Context) Event {
 			compatible, version, err := u.o.RAUC.Inspect(ctx, a.Path)
 			return Inspected{Compatible: compatible, Version: version, Err: err}
 		})
 	case Install:
-		u.start(ctx, func(ctx context.Context) Event { return Installed{Err: u.o.RAUC.Install(ctx, a.Path, u.progress)} })
+		u.start(ctx, &u.job, func(ctx context.Context) Event { return Installed{Err: u.o.RAUC.Install(ctx, a.Path, u.progress)} })
 	case Await:
-		u.start(ctx, u.await)
+		u.start(ctx, &u.job, u.await)
+	case Check:
+		u.start(ctx, &u.check, u.checkRoot)
 	case Cancel:
-		u.endJob()
+		u.end(&u.job)
 	case Confirm:
 		return Committed{Err: u.o.Slots.Confirm(a.Slot)}, nil
 	case GiveUp:
@@ -305,13 +313,16 @@ func (u *Updater) discard() error {
 	return durable.SyncDir(u.o.Dir)
 }
 
-// start begins a job. There is none under way: the machine waits for the event of the one before, or has cancelled it.
-func (u *Updater) start(ctx context.Context, work func(context.Context) Event) {
-	u.endJob()
-	u.progress(0)
+// start begins a job in the place of one that has ended, or that is cancelled by that.
+func (u *Updater) start(ctx context.Context, at *job, work func(context.Context) Event) {
+	u.end(at)
+	if at == &u.job {
+		u.progress(0)
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	number, done := u.job.number+1, make(chan struct{})
-	u.job = job{number, cancel, done}
+	u.jobs++
+	number, done := u.jobs, make(chan struct{})
+	*at = job{number, cancel, done}
 	go func() {
 		defer close(done)
 		ev := work(ctx)
@@ -322,13 +333,22 @@ func (u *Updater) start(ctx context.Context, work func(context.Context) Event) {
 	}()
 }
 
-// endJob ends the job, if there is one, and waits for it.
-func (u *Updater) endJob() {
-	if u.job.cancel != nil {
-		u.job.cancel()
-		<-u.job.done
+// end ends a job, if there is one, and waits for it.
+func (u *Updater) end(at *job) {
+	if at.cancel != nil {
+		at.cancel()
+		<-at.done
 	}
-	u.job = job{number: u.job.number + 1}
+	*at = job{}
+}
+
+func (u *Updater) checkRoot(ctx context.Context) Event {
+	err := u.o.Check(ctx)
+	if err == nil {
+		return Checked{}
+	}
+	e, envErr := u.o.Slots.Read()
+	return Checked{Err: err, Rotten: errors.Is(err, rauc.ErrRotten), Other: envErr == nil && e.Good(u.o.Slot.Other())}
 }
 
 func (u *Updater) progress(percent int) {

@@ -29,6 +29,7 @@ type bench struct {
 	mu   sync.Mutex
 	env  bootenv.Env
 	said []string
+	rot  error // of the root
 }
 
 func newBench(t *testing.T) *bench {
@@ -76,6 +77,7 @@ func (b *bench) options() Options {
 	return Options{
 		Policy: policy(), Dir: b.dir, Slot: b.slot, BootID: "boot" + string(rune('0'+b.boots)), Version: b.running, Slots: b, RAUC: b,
 		Download: Downloader{}.Download, Fatal: Fatal,
+		Check:  func(context.Context) error { return b.rot },
 		Reboot: func(context.Context) error { close(b.down); return nil },
 		Facts:  func() Facts { return Facts{Window: true, Linked: true} },
 		Tell: func(_ bool, reason, message string) {

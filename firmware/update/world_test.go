@@ -48,6 +48,7 @@ type system struct {
 	boots      bool // far enough for an agent
 	unhealthy  []string
 	torn       bool // partly written
+	rotten     bool // dm-verity restarts the machine ten minutes after the boot
 }
 
 const compatible = "skerry-test"
@@ -165,6 +166,12 @@ func (w *world) act(a Action) error {
 	case Await:
 		w.asked++
 		w.pending = append(w.pending, Awaited{Env: w.env, Err: w.askErr})
+	case Check:
+		ev := Checked{Rotten: w.systems[w.slot].rotten, Other: w.env.Good(w.slot.Other())}
+		if ev.Rotten {
+			ev.Err = errors.New("block 7 is not what it was")
+		}
+		w.pending = append(w.pending, ev)
 	case GiveUp:
 		if w.giveUpErr == nil {
 			w.env.SetGood(a.Slot, false)
@@ -191,6 +198,11 @@ func (w *world) tick() {
 	}
 	w.now = w.now.Add(10 * time.Second)
 	w.facts.Up = w.now.Sub(w.boot)
+	if w.systems[w.slot].rotten && w.facts.Up > 10*time.Minute {
+		w.done = append(w.done, "-- dm-verity restarts the machine")
+		w.powerOn()
+		return
+	}
 	w.facts.Unhealthy = w.systems[w.slot].unhealthy
 	w.step(Tick{w.facts})
 }

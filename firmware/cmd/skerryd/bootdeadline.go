@@ -45,7 +45,10 @@ func bootDeadline(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return rauc.Deadline{
 		Slot: slot, After: max(rauc.DefaultDeadline, cfg.Update.HealthTimeout+rauc.DefaultDeadline/2),
 		Alone: func() bool { _, err := load(); return err != nil },
-		Peek:  func() (bootenv.Env, error) { e, _, err := bootenv.Peek(paths); return e, err },
+		Check: func(ctx context.Context) error {
+			return rauc.CheckRoot(ctx, "/dev/disk/by-partlabel/root-"+strings.ToLower(string(slot)), string(cmdline))
+		},
+		Peek: func() (bootenv.Env, error) { e, _, err := bootenv.Peek(paths); return e, err },
 		Refill: func(s bootenv.Slot) error {
 			d, err := bootenv.Open(paths)
 			if err != nil {
