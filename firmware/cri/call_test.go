@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,9 +107,9 @@ func TestFaultyAnswers(t *testing.T) {
 		"status without a message":  {header("Grpc-Status", "5"), ErrNotFound, "(NotFound)"},
 		"unknown status":            {header("Grpc-Status", "77"), 77, "Code(77)"},
 		"status that is no number":  {header("Grpc-Status", "five"), ErrInternal, "no number"},
-		"no status":                 {header("X", "y"), ErrInternal, errNoStatus.Error()},
-		"success without a message": {raw(), ErrInternal, errNoMessage.Error()},
-		"two messages":              {raw(frame(ok), frame(ok)), ErrInternal, errMore.Error()},
+		"no status":                 {header("X", "y"), ErrInternal, grpcwire.ErrNoStatus.Error()},
+		"success without a message": {raw(), ErrInternal, grpcwire.ErrNoMessage.Error()},
+		"two messages":              {raw(frame(ok), frame(ok)), ErrInternal, grpcwire.ErrMore.Error()},
 		"too large":                 {raw(frame(make([]byte, 2000))), ErrResourceExhausted, "2000 bytes, at most 1000"},
 		"length of 4 GiB":           {raw([]byte{0, 0xff, 0xff, 0xff, 0xff}), ErrResourceExhausted, "4294967295 bytes"},
 		"compressed":                {raw(append([]byte{1}, frame(ok)[1:]...)), ErrInternal, "compressed"},
@@ -195,27 +197,6 @@ func TestEvents(t *testing.T) {
 	stop := errors.New("enough")
 	if err := c.GetContainerEvents(t.Context(), func(*ContainerEventResponse) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("handler's error: %v", err)
-	}
-}
-
-func TestTimeoutHeader(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-1: "0n", 0: "0n", 1: "1n", 99_999_999: "99999999n", 100_000_000: "100000u", 100_000_001: "100001u",
-		2 * time.Minute: "120000m", 30 * time.Hour: "108000S", 1<<63 - 1: "2562048H",
-	} {
-		if got := timeoutHeader(d); got != want || len(got) > 9 {
-			t.Errorf("timeoutHeader(%d) = %q, want %q", d, got, want)
-		}
-	}
-}
-
-func TestPercentDecode(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain": "plain", "a%20b%0Ac": "a b\nc", "%C3%BC": "ü", "50%": "50%", "50%2": "50%2", "%zz%41": "%zzA", "%ff": "\uFFFD", "": "",
-	} {
-		if got := percentDecode(in); got != want {
-			t.Errorf("percentDecode(%q) = %q, want %q", in, got, want)
-		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
 const (
@@ -43,22 +45,8 @@ func New(o Options) *Client {
 		timeout:     cmp.Or(o.Timeout, defaultTimeout),
 		maxResponse: cmp.Or(o.MaxResponse, defaultMaxResponse),
 	}
-	var h2c http.Protocols
-	h2c.SetUnencryptedHTTP2(true)
 	dialer := net.Dialer{Timeout: dialTimeout}
-	c.transport = &http.Transport{
-		Protocols:          &h2c,
-		DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", c.socket)
-		},
-		// No SendPingTimeout: see the package comment. The buffers bound what a runtime can make us hold
-		// before a response is read.
-		HTTP2: &http.HTTP2Config{
-			MaxReceiveBufferPerConnection: 1 << 20,
-			MaxReceiveBufferPerStream:     256 << 10,
-		},
-	}
+	c.transport = grpcwire.NewTransport(func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "unix", c.socket) })
 	return c
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -88,21 +90,21 @@ func TestMalformed(t *testing.T) {
 		data []byte
 		want error
 	}{
-		"length beyond the end":       {[]byte{1<<3 | 2, 5, 'a'}, errTruncated},
-		"length of 2^63":              {[]byte{1<<3 | 2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, errTruncated},
-		"length beyond the parent":    {[]byte{2<<3 | 2, 2, 1<<3 | 2, 9, 'a', 'a', 'a'}, errTruncated},
-		"tag without value":           {[]byte{7 << 3}, errTruncated},
-		"unfinished varint":           {[]byte{7 << 3, 0x80}, errTruncated},
-		"varint of 65 bits":           {[]byte{7 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, errVarint},
-		"varint of eleven bytes":      {[]byte{7 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, errVarint},
-		"field 0":                     {[]byte{0, 0}, errTag},
-		"group":                       {[]byte{7<<3 | 3, 7<<3 | 4}, errTag},
-		"wire type 7":                 {[]byte{7<<3 | 7}, errTag},
-		"truncated fixed64":           {[]byte{0xf9, 7, 1}, errTruncated},
-		"malformed map entry":         {[]byte{12<<3 | 2, 2, 1<<3 | 2, 1}, errTruncated},
-		"malformed wrapper in stats":  {[]byte{12<<3 | 2, 1, 0}, errTag},
-		"elements that cost a lot":    {bytes.Repeat([]byte{14<<3 | 2, 0}, 100_000), errExpansion},
-		"map entries that cost a lot": {bytes.Repeat([]byte{12<<3 | 2, 0}, 100_000), errExpansion},
+		"length beyond the end":       {[]byte{1<<3 | 2, 5, 'a'}, grpcwire.ErrTruncated},
+		"length of 2^63":              {[]byte{1<<3 | 2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, grpcwire.ErrTruncated},
+		"length beyond the parent":    {[]byte{2<<3 | 2, 2, 1<<3 | 2, 9, 'a', 'a', 'a'}, grpcwire.ErrTruncated},
+		"tag without value":           {[]byte{7 << 3}, grpcwire.ErrTruncated},
+		"unfinished varint":           {[]byte{7 << 3, 0x80}, grpcwire.ErrTruncated},
+		"varint of 65 bits":           {[]byte{7 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, grpcwire.ErrVarint},
+		"varint of eleven bytes":      {[]byte{7 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, grpcwire.ErrVarint},
+		"field 0":                     {[]byte{0, 0}, grpcwire.ErrTag},
+		"group":                       {[]byte{7<<3 | 3, 7<<3 | 4}, grpcwire.ErrTag},
+		"wire type 7":                 {[]byte{7<<3 | 7}, grpcwire.ErrTag},
+		"truncated fixed64":           {[]byte{0xf9, 7, 1}, grpcwire.ErrTruncated},
+		"malformed map entry":         {[]byte{12<<3 | 2, 2, 1<<3 | 2, 1}, grpcwire.ErrTruncated},
+		"malformed wrapper in stats":  {[]byte{12<<3 | 2, 1, 0}, grpcwire.ErrTag},
+		"elements that cost a lot":    {bytes.Repeat([]byte{14<<3 | 2, 0}, 100_000), grpcwire.ErrExpansion},
+		"map entries that cost a lot": {bytes.Repeat([]byte{12<<3 | 2, 0}, 100_000), grpcwire.ErrExpansion},
 	} {
 		var m ContainerStatus
 		if err := Unmarshal(c.data, &m); !errors.Is(err, c.want) {
@@ -117,12 +119,12 @@ func TestMemoryOfHostileInput(t *testing.T) {
 	result := testing.Benchmark(func(b *testing.B) {
 		for b.Loop() {
 			var m ListContainersResponse
-			if err := Unmarshal(data, &m); !errors.Is(err, errExpansion) {
+			if err := Unmarshal(data, &m); !errors.Is(err, grpcwire.ErrExpansion) {
 				b.Fatal(err)
 			}
 		}
 	})
-	if limit := int64(4 * decodedFactor * len(data)); result.AllocedBytesPerOp() > limit {
+	if limit := int64(4 * grpcwire.DecodedFactor * len(data)); result.AllocedBytesPerOp() > limit {
 		t.Errorf("decoding 1 MiB took %d bytes of memory, limit %d", result.AllocedBytesPerOp(), limit)
 	}
 }
@@ -142,9 +144,9 @@ func FuzzUnmarshal(f *testing.F) {
 			}
 			again := reflect.New(reflect.TypeOf(m).Elem()).Interface().(Message)
 			encoded := Marshal(m)
-			f := fields{decoding: true, budget: math.MaxInt} // packed and long forms differ in what they may cost
-			if f.decode(encoded, again); f.err != nil {
-				t.Fatalf("%T: own encoding is refused: %v", m, f.err)
+			// packed and long forms differ in what they may cost
+			if err := grpcwire.UnmarshalWithin(encoded, again, math.MaxInt); err != nil {
+				t.Fatalf("%T: own encoding is refused: %v", m, err)
 			}
 			if !bytes.Equal(Marshal(again), encoded) {
 				t.Fatalf("%T: encoding is not stable", m)

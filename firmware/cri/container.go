@@ -1,14 +1,16 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // ContainerMetadata names a container in its sandbox. Attempt tells restarts apart.
 type ContainerMetadata struct {
 	Name    string
 	Attempt uint32
 }
 
-func (m *ContainerMetadata) walk(f *fields) {
-	f.str(1, &m.Name)
-	num(f, 2, &m.Attempt)
+func (m *ContainerMetadata) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Name)
+	grpcwire.Num(f, 2, &m.Attempt)
 }
 
 // ContainerConfig is all that a container is created from.
@@ -32,32 +34,32 @@ type ContainerConfig struct {
 	StopSignal  Signal
 }
 
-func (m *ContainerConfig) walk(f *fields) {
-	opt(f, 1, &m.Metadata)
-	opt(f, 2, &m.Image)
-	f.strs(3, &m.Command)
-	f.strs(4, &m.Args)
-	f.str(5, &m.WorkingDir)
-	rep(f, 6, &m.Envs)
-	rep(f, 7, &m.Mounts)
-	rep(f, 8, &m.Devices)
-	f.strMap(9, &m.Labels)
-	f.strMap(10, &m.Annotations)
-	f.str(11, &m.LogPath)
-	f.boolean(12, &m.Stdin)
-	f.boolean(13, &m.StdinOnce)
-	f.boolean(14, &m.TTY)
-	opt(f, 15, &m.Linux)
-	rep(f, 17, &m.CDIDevices)
-	num(f, 18, &m.StopSignal)
+func (m *ContainerConfig) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Metadata)
+	grpcwire.Opt(f, 2, &m.Image)
+	f.Strs(3, &m.Command)
+	f.Strs(4, &m.Args)
+	f.Str(5, &m.WorkingDir)
+	grpcwire.Rep(f, 6, &m.Envs)
+	grpcwire.Rep(f, 7, &m.Mounts)
+	grpcwire.Rep(f, 8, &m.Devices)
+	f.StrMap(9, &m.Labels)
+	f.StrMap(10, &m.Annotations)
+	f.Str(11, &m.LogPath)
+	f.Bool(12, &m.Stdin)
+	f.Bool(13, &m.StdinOnce)
+	f.Bool(14, &m.TTY)
+	grpcwire.Opt(f, 15, &m.Linux)
+	grpcwire.Rep(f, 17, &m.CDIDevices)
+	grpcwire.Num(f, 18, &m.StopSignal)
 }
 
 // KeyValue is an environment variable.
 type KeyValue struct{ Key, Value string }
 
-func (m *KeyValue) walk(f *fields) {
-	f.str(1, &m.Key)
-	f.str(2, &m.Value)
+func (m *KeyValue) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Key)
+	f.Str(2, &m.Value)
 }
 
 // MountPropagation of a Mount.
@@ -84,33 +86,33 @@ type Mount struct {
 	MountOptions      []string
 }
 
-func (m *Mount) walk(f *fields) {
-	f.str(1, &m.ContainerPath)
-	f.str(2, &m.HostPath)
-	f.boolean(3, &m.Readonly)
-	f.boolean(4, &m.SELinuxRelabel)
-	num(f, 5, &m.Propagation)
-	rep(f, 6, &m.UIDMappings)
-	rep(f, 7, &m.GIDMappings)
-	f.boolean(8, &m.RecursiveReadOnly)
-	opt(f, 9, &m.Image)
-	f.str(10, &m.ImageSubPath)
-	f.strs(11, &m.MountOptions)
+func (m *Mount) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerPath)
+	f.Str(2, &m.HostPath)
+	f.Bool(3, &m.Readonly)
+	f.Bool(4, &m.SELinuxRelabel)
+	grpcwire.Num(f, 5, &m.Propagation)
+	grpcwire.Rep(f, 6, &m.UIDMappings)
+	grpcwire.Rep(f, 7, &m.GIDMappings)
+	f.Bool(8, &m.RecursiveReadOnly)
+	grpcwire.Opt(f, 9, &m.Image)
+	f.Str(10, &m.ImageSubPath)
+	f.Strs(11, &m.MountOptions)
 }
 
 // Device gives a container a host device; Permissions is a subset of "rwm".
 type Device struct{ ContainerPath, HostPath, Permissions string }
 
-func (m *Device) walk(f *fields) {
-	f.str(1, &m.ContainerPath)
-	f.str(2, &m.HostPath)
-	f.str(3, &m.Permissions)
+func (m *Device) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerPath)
+	f.Str(2, &m.HostPath)
+	f.Str(3, &m.Permissions)
 }
 
 // CDIDevice names a device of the Container Device Interface.
 type CDIDevice struct{ Name string }
 
-func (m *CDIDevice) walk(f *fields) { f.str(1, &m.Name) }
+func (m *CDIDevice) Walk(f *grpcwire.Fields) { f.Str(1, &m.Name) }
 
 // LinuxContainerConfig holds a container's Linux settings.
 type LinuxContainerConfig struct {
@@ -118,9 +120,9 @@ type LinuxContainerConfig struct {
 	SecurityContext *LinuxContainerSecurityContext
 }
 
-func (m *LinuxContainerConfig) walk(f *fields) {
-	opt(f, 1, &m.Resources)
-	opt(f, 2, &m.SecurityContext)
+func (m *LinuxContainerConfig) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Resources)
+	grpcwire.Opt(f, 2, &m.SecurityContext)
 }
 
 // LinuxContainerResources are cgroup settings. CPU times are in microseconds, memory in bytes; 0 means the
@@ -138,17 +140,17 @@ type LinuxContainerResources struct {
 	MemorySwapLimitInBytes int64
 }
 
-func (m *LinuxContainerResources) walk(f *fields) {
-	num(f, 1, &m.CPUPeriod)
-	num(f, 2, &m.CPUQuota)
-	num(f, 3, &m.CPUShares)
-	num(f, 4, &m.MemoryLimitInBytes)
-	num(f, 5, &m.OOMScoreAdj)
-	f.str(6, &m.CpusetCPUs)
-	f.str(7, &m.CpusetMems)
-	rep(f, 8, &m.HugepageLimits)
-	f.strMap(9, &m.Unified)
-	num(f, 10, &m.MemorySwapLimitInBytes)
+func (m *LinuxContainerResources) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.CPUPeriod)
+	grpcwire.Num(f, 2, &m.CPUQuota)
+	grpcwire.Num(f, 3, &m.CPUShares)
+	grpcwire.Num(f, 4, &m.MemoryLimitInBytes)
+	grpcwire.Num(f, 5, &m.OOMScoreAdj)
+	f.Str(6, &m.CpusetCPUs)
+	f.Str(7, &m.CpusetMems)
+	grpcwire.Rep(f, 8, &m.HugepageLimits)
+	f.StrMap(9, &m.Unified)
+	grpcwire.Num(f, 10, &m.MemorySwapLimitInBytes)
 }
 
 // HugepageLimit limits huge pages of one size ("2MB", "1GB") to Limit bytes.
@@ -157,9 +159,9 @@ type HugepageLimit struct {
 	Limit    uint64
 }
 
-func (m *HugepageLimit) walk(f *fields) {
-	f.str(1, &m.PageSize)
-	num(f, 2, &m.Limit)
+func (m *HugepageLimit) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.PageSize)
+	grpcwire.Num(f, 2, &m.Limit)
 }
 
 // ContainerState of a container.
@@ -180,11 +182,11 @@ type ContainerFilter struct {
 	LabelSelector map[string]string
 }
 
-func (m *ContainerFilter) walk(f *fields) {
-	f.str(1, &m.ID)
-	wrapped(f, 2, &m.State)
-	f.str(3, &m.PodSandboxID)
-	f.strMap(4, &m.LabelSelector)
+func (m *ContainerFilter) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Wrapped(f, 2, &m.State)
+	f.Str(3, &m.PodSandboxID)
+	f.StrMap(4, &m.LabelSelector)
 }
 
 // Container is a list's short form of a container. CreatedAt is in nanoseconds since 1970.
@@ -201,17 +203,17 @@ type Container struct {
 	ImageID      string
 }
 
-func (m *Container) walk(f *fields) {
-	f.str(1, &m.ID)
-	f.str(2, &m.PodSandboxID)
-	opt(f, 3, &m.Metadata)
-	opt(f, 4, &m.Image)
-	f.str(5, &m.ImageRef)
-	num(f, 6, &m.State)
-	num(f, 7, &m.CreatedAt)
-	f.strMap(8, &m.Labels)
-	f.strMap(9, &m.Annotations)
-	f.str(10, &m.ImageID)
+func (m *Container) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	f.Str(2, &m.PodSandboxID)
+	grpcwire.Opt(f, 3, &m.Metadata)
+	grpcwire.Opt(f, 4, &m.Image)
+	f.Str(5, &m.ImageRef)
+	grpcwire.Num(f, 6, &m.State)
+	grpcwire.Num(f, 7, &m.CreatedAt)
+	f.StrMap(8, &m.Labels)
+	f.StrMap(9, &m.Annotations)
+	f.Str(10, &m.ImageID)
 }
 
 // ContainerStatus is the state of a container. Times are in nanoseconds since 1970, 0 if not reached.
@@ -237,37 +239,37 @@ type ContainerStatus struct {
 	StopSignal  Signal
 }
 
-func (m *ContainerStatus) walk(f *fields) {
-	f.str(1, &m.ID)
-	opt(f, 2, &m.Metadata)
-	num(f, 3, &m.State)
-	num(f, 4, &m.CreatedAt)
-	num(f, 5, &m.StartedAt)
-	num(f, 6, &m.FinishedAt)
-	num(f, 7, &m.ExitCode)
-	opt(f, 8, &m.Image)
-	f.str(9, &m.ImageRef)
-	f.str(10, &m.Reason)
-	f.str(11, &m.Message)
-	f.strMap(12, &m.Labels)
-	f.strMap(13, &m.Annotations)
-	rep(f, 14, &m.Mounts)
-	f.str(15, &m.LogPath)
-	opt(f, 16, &m.Resources)
-	f.str(17, &m.ImageID)
-	opt(f, 18, &m.User)
-	num(f, 19, &m.StopSignal)
+func (m *ContainerStatus) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Opt(f, 2, &m.Metadata)
+	grpcwire.Num(f, 3, &m.State)
+	grpcwire.Num(f, 4, &m.CreatedAt)
+	grpcwire.Num(f, 5, &m.StartedAt)
+	grpcwire.Num(f, 6, &m.FinishedAt)
+	grpcwire.Num(f, 7, &m.ExitCode)
+	grpcwire.Opt(f, 8, &m.Image)
+	f.Str(9, &m.ImageRef)
+	f.Str(10, &m.Reason)
+	f.Str(11, &m.Message)
+	f.StrMap(12, &m.Labels)
+	f.StrMap(13, &m.Annotations)
+	grpcwire.Rep(f, 14, &m.Mounts)
+	f.Str(15, &m.LogPath)
+	grpcwire.Opt(f, 16, &m.Resources)
+	f.Str(17, &m.ImageID)
+	grpcwire.Opt(f, 18, &m.User)
+	grpcwire.Num(f, 19, &m.StopSignal)
 }
 
 // ContainerResources are the resources in force.
 type ContainerResources struct{ Linux *LinuxContainerResources }
 
-func (m *ContainerResources) walk(f *fields) { opt(f, 1, &m.Linux) }
+func (m *ContainerResources) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 1, &m.Linux) }
 
 // ContainerUser is the user that the first process was started as.
 type ContainerUser struct{ Linux *LinuxContainerUser }
 
-func (m *ContainerUser) walk(f *fields) { opt(f, 1, &m.Linux) }
+func (m *ContainerUser) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 1, &m.Linux) }
 
 // LinuxContainerUser is a user, its group and its supplementary groups.
 type LinuxContainerUser struct {
@@ -275,8 +277,8 @@ type LinuxContainerUser struct {
 	SupplementalGroups []int64
 }
 
-func (m *LinuxContainerUser) walk(f *fields) {
-	num(f, 1, &m.UID)
-	num(f, 2, &m.GID)
-	nums(f, 3, &m.SupplementalGroups)
+func (m *LinuxContainerUser) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.UID)
+	grpcwire.Num(f, 2, &m.GID)
+	grpcwire.Nums(f, 3, &m.SupplementalGroups)
 }

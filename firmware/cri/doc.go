@@ -1,7 +1,7 @@
 // Package cri is a minimal client of the Kubernetes Container Runtime Interface, version 1
 // (k8s.io/cri-api pkg/apis/runtime/v1/api.proto), for containerd and CRI-O.
 //
-// It speaks gRPC over net/http's unencrypted HTTP/2 on a unix socket, with messages written by hand:
+// It speaks gRPC over net/http's unencrypted HTTP/2 on a unix socket, with messages written by hand (firmware/grpcwire):
 // linking grpc-go and k8s.io/cri-api instead costs 6 MB of flash and as much memory on a gateway.
 //
 //	c := cri.New(cri.Options{Socket: "/run/containerd/containerd.sock"})
@@ -11,7 +11,7 @@
 //
 // # Messages
 //
-// Each message is a plain struct whose walk method names its fields once, in the order of api.proto;
+// Each message is a plain struct whose Walk method names its fields once, in the order of api.proto;
 // encoding and decoding both follow that one list, so they cannot disagree. Fields that only Windows or
 // deprecated APIs use are left out; unknown fields are skipped when decoding. A nil pointer is an absent
 // sub-message. Wrapper messages (Int64Value, ContainerStateValue, …) are pointers to their value.

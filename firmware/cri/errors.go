@@ -4,42 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
-// Code is a gRPC status code (https://grpc.io/docs/guides/status-codes/). It is an error so that a failed
-// call can be tested with errors.Is(err, cri.ErrNotFound).
-type Code uint32
+// Code is a gRPC status code. It is an error so that a failed call can be tested with errors.Is(err, cri.ErrNotFound).
+type Code = grpcwire.Code
 
+// The codes.
 const (
-	ErrCanceled           Code = 1
-	ErrUnknown            Code = 2
-	ErrInvalidArgument    Code = 3
-	ErrDeadlineExceeded   Code = 4
-	ErrNotFound           Code = 5
-	ErrAlreadyExists      Code = 6
-	ErrPermissionDenied   Code = 7
-	ErrResourceExhausted  Code = 8
-	ErrFailedPrecondition Code = 9
-	ErrAborted            Code = 10
-	ErrOutOfRange         Code = 11
-	ErrUnimplemented      Code = 12
-	ErrInternal           Code = 13
-	ErrUnavailable        Code = 14
-	ErrDataLoss           Code = 15
-	ErrUnauthenticated    Code = 16
+	ErrCanceled           = grpcwire.Canceled
+	ErrUnknown            = grpcwire.Unknown
+	ErrInvalidArgument    = grpcwire.InvalidArgument
+	ErrDeadlineExceeded   = grpcwire.DeadlineExceeded
+	ErrNotFound           = grpcwire.NotFound
+	ErrAlreadyExists      = grpcwire.AlreadyExists
+	ErrPermissionDenied   = grpcwire.PermissionDenied
+	ErrResourceExhausted  = grpcwire.ResourceExhausted
+	ErrFailedPrecondition = grpcwire.FailedPrecondition
+	ErrAborted            = grpcwire.Aborted
+	ErrOutOfRange         = grpcwire.OutOfRange
+	ErrUnimplemented      = grpcwire.Unimplemented
+	ErrInternal           = grpcwire.Internal
+	ErrUnavailable        = grpcwire.Unavailable
+	ErrDataLoss           = grpcwire.DataLoss
+	ErrUnauthenticated    = grpcwire.Unauthenticated
 )
-
-// Error returns the code's name.
-func (c Code) Error() string {
-	names := [...]string{"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-		"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-		"Internal", "Unavailable", "DataLoss", "Unauthenticated"}
-	if int64(c) < int64(len(names)) {
-		return names[c]
-	}
-	return "Code(" + strconv.FormatUint(uint64(c), 10) + ")"
-}
 
 // Error is a call that failed. errors.Is matches its Code and, if the client's side of the call failed,
 // the cause (context.Canceled, context.DeadlineExceeded, syscall.ECONNREFUSED, …).

@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // ImageSpec names an image.
 type ImageSpec struct {
 	Image              string // reference or id
@@ -9,12 +11,12 @@ type ImageSpec struct {
 	ImageRef           string
 }
 
-func (m *ImageSpec) walk(f *fields) {
-	f.str(1, &m.Image)
-	f.strMap(2, &m.Annotations)
-	f.str(18, &m.UserSpecifiedImage)
-	f.str(19, &m.RuntimeHandler)
-	f.str(20, &m.ImageRef)
+func (m *ImageSpec) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Image)
+	f.StrMap(2, &m.Annotations)
+	f.Str(18, &m.UserSpecifiedImage)
+	f.Str(19, &m.RuntimeHandler)
+	f.Str(20, &m.ImageRef)
 }
 
 // Image is an image that the runtime holds. Size is in bytes.
@@ -29,21 +31,21 @@ type Image struct {
 	Pinned      bool // the runtime never removes it by itself, and nobody should
 }
 
-func (m *Image) walk(f *fields) {
-	f.str(1, &m.ID)
-	f.strs(2, &m.RepoTags)
-	f.strs(3, &m.RepoDigests)
-	num(f, 4, &m.Size)
-	wrapped(f, 5, &m.UID)
-	f.str(6, &m.Username)
-	opt(f, 7, &m.Spec)
-	f.boolean(8, &m.Pinned)
+func (m *Image) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	f.Strs(2, &m.RepoTags)
+	f.Strs(3, &m.RepoDigests)
+	grpcwire.Num(f, 4, &m.Size)
+	grpcwire.Wrapped(f, 5, &m.UID)
+	f.Str(6, &m.Username)
+	grpcwire.Opt(f, 7, &m.Spec)
+	f.Bool(8, &m.Pinned)
 }
 
 // ImageFilter selects images.
 type ImageFilter struct{ Image *ImageSpec }
 
-func (m *ImageFilter) walk(f *fields) { opt(f, 1, &m.Image) }
+func (m *ImageFilter) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 1, &m.Image) }
 
 // AuthConfig holds a registry's credentials.
 type AuthConfig struct {
@@ -55,19 +57,19 @@ type AuthConfig struct {
 	RegistryToken string
 }
 
-func (m *AuthConfig) walk(f *fields) {
-	f.str(1, &m.Username)
-	f.str(2, &m.Password)
-	f.str(3, &m.Auth)
-	f.str(4, &m.ServerAddress)
-	f.str(5, &m.IdentityToken)
-	f.str(6, &m.RegistryToken)
+func (m *AuthConfig) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Username)
+	f.Str(2, &m.Password)
+	f.Str(3, &m.Auth)
+	f.Str(4, &m.ServerAddress)
+	f.Str(5, &m.IdentityToken)
+	f.Str(6, &m.RegistryToken)
 }
 
 // FilesystemIdentifier names a file system.
 type FilesystemIdentifier struct{ Mountpoint string }
 
-func (m *FilesystemIdentifier) walk(f *fields) { f.str(1, &m.Mountpoint) }
+func (m *FilesystemIdentifier) Walk(f *grpcwire.Fields) { f.Str(1, &m.Mountpoint) }
 
 // FilesystemUsage is what images or a container use of a file system. Timestamp is in nanoseconds.
 type FilesystemUsage struct {
@@ -77,9 +79,9 @@ type FilesystemUsage struct {
 	InodesUsed *uint64
 }
 
-func (m *FilesystemUsage) walk(f *fields) {
-	num(f, 1, &m.Timestamp)
-	opt(f, 2, &m.FsID)
-	wrapped(f, 3, &m.UsedBytes)
-	wrapped(f, 4, &m.InodesUsed)
+func (m *FilesystemUsage) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Timestamp)
+	grpcwire.Opt(f, 2, &m.FsID)
+	grpcwire.Wrapped(f, 3, &m.UsedBytes)
+	grpcwire.Wrapped(f, 4, &m.InodesUsed)
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"path"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
 // Metadata are request headers of a call to another service than CRI's. Keys are lower case.
@@ -31,13 +33,13 @@ func (c *Client) Invoke(ctx context.Context, method string, meta Metadata, req [
 	resp, err := s.Recv()
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = c.failed(ctx, s.name, ErrInternal, errNoMessage)
+			err = c.failed(ctx, s.name, ErrInternal, grpcwire.ErrNoMessage)
 		}
 		return nil, err
 	}
 	if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 		if err == nil {
-			err = c.failed(ctx, s.name, ErrInternal, errMore)
+			err = c.failed(ctx, s.name, ErrInternal, grpcwire.ErrMore)
 		}
 		return nil, err
 	}
@@ -77,7 +79,7 @@ func (c *Client) Open(ctx context.Context, method string, meta Metadata) *Stream
 
 // Send sends one encoded message. An error may be only the trace of one that Recv tells better.
 func (s *Stream) Send(msg []byte) error {
-	var head [frameHeader]byte
+	var head [grpcwire.FrameHeader]byte
 	binary.BigEndian.PutUint32(head[1:], uint32(len(msg))) //nolint:gosec // callers send small messages
 	if _, err := s.pipe.Write(append(head[:], msg...)); err != nil {
 		return s.c.failed(s.ctx, s.name, ErrUnavailable, err)
@@ -97,17 +99,17 @@ func (s *Stream) Recv() ([]byte, error) {
 	if s.got.err != nil {
 		return nil, s.c.failed(s.ctx, s.name, ErrUnavailable, s.got.err)
 	}
-	if err := checkHeader(s.got.resp); err != nil {
+	if err := grpcwire.CheckHeader(s.got.resp); err != nil {
 		return nil, s.c.failed(s.ctx, s.name, ErrInternal, err)
 	}
-	data, err := readFrame(s.got.resp.Body, nil, s.c.maxResponse)
+	data, err := grpcwire.ReadFrame(s.got.resp.Body, nil, s.c.maxResponse)
 	switch {
 	case err == nil:
 		return data, nil
 	case !errors.Is(err, io.EOF):
-		return nil, s.c.failed(s.ctx, s.name, frameCode(err), err)
+		return nil, s.c.failed(s.ctx, s.name, grpcwire.FrameCode(err), err)
 	}
-	code, message, err := status(s.got.resp)
+	code, message, err := grpcwire.Status(s.got.resp)
 	switch {
 	case err != nil:
 		return nil, s.c.failed(s.ctx, s.name, ErrInternal, err)

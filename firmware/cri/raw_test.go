@@ -7,13 +7,15 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/skerry/skerry/firmware/grpcwire"
 )
 
 // echo answers each message with the same one, and fails the call when one says so.
 func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/grpc")
 	for {
-		msg, err := readFrame(r.Body, nil, 1<<20)
+		msg, err := grpcwire.ReadFrame(r.Body, nil, 1<<20)
 		if err != nil {
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 			return

@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // The requests and responses of the calls. Client's methods build and unpack most of them; they are
 // exported because together with Marshal and Unmarshal they are the wire contract.
 
@@ -38,49 +40,49 @@ type (
 	ImageFsInfoRequest               struct{}
 )
 
-func (m *VersionRequest) walk(f *fields)               { f.str(1, &m.Version) }
-func (m *StatusRequest) walk(f *fields)                { f.boolean(1, &m.Verbose) }
-func (*RuntimeConfigRequest) walk(*fields)             {}
-func (m *RunPodSandboxResponse) walk(f *fields)        { f.str(1, &m.PodSandboxID) }
-func (m *StopPodSandboxRequest) walk(f *fields)        { f.str(1, &m.PodSandboxID) }
-func (*StopPodSandboxResponse) walk(*fields)           {}
-func (m *RemovePodSandboxRequest) walk(f *fields)      { f.str(1, &m.PodSandboxID) }
-func (*RemovePodSandboxResponse) walk(*fields)         {}
-func (m *ListPodSandboxRequest) walk(f *fields)        { opt(f, 1, &m.Filter) }
-func (m *ListPodSandboxResponse) walk(f *fields)       { rep(f, 1, &m.Items) }
-func (m *CreateContainerResponse) walk(f *fields)      { f.str(1, &m.ContainerID) }
-func (m *StartContainerRequest) walk(f *fields)        { f.str(1, &m.ContainerID) }
-func (*StartContainerResponse) walk(*fields)           {}
-func (*StopContainerResponse) walk(*fields)            {}
-func (m *RemoveContainerRequest) walk(f *fields)       { f.str(1, &m.ContainerID) }
-func (*RemoveContainerResponse) walk(*fields)          {}
-func (m *ListContainersRequest) walk(f *fields)        { opt(f, 1, &m.Filter) }
-func (m *ListContainersResponse) walk(f *fields)       { rep(f, 1, &m.Containers) }
-func (m *ReopenContainerLogRequest) walk(f *fields)    { f.str(1, &m.ContainerID) }
-func (*ReopenContainerLogResponse) walk(*fields)       {}
-func (*UpdateContainerResourcesResponse) walk(*fields) {}
-func (m *ContainerStatsRequest) walk(f *fields)        { f.str(1, &m.ContainerID) }
-func (m *ContainerStatsResponse) walk(f *fields)       { opt(f, 1, &m.Stats) }
-func (m *ListContainerStatsRequest) walk(f *fields)    { opt(f, 1, &m.Filter) }
-func (m *ListContainerStatsResponse) walk(f *fields)   { rep(f, 1, &m.Stats) }
-func (*GetEventsRequest) walk(*fields)                 {}
-func (m *ListImagesRequest) walk(f *fields)            { opt(f, 1, &m.Filter) }
-func (m *ListImagesResponse) walk(f *fields)           { rep(f, 1, &m.Images) }
-func (m *PullImageResponse) walk(f *fields)            { f.str(1, &m.ImageRef) }
-func (m *RemoveImageRequest) walk(f *fields)           { opt(f, 1, &m.Image) }
-func (*RemoveImageResponse) walk(*fields)              {}
-func (*ImageFsInfoRequest) walk(*fields)               {}
+func (m *VersionRequest) Walk(f *grpcwire.Fields)               { f.Str(1, &m.Version) }
+func (m *StatusRequest) Walk(f *grpcwire.Fields)                { f.Bool(1, &m.Verbose) }
+func (*RuntimeConfigRequest) Walk(*grpcwire.Fields)             {}
+func (m *RunPodSandboxResponse) Walk(f *grpcwire.Fields)        { f.Str(1, &m.PodSandboxID) }
+func (m *StopPodSandboxRequest) Walk(f *grpcwire.Fields)        { f.Str(1, &m.PodSandboxID) }
+func (*StopPodSandboxResponse) Walk(*grpcwire.Fields)           {}
+func (m *RemovePodSandboxRequest) Walk(f *grpcwire.Fields)      { f.Str(1, &m.PodSandboxID) }
+func (*RemovePodSandboxResponse) Walk(*grpcwire.Fields)         {}
+func (m *ListPodSandboxRequest) Walk(f *grpcwire.Fields)        { grpcwire.Opt(f, 1, &m.Filter) }
+func (m *ListPodSandboxResponse) Walk(f *grpcwire.Fields)       { grpcwire.Rep(f, 1, &m.Items) }
+func (m *CreateContainerResponse) Walk(f *grpcwire.Fields)      { f.Str(1, &m.ContainerID) }
+func (m *StartContainerRequest) Walk(f *grpcwire.Fields)        { f.Str(1, &m.ContainerID) }
+func (*StartContainerResponse) Walk(*grpcwire.Fields)           {}
+func (*StopContainerResponse) Walk(*grpcwire.Fields)            {}
+func (m *RemoveContainerRequest) Walk(f *grpcwire.Fields)       { f.Str(1, &m.ContainerID) }
+func (*RemoveContainerResponse) Walk(*grpcwire.Fields)          {}
+func (m *ListContainersRequest) Walk(f *grpcwire.Fields)        { grpcwire.Opt(f, 1, &m.Filter) }
+func (m *ListContainersResponse) Walk(f *grpcwire.Fields)       { grpcwire.Rep(f, 1, &m.Containers) }
+func (m *ReopenContainerLogRequest) Walk(f *grpcwire.Fields)    { f.Str(1, &m.ContainerID) }
+func (*ReopenContainerLogResponse) Walk(*grpcwire.Fields)       {}
+func (*UpdateContainerResourcesResponse) Walk(*grpcwire.Fields) {}
+func (m *ContainerStatsRequest) Walk(f *grpcwire.Fields)        { f.Str(1, &m.ContainerID) }
+func (m *ContainerStatsResponse) Walk(f *grpcwire.Fields)       { grpcwire.Opt(f, 1, &m.Stats) }
+func (m *ListContainerStatsRequest) Walk(f *grpcwire.Fields)    { grpcwire.Opt(f, 1, &m.Filter) }
+func (m *ListContainerStatsResponse) Walk(f *grpcwire.Fields)   { grpcwire.Rep(f, 1, &m.Stats) }
+func (*GetEventsRequest) Walk(*grpcwire.Fields)                 {}
+func (m *ListImagesRequest) Walk(f *grpcwire.Fields)            { grpcwire.Opt(f, 1, &m.Filter) }
+func (m *ListImagesResponse) Walk(f *grpcwire.Fields)           { grpcwire.Rep(f, 1, &m.Images) }
+func (m *PullImageResponse) Walk(f *grpcwire.Fields)            { f.Str(1, &m.ImageRef) }
+func (m *RemoveImageRequest) Walk(f *grpcwire.Fields)           { grpcwire.Opt(f, 1, &m.Image) }
+func (*RemoveImageResponse) Walk(*grpcwire.Fields)              {}
+func (*ImageFsInfoRequest) Walk(*grpcwire.Fields)               {}
 
 // VersionResponse names the runtime. RuntimeAPIVersion is "v1".
 type VersionResponse struct {
 	Version, RuntimeName, RuntimeVersion, RuntimeAPIVersion string
 }
 
-func (m *VersionResponse) walk(f *fields) {
-	f.str(1, &m.Version)
-	f.str(2, &m.RuntimeName)
-	f.str(3, &m.RuntimeVersion)
-	f.str(4, &m.RuntimeAPIVersion)
+func (m *VersionResponse) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Version)
+	f.Str(2, &m.RuntimeName)
+	f.Str(3, &m.RuntimeVersion)
+	f.Str(4, &m.RuntimeAPIVersion)
 }
 
 // StatusResponse is the runtime's status; Info is set in verbose answers only, for people to read.
@@ -91,17 +93,17 @@ type StatusResponse struct {
 	Features        *RuntimeFeatures
 }
 
-func (m *StatusResponse) walk(f *fields) {
-	opt(f, 1, &m.Status)
-	f.strMap(2, &m.Info)
-	rep(f, 3, &m.RuntimeHandlers)
-	opt(f, 4, &m.Features)
+func (m *StatusResponse) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Status)
+	f.StrMap(2, &m.Info)
+	grpcwire.Rep(f, 3, &m.RuntimeHandlers)
+	grpcwire.Opt(f, 4, &m.Features)
 }
 
 // RuntimeConfigResponse is the runtime's own configuration.
 type RuntimeConfigResponse struct{ Linux *LinuxRuntimeConfiguration }
 
-func (m *RuntimeConfigResponse) walk(f *fields) { opt(f, 1, &m.Linux) }
+func (m *RuntimeConfigResponse) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 1, &m.Linux) }
 
 // RunPodSandboxRequest creates and starts a sandbox.
 type RunPodSandboxRequest struct {
@@ -109,9 +111,9 @@ type RunPodSandboxRequest struct {
 	RuntimeHandler string
 }
 
-func (m *RunPodSandboxRequest) walk(f *fields) {
-	opt(f, 1, &m.Config)
-	f.str(2, &m.RuntimeHandler)
+func (m *RunPodSandboxRequest) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Config)
+	f.Str(2, &m.RuntimeHandler)
 }
 
 // PodSandboxStatusRequest asks for a sandbox's status.
@@ -120,9 +122,9 @@ type PodSandboxStatusRequest struct {
 	Verbose      bool
 }
 
-func (m *PodSandboxStatusRequest) walk(f *fields) {
-	f.str(1, &m.PodSandboxID)
-	f.boolean(2, &m.Verbose)
+func (m *PodSandboxStatusRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.PodSandboxID)
+	f.Bool(2, &m.Verbose)
 }
 
 // PodSandboxStatusResponse is a sandbox's status; runtimes that have events also fill the last two.
@@ -133,11 +135,11 @@ type PodSandboxStatusResponse struct {
 	Timestamp          int64 // nanoseconds since 1970
 }
 
-func (m *PodSandboxStatusResponse) walk(f *fields) {
-	opt(f, 1, &m.Status)
-	f.strMap(2, &m.Info)
-	rep(f, 3, &m.ContainersStatuses)
-	num(f, 4, &m.Timestamp)
+func (m *PodSandboxStatusResponse) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Status)
+	f.StrMap(2, &m.Info)
+	grpcwire.Rep(f, 3, &m.ContainersStatuses)
+	grpcwire.Num(f, 4, &m.Timestamp)
 }
 
 // CreateContainerRequest creates a container in a sandbox; SandboxConfig is the one the sandbox was made from.
@@ -147,10 +149,10 @@ type CreateContainerRequest struct {
 	SandboxConfig *PodSandboxConfig
 }
 
-func (m *CreateContainerRequest) walk(f *fields) {
-	f.str(1, &m.PodSandboxID)
-	opt(f, 2, &m.Config)
-	opt(f, 3, &m.SandboxConfig)
+func (m *CreateContainerRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.PodSandboxID)
+	grpcwire.Opt(f, 2, &m.Config)
+	grpcwire.Opt(f, 3, &m.SandboxConfig)
 }
 
 // StopContainerRequest stops a container; Timeout is in seconds.
@@ -159,9 +161,9 @@ type StopContainerRequest struct {
 	Timeout     int64
 }
 
-func (m *StopContainerRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	num(f, 2, &m.Timeout)
+func (m *StopContainerRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	grpcwire.Num(f, 2, &m.Timeout)
 }
 
 // ContainerStatusRequest asks for a container's status.
@@ -170,9 +172,9 @@ type ContainerStatusRequest struct {
 	Verbose     bool
 }
 
-func (m *ContainerStatusRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	f.boolean(2, &m.Verbose)
+func (m *ContainerStatusRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	f.Bool(2, &m.Verbose)
 }
 
 // ContainerStatusResponse is a container's status; Info is set in verbose answers only.
@@ -181,9 +183,9 @@ type ContainerStatusResponse struct {
 	Info   map[string]string
 }
 
-func (m *ContainerStatusResponse) walk(f *fields) {
-	opt(f, 1, &m.Status)
-	f.strMap(2, &m.Info)
+func (m *ContainerStatusResponse) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Status)
+	f.StrMap(2, &m.Info)
 }
 
 // UpdateContainerResourcesRequest changes a container's cgroup settings.
@@ -193,10 +195,10 @@ type UpdateContainerResourcesRequest struct {
 	Annotations map[string]string
 }
 
-func (m *UpdateContainerResourcesRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	opt(f, 2, &m.Linux)
-	f.strMap(4, &m.Annotations)
+func (m *UpdateContainerResourcesRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	grpcwire.Opt(f, 2, &m.Linux)
+	f.StrMap(4, &m.Annotations)
 }
 
 // ExecSyncRequest runs a command in a container; Timeout is in seconds, 0 for none.
@@ -206,10 +208,10 @@ type ExecSyncRequest struct {
 	Timeout     int64
 }
 
-func (m *ExecSyncRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	f.strs(2, &m.Cmd)
-	num(f, 3, &m.Timeout)
+func (m *ExecSyncRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	f.Strs(2, &m.Cmd)
+	grpcwire.Num(f, 3, &m.Timeout)
 }
 
 // ExecSyncResponse is what a command wrote and how it ended.
@@ -218,10 +220,10 @@ type ExecSyncResponse struct {
 	ExitCode       int32
 }
 
-func (m *ExecSyncResponse) walk(f *fields) {
-	f.bytes(1, &m.Stdout)
-	f.bytes(2, &m.Stderr)
-	num(f, 3, &m.ExitCode)
+func (m *ExecSyncResponse) Walk(f *grpcwire.Fields) {
+	f.Bytes(1, &m.Stdout)
+	f.Bytes(2, &m.Stderr)
+	grpcwire.Num(f, 3, &m.ExitCode)
 }
 
 // ExecRequest asks for a streaming session with a command.
@@ -231,13 +233,13 @@ type ExecRequest struct {
 	TTY, Stdin, Stdout, Stderr bool
 }
 
-func (m *ExecRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	f.strs(2, &m.Cmd)
-	f.boolean(3, &m.TTY)
-	f.boolean(4, &m.Stdin)
-	f.boolean(5, &m.Stdout)
-	f.boolean(6, &m.Stderr)
+func (m *ExecRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	f.Strs(2, &m.Cmd)
+	f.Bool(3, &m.TTY)
+	f.Bool(4, &m.Stdin)
+	f.Bool(5, &m.Stdout)
+	f.Bool(6, &m.Stderr)
 }
 
 // AttachRequest asks for a streaming session with a container's first process.
@@ -246,12 +248,12 @@ type AttachRequest struct {
 	Stdin, TTY, Stdout, Stderr bool
 }
 
-func (m *AttachRequest) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	f.boolean(2, &m.Stdin)
-	f.boolean(3, &m.TTY)
-	f.boolean(4, &m.Stdout)
-	f.boolean(5, &m.Stderr)
+func (m *AttachRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	f.Bool(2, &m.Stdin)
+	f.Bool(3, &m.TTY)
+	f.Bool(4, &m.Stdout)
+	f.Bool(5, &m.Stderr)
 }
 
 // PortForwardRequest asks for a streaming session with ports of a sandbox.
@@ -260,9 +262,9 @@ type PortForwardRequest struct {
 	Port         []int32
 }
 
-func (m *PortForwardRequest) walk(f *fields) {
-	f.str(1, &m.PodSandboxID)
-	nums(f, 2, &m.Port)
+func (m *PortForwardRequest) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.PodSandboxID)
+	grpcwire.Nums(f, 2, &m.Port)
 }
 
 // The answers to Exec, Attach and PortForward: where the runtime serves the session.
@@ -272,9 +274,9 @@ type (
 	PortForwardResponse struct{ URL string }
 )
 
-func (m *ExecResponse) walk(f *fields)        { f.str(1, &m.URL) }
-func (m *AttachResponse) walk(f *fields)      { f.str(1, &m.URL) }
-func (m *PortForwardResponse) walk(f *fields) { f.str(1, &m.URL) }
+func (m *ExecResponse) Walk(f *grpcwire.Fields)        { f.Str(1, &m.URL) }
+func (m *AttachResponse) Walk(f *grpcwire.Fields)      { f.Str(1, &m.URL) }
+func (m *PortForwardResponse) Walk(f *grpcwire.Fields) { f.Str(1, &m.URL) }
 
 // ImageStatusRequest asks for an image's status.
 type ImageStatusRequest struct {
@@ -282,9 +284,9 @@ type ImageStatusRequest struct {
 	Verbose bool
 }
 
-func (m *ImageStatusRequest) walk(f *fields) {
-	opt(f, 1, &m.Image)
-	f.boolean(2, &m.Verbose)
+func (m *ImageStatusRequest) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Image)
+	f.Bool(2, &m.Verbose)
 }
 
 // ImageStatusResponse is an image's status; Image is nil if the runtime does not hold it.
@@ -293,9 +295,9 @@ type ImageStatusResponse struct {
 	Info  map[string]string
 }
 
-func (m *ImageStatusResponse) walk(f *fields) {
-	opt(f, 1, &m.Image)
-	f.strMap(2, &m.Info)
+func (m *ImageStatusResponse) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Image)
+	f.StrMap(2, &m.Info)
 }
 
 // PullImageRequest pulls an image; SandboxConfig may be nil.
@@ -305,10 +307,10 @@ type PullImageRequest struct {
 	SandboxConfig *PodSandboxConfig
 }
 
-func (m *PullImageRequest) walk(f *fields) {
-	opt(f, 1, &m.Image)
-	opt(f, 2, &m.Auth)
-	opt(f, 3, &m.SandboxConfig)
+func (m *PullImageRequest) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Image)
+	grpcwire.Opt(f, 2, &m.Auth)
+	grpcwire.Opt(f, 3, &m.SandboxConfig)
 }
 
 // ImageFsInfoResponse is the use of the file systems that hold images and containers.
@@ -316,9 +318,9 @@ type ImageFsInfoResponse struct {
 	ImageFilesystems, ContainerFilesystems []FilesystemUsage
 }
 
-func (m *ImageFsInfoResponse) walk(f *fields) {
-	rep(f, 1, &m.ImageFilesystems)
-	rep(f, 2, &m.ContainerFilesystems)
+func (m *ImageFsInfoResponse) Walk(f *grpcwire.Fields) {
+	grpcwire.Rep(f, 1, &m.ImageFilesystems)
+	grpcwire.Rep(f, 2, &m.ContainerFilesystems)
 }
 
 // ContainerEventType of a ContainerEventResponse.
@@ -340,10 +342,10 @@ type ContainerEventResponse struct {
 	ContainersStatuses []ContainerStatus
 }
 
-func (m *ContainerEventResponse) walk(f *fields) {
-	f.str(1, &m.ContainerID)
-	num(f, 2, &m.ContainerEventType)
-	num(f, 3, &m.CreatedAt)
-	opt(f, 4, &m.PodSandboxStatus)
-	rep(f, 5, &m.ContainersStatuses)
+func (m *ContainerEventResponse) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ContainerID)
+	grpcwire.Num(f, 2, &m.ContainerEventType)
+	grpcwire.Num(f, 3, &m.CreatedAt)
+	grpcwire.Opt(f, 4, &m.PodSandboxStatus)
+	grpcwire.Rep(f, 5, &m.ContainersStatuses)
 }

@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // PodSandboxMetadata names a sandbox. Runtimes derive the sandbox's own name from all four fields, so that
 // two attempts of one pod can exist side by side.
 type PodSandboxMetadata struct {
@@ -7,11 +9,11 @@ type PodSandboxMetadata struct {
 	Attempt              uint32
 }
 
-func (m *PodSandboxMetadata) walk(f *fields) {
-	f.str(1, &m.Name)
-	f.str(2, &m.UID)
-	f.str(3, &m.Namespace)
-	num(f, 4, &m.Attempt)
+func (m *PodSandboxMetadata) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Name)
+	f.Str(2, &m.UID)
+	f.Str(3, &m.Namespace)
+	grpcwire.Num(f, 4, &m.Attempt)
 }
 
 // PodSandboxConfig is all that a sandbox is created from.
@@ -26,15 +28,15 @@ type PodSandboxConfig struct {
 	Linux        *LinuxPodSandboxConfig
 }
 
-func (m *PodSandboxConfig) walk(f *fields) {
-	opt(f, 1, &m.Metadata)
-	f.str(2, &m.Hostname)
-	f.str(3, &m.LogDirectory)
-	opt(f, 4, &m.DNSConfig)
-	rep(f, 5, &m.PortMappings)
-	f.strMap(6, &m.Labels)
-	f.strMap(7, &m.Annotations)
-	opt(f, 8, &m.Linux)
+func (m *PodSandboxConfig) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Metadata)
+	f.Str(2, &m.Hostname)
+	f.Str(3, &m.LogDirectory)
+	grpcwire.Opt(f, 4, &m.DNSConfig)
+	grpcwire.Rep(f, 5, &m.PortMappings)
+	f.StrMap(6, &m.Labels)
+	f.StrMap(7, &m.Annotations)
+	grpcwire.Opt(f, 8, &m.Linux)
 }
 
 // DNSConfig is written to the sandbox's resolv.conf; nil means the host's.
@@ -42,10 +44,10 @@ type DNSConfig struct {
 	Servers, Searches, Options []string
 }
 
-func (m *DNSConfig) walk(f *fields) {
-	f.strs(1, &m.Servers)
-	f.strs(2, &m.Searches)
-	f.strs(3, &m.Options)
+func (m *DNSConfig) Walk(f *grpcwire.Fields) {
+	f.Strs(1, &m.Servers)
+	f.Strs(2, &m.Searches)
+	f.Strs(3, &m.Options)
 }
 
 // Protocol of a PortMapping.
@@ -65,11 +67,11 @@ type PortMapping struct {
 	HostIP        string
 }
 
-func (m *PortMapping) walk(f *fields) {
-	num(f, 1, &m.Protocol)
-	num(f, 2, &m.ContainerPort)
-	num(f, 3, &m.HostPort)
-	f.str(4, &m.HostIP)
+func (m *PortMapping) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Protocol)
+	grpcwire.Num(f, 2, &m.ContainerPort)
+	grpcwire.Num(f, 3, &m.HostPort)
+	f.Str(4, &m.HostIP)
 }
 
 // LinuxPodSandboxConfig holds a sandbox's Linux settings.
@@ -82,12 +84,12 @@ type LinuxPodSandboxConfig struct {
 	Resources       *LinuxContainerResources // the sum over the pod's containers
 }
 
-func (m *LinuxPodSandboxConfig) walk(f *fields) {
-	f.str(1, &m.CgroupParent)
-	opt(f, 2, &m.SecurityContext)
-	f.strMap(3, &m.Sysctls)
-	opt(f, 4, &m.Overhead)
-	opt(f, 5, &m.Resources)
+func (m *LinuxPodSandboxConfig) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.CgroupParent)
+	grpcwire.Opt(f, 2, &m.SecurityContext)
+	f.StrMap(3, &m.Sysctls)
+	grpcwire.Opt(f, 4, &m.Overhead)
+	grpcwire.Opt(f, 5, &m.Resources)
 }
 
 // PodSandboxState says whether a sandbox's namespaces are usable.
@@ -109,14 +111,14 @@ type PodSandbox struct {
 	RuntimeHandler string
 }
 
-func (m *PodSandbox) walk(f *fields) {
-	f.str(1, &m.ID)
-	opt(f, 2, &m.Metadata)
-	num(f, 3, &m.State)
-	num(f, 4, &m.CreatedAt)
-	f.strMap(5, &m.Labels)
-	f.strMap(6, &m.Annotations)
-	f.str(7, &m.RuntimeHandler)
+func (m *PodSandbox) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Opt(f, 2, &m.Metadata)
+	grpcwire.Num(f, 3, &m.State)
+	grpcwire.Num(f, 4, &m.CreatedAt)
+	f.StrMap(5, &m.Labels)
+	f.StrMap(6, &m.Annotations)
+	f.Str(7, &m.RuntimeHandler)
 }
 
 // PodSandboxFilter selects sandboxes; zero fields match all.
@@ -126,16 +128,16 @@ type PodSandboxFilter struct {
 	LabelSelector map[string]string
 }
 
-func (m *PodSandboxFilter) walk(f *fields) {
-	f.str(1, &m.ID)
-	wrapped(f, 2, &m.State)
-	f.strMap(3, &m.LabelSelector)
+func (m *PodSandboxFilter) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Wrapped(f, 2, &m.State)
+	f.StrMap(3, &m.LabelSelector)
 }
 
 // PodIP is an address of a sandbox.
 type PodIP struct{ IP string }
 
-func (m *PodIP) walk(f *fields) { f.str(1, &m.IP) }
+func (m *PodIP) Walk(f *grpcwire.Fields) { f.Str(1, &m.IP) }
 
 // PodSandboxNetworkStatus holds the sandbox's addresses; IP is empty with the node's network.
 type PodSandboxNetworkStatus struct {
@@ -143,20 +145,20 @@ type PodSandboxNetworkStatus struct {
 	AdditionalIPs []PodIP
 }
 
-func (m *PodSandboxNetworkStatus) walk(f *fields) {
-	f.str(1, &m.IP)
-	rep(f, 2, &m.AdditionalIPs)
+func (m *PodSandboxNetworkStatus) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.IP)
+	grpcwire.Rep(f, 2, &m.AdditionalIPs)
 }
 
 // Namespace holds the namespaces' options of a running sandbox.
 type Namespace struct{ Options *NamespaceOption }
 
-func (m *Namespace) walk(f *fields) { opt(f, 2, &m.Options) }
+func (m *Namespace) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 2, &m.Options) }
 
 // LinuxPodSandboxStatus is the Linux part of a sandbox's status.
 type LinuxPodSandboxStatus struct{ Namespaces *Namespace }
 
-func (m *LinuxPodSandboxStatus) walk(f *fields) { opt(f, 1, &m.Namespaces) }
+func (m *LinuxPodSandboxStatus) Walk(f *grpcwire.Fields) { grpcwire.Opt(f, 1, &m.Namespaces) }
 
 // PodSandboxStatus is the state of a sandbox. CreatedAt is in nanoseconds since 1970.
 type PodSandboxStatus struct {
@@ -171,14 +173,14 @@ type PodSandboxStatus struct {
 	RuntimeHandler string
 }
 
-func (m *PodSandboxStatus) walk(f *fields) {
-	f.str(1, &m.ID)
-	opt(f, 2, &m.Metadata)
-	num(f, 3, &m.State)
-	num(f, 4, &m.CreatedAt)
-	opt(f, 5, &m.Network)
-	opt(f, 6, &m.Linux)
-	f.strMap(7, &m.Labels)
-	f.strMap(8, &m.Annotations)
-	f.str(9, &m.RuntimeHandler)
+func (m *PodSandboxStatus) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Opt(f, 2, &m.Metadata)
+	grpcwire.Num(f, 3, &m.State)
+	grpcwire.Num(f, 4, &m.CreatedAt)
+	grpcwire.Opt(f, 5, &m.Network)
+	grpcwire.Opt(f, 6, &m.Linux)
+	f.StrMap(7, &m.Labels)
+	f.StrMap(8, &m.Annotations)
+	f.Str(9, &m.RuntimeHandler)
 }

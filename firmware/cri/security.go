@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // NamespaceMode says whose namespace a sandbox or container uses.
 type NamespaceMode int32
 
@@ -18,12 +20,12 @@ type NamespaceOption struct {
 	UsernsOptions     *UserNamespace
 }
 
-func (m *NamespaceOption) walk(f *fields) {
-	num(f, 1, &m.Network)
-	num(f, 2, &m.PID)
-	num(f, 3, &m.IPC)
-	f.str(4, &m.TargetID)
-	opt(f, 5, &m.UsernsOptions)
+func (m *NamespaceOption) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Network)
+	grpcwire.Num(f, 2, &m.PID)
+	grpcwire.Num(f, 3, &m.IPC)
+	f.Str(4, &m.TargetID)
+	grpcwire.Opt(f, 5, &m.UsernsOptions)
 }
 
 // UserNamespace maps a sandbox's users; Mode is NamespacePod or NamespaceNode.
@@ -32,19 +34,19 @@ type UserNamespace struct {
 	UIDs, GIDs []IDMapping
 }
 
-func (m *UserNamespace) walk(f *fields) {
-	num(f, 1, &m.Mode)
-	rep(f, 2, &m.UIDs)
-	rep(f, 3, &m.GIDs)
+func (m *UserNamespace) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Mode)
+	grpcwire.Rep(f, 2, &m.UIDs)
+	grpcwire.Rep(f, 3, &m.GIDs)
 }
 
 // IDMapping maps Length ids from ContainerID on to HostID.
 type IDMapping struct{ HostID, ContainerID, Length uint32 }
 
-func (m *IDMapping) walk(f *fields) {
-	num(f, 1, &m.HostID)
-	num(f, 2, &m.ContainerID)
-	num(f, 3, &m.Length)
+func (m *IDMapping) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.HostID)
+	grpcwire.Num(f, 2, &m.ContainerID)
+	grpcwire.Num(f, 3, &m.Length)
 }
 
 // SupplementalGroupsPolicy says whether the image's groups of the user are added.
@@ -70,19 +72,19 @@ type SecurityProfile struct {
 	LocalhostRef string
 }
 
-func (m *SecurityProfile) walk(f *fields) {
-	num(f, 1, &m.ProfileType)
-	f.str(2, &m.LocalhostRef)
+func (m *SecurityProfile) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.ProfileType)
+	f.Str(2, &m.LocalhostRef)
 }
 
 // SELinuxOption is an SELinux context.
 type SELinuxOption struct{ User, Role, Type, Level string }
 
-func (m *SELinuxOption) walk(f *fields) {
-	f.str(1, &m.User)
-	f.str(2, &m.Role)
-	f.str(3, &m.Type)
-	f.str(4, &m.Level)
+func (m *SELinuxOption) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.User)
+	f.Str(2, &m.Role)
+	f.Str(3, &m.Type)
+	f.Str(4, &m.Level)
 }
 
 // Capability changes the default set of capabilities; names have no CAP_ prefix, or are ALL.
@@ -90,10 +92,10 @@ type Capability struct {
 	AddCapabilities, DropCapabilities, AddAmbientCapabilities []string
 }
 
-func (m *Capability) walk(f *fields) {
-	f.strs(1, &m.AddCapabilities)
-	f.strs(2, &m.DropCapabilities)
-	f.strs(3, &m.AddAmbientCapabilities)
+func (m *Capability) Walk(f *grpcwire.Fields) {
+	f.Strs(1, &m.AddCapabilities)
+	f.Strs(2, &m.DropCapabilities)
+	f.Strs(3, &m.AddAmbientCapabilities)
 }
 
 // LinuxSandboxSecurityContext is the security of the sandbox itself and of its namespaces.
@@ -111,18 +113,18 @@ type LinuxSandboxSecurityContext struct {
 	SeccompProfilePath       string // deprecated in CRI; containerd 1.6 honours it when Seccomp is nil
 }
 
-func (m *LinuxSandboxSecurityContext) walk(f *fields) {
-	opt(f, 1, &m.NamespaceOptions)
-	opt(f, 2, &m.SELinuxOptions)
-	wrapped(f, 3, &m.RunAsUser)
-	wrapped(f, 8, &m.RunAsGroup)
-	f.boolean(4, &m.ReadonlyRootfs)
-	nums(f, 5, &m.SupplementalGroups)
-	num(f, 11, &m.SupplementalGroupsPolicy)
-	f.boolean(6, &m.Privileged)
-	opt(f, 9, &m.Seccomp)
-	opt(f, 10, &m.Apparmor)
-	f.str(7, &m.SeccompProfilePath)
+func (m *LinuxSandboxSecurityContext) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.NamespaceOptions)
+	grpcwire.Opt(f, 2, &m.SELinuxOptions)
+	grpcwire.Wrapped(f, 3, &m.RunAsUser)
+	grpcwire.Wrapped(f, 8, &m.RunAsGroup)
+	f.Bool(4, &m.ReadonlyRootfs)
+	grpcwire.Nums(f, 5, &m.SupplementalGroups)
+	grpcwire.Num(f, 11, &m.SupplementalGroupsPolicy)
+	f.Bool(6, &m.Privileged)
+	grpcwire.Opt(f, 9, &m.Seccomp)
+	grpcwire.Opt(f, 10, &m.Apparmor)
+	f.Str(7, &m.SeccompProfilePath)
 }
 
 // LinuxContainerSecurityContext is the security of one container.
@@ -146,22 +148,22 @@ type LinuxContainerSecurityContext struct {
 	SeccompProfilePath       string // deprecated in CRI, for runtimes that do not know Seccomp
 }
 
-func (m *LinuxContainerSecurityContext) walk(f *fields) {
-	opt(f, 1, &m.Capabilities)
-	f.boolean(2, &m.Privileged)
-	opt(f, 3, &m.NamespaceOptions)
-	opt(f, 4, &m.SELinuxOptions)
-	wrapped(f, 5, &m.RunAsUser)
-	wrapped(f, 12, &m.RunAsGroup)
-	f.str(6, &m.RunAsUsername)
-	f.boolean(7, &m.ReadonlyRootfs)
-	nums(f, 8, &m.SupplementalGroups)
-	num(f, 17, &m.SupplementalGroupsPolicy)
-	f.boolean(11, &m.NoNewPrivs)
-	f.strs(13, &m.MaskedPaths)
-	f.strs(14, &m.ReadonlyPaths)
-	opt(f, 15, &m.Seccomp)
-	opt(f, 16, &m.Apparmor)
-	f.str(9, &m.ApparmorProfile)
-	f.str(10, &m.SeccompProfilePath)
+func (m *LinuxContainerSecurityContext) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Capabilities)
+	f.Bool(2, &m.Privileged)
+	grpcwire.Opt(f, 3, &m.NamespaceOptions)
+	grpcwire.Opt(f, 4, &m.SELinuxOptions)
+	grpcwire.Wrapped(f, 5, &m.RunAsUser)
+	grpcwire.Wrapped(f, 12, &m.RunAsGroup)
+	f.Str(6, &m.RunAsUsername)
+	f.Bool(7, &m.ReadonlyRootfs)
+	grpcwire.Nums(f, 8, &m.SupplementalGroups)
+	grpcwire.Num(f, 17, &m.SupplementalGroupsPolicy)
+	f.Bool(11, &m.NoNewPrivs)
+	f.Strs(13, &m.MaskedPaths)
+	f.Strs(14, &m.ReadonlyPaths)
+	grpcwire.Opt(f, 15, &m.Seccomp)
+	grpcwire.Opt(f, 16, &m.Apparmor)
+	f.Str(9, &m.ApparmorProfile)
+	f.Str(10, &m.SeccompProfilePath)
 }

@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // ContainerAttributes identifies the container of a ContainerStats.
 type ContainerAttributes struct {
 	ID          string
@@ -8,11 +10,11 @@ type ContainerAttributes struct {
 	Annotations map[string]string
 }
 
-func (m *ContainerAttributes) walk(f *fields) {
-	f.str(1, &m.ID)
-	opt(f, 2, &m.Metadata)
-	f.strMap(3, &m.Labels)
-	f.strMap(4, &m.Annotations)
+func (m *ContainerAttributes) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	grpcwire.Opt(f, 2, &m.Metadata)
+	f.StrMap(3, &m.Labels)
+	f.StrMap(4, &m.Annotations)
 }
 
 // ContainerStatsFilter selects containers; zero fields match all.
@@ -22,10 +24,10 @@ type ContainerStatsFilter struct {
 	LabelSelector map[string]string
 }
 
-func (m *ContainerStatsFilter) walk(f *fields) {
-	f.str(1, &m.ID)
-	f.str(2, &m.PodSandboxID)
-	f.strMap(3, &m.LabelSelector)
+func (m *ContainerStatsFilter) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.ID)
+	f.Str(2, &m.PodSandboxID)
+	f.StrMap(3, &m.LabelSelector)
 }
 
 // ContainerStats is what a container uses. Timestamps are in nanoseconds since 1970.
@@ -38,13 +40,13 @@ type ContainerStats struct {
 	IO            *IOUsage
 }
 
-func (m *ContainerStats) walk(f *fields) {
-	opt(f, 1, &m.Attributes)
-	opt(f, 2, &m.CPU)
-	opt(f, 3, &m.Memory)
-	opt(f, 4, &m.WritableLayer)
-	opt(f, 5, &m.Swap)
-	opt(f, 6, &m.IO)
+func (m *ContainerStats) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Attributes)
+	grpcwire.Opt(f, 2, &m.CPU)
+	grpcwire.Opt(f, 3, &m.Memory)
+	grpcwire.Opt(f, 4, &m.WritableLayer)
+	grpcwire.Opt(f, 5, &m.Swap)
+	grpcwire.Opt(f, 6, &m.IO)
 }
 
 // CPUUsage is CPU time in nanoseconds, and its current rate in billionths of a core.
@@ -55,11 +57,11 @@ type CPUUsage struct {
 	PSI                  *PSIStats
 }
 
-func (m *CPUUsage) walk(f *fields) {
-	num(f, 1, &m.Timestamp)
-	wrapped(f, 2, &m.UsageCoreNanoSeconds)
-	wrapped(f, 3, &m.UsageNanoCores)
-	opt(f, 4, &m.PSI)
+func (m *CPUUsage) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Timestamp)
+	grpcwire.Wrapped(f, 2, &m.UsageCoreNanoSeconds)
+	grpcwire.Wrapped(f, 3, &m.UsageNanoCores)
+	grpcwire.Opt(f, 4, &m.PSI)
 }
 
 // MemoryUsage is memory in bytes, and counts of page faults.
@@ -74,15 +76,15 @@ type MemoryUsage struct {
 	PSI             *PSIStats
 }
 
-func (m *MemoryUsage) walk(f *fields) {
-	num(f, 1, &m.Timestamp)
-	wrapped(f, 2, &m.WorkingSetBytes)
-	wrapped(f, 3, &m.AvailableBytes)
-	wrapped(f, 4, &m.UsageBytes)
-	wrapped(f, 5, &m.RSSBytes)
-	wrapped(f, 6, &m.PageFaults)
-	wrapped(f, 7, &m.MajorPageFaults)
-	opt(f, 8, &m.PSI)
+func (m *MemoryUsage) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Timestamp)
+	grpcwire.Wrapped(f, 2, &m.WorkingSetBytes)
+	grpcwire.Wrapped(f, 3, &m.AvailableBytes)
+	grpcwire.Wrapped(f, 4, &m.UsageBytes)
+	grpcwire.Wrapped(f, 5, &m.RSSBytes)
+	grpcwire.Wrapped(f, 6, &m.PageFaults)
+	grpcwire.Wrapped(f, 7, &m.MajorPageFaults)
+	grpcwire.Opt(f, 8, &m.PSI)
 }
 
 // SwapUsage is swap in bytes.
@@ -92,10 +94,10 @@ type SwapUsage struct {
 	SwapUsageBytes     *uint64
 }
 
-func (m *SwapUsage) walk(f *fields) {
-	num(f, 1, &m.Timestamp)
-	wrapped(f, 2, &m.SwapAvailableBytes)
-	wrapped(f, 3, &m.SwapUsageBytes)
+func (m *SwapUsage) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Timestamp)
+	grpcwire.Wrapped(f, 2, &m.SwapAvailableBytes)
+	grpcwire.Wrapped(f, 3, &m.SwapUsageBytes)
 }
 
 // IOUsage is the pressure on input and output.
@@ -104,17 +106,17 @@ type IOUsage struct {
 	PSI       *PSIStats
 }
 
-func (m *IOUsage) walk(f *fields) {
-	num(f, 1, &m.Timestamp)
-	opt(f, 2, &m.PSI)
+func (m *IOUsage) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Timestamp)
+	grpcwire.Opt(f, 2, &m.PSI)
 }
 
 // PSIStats is the kernel's pressure stall information.
 type PSIStats struct{ Full, Some *PSIData }
 
-func (m *PSIStats) walk(f *fields) {
-	opt(f, 1, &m.Full)
-	opt(f, 2, &m.Some)
+func (m *PSIStats) Walk(f *grpcwire.Fields) {
+	grpcwire.Opt(f, 1, &m.Full)
+	grpcwire.Opt(f, 2, &m.Some)
 }
 
 // PSIData is stall time: Total in nanoseconds, averages over 10, 60 and 300 s in percent.
@@ -123,9 +125,9 @@ type PSIData struct {
 	Avg10, Avg60, Avg300 float64
 }
 
-func (m *PSIData) walk(f *fields) {
-	num(f, 1, &m.Total)
-	f.double(2, &m.Avg10)
-	f.double(3, &m.Avg60)
-	f.double(4, &m.Avg300)
+func (m *PSIData) Walk(f *grpcwire.Fields) {
+	grpcwire.Num(f, 1, &m.Total)
+	f.Double(2, &m.Avg10)
+	f.Double(3, &m.Avg60)
+	f.Double(4, &m.Avg300)
 }

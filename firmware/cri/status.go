@@ -1,5 +1,7 @@
 package cri
 
+import "github.com/skerry/skerry/firmware/grpcwire"
+
 // Condition types that every runtime reports (k8s.io/cri-api constants.go).
 const (
 	RuntimeReady = "RuntimeReady"
@@ -14,17 +16,17 @@ type RuntimeCondition struct {
 	Message string
 }
 
-func (m *RuntimeCondition) walk(f *fields) {
-	f.str(1, &m.Type)
-	f.boolean(2, &m.Status)
-	f.str(3, &m.Reason)
-	f.str(4, &m.Message)
+func (m *RuntimeCondition) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Type)
+	f.Bool(2, &m.Status)
+	f.Str(3, &m.Reason)
+	f.Str(4, &m.Message)
 }
 
 // RuntimeStatus holds the runtime's conditions.
 type RuntimeStatus struct{ Conditions []RuntimeCondition }
 
-func (m *RuntimeStatus) walk(f *fields) { rep(f, 1, &m.Conditions) }
+func (m *RuntimeStatus) Walk(f *grpcwire.Fields) { grpcwire.Rep(f, 1, &m.Conditions) }
 
 // Condition returns the condition of type t, or one with status false that says the runtime has none.
 func (m *RuntimeStatus) Condition(t string) RuntimeCondition {
@@ -44,9 +46,9 @@ type RuntimeHandler struct {
 	Features *RuntimeHandlerFeatures
 }
 
-func (m *RuntimeHandler) walk(f *fields) {
-	f.str(1, &m.Name)
-	opt(f, 2, &m.Features)
+func (m *RuntimeHandler) Walk(f *grpcwire.Fields) {
+	f.Str(1, &m.Name)
+	grpcwire.Opt(f, 2, &m.Features)
 }
 
 // RuntimeHandlerFeatures says what a handler can do.
@@ -55,9 +57,9 @@ type RuntimeHandlerFeatures struct {
 	UserNamespaces          bool
 }
 
-func (m *RuntimeHandlerFeatures) walk(f *fields) {
-	f.boolean(1, &m.RecursiveReadOnlyMounts)
-	f.boolean(2, &m.UserNamespaces)
+func (m *RuntimeHandlerFeatures) Walk(f *grpcwire.Fields) {
+	f.Bool(1, &m.RecursiveReadOnlyMounts)
+	f.Bool(2, &m.UserNamespaces)
 }
 
 // RuntimeFeatures says what the runtime can do whatever the handler.
@@ -67,10 +69,10 @@ type RuntimeFeatures struct {
 	MountOptions              bool
 }
 
-func (m *RuntimeFeatures) walk(f *fields) {
-	f.boolean(1, &m.SupplementalGroupsPolicy)
-	f.boolean(2, &m.UserNamespacesHostNetwork)
-	f.boolean(3, &m.MountOptions)
+func (m *RuntimeFeatures) Walk(f *grpcwire.Fields) {
+	f.Bool(1, &m.SupplementalGroupsPolicy)
+	f.Bool(2, &m.UserNamespacesHostNetwork)
+	f.Bool(3, &m.MountOptions)
 }
 
 // CgroupDriver is who manages cgroups; it decides the form of LinuxPodSandboxConfig.CgroupParent.
@@ -84,4 +86,4 @@ const (
 // LinuxRuntimeConfiguration is the runtime's own configuration.
 type LinuxRuntimeConfiguration struct{ CgroupDriver CgroupDriver }
 
-func (m *LinuxRuntimeConfiguration) walk(f *fields) { num(f, 1, &m.CgroupDriver) }
+func (m *LinuxRuntimeConfiguration) Walk(f *grpcwire.Fields) { grpcwire.Num(f, 1, &m.CgroupDriver) }

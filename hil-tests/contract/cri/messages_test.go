@@ -66,7 +66,7 @@ func TestTableHoldsEveryMessage(t *testing.T) {
 	for _, file := range packages["cri"].Files {
 		for _, decl := range file.Decls {
 			f, ok := decl.(*ast.FuncDecl)
-			if !ok || f.Recv == nil || f.Name.Name != "walk" {
+			if !ok || f.Recv == nil || f.Name.Name != "Walk" {
 				continue
 			}
 			found++

@@ -1,4 +1,4 @@
-package cri
+package grpcwire
 
 import (
 	"errors"
@@ -7,10 +7,10 @@ import (
 	"unsafe"
 )
 
-// Message is a CRI message. Only this package implements it.
+// Message is a protobuf message.
 type Message interface {
-	// walk visits every field of the message, in api.proto's order, with the field's number.
-	walk(f *fields)
+	// Walk visits every field of the message, in the order of the .proto file, with the field's number.
+	Walk(f *Fields)
 }
 
 // Protobuf's wire types (https://protobuf.dev/programming-guides/encoding/#structure).
@@ -21,27 +21,33 @@ const (
 	wireFixed32 = 5
 )
 
-// decodedBase and decodedFactor limit the memory that decoding may take: base + factor × encoded size.
+// DecodedBase and DecodedFactor limit the memory that decoding may take: base + factor × encoded size.
 // An empty element of a repeated message takes two bytes on the wire but a whole struct in memory.
 const (
-	decodedBase   = 64 << 10
-	decodedFactor = 16
+	DecodedBase   = 64 << 10
+	DecodedFactor = 16
 )
 
+// What can be wrong with an encoded message.
 var (
-	errTruncated = errors.New("truncated message")
-	errVarint    = errors.New("varint longer than 64 bits")
-	errTag       = errors.New("invalid field number or wire type")
-	errExpansion = errors.New("message would take too much memory when decoded")
+	ErrTruncated = errors.New("truncated message")
+	ErrVarint    = errors.New("varint longer than 64 bits")
+	ErrTag       = errors.New("invalid field number or wire type")
+	ErrExpansion = errors.New("message would take too much memory when decoded")
 )
 
 // Marshal returns m in protobuf's encoding.
-func Marshal(m Message) []byte { return appendMessage(nil, m) }
+func Marshal(m Message) []byte { return Append(nil, m) }
 
 // Unmarshal decodes data into m, merging with what m holds. Unknown fields are skipped. It never panics
 // and takes memory in proportion to len(data) only.
 func Unmarshal(data []byte, m Message) error {
-	f := fields{decoding: true, budget: decodedBase + decodedFactor*len(data)}
+	return UnmarshalWithin(data, m, DecodedBase+DecodedFactor*len(data))
+}
+
+// UnmarshalWithin is Unmarshal with another limit to the memory that the message takes.
+func UnmarshalWithin(data []byte, m Message, budget int) error {
+	f := Fields{decoding: true, budget: budget}
 	f.decode(data, m)
 	if f.err != nil {
 		return fmt.Errorf("decode %T: %w", m, f.err)
@@ -49,16 +55,17 @@ func Unmarshal(data []byte, m Message) error {
 	return nil
 }
 
-func appendMessage(b []byte, m Message) []byte {
-	f := fields{buf: b}
-	m.walk(&f)
+// Append appends m in protobuf's encoding to b.
+func Append(b []byte, m Message) []byte {
+	f := Fields{buf: b}
+	m.Walk(&f)
 	return f.buf
 }
 
-// fields carries one walk over a message. While encoding, each visited field is appended to buf. While
+// Fields carries one walk over a message. While encoding, each visited field is appended to buf. While
 // decoding, one field was read from the wire (num, typ, value or data) and the walk stores it where it
-// belongs: a walk per field read, which for CRI's small messages is cheaper than any table.
-type fields struct {
+// belongs: a walk per field read, which for small messages is cheaper than any table.
+type Fields struct {
 	decoding bool
 	buf      []byte // encoding: the output
 
@@ -71,22 +78,22 @@ type fields struct {
 }
 
 // decode reads all fields of m from b.
-func (f *fields) decode(b []byte, m Message) {
+func (f *Fields) decode(b []byte, m Message) {
 	for len(b) > 0 && f.err == nil {
 		b = f.next(b)
 		if f.err == nil {
-			m.walk(f)
+			m.Walk(f)
 		}
 	}
 	f.num = 0
 }
 
 // next reads one field from b into f and returns the rest.
-func (f *fields) next(b []byte) []byte {
+func (f *Fields) next(b []byte) []byte {
 	tag, b := f.uvarint(b)
 	num, typ := tag>>3, int(tag&7)
 	if f.err == nil && (num == 0 || num > 1<<29-1) {
-		f.err = errTag
+		f.err = ErrTag
 	}
 	if f.err != nil {
 		return nil
@@ -105,21 +112,21 @@ func (f *fields) next(b []byte) []byte {
 			return nil
 		}
 		if n > uint64(len(b)) {
-			f.err = errTruncated
+			f.err = ErrTruncated
 			return nil
 		}
 		f.data, b = b[:n:n], b[n:]
 	default: // groups: not in proto3
-		f.err = errTag
+		f.err = ErrTag
 	}
 	return b
 }
 
-func (f *fields) uvarint(b []byte) (uint64, []byte) {
+func (f *Fields) uvarint(b []byte) (uint64, []byte) {
 	var v uint64
 	for i, c := range b {
 		if i == 9 && c > 1 || i > 9 {
-			f.err = errVarint
+			f.err = ErrVarint
 			return 0, nil
 		}
 		v |= uint64(c&0x7f) << (7 * i)
@@ -127,13 +134,13 @@ func (f *fields) uvarint(b []byte) (uint64, []byte) {
 			return v, b[i+1:]
 		}
 	}
-	f.err = errTruncated
+	f.err = ErrTruncated
 	return 0, nil
 }
 
-func (f *fields) fixed(b []byte, n int) (uint64, []byte) {
+func (f *Fields) fixed(b []byte, n int) (uint64, []byte) {
 	if len(b) < n {
-		f.err = errTruncated
+		f.err = ErrTruncated
 		return 0, nil
 	}
 	var v uint64
@@ -145,7 +152,7 @@ func (f *fields) fixed(b []byte, n int) (uint64, []byte) {
 
 // take reports whether the field that was read is num in wire type typ, and marks it as stored. A field
 // in another wire type is skipped like an unknown one, as Google's implementations do.
-func (f *fields) take(num, typ int) bool {
+func (f *Fields) take(num, typ int) bool {
 	if f.num != num || f.typ != typ || f.err != nil {
 		return false
 	}
@@ -154,16 +161,16 @@ func (f *fields) take(num, typ int) bool {
 }
 
 // charge takes n bytes from the budget and reports whether they may be allocated.
-func (f *fields) charge(n int) bool {
+func (f *Fields) charge(n int) bool {
 	if f.budget -= n; f.budget < 0 {
-		f.err = errExpansion
+		f.err = ErrExpansion
 	}
 	return f.err == nil
 }
 
-func (f *fields) tag(num, typ int) { f.putUvarint(uint64(num)<<3 | uint64(typ)) }
+func (f *Fields) tag(num, typ int) { f.putUvarint(uint64(num)<<3 | uint64(typ)) }
 
-func (f *fields) putUvarint(v uint64) {
+func (f *Fields) putUvarint(v uint64) {
 	for v >= 0x80 {
 		f.buf = append(f.buf, byte(v)|0x80)
 		v >>= 7
@@ -173,13 +180,13 @@ func (f *fields) putUvarint(v uint64) {
 
 // begin and end frame a length-delimited value that is written between them. The length is usually one
 // byte; the value is moved when it needs more.
-func (f *fields) begin(num int) int {
+func (f *Fields) begin(num int) int {
 	f.tag(num, wireBytes)
 	f.buf = append(f.buf, 0)
 	return len(f.buf)
 }
 
-func (f *fields) end(start int) {
+func (f *Fields) end(start int) {
 	n := len(f.buf) - start
 	if n < 0x80 {
 		f.buf[start-1] = byte(n)
@@ -201,18 +208,18 @@ func (f *fields) end(start int) {
 	}
 }
 
-// messagePtr is a *T that is a Message.
-type messagePtr[T any] interface {
+// MessagePtr is a *T that is a Message.
+type MessagePtr[T any] interface {
 	*T
 	Message
 }
 
-// opt visits an optional sub-message.
-func opt[T any, P messagePtr[T]](f *fields, num int, p **T) {
+// Opt visits an optional sub-message.
+func Opt[T any, P MessagePtr[T]](f *Fields, num int, p **T) {
 	if !f.decoding {
 		if *p != nil {
 			start := f.begin(num)
-			P(*p).walk(f)
+			P(*p).Walk(f)
 			f.end(start)
 		}
 		return
@@ -230,12 +237,12 @@ func opt[T any, P messagePtr[T]](f *fields, num int, p **T) {
 	f.decode(f.data, P(*p))
 }
 
-// rep visits a repeated sub-message.
-func rep[T any, P messagePtr[T]](f *fields, num int, p *[]T) {
+// Rep visits a repeated sub-message.
+func Rep[T any, P MessagePtr[T]](f *Fields, num int, p *[]T) {
 	if !f.decoding {
 		for i := range *p {
 			start := f.begin(num)
-			P(&(*p)[i]).walk(f)
+			P(&(*p)[i]).Walk(f)
 			f.end(start)
 		}
 		return

@@ -1,4 +1,4 @@
-package cri
+package grpcwire
 
 import (
 	"maps"
@@ -11,8 +11,8 @@ import (
 // and its share of the table.
 const mapEntrySize = 64
 
-// str visits a string field. Strings that are not UTF-8, which proto3 forbids, are made so when decoding.
-func (f *fields) str(num int, p *string) {
+// Str visits a string field. Strings that are not UTF-8, which proto3 forbids, are made so when decoding.
+func (f *Fields) Str(num int, p *string) {
 	if !f.decoding {
 		if *p != "" {
 			f.tag(num, wireBytes)
@@ -23,8 +23,8 @@ func (f *fields) str(num int, p *string) {
 	}
 }
 
-// strs visits a repeated string field.
-func (f *fields) strs(num int, p *[]string) {
+// Strs visits a repeated string field.
+func (f *Fields) Strs(num int, p *[]string) {
 	if !f.decoding {
 		for _, s := range *p {
 			f.tag(num, wireBytes)
@@ -35,8 +35,8 @@ func (f *fields) strs(num int, p *[]string) {
 	}
 }
 
-// bytes visits a bytes field.
-func (f *fields) bytes(num int, p *[]byte) {
+// Bytes visits a bytes field.
+func (f *Fields) Bytes(num int, p *[]byte) {
 	if !f.decoding {
 		if len(*p) > 0 {
 			f.tag(num, wireBytes)
@@ -48,8 +48,8 @@ func (f *fields) bytes(num int, p *[]byte) {
 	}
 }
 
-// boolean visits a bool field.
-func (f *fields) boolean(num int, p *bool) {
+// Bool visits a bool field.
+func (f *Fields) Bool(num int, p *bool) {
 	if !f.decoding {
 		if *p {
 			f.tag(num, wireVarint)
@@ -60,8 +60,8 @@ func (f *fields) boolean(num int, p *bool) {
 	}
 }
 
-// double visits a double field.
-func (f *fields) double(num int, p *float64) {
+// Double visits a double field.
+func (f *Fields) Double(num int, p *float64) {
 	if !f.decoding {
 		if bits := math.Float64bits(*p); bits != 0 {
 			f.tag(num, wireFixed64)
@@ -74,14 +74,14 @@ func (f *fields) double(num int, p *float64) {
 	}
 }
 
-// integer is a type of an int32, int64, uint32, uint64 or enum field. All are varints; the signed ones are
+// Integer is a type of an int32, int64, uint32, uint64 or enum field. All are varints; the signed ones are
 // sign-extended to 64 bits, which is what Go's conversion to uint64 does.
-type integer interface {
+type Integer interface {
 	~int32 | ~int64 | ~uint32 | ~uint64
 }
 
-// num visits an integer or enum field.
-func num[T integer](f *fields, n int, p *T) {
+// Num visits an integer or enum field.
+func Num[T Integer](f *Fields, n int, p *T) {
 	if !f.decoding {
 		if *p != 0 {
 			f.tag(n, wireVarint)
@@ -92,8 +92,8 @@ func num[T integer](f *fields, n int, p *T) {
 	}
 }
 
-// nums visits a repeated integer field: packed when encoding, packed or not when decoding.
-func nums[T integer](f *fields, n int, p *[]T) {
+// Nums visits a repeated integer field: packed when encoding, packed or not when decoding.
+func Nums[T Integer](f *Fields, n int, p *[]T) {
 	if !f.decoding {
 		if len(*p) > 0 {
 			start := f.begin(n)
@@ -122,13 +122,13 @@ func nums[T integer](f *fields, n int, p *[]T) {
 	}
 }
 
-// wrapped visits a sub-message whose only field is number 1, an integer: Int64Value and its like. It tells
+// Wrapped visits a sub-message whose only field is number 1, an integer: Int64Value and its like. It tells
 // an absent value (nil) from zero.
-func wrapped[T integer](f *fields, n int, p **T) {
+func Wrapped[T Integer](f *Fields, n int, p **T) {
 	if !f.decoding {
 		if *p != nil {
 			start := f.begin(n)
-			num(f, 1, *p)
+			Num(f, 1, *p)
 			f.end(start)
 		}
 		return
@@ -144,15 +144,15 @@ func wrapped[T integer](f *fields, n int, p **T) {
 	}
 	for b := f.data; len(b) > 0 && f.err == nil; {
 		if b = f.next(b); f.err == nil {
-			num(f, 1, *p)
+			Num(f, 1, *p)
 		}
 	}
 	f.num = 0
 }
 
-// strMap visits a map<string, string> field. Keys are written in order, so that equal messages have equal
+// StrMap visits a map<string, string> field. Keys are written in order, so that equal messages have equal
 // encodings.
-func (f *fields) strMap(num int, p *map[string]string) {
+func (f *Fields) StrMap(num int, p *map[string]string) {
 	if !f.decoding {
 		if len(*p) == 0 {
 			return
@@ -160,8 +160,8 @@ func (f *fields) strMap(num int, p *map[string]string) {
 		for _, k := range slices.Sorted(maps.Keys(*p)) {
 			start := f.begin(num)
 			v := (*p)[k]
-			f.str(1, &k)
-			f.str(2, &v)
+			f.Str(1, &k)
+			f.Str(2, &v)
 			f.end(start)
 		}
 		return
@@ -172,8 +172,8 @@ func (f *fields) strMap(num int, p *map[string]string) {
 	var k, v string
 	for b := f.data; len(b) > 0 && f.err == nil; {
 		if b = f.next(b); f.err == nil {
-			f.str(1, &k)
-			f.str(2, &v)
+			f.Str(1, &k)
+			f.Str(2, &v)
 		}
 	}
 	f.num = 0
@@ -186,7 +186,7 @@ func (f *fields) strMap(num int, p *map[string]string) {
 	(*p)[k] = v
 }
 
-func (f *fields) putString(s string) {
+func (f *Fields) putString(s string) {
 	f.putUvarint(uint64(len(s)))
 	f.buf = append(f.buf, s...)
 }
