@@ -18,6 +18,7 @@ import (
 	"github.com/skerry/skerry/firmware/containerd"
 	"github.com/skerry/skerry/firmware/cri"
 	"github.com/skerry/skerry/firmware/devices"
+	"github.com/skerry/skerry/firmware/dmi"
 	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/health/diagnose"
@@ -65,6 +66,7 @@ type Agent struct {
 	kubelet    *kubeletapi.Server
 	network    *cni.Keeper // nil without pods
 	devices    *devices.Host
+	dmi        *dmi.Service     // nil: it is off
 	drivers    []device.Driver  // of devices
 	history    *history.History // nil without devices, or if it is off or cannot be opened
 	noHistory  string           // why history is nil, and what to do
@@ -301,8 +303,10 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 	a.drivers = all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")})
 	r := a.beats.registry
 	a.beats.devices, a.beats.view = r.Component("devices", true, devicesWithin), r.Component("device changes", true, viewWithin)
+	a.dmi = a.newDMI()
 	return devices.New(devices.Options{
-		Alive: a.beats.devices.Alive, Watching: a.beats.view.Alive,
+		Others: a.otherDrivers(),
+		Alive:  a.beats.devices.Alive, Watching: a.beats.view.Alive,
 		Drivers: a.drivers,
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
@@ -348,6 +352,9 @@ func (a *Agent) tasks() []task {
 	}
 	if a.devices != nil {
 		list = append(list, task{"devices", a.devices.Run})
+		if a.dmi != nil {
+			list = append(list, task{"dmi", a.dmi.Run})
+		}
 		if a.cfg.Control.Enabled {
 			list = append(list, task{"control", a.serveControl})
 		}

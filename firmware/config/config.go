@@ -30,6 +30,7 @@ type Config struct {
 	Runtime     Runtime  `yaml:"runtime"`
 	Pods        Pods     `yaml:"pods"`
 	Devices     Devices  `yaml:"devices"`
+	DMI         DMI      `yaml:"dmi"`
 	Memory      Memory   `yaml:"memory"`
 	Store       Store    `yaml:"store"`
 	Update      Update   `yaml:"update"`
@@ -236,6 +237,7 @@ func Defaults() Config {
 		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
 		Devices:  Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
+		DMI:      defaultDMI(),
 		Store:    Store{Window: time.Second},
 		Update:   defaultUpdate(),
 		Log:      Log{Format: "text"},
@@ -300,6 +302,12 @@ func Parse(text []byte) (Config, error) {
 		c.Control.Socket = DefaultControlSocket
 		if c.Socket != "" {
 			c.Control.Socket = filepath.Join(filepath.Dir(c.Socket), "control.sock")
+		}
+	}
+	if c.DMI.Socket == "" {
+		c.DMI.Socket = DefaultDMISocket
+		if c.Socket != "" {
+			c.DMI.Socket = filepath.Join(filepath.Dir(c.Socket), "dmi.sock")
 		}
 	}
 	if err := c.check(); err != nil {

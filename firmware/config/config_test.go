@@ -24,6 +24,7 @@ func TestLeastConfiguration(t *testing.T) {
 	want.IdentityDir = "/var/lib/skerry/identity"
 	want.Pods.RootDir = "/var/lib/skerry/pods"
 	want.Control.Socket = "/run/skerry/control.sock"
+	want.DMI.Socket = "/run/skerry/dmi.sock"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -56,6 +57,10 @@ func TestWrongConfiguration(t *testing.T) {
 		{least + "memory: {limit: lots}\n", []string{"lots", "64Mi", "line 3"}},
 		{least + "memory: {limit: 9999999999Gi}\n", []string{"9999999999Gi"}},
 		{least + "store: {window: 2h}\n", []string{"store.window", "2h0m0s", "1m0s"}},
+		{least + "dmi: {enabled: true, socket: dmi.sock, maxDevices: 0, maxReports: -1, maxMessage: 1Ki, callTimeout: 1ms}\ndevices: {enabled: false}\n",
+			[]string{"dmi.socket", "/etc/kubeedge/dmi.sock", "dmi.enabled", "devices.enabled", "dmi.maxDevices", "1 to 10000", "dmi.maxReports", "dmi.maxMessage", `"1Ki"`, "dmi.callTimeout", "100ms"}},
+		{least + "dmi: {socket: /run/skerry/control.sock}\n", []string{"dmi.socket", "another one"}},
+		{least + "dmi: {uids: [root]}\n", []string{"root", "line 3"}},
 		{least + "log: {level: loud}\n", []string{"loud"}},
 		{least + "log: {format: xml}\n", []string{"log.format", "xml", "json"}},
 		{least + "runtime: {endpoint: /run/x.sock}\n", []string{"runtime.endpoint", "unix://"}},
@@ -141,7 +146,7 @@ func TestReference(t *testing.T) {
 			documented[strings.Trim(strings.TrimSpace(cells[1]), "`")] = strings.Trim(strings.TrimSpace(cells[2]), "`")
 		}
 	}
-	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "control.socket": "control.sock beside *socket*", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
+	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "control.socket": "control.sock beside *socket*", "dmi.socket": "dmi.sock beside *socket*", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
 		"pods.resolvConf": "empty", "update.window": "empty", "update.caFile": "empty", "board.name": "empty: recognised", "watchdog.device": "empty: the board's", "pods.network.dir": "empty",
 		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
 		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",

@@ -170,6 +170,7 @@ func (w *worker) finish(r result, now time.Time) {
 			return
 		}
 		w.session, w.openedAt, w.mayWrite = r.session, now, true
+		w.follow()
 	case callRead:
 		w.reading = nil
 		if !w.endsSession(r.err, now) {

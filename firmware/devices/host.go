@@ -69,6 +69,8 @@ type History interface {
 // Options are what a Host needs. All interfaces but History are required.
 type Options struct {
 	Drivers []device.Driver
+	// Others returns the driver of a protocol that none of Drivers speaks, always the same for the same name, or nil; nil: there are none.
+	Others  func(protocol string) device.Driver
 	Desired Desired
 	Watch   Watch
 	Reports Reporter

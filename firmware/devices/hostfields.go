@@ -44,3 +44,17 @@ func hostFields(visitor map[string]any, driver device.Driver) (host, own map[str
 func describes(driver device.Driver, field string) bool {
 	return slices.ContainsFunc(driver.Describe().Visitor, func(f device.FieldDoc) bool { return strings.EqualFold(f.Name, field) })
 }
+
+// OwnFields returns what is the mapper's of a visitor's configData, and whether the property is calculated and not the device's at all.
+func OwnFields(visitor map[string]any) (own map[string]any, calculated bool) {
+	own = make(map[string]any, len(visitor))
+	for name, v := range visitor {
+		switch lower := strings.ToLower(name); {
+		case lower == "expr" && v != nil && v != "":
+			calculated = true
+		case !hostField(lower):
+			own[name] = v
+		}
+	}
+	return own, calculated
+}

@@ -62,7 +62,7 @@ func PlanManifest(d *devicev1.Device, model *devicev1.DeviceModel, drivers []dev
 			byName[strings.ToLower(name)] = driver
 		}
 	}
-	p := resolve(d, model, byName, ports)
+	p := resolve(d, model, table{own: byName}, ports)
 	for _, x := range p.problems {
 		problems = append(problems, x.reason+": "+x.message)
 	}

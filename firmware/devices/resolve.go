@@ -138,9 +138,23 @@ func (p *plan) fatal() bool {
 	return slices.ContainsFunc(p.problems, func(x problem) bool { return x.fatal })
 }
 
+// table is the drivers that a plan may be made with.
+type table struct {
+	own    map[string]device.Driver            // by protocol name in lower case
+	others func(protocol string) device.Driver // of other names; may be nil
+}
+
+// find returns the driver of a protocol, nil if there is none.
+func (t table) find(protocol string) device.Driver {
+	if d := t.own[strings.ToLower(protocol)]; d != nil || t.others == nil || protocol == "" {
+		return d
+	}
+	return t.others(protocol)
+}
+
 // resolve judges a Device against its model (nil if it is not there) and its driver. It does no I/O. A wrong property does
 // not stop the others; what makes the whole device impossible is fatal.
-func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string]device.Driver, ports []Port) *plan {
+func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers table, ports []Port) *plan {
 	p := &plan{namespace: d.Metadata.Namespace, name: d.Metadata.Name, uid: d.Metadata.UID, generation: d.Metadata.Generation, reportState: true}
 	if r := d.Spec.StateReport; r != nil && r.ReportToCloud != nil {
 		p.reportState = *r.ReportToCloud
@@ -158,13 +172,13 @@ func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers map[string
 	if protocol == "" {
 		protocol = model.Spec.Protocol
 	}
-	driver := drivers[strings.ToLower(protocol)]
+	driver := drivers.find(protocol)
 	if driver == nil {
-		p.fail(reasonUnknownProtocol, true, "spec.protocol.protocolName: %q: this agent has no driver for it; allowed: %s",
-			protocol, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
+		p.fail(reasonUnknownProtocol, true, "spec.protocol.protocolName: %q: this agent has no driver for it; allowed: %s; or a mapper of your own, with dmi.enabled in skerryd.yaml (docs/dmi.md)",
+			protocol, strings.Join(slices.Sorted(maps.Keys(drivers.own)), ", "))
 		return p
 	}
-	p.config = device.Config{Device: p.namespace + "/" + p.name, Protocol: overlay(model.Spec.ProtocolConfigData, d.Spec.Protocol.ConfigData)}
+	p.config = device.Config{Device: p.namespace + "/" + p.name, Protocol: Overlay(model.Spec.ProtocolConfigData, d.Spec.Protocol.ConfigData)}
 	if err := guard(func() error { return usePort(p.config.Protocol, driver, ports) }); err != nil {
 		p.fail(reasonInvalidConfig, true, "%v", err)
 	} else if err := guard(func() error { return driver.Check(p.config) }); err != nil {
@@ -373,8 +387,8 @@ func (p *plan) sameSession(q *plan) bool {
 	return p.driver == q.driver && reflect.DeepEqual(p.config, q.config)
 }
 
-// overlay returns base with the fields of over on top, as the API says: the device overrides its model.
-func overlay(base, over map[string]any) map[string]any {
+// Overlay returns base with the fields of over on top, as the API says: the device overrides its model.
+func Overlay(base, over map[string]any) map[string]any {
 	out := make(map[string]any, len(base)+len(over))
 	maps.Copy(out, base)
 	for k, v := range over {

@@ -171,7 +171,7 @@ func (v *view) takeDevice(ctx context.Context, key wire.Key, obj wire.Object, th
 		w = v.host.startWorker(ctx, key, time.Duration(v.started)*startSpread)
 		v.started++
 	}
-	p := resolve(d, m.object, v.host.drivers, v.host.opt.Ports)
+	p := resolve(d, m.object, table{v.host.drivers, v.host.opt.Others}, v.host.opt.Ports)
 	if v.host.opt.History == nil {
 		p.missHistory(v.host.opt.NoHistory)
 	}

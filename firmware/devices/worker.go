@@ -268,6 +268,7 @@ func (w *worker) adopt(p *plan, now time.Time) {
 	w.regroup(now)
 	w.resubscribe(old)
 	w.dropWaits()
+	w.follow()
 	w.mayWrite = true
 	w.status.force, w.status.judge = true, true
 }

@@ -1,6 +1,7 @@
 package grpcwire
 
 import (
+	"encoding/binary"
 	"maps"
 	"math"
 	"slices"
@@ -192,3 +193,54 @@ func (f *Fields) putString(s string) {
 }
 
 func text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+
+// OneofZero visits a field of a oneof whose only value is zero, as google.protobuf.NullValue has it. It is written if set, and skipped when decoding.
+func (f *Fields) OneofZero(num int, set bool) {
+	if !f.decoding && set {
+		f.tag(num, wireVarint)
+		f.buf = append(f.buf, 0)
+	}
+}
+
+// OneofStr visits a string field of a oneof: nil is another field of it, and the empty string is written.
+func (f *Fields) OneofStr(num int, p **string) {
+	if !f.decoding {
+		if *p != nil {
+			f.tag(num, wireBytes)
+			f.putString(**p)
+		}
+	} else if f.take(num, wireBytes) && f.charge(16) {
+		s := text(f.data)
+		*p = &s
+	}
+}
+
+// OneofBool visits a bool field of a oneof.
+func (f *Fields) OneofBool(num int, p **bool) {
+	if !f.decoding {
+		if *p != nil {
+			f.tag(num, wireVarint)
+			b := byte(0)
+			if **p {
+				b = 1
+			}
+			f.buf = append(f.buf, b)
+		}
+	} else if f.take(num, wireVarint) && f.charge(16) {
+		v := f.value != 0
+		*p = &v
+	}
+}
+
+// OneofDouble visits a double field of a oneof.
+func (f *Fields) OneofDouble(num int, p **float64) {
+	if !f.decoding {
+		if *p != nil {
+			f.tag(num, wireFixed64)
+			f.buf = binary.LittleEndian.AppendUint64(f.buf, math.Float64bits(**p))
+		}
+	} else if f.take(num, wireFixed64) && f.charge(16) {
+		v := math.Float64frombits(f.value)
+		*p = &v
+	}
+}

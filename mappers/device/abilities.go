@@ -125,3 +125,10 @@ type Certificate struct {
 	State           string // trusted, rejected, own
 	Path            string // the file that holds it
 }
+
+// Follower is the optional ability of a Session whose device another process runs, which is told of all that is wanted rather than of single writes.
+type Follower interface {
+	// Follow tells everything that is wanted of the device, what was applied before too. It is called after the session was opened and when the
+	// manifest has changed, and does not block; Write is called beside it for what was not applied yet.
+	Follow(wanted []Write)
+}
