@@ -166,7 +166,9 @@ func TestWedged(t *testing.T) {
 		}
 		wantCalls(t, bad, "create model m-a", "register a")
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the subscription ended with %v", err)
+		}
 		_, _ = s.Close(), b.Close()
 	})
 }
@@ -225,7 +227,7 @@ func TestAgentRestarts(t *testing.T) {
 		w.keep(testDevice("a", "p")) // as it was; b has another property; c is gone
 		w.keep(testDevice("b", "p", "q"))
 		settle(time.Second)
-		wantCalls(t, f) // before the host has said what is wanted
+		wantCalls(t, f)           // before the host has said what is wanted
 		defer w.open("a").Close() //nolint:errcheck // it is a fake's
 		defer w.open("b").Close() //nolint:errcheck // it is a fake's
 		settle(time.Second)
@@ -301,7 +303,9 @@ func TestReports(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the subscription ended with %v", err)
+		}
 		_ = s.Close()
 	})
 }
