@@ -41,7 +41,7 @@ func run(ctx context.Context, agent, own, protocol string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	m := &mapper{agent: dmi.NewDeviceManagerServiceClient(conn), devices: map[string]*thermostat{}, models: map[string]*dmi.DeviceModel{}}
 	defer m.stopAll()
 
