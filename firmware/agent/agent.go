@@ -51,6 +51,7 @@ type Agent struct {
 	lines   *diagnose.Ring // the newest of log
 	beats   *beats
 	health  liveness
+	disk    disk
 
 	store      *store.Store
 	desired    *store.Desired
@@ -94,8 +95,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}
 	ended := false // it stays false in a panic, which must not pass for an orderly end
 	defer func() { ends(ended || err != nil) }()
+	a.newDisk("/")
 	if err := a.openStore(ctx); err != nil {
-		return err
+		return errors.Join(err, a.withoutStore(ctx))
 	}
 	defer func() {
 		if err := a.store.Close(); err != nil {
@@ -346,6 +348,9 @@ func (a *Agent) tasks() []task {
 	}
 	if len(a.board.LEDs) > 0 {
 		list = append(list, task{"lights", a.showLights})
+	}
+	if a.disk.guard != nil {
+		list = append(list, task{"disk", a.disk.guard.Run})
 	}
 	if a.updates.updater != nil {
 		list = append(list, task{"update", a.updates.updater.Run})

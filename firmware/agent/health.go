@@ -274,7 +274,8 @@ const conditionFault = "SkerryAgentFault"
 // conditions are those of the node that are not a kubelet's.
 func (a *Agent) conditions() []corev1.Condition {
 	now := time.Now()
-	return append(append(a.shed.conditions(), a.health.condition(a.beats.registry.States(), now)), a.updates.condition(now)...)
+	list := append(a.shed.conditions(), a.health.condition(a.beats.registry.States(), now))
+	return append(append(list, a.disk.conditions()...), a.updates.condition(now)...)
 }
 
 // condition changes only with what is not well, so that it is not written again and again.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry/skerry/firmware/health"
 	"github.com/skerry/skerry/firmware/health/journal"
+	"github.com/skerry/skerry/firmware/health/readonly"
 	"github.com/skerry/skerry/firmware/health/watchdog"
 )
 
@@ -16,10 +17,14 @@ type HealthStatus struct {
 	Components []health.State `json:"components"`
 	Watchdog   watchdog.State `json:"watchdog"`
 	Boot       *journal.Boot  `json:"boot,omitempty"` // this one; nil: no journal
+	Disk       readonly.State `json:"disk"`
 }
 
 func (a *Agent) healthStatus() HealthStatus {
 	s := HealthStatus{Components: a.beats.registry.States(), Watchdog: a.health.keeper.State()}
+	if g := a.disk.guard; g != nil {
+		s.Disk = g.State()
+	}
 	if j := a.health.journal.Load(); j != nil {
 		if boots := j.Boots(); len(boots) > 0 {
 			s.Boot = &boots[len(boots)-1]
@@ -33,6 +38,9 @@ func (s HealthStatus) print(w io.Writer, now time.Time) {
 		if c.Trouble != "" {
 			fmt.Fprintf(w, "health    FAULT: %s\n", c.Trouble)
 		}
+	}
+	if s.Disk.ReadOnly {
+		fmt.Fprintf(w, "disk      FAULT: %s\n", s.Disk.Message)
 	}
 	switch d := s.Watchdog; {
 	case d.Watchdog == "":

@@ -211,8 +211,12 @@ func (a *Agent) updateFacts() update.Facts {
 	if w, err := update.ParseWindow(a.cfg.Update.Window); err == nil {
 		f.Window = w.Open(now)
 	}
-	if a.updates.updater.Status().Phase == update.Idle {
+	phase := a.updates.updater.Status().Phase
+	if phase == update.Idle {
 		return f
+	}
+	if g := a.disk.guard; phase == update.Trying && g != nil && g.State().ReadOnly { // of a slot that was good before it says nothing
+		f.Unhealthy = append(f.Unhealthy, "the disk: "+g.State().Message)
 	}
 	f.Power = onBattery("/sys/class/power_supply")
 	a.podFacts(&f)

@@ -63,12 +63,12 @@ func (s *Store) probe(failed bool) error {
 }
 
 // resetMayMend reports whether an error of the disk may be gone after a reset: a controller that hangs, a card that has stopped answering. A disk
-// that is full stays full.
+// that is full stays full, and one that is read-only stays so: health/readonly restarts the machine for that, and knows when to end.
 func resetMayMend(err error) bool {
 	if err == nil {
 		return false
 	}
-	for _, lasting := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, ErrBacklog, ErrClosed} {
+	for _, lasting := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS, ErrBacklog, ErrClosed} {
 		if errors.Is(err, lasting) {
 			return false
 		}

@@ -127,12 +127,18 @@ func TestFailingSyncIsTold(t *testing.T) {
 	})
 }
 
-// A reset does not make room on a disk.
+// A reset does not make room on a disk, and whether it mends one that is read-only is another's business.
 func TestFullDiskIsNoWedge(t *testing.T) {
+	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EROFS} {
+		t.Run(cause.Error(), func(t *testing.T) { diskIsNoWedge(t, cause) })
+	}
+}
+
+func diskIsNoWedge(t *testing.T, cause syscall.Errno) {
 	f := &faultFS{}
 	watched(t, f, func(t *testing.T, s *Store, b *beats) {
 		b.take()
-		f.begin(1<<30, syscall.ENOSPC)
+		f.begin(1<<30, cause)
 		for range 4 {
 			var batch Batch
 			batch.Put(SpaceTwin, "k", []byte("v"))

@@ -57,7 +57,7 @@ func nodeStatus(t *testing.T, n *corev1.Node) {
 			t.Errorf("condition is not complete: %+v", c)
 		}
 	}
-	want := map[corev1.NodeConditionType]corev1.ConditionStatus{"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "SkerryMemoryShed": "False", "SkerryAgentFault": "False"}
+	want := map[corev1.NodeConditionType]corev1.ConditionStatus{"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "SkerryMemoryShed": "False", "SkerryAgentFault": "False", "SkerryDiskReadOnly": "False"}
 	if !maps.Equal(conditions, want) {
 		t.Errorf("conditions %v, want %v", conditions, want)
 	}

@@ -195,6 +195,9 @@ func KernelLog(path string, limit int) []string {
 	return out
 }
 
+// Console puts a line on the console, and into pstore's memory if there is some: for what no disk takes.
+func (j *Journal) Console(text string) { j.tellKernel(text) }
+
 // tellKernel puts a line where a reset does not lose it: into the kernel's log, which is on the console, and into pstore's own memory if there is some.
 func (j *Journal) tellKernel(text string) {
 	for _, f := range []struct{ path, text string }{{"dev/kmsg", "<2>skerryd: " + clip(text, 800) + "\n"}, {"dev/pmsg0", "skerryd: " + text + "\n"}} {
