@@ -16,8 +16,6 @@ import (
 	"github.com/skerry/skerry/firmware/update/raucclient"
 )
 
-const boardName = "qemu-armv7"
-
 // workshop has two images, keys, and an image's configuration.
 type workshop struct {
 	t    *testing.T

@@ -40,32 +40,45 @@ func newMachine(t *testing.T, prepare func(m *machine)) *machine {
 	if m.images == "" {
 		t.Fatal("SKERRY_IMAGES has to name a folder with skerry-qemu-armv7.img of version 1.0, and skerry-qemu-armv7.raucb of version 1.1 signed by a key that it trusts")
 	}
-	rig, err := target.QEMU("qemu-armv7")
+	rig, err := target.QEMU(boardName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rig.QEMU.MemoryMiB, rig.QEMU.DiskMiB = 256, 1024
-	if m.target, err = target.Open(t.Context(), rig, target.Options{Dir: m.dir, Say: t.Logf}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the console's last lines:\n%s", m.target.Console().Tail(80))
-		}
-		if err := m.target.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	m.open(rig)
 	if err := m.target.Flash(t.Context(), filepath.Join(m.images, "skerry-qemu-armv7.img")); err != nil {
 		t.Fatal(err)
 	}
 	prepare(m)
-	if err := m.target.On(t.Context()); err != nil {
-		t.Fatal(err)
+	m.begin()
+	return m
+}
+
+// open makes the machine, which is closed when the test ends.
+func (m *machine) open(rig *target.Rig) {
+	m.t.Helper()
+	var err error
+	if m.target, err = target.Open(m.t.Context(), rig, target.Options{Dir: m.dir, Say: m.t.Logf}); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		if m.t.Failed() {
+			m.t.Logf("the console's last lines:\n%s", m.target.Console().Tail(80))
+		}
+		if err := m.target.Close(); err != nil {
+			m.t.Error(err)
+		}
+	})
+}
+
+// begin switches a flashed machine on and gives the agent its configuration.
+func (m *machine) begin() {
+	m.t.Helper()
+	if err := m.target.On(m.t.Context()); err != nil {
+		m.t.Fatal(err)
 	}
 	m.eventually("commands run", func(ctx context.Context) error { _, err := target.Run(ctx, m.target, "true"); return err })
 	m.run("mkdir -p /etc/skerry && cat >/etc/skerry/skerryd.yaml <<'END'\n" + machineConf + "END\nsync; systemctl start --no-block skerryd")
-	return m
 }
 
 func (m *machine) run(command string) string {
@@ -151,10 +164,14 @@ func (m *machine) install(bundle string) {
 		_, err := target.Run(ctx, m.target, "mkdir -p /run/stick; mountpoint -q /run/stick || mount -o ro /dev/sda1 /run/stick; test -f /run/stick/update.raucb")
 		return err
 	})
+	before, err := m.status(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	m.t.Log(m.run("skerryd update install /run/stick/update.raucb"))
 	m.eventually("the bundle is copied", func(ctx context.Context) error {
 		s, err := m.status(ctx)
-		if err == nil && s.Result == "" && (s.Phase == update.Idle || s.Phase == update.Downloading) {
+		if err == nil && s.Result == before.Result && (s.Phase == update.Idle || s.Phase == update.Downloading) {
 			err = fmt.Errorf("%+v", s)
 		}
 		return err
@@ -194,20 +211,27 @@ func TestAlteredBundleOnAMachine(t *testing.T) {
 	}
 }
 
-// writeSlotB puts a system into slot B from outside, as an installation would.
-func (m *machine) writeSlotB(folder string) {
+// disk is the file of the machine's disk.
+func (m *machine) disk() string {
 	m.t.Helper()
-	disk, ok := m.target.(interface{ Disk() string })
+	d, ok := m.target.(interface{ Disk() string })
 	if !ok {
 		m.t.Fatal("the machine does not say where its disk is")
 	}
+	return d.Disk()
+}
+
+// writeSlotB puts a system into slot B from outside, as an installation would.
+func (m *machine) writeSlotB(folder string) {
+	m.t.Helper()
+	disk := m.disk()
 	for partition, image := range map[string]string{"root-b": "rootfs.img", "boot-b": "boot.img"} {
-		at, err := scenarios.PartitionStart(disk.Disk(), partition)
+		at, err := scenarios.PartitionStart(disk, partition)
 		if err != nil {
 			m.t.Fatal(err)
 		}
 		if _, err := process.Output(m.t.Context(), process.Spec{Path: "dd", Args: []string{
-			"if=" + filepath.Join(folder, image), "of=" + disk.Disk(), "bs=1M", "oflag=seek_bytes", "seek=" + fmt.Sprint(at), "conv=notrunc",
+			"if=" + filepath.Join(folder, image), "of=" + disk, "bs=1M", "oflag=seek_bytes", "seek=" + fmt.Sprint(at), "conv=notrunc",
 		}}); err != nil {
 			m.t.Fatal(err)
 		}

@@ -74,17 +74,19 @@ type Simulator struct {
 
 // Machine is QEMU's machine.
 type Machine struct {
-	Machine   string   `yaml:"machine"`   // armv7, arm64
-	MemoryMiB int      `yaml:"memoryMiB"` // default 256
-	DiskMiB   int      `yaml:"diskMiB"`   // size to which the disk is grown when it is flashed; 0: as the image
-	Cache     string   `yaml:"cache"`     // writeback, none, unsafe; default writeback
-	Firmware  string   `yaml:"firmware"`  // default: Debian's U-Boot
-	Kernel    string   `yaml:"kernel"`    // booted instead of Firmware
-	Initrd    string   `yaml:"initrd"`
-	Append    string   `yaml:"append"`
-	RTC       string   `yaml:"rtc"`      // what the clock says when the machine is switched on, such as 1970-01-01T00:00:00; default: the time
-	Watchdog  string   `yaml:"watchdog"` // i6300esb, none; default i6300esb
-	Args      []string `yaml:"args"`     // further arguments
+	Machine   string `yaml:"machine"`   // armv7, arm64
+	MemoryMiB int    `yaml:"memoryMiB"` // default 256
+	DiskMiB   int    `yaml:"diskMiB"`   // size to which the disk is grown when it is flashed; 0: as the image
+	Cache     string `yaml:"cache"`     // writeback, none, unsafe; default writeback
+	// WriteLog is a file, made anew at each start, in which QEMU's blklogwrites driver notes what is written to the disk, and when that is flushed; it needs a disk.
+	WriteLog string   `yaml:"writeLog"`
+	Firmware string   `yaml:"firmware"` // default: Debian's U-Boot
+	Kernel   string   `yaml:"kernel"`   // booted instead of Firmware
+	Initrd   string   `yaml:"initrd"`
+	Append   string   `yaml:"append"`
+	RTC      string   `yaml:"rtc"`      // what the clock says when the machine is switched on, such as 1970-01-01T00:00:00; default: the time
+	Watchdog string   `yaml:"watchdog"` // i6300esb, none; default i6300esb
+	Args     []string `yaml:"args"`     // further arguments
 }
 
 // The adapters, and the kinds of simulators.

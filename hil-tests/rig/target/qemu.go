@@ -124,6 +124,11 @@ func (m *machine) On(ctx context.Context) (err error) {
 	if m.rig.QEMU.Machine == "arm64" {
 		program = "qemu-system-aarch64"
 	}
+	if log := m.rig.QEMU.WriteLog; log != "" {
+		if err := os.WriteFile(log, nil, 0o600); err != nil { // QEMU wants it to be there
+			return fmt.Errorf("log of the disk's writes: %w", err)
+		}
+	}
 	m.proc, err = process.Start(process.Spec{Name: "qemu", Path: program, Args: m.arguments(), Log: m.path("qemu.log")})
 	if err != nil {
 		return fmt.Errorf("start the machine: %w", err)

@@ -29,7 +29,7 @@ func (m *machine) arguments() []string {
 		args = append(args, "-device", "i6300esb", "-action", "watchdog=reset")
 	}
 	if m.disk != "" {
-		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+strings.ReplaceAll(m.disk, ",", ",,")+",cache="+q.Cache, "-device", "virtio-blk-pci,drive=disk")
+		args = append(args, "-drive", drive(m.disk, q), "-device", "virtio-blk-pci,drive=disk")
 	}
 	if q.Kernel == "" {
 		args = append(args, "-bios", cmp.Or(q.Firmware, firmware))
@@ -40,6 +40,16 @@ func (m *machine) arguments() []string {
 		}
 	}
 	return append(append(args, m.serialLines()...), q.Args...)
+}
+
+// drive is the disk. A comma in a file's name is written twice.
+func drive(disk string, q *Machine) string {
+	name := func(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+	if q.WriteLog == "" {
+		return "if=none,id=disk,format=raw,file=" + name(disk) + ",cache=" + q.Cache
+	}
+	return "if=none,id=disk,driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename=" + name(disk) +
+		",log.driver=file,log.filename=" + name(q.WriteLog) + ",cache=" + q.Cache
 }
 
 // network is the user-mode network: only what is named passes.
