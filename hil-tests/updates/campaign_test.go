@@ -43,7 +43,7 @@ type mutant struct {
 	slotNotFlushed bool // the slot is made the one that boots before its content is flushed
 	slotTooEarly   bool // … before it is written
 	notMarkedBad   bool // a slot that is written keeps its tries, in an order in which it is first
-	bootNotFlushed bool // the boot script's two writes are not flushed: U-Boot and a disk with a cache
+	bootNotFlushed bool // the boot script's two writes are not flushed: U-Boot and a disk that does not write through
 }
 
 // system makes one: what its boot partition and its root hold.
@@ -139,7 +139,7 @@ func (d *small) flush() {
 	}
 }
 
-// boot does what the script does, on a medium without a cache: what U-Boot has written is there.
+// boot does what the script does, on a disk that writes through for U-Boot, which knows no flush.
 func (d *small) boot(want bootenv.Slot) {
 	d.t.Helper()
 	d.write(!d.how.bootNotFlushed, func(e *bootenv.Env) {
