@@ -195,7 +195,7 @@ func (w *world) connected(ctx context.Context) error {
 // powerCuts is how often the plug is pulled.
 const powerCuts = 3
 
-// powerCut: the plug is pulled at random moments of start and work. The gateway comes back as the same node, with its devices.
+// powerCut: the plug is pulled at random moments of start and work. The gateway comes back as the same node.
 func powerCut(t *testing.T, w *world) {
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("HIL_SEED"), 10, 64); err == nil {

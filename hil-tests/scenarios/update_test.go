@@ -30,11 +30,11 @@ func (w *world) nextBundle(t *testing.T) string {
 	return path
 }
 
-// orderUpdate plugs in a stick with the update and gives the order.
-func (w *world) orderUpdate(t *testing.T) {
+// orderUpdate plugs in a stick with a bundle and gives the order.
+func (w *world) orderUpdate(t *testing.T, bundle string) {
 	t.Helper()
 	stick := filepath.Join(w.dir, "update-stick.img")
-	if err := scenarios.Stick(t.Context(), stick, 192, map[string]string{"update.raucb": w.nextBundle(t)}); err != nil {
+	if err := scenarios.Stick(t.Context(), stick, 192, map[string]string{"update.raucb": bundle}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.target.InsertStick(t.Context(), stick); errors.Is(err, target.ErrUnsupported) {
@@ -42,11 +42,26 @@ func (w *world) orderUpdate(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
+	w.orderAgain(t)
+}
+
+// orderAgain gives the order for the bundle on the stick that is plugged in.
+func (w *world) orderAgain(t *testing.T) {
+	t.Helper()
 	eventually(t, patience, "the gateway sees the stick", func(ctx context.Context) error {
 		_, err := w.exec(ctx, "test -b /dev/sda1")
 		return err
 	})
-	w.run(t, "mkdir -p /run/stick && mount -o ro /dev/sda1 /run/stick && skerryd update install /run/stick/update.raucb")
+	w.run(t, "mkdir -p /run/stick && { mountpoint -q /run/stick || mount -o ro /dev/sda1 /run/stick; } && skerryd update install /run/stick/update.raucb")
+}
+
+// pullStick takes the stick out, as a technician does.
+func (w *world) pullStick(t *testing.T) {
+	t.Helper()
+	w.run(t, "umount /run/stick")
+	if err := w.target.RemoveStick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // slot is nil while the gateway runs from a slot.
@@ -65,7 +80,7 @@ func updateWithCut(t *testing.T, w *world) {
 	if w.slot(t.Context(), from) != nil {
 		from, to = to, from
 	}
-	w.orderUpdate(t)
+	w.orderUpdate(t, w.nextBundle(t))
 	eventually(t, updatePatience, "the update is being written", func(ctx context.Context) error {
 		out, err := w.exec(ctx, "skerryd update status")
 		if err == nil && !strings.Contains(out, "Installing") {

@@ -44,6 +44,13 @@ func TestInstall(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "rauc install: Installation error: No space left on device") {
 		t.Errorf("a failed installation gives %v", err)
 	}
+	if strings.Contains(err.Error(), "altered") {
+		t.Errorf("a full disk is told as %v", err)
+	}
+	err = rauc(t, " 40% Copying\nLastError: Installation error: Failed updating slot rootfs.1: Failed splicing data: Error reading from file: Input/output error\nInstalling failed", "1").Install(t.Context(), "/bundle", func(int) {})
+	if err == nil || !strings.Contains(err.Error(), "was altered or damaged after it was signed") {
+		t.Errorf("a bundle with a block that is not the signed one gives %v", err)
+	}
 	if err := (Client{Command: "/no/such/rauc"}).Install(t.Context(), "/bundle", func(int) {}); err == nil {
 		t.Error("RAUC is not there, and the installation is done")
 	}
