@@ -35,6 +35,8 @@ var table = []scenario{
 	{"power-cut", nil, powerCut},
 	{"damaged-slot", isQEMU, damagedSlot},
 	{"factory-reset", nil, factoryReset},
+	{"altered-update", hasSlots, alteredUpdate},
+	{"bad-update", hasSlots, badUpdate},
 	{"update", hasSlots, updateWithCut},
 }
 

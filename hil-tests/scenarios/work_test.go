@@ -205,7 +205,7 @@ func fullData(t *testing.T, w *world) {
 	eventually(t, patience, "the node is Ready", w.ready)
 }
 
-// clockWithoutBattery: the gateway starts in 1970. It is of no use to the cloud before it knows the time, and reads its devices all the same.
+// clockWithoutBattery: the gateway starts in 1970, of which systemd makes the time of its own build. With the time set it finds the relay by itself.
 func clockWithoutBattery(t *testing.T, w *world) {
 	rig := w.target.Rig()
 	rig.QEMU.RTC = "1970-01-01T00:00:00"
