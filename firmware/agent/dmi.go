@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/skerry/skerry/firmware/dmi"
@@ -34,4 +36,15 @@ func (a *Agent) otherDrivers() func(protocol string) device.Driver {
 		return nil
 	}
 	return a.dmi.Registry.Driver
+}
+
+// writeMappers writes the figures of the mappers that have registered. There is one for each protocol, and their number is bounded; names are printable.
+func writeMappers(w io.Writer, all []mapper.Status) {
+	for _, s := range all {
+		labels := fmt.Sprintf("protocol=%q,mapper=%q", s.Protocol, s.Name)
+		fmt.Fprintf(w, "skerry_dmi_mapper_up{%s} %v\n", labels, oneIf(s.Trouble == ""))
+		fmt.Fprintf(w, "skerry_dmi_devices{%s} %d\n", labels, s.Devices)
+		fmt.Fprintf(w, "skerry_dmi_reports_total{%s} %d\n", labels, s.Reports)
+		fmt.Fprintf(w, "skerry_dmi_reports_refused_total{%s} %d\n", labels, s.Refused)
+	}
 }

@@ -82,6 +82,9 @@ func (m *meters) write(w io.Writer) {
 			m.devices.write(w, m.agent.history.AllDevices())
 		}
 	}
+	if m.agent.dmi != nil {
+		writeMappers(w, m.agent.dmi.Registry.Status())
+	}
 	metrics.WriteProcessMetrics(w)
 }
 

@@ -42,12 +42,15 @@ func (m *mapper) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := peerOf(c); !p.known || p.uid != m.owner && p.uid != 0 {
+	if p := peerOf(c); !m.trusts(p) {
 		_ = c.Close()
 		return nil, fmt.Errorf("the process that listens on %s runs as user %d, and the mapper registered as user %d", m.socket, p.uid, m.owner)
 	}
 	return &watchedConn{Conn: c, lost: m.lost}, nil
 }
+
+// trusts tells whether a process may serve the mapper's socket: one of the user who registered it, or root's.
+func (m *mapper) trusts(p peer) bool { return p.known && (p.uid == m.owner || p.uid == 0) }
 
 // watchedConn tells when the other side has gone.
 type watchedConn struct {
