@@ -84,6 +84,7 @@ func TestImportDirections(t *testing.T) {
 		{of: []string{"firmware/twin"}, never: []string{"firmware", "net", "os"}, except: []string{"firmware/twin", "firmware/wire"}, why: "twin is pure logic without I/O"},
 		{of: []string{"firmware/pods"}, never: []string{"firmware/devices", "firmware/link", "firmware/store", "firmware/agent"}, why: "features declare what they use; only wiring sees concrete types"},
 		{of: []string{"firmware/devices"}, never: []string{"firmware/pods", "firmware/link", "firmware/store", "firmware/agent", "mappers/modbus", "mappers/all"}, why: "features declare what they use; drivers come through the table"},
+		{of: []string{"firmware/push"}, never: []string{"firmware/pods", "firmware/link", "firmware/store", "firmware/agent", "firmware/devices"}, why: "features declare what they use; only wiring sees concrete types"},
 		{of: []string{"firmware/link"}, never: []string{"firmware/store", "firmware/pods", "firmware/devices"}, why: "the link declares what it needs of a store"},
 		{of: []string{"firmware/store"}, never: []string{"firmware/link", "firmware/pods", "firmware/devices"}, why: "the store serves, it does not know whom"},
 		{of: []string{"relay/session"}, never: []string{"net", "relay/kube", "relay/hub", "k8s.io"}, why: "the session machine is sans-I/O"},

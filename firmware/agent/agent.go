@@ -29,6 +29,7 @@ import (
 	"github.com/skerry/skerry/firmware/orphans"
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
+	"github.com/skerry/skerry/firmware/push"
 	"github.com/skerry/skerry/firmware/store"
 	"github.com/skerry/skerry/firmware/tokens"
 	"github.com/skerry/skerry/firmware/update"
@@ -71,6 +72,7 @@ type Agent struct {
 	drivers    []device.Driver  // of devices
 	history    *history.History // nil without devices, or if it is off or cannot be opened
 	noHistory  string           // why history is nil, and what to do
+	push       *push.Pusher     // nil without devices, or if it is off
 	sealer     store.Sealer
 	metrics    *meters
 	whole      *completeness
@@ -208,6 +210,7 @@ func (a *Agent) build(ctx context.Context) error {
 	}
 	if cfg.Devices.Enabled {
 		a.openHistory()
+		a.newPush()
 		if a.devices, err = a.newDevices(); err != nil {
 			return err
 		}
@@ -313,7 +316,7 @@ func (a *Agent) newDevices() (*devices.Host, error) {
 		Desired: a.desired,
 		Watch:   a.desired.Watch(wire.KindDevice, wire.KindDeviceModel),
 		Reports: a.link, Events: a.events,
-		Twins: twins{a.store}, History: a.deviceHistory(), NoHistory: a.noHistory,
+		Twins: twins{a.store}, History: a.deviceHistory(), NoHistory: a.noHistory, Push: a.devicePush(),
 		Ports: DevicePorts(a.board.Descriptor, "/"),
 		Log:   a.log.With("part", "devices"),
 	})
@@ -365,6 +368,9 @@ func (a *Agent) tasks() []task {
 		}
 		if a.history != nil {
 			list = append(list, task{"history", a.history.Run})
+		}
+		if a.push != nil {
+			list = append(list, task{"push", a.push.Run})
 		}
 	}
 	return list

@@ -85,6 +85,9 @@ func (m *meters) write(w io.Writer) {
 	if m.agent.dmi != nil {
 		writeMappers(w, m.agent.dmi.Registry.Status())
 	}
+	if m.agent.push != nil {
+		writePush(w, m.agent.push.Status())
+	}
 	metrics.WriteProcessMetrics(w)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry/skerry/firmware/devices"
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/push"
 	"github.com/skerry/skerry/firmware/update"
 	"github.com/skerry/skerry/mappers/device"
 )
@@ -37,6 +38,8 @@ type Status struct {
 	Health  HealthStatus   `json:"health"`
 	// History is nil where device values are not kept.
 	History *HistoryStatus `json:"history,omitempty"`
+	// Push are the targets that values of devices are pushed to.
+	Push []push.TargetStatus `json:"push,omitempty"`
 	// Update is nil where the system is not updated by Skerry. NoUpdates says why that is so, or why no orders are taken.
 	Update    *update.Status `json:"update,omitempty"`
 	NoUpdates string         `json:"noUpdates,omitempty"`
@@ -115,6 +118,9 @@ func (a *Agent) status() any {
 				Ready: fmt.Sprintf("%d/%d", p.Ready, p.Containers), Reason: p.Reason,
 			})
 		}
+	}
+	if a.push != nil {
+		s.Push = a.push.Status()
 	}
 	if a.devices != nil {
 		for _, d := range a.devices.Status() {
@@ -195,6 +201,7 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	}
 	s.Health.print(w, now)
 	s.History.print(w)
+	printPush(w, s.Push, now)
 	if u := s.Update; u != nil {
 		fmt.Fprintf(w, "system    version %s in slot %s", u.Running, u.Slot)
 		if u.Phase != update.Idle {

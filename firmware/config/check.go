@@ -172,6 +172,7 @@ func (c Config) check() error {
 		bad("pods.images.lowThreshold", l, "allowed are 1 percent to less than pods.images.highThreshold")
 	}
 	c.Devices.History.check(bad)
+	c.Devices.Push.check(bad)
 	c.checkDMI(bad, between)
 	c.Update.check(bad, between)
 	c.Watchdog.check(bad)

@@ -153,6 +153,20 @@ type Logs struct {
 type Devices struct {
 	Enabled bool    `yaml:"enabled"`
 	History History `yaml:"history"`
+	Push    Push    `yaml:"push"`
+}
+
+// Push bounds what is pushed to the targets of devices' pushMethods.
+type Push struct {
+	// MaxTargets is how many targets there may be; 0: nothing is pushed.
+	MaxTargets int `yaml:"maxTargets"`
+	// BatchValues and BatchInterval say when what is collected is sent: so many values, or so long after the first.
+	BatchValues   int           `yaml:"batchValues"`
+	BatchInterval time.Duration `yaml:"batchInterval"`
+	// QueueValues is how many values without a history wait in memory for a target.
+	QueueValues int `yaml:"queueValues"`
+	// Credentials is the file that says how to log in to targets.
+	Credentials string `yaml:"credentials"`
 }
 
 // History bounds what is kept of device values. MaxBytes 0: nothing is.
@@ -236,7 +250,7 @@ func Defaults() Config {
 		Runtime: Runtime{Endpoint: "unix:///run/containerd/containerd.sock", CgroupParent: "/skerry", LostAfter: 5 * time.Minute},
 		Pods: Pods{Enabled: true, LogDir: "/var/log/pods", StaticDir: "/etc/skerry/pods", Max: 50, Pids: 4096, Sysctls: []string{}, Logs: Logs{MaxSize: 5 << 20, MaxFiles: 3}, Images: Images{High: 85, Low: 80, PrePull: []string{}, StallTimeout: 10 * time.Minute, Verification: pods.CheckPulled}, ClusterDomain: "cluster.local", MaxRestartDelay: 5 * time.Minute,
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
-		Devices:  Devices{Enabled: true, History: History{MaxBytes: 64 << 20}},
+		Devices:  Devices{Enabled: true, History: History{MaxBytes: 64 << 20}, Push: Push{MaxTargets: 8, BatchValues: 500, BatchInterval: time.Second, QueueValues: 1000, Credentials: "/etc/skerry/push.yaml"}},
 		DMI:      defaultDMI(),
 		Store:    Store{Window: time.Second},
 		Update:   defaultUpdate(),

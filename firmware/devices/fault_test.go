@@ -43,7 +43,7 @@ func TestBadManifests(t *testing.T) {
 		"cycle too short": {deviceDoc("1", strings.Replace(tempProp, `100`, `1`, 1)), "InvalidCycle",
 			`spec.properties[temp].collectCycle: 1: is out of range, 1s is used; allowed: 0 (default), or 10 to`, true},
 		"pushMethod": {with(strings.Replace(onProp, `"visitors"`, `"pushMethod": {"mqtt": {"qos": 1}}, "visitors"`, 1)), "NotSupported",
-			`spec.properties[on].pushMethod: is not supported yet`, true},
+			`spec.properties[on].pushMethod: this agent pushes nothing`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(w *world) {

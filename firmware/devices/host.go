@@ -66,7 +66,15 @@ type History interface {
 	Retain(has func(namespace, device string) bool)
 }
 
-// Options are what a Host needs. All interfaces but History are required.
+// Push sends values elsewhere. Its methods never block.
+type Push interface {
+	// Check says what is wrong with a pushMethod that stands at path.
+	Check(path string, method map[string]any) error
+	// Offer takes a value of a property with a pushMethod that the history does not keep; Push reads the others there.
+	Offer(namespace, device, property string, v device.Value)
+}
+
+// Options are what a Host needs. All interfaces but History and Push are required.
 type Options struct {
 	Drivers []device.Driver
 	// Others returns the driver of a protocol that none of Drivers speaks, always the same for the same name, or nil; nil: there are none.
@@ -79,6 +87,7 @@ type Options struct {
 	History History // nil: no history
 	// NoHistory says why History is nil and what to do about it, for the conditions of devices that ask for one.
 	NoHistory string
+	Push      Push // nil: nothing is pushed
 	// Ports are the serial ports of the board, which devices may name instead of a path.
 	Ports []Port
 	Log   *slog.Logger // nil: slog.Default()

@@ -27,6 +27,7 @@ const (
 	reasonInvalidMethod   = "InvalidMethod"
 	reasonInvalidDesired  = "InvalidDesired" // not of the type, out of range, read-only
 	reasonNotSupported    = "NotSupported"
+	reasonInvalidPush     = "InvalidPushMethod"
 	reasonNoHistory       = "NoHistory" // a property asks for one, and the agent keeps none
 	reasonUndecodable     = "Undecodable"
 )
@@ -66,6 +67,7 @@ type property struct {
 	reportToCloud bool
 	method        bool // the point stands for a method of the device
 	recorded      bool // values are kept on the gateway
+	pushed        bool // values go to targets (package push)
 	point         device.Point
 	collect       time.Duration
 	report        time.Duration // 0: on change
@@ -249,9 +251,7 @@ func (p *plan) resolveProperty(path string, dp *devicev1.DeviceProperty, m *devi
 	}
 	prop.typ = typ
 	writable := strings.EqualFold(m.AccessMode, "ReadWrite")
-	if dp.PushMethod != nil {
-		p.fail(reasonNotSupported, false, "%s.pushMethod: is not supported yet; the property is polled and reported: remove the field", path)
-	}
+	prop.pushed = dp.PushMethod != nil
 	prop.collect = p.cycle(path+".collectCycle", dp.CollectCycle, minCollectCycle, defaultCollectCycle)
 	prop.report = p.cycle(path+".reportCycle", dp.ReportCycle, 0, 0)
 	low, high := p.bounds(dp.Name, m, typ)

@@ -212,10 +212,13 @@ func (w *worker) doubtStage(why string, now time.Time) {
 	w.armAlarms(now)
 }
 
-// keep hands a value that changed, in datum or quality, to the history if the property asks for it.
+// keep hands a value that changed, in datum or quality, to the history if the property asks for it, and else to its targets. Those read the history themselves.
 func (w *worker) keep(prop *property, v device.Value) {
-	if prop.recorded && w.host.opt.History != nil {
+	switch {
+	case prop.recorded && w.host.opt.History != nil:
 		w.host.opt.History.Record(w.key.Namespace(), w.key.Name(), prop.name, v)
+	case prop.pushed && w.host.opt.Push != nil:
+		w.host.opt.Push.Offer(w.key.Namespace(), w.key.Name(), prop.name, v)
 	}
 }
 

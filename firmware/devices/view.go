@@ -175,6 +175,7 @@ func (v *view) takeDevice(ctx context.Context, key wire.Key, obj wire.Object, th
 	if v.host.opt.History == nil {
 		p.missHistory(v.host.opt.NoHistory)
 	}
+	p.checkPush(d, v.host.opt.Push)
 	w.assign(p)
 }
 

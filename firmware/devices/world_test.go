@@ -43,6 +43,7 @@ type world struct {
 
 	history   History
 	noHistory string
+	push      Push
 	watching  func()
 
 	cancel context.CancelFunc
@@ -216,7 +217,7 @@ func setProp(desired string) string {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, History: w.history, NoHistory: w.noHistory, Watching: w.watching, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
+	h, err := New(Options{Drivers: append([]device.Driver{w.fake}, w.drivers...), Desired: w, Watch: w, Reports: w, Events: w, Twins: w, History: w.history, NoHistory: w.noHistory, Push: w.push, Watching: w.watching, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		w.t.Fatal(err)
 	}

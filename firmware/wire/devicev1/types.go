@@ -60,7 +60,7 @@ type DeviceProperty struct {
 	CollectCycle  int64          `msg:"collectCycle"`
 	ReportCycle   int64          `msg:"reportCycle"`
 	ReportToCloud *bool          `msg:"reportToCloud"`
-	PushMethod    map[string]any `msg:"pushMethod"` // only to say that it is not supported yet
+	PushMethod    map[string]any `msg:"pushMethod"` // package push
 }
 
 // Desired is the wanted value of a property; an empty Value means that nothing is wanted (KubeEdge's types cannot

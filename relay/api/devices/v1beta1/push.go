@@ -2,7 +2,7 @@ package v1beta1
 
 import "k8s.io/apimachinery/pkg/runtime"
 
-// PushMethod says where the edge sends a property's values besides Kubernetes. Credentials come from the agent's environment.
+// PushMethod says where the edge sends a property's values besides Kubernetes. Credentials come from a file on the gateway (docs/push.md).
 type PushMethod struct {
 	// HTTP posts each value.
 	// +optional
