@@ -2,8 +2,8 @@ package dmi
 
 import "github.com/skerry/skerry/firmware/grpcwire"
 
-// Messages of v1beta1's api.proto, with the fields that the agent uses. pushMethod (the agent pushes itself) and model commands are left out: the agent's Devices have
-// neither (docs/dmi.md).
+// Messages of v1beta1's api.proto, with the fields that the agent uses. pushMethod and model commands are left out: the agent
+// pushes itself, and knows no commands (docs/dmi.md).
 
 type mapperRegisterRequest struct {
 	WithData bool
