@@ -26,6 +26,7 @@ import (
 	"github.com/skerry/skerry/firmware/identity"
 	"github.com/skerry/skerry/firmware/kubeletapi"
 	"github.com/skerry/skerry/firmware/link"
+	"github.com/skerry/skerry/firmware/mqtt"
 	"github.com/skerry/skerry/firmware/orphans"
 	"github.com/skerry/skerry/firmware/pods"
 	"github.com/skerry/skerry/firmware/proxy"
@@ -54,28 +55,30 @@ type Agent struct {
 	health  liveness
 	disk    disk
 
-	store      *store.Store
-	desired    *store.Desired
-	outbox     *store.Outbox
-	events     *recorder
-	link       *link.Client
-	dial       func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
-	renewer    *identity.Renewer
-	runtime    *cri.Client
-	containerd *containerd.Client // of the same socket; other runtimes answer that they do not know it
-	pods       *pods.Manager
-	tokens     *tokens.Keeper // nil without pods
-	kubelet    *kubeletapi.Server
-	network    *cni.Keeper // nil without pods
-	devices    *devices.Host
-	dmi        *dmi.Service     // nil: it is off
-	drivers    []device.Driver  // of devices
-	history    *history.History // nil without devices, or if it is off or cannot be opened
-	noHistory  string           // why history is nil, and what to do
-	push       *push.Pusher     // nil without devices, or if it is off
-	sealer     store.Sealer
-	metrics    *meters
-	whole      *completeness
+	store       *store.Store
+	desired     *store.Desired
+	outbox      *store.Outbox
+	events      *recorder
+	link        *link.Client
+	dial        func(ctx context.Context, network, address string) (net.Conn, error) // to relays; nil: directly
+	renewer     *identity.Renewer
+	runtime     *cri.Client
+	containerd  *containerd.Client // of the same socket; other runtimes answer that they do not know it
+	pods        *pods.Manager
+	tokens      *tokens.Keeper // nil without pods
+	kubelet     *kubeletapi.Server
+	network     *cni.Keeper // nil without pods
+	devices     *devices.Host
+	dmi         *dmi.Service     // nil: it is off
+	drivers     []device.Driver  // of devices
+	history     *history.History // nil without devices, or if it is off or cannot be opened
+	noHistory   string           // why history is nil, and what to do
+	push        *push.Pusher     // nil without devices, or if it is off
+	sealer      store.Sealer
+	mqtt        *mqtt.Broker // nil: off
+	mqttDevices *mqtt.Driver // nil without mqtt
+	metrics     *meters
+	whole       *completeness
 }
 
 // Run runs the agent until ctx ends. Its error says why it could not start: a configuration that contradicts the
@@ -214,6 +217,9 @@ func (a *Agent) build(ctx context.Context) error {
 		if a.devices, err = a.newDevices(); err != nil {
 			return err
 		}
+		if err = a.newMQTT(); err != nil {
+			return err
+		}
 	}
 	a.metrics = newMeters(a)
 	a.newShedding()
@@ -305,7 +311,7 @@ func (a *Agent) newPods() (*pods.Manager, error) {
 }
 
 func (a *Agent) newDevices() (*devices.Host, error) {
-	a.drivers = all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")})
+	a.drivers = append(all.Drivers(all.Options{StateDir: a.cfg.DataDir, Log: a.log.With("part", "drivers")}), a.mqttDriver()...)
 	r := a.beats.registry
 	a.beats.devices, a.beats.view = r.Component("devices", true, devicesWithin), r.Component("device changes", true, viewWithin)
 	a.dmi = a.newDMI()
@@ -371,6 +377,9 @@ func (a *Agent) tasks() []task {
 		}
 		if a.push != nil {
 			list = append(list, task{"push", a.push.Run})
+		}
+		if a.mqtt != nil {
+			list = append(list, task{"mqtt", a.mqtt.Run})
 		}
 	}
 	return list

@@ -67,6 +67,9 @@ func newMeters(a *Agent) *meters {
 	if a.history != nil {
 		m.historyMeters(a.history)
 	}
+	if a.mqtt != nil {
+		m.mqttMeters(a.mqtt)
+	}
 	return m
 }
 

@@ -40,6 +40,8 @@ type Status struct {
 	History *HistoryStatus `json:"history,omitempty"`
 	// Push are the targets that values of devices are pushed to.
 	Push []push.TargetStatus `json:"push,omitempty"`
+	// MQTT is nil without a broker.
+	MQTT *MQTTStatus `json:"mqtt,omitempty"`
 	// Update is nil where the system is not updated by Skerry. NoUpdates says why that is so, or why no orders are taken.
 	Update    *update.Status `json:"update,omitempty"`
 	NoUpdates string         `json:"noUpdates,omitempty"`
@@ -97,7 +99,7 @@ type MemoryStatus struct {
 func (a *Agent) status() any {
 	s := Status{
 		Node: a.cfg.Node.Name, Version: skerry.Version, Started: a.started, PID: os.Getpid(),
-		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(), History: a.historyStatus(),
+		Link: a.link.Status(), Certificate: a.renewer.Status(), Store: a.storeStatus(), Runtime: "not used (pods.enabled is false)", Memory: memory(), History: a.historyStatus(), MQTT: a.mqttStatus(),
 		Health: a.healthStatus(),
 	}
 	s.NoUpdates = a.updates.why
@@ -202,6 +204,7 @@ func (s Status) Print(w io.Writer, now time.Time) {
 	s.Health.print(w, now)
 	s.History.print(w)
 	printPush(w, s.Push, now)
+	s.MQTT.print(w)
 	if u := s.Update; u != nil {
 		fmt.Fprintf(w, "system    version %s in slot %s", u.Running, u.Slot)
 		if u.Phase != update.Idle {

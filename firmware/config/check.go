@@ -174,6 +174,7 @@ func (c Config) check() error {
 	c.Devices.History.check(bad)
 	c.Devices.Push.check(bad)
 	c.checkDMI(bad, between)
+	c.MQTT.check(bad, between)
 	c.Update.check(bad, between)
 	c.Watchdog.check(bad)
 	if l := c.Memory.Limit; l.Bytes != 0 && l.Bytes < 24<<20 {

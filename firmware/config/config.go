@@ -31,6 +31,7 @@ type Config struct {
 	Pods        Pods     `yaml:"pods"`
 	Devices     Devices  `yaml:"devices"`
 	DMI         DMI      `yaml:"dmi"`
+	MQTT        MQTT     `yaml:"mqtt"`
 	Memory      Memory   `yaml:"memory"`
 	Store       Store    `yaml:"store"`
 	Update      Update   `yaml:"update"`
@@ -252,6 +253,7 @@ func Defaults() Config {
 			ClusterDNS: []string{}, Network: Network{Enabled: true, CIDRs: []string{}, Masquerade: true}},
 		Devices:  Devices{Enabled: true, History: History{MaxBytes: 64 << 20}, Push: Push{MaxTargets: 8, BatchValues: 500, BatchInterval: time.Second, QueueValues: 1000, Credentials: "/etc/skerry/push.yaml"}},
 		DMI:      defaultDMI(),
+		MQTT:     defaultMQTT(),
 		Store:    Store{Window: time.Second},
 		Update:   defaultUpdate(),
 		Log:      Log{Format: "text"},

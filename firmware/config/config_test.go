@@ -62,6 +62,12 @@ func TestWrongConfiguration(t *testing.T) {
 		{least + "dmi: {socket: /run/skerry/control.sock}\n", []string{"dmi.socket", "another one"}},
 		{least + "dmi: {uids: [root]}\n", []string{"root", "line 3"}},
 		{least + "log: {level: loud}\n", []string{"loud"}},
+		{least + "mqtt: {enabled: true, listeners: {tcp: '', tls: 'x', socket: rel, socketMode: '999'}}\n", []string{"mqtt.listeners.tls", `"x"`, "mqtt.listeners.socket", "mqtt.listeners.socketMode", "mqtt.tls.certFile"}},
+		{least + "mqtt: {enabled: true, listeners: {tcp: ''}}\n", []string{"mqtt.listeners", "one listener"}},
+		{least + "mqtt: {anonymous: nobody, passwordFile: p, identities: [{name: 'a b'}, {name: a, device: pump, publish: ['a/#/b']}, {name: a}]}\n",
+			[]string{"mqtt.anonymous", "mqtt.passwordFile", "mqtt.identities[0].name", "mqtt.identities[1].device", "NAMESPACE/NAME", "mqtt.identities[1].publish[0]", "mqtt.identities[2].name"}},
+		{least + "mqtt: {limits: {payload: 1, connections: 0, queueBytes: 0, keepAlive: 1s, sessionExpiry: 1s, flashRate: 1}}\n",
+			[]string{"mqtt.limits.payload", "mqtt.limits.connections", "1 to 10000", "mqtt.limits.keepAlive", "mqtt.limits.sessionExpiry", "mqtt.limits.flashRate"}},
 		{least + "log: {format: xml}\n", []string{"log.format", "xml", "json"}},
 		{least + "runtime: {endpoint: /run/x.sock}\n", []string{"runtime.endpoint", "unix://"}},
 		{least + "dataDir: data\n", []string{"dataDir", "absolute"}},
@@ -148,6 +154,8 @@ func TestReference(t *testing.T) {
 	}
 	derived := map[string]string{"node.name": "the host name", "identityDir": "*dataDir*/identity", "control.socket": "control.sock beside *socket*", "dmi.socket": "dmi.sock beside *socket*", "pods.rootDir": "*dataDir*/pods", "relay.addresses": "none, required", "relay.proxy": "empty: none",
 		"pods.resolvConf": "empty", "update.window": "empty", "update.caFile": "empty", "board.name": "empty: recognised", "watchdog.device": "empty: the board's", "pods.network.dir": "empty",
+		"mqtt.listeners.tls": "empty", "mqtt.listeners.websocket": "empty", "mqtt.listeners.websocketTLS": "empty", "mqtt.listeners.socket": "empty",
+		"mqtt.tls.certFile": "empty", "mqtt.tls.keyFile": "empty", "mqtt.tls.clientCAFile": "empty", "mqtt.passwordFile": "empty", "mqtt.anonymous": "empty",
 		"node.labels": "none", "node.taints": "none", "node.reserved": "none", "node.eviction.soft": "none", "node.eviction.softGracePeriod": "none", "node.eviction.minimumReclaim": "none",
 		"node.eviction.hard":                     "{memory.available: 5%, nodefs.available: 10%, nodefs.inodesFree: 5%, imagefs.available: 10%, imagefs.inodesFree: 5%, pid.available: 10%}",
 		"node.eviction.pressureTransitionPeriod": "5m"}

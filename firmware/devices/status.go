@@ -55,3 +55,12 @@ func (w *worker) propertyState(i int) PropertyState {
 	}
 	return p
 }
+
+// Device is one device of Status; false: there is none, or it has just come.
+func (h *Host) Device(namespace, name string) (DeviceState, bool) {
+	w, err := h.worker(namespace, name)
+	if err != nil {
+		return DeviceState{}, false
+	}
+	return w.snapshot()
+}

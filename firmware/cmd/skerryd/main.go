@@ -14,6 +14,7 @@
 //	skerryd provision  wait for a provisioning file on a USB stick or the disk, and join with it (what skerry-provision.service of an image calls)
 //	skerryd diagnose  collect what somebody needs who helps from afar (-o FILE.tar.gz)
 //	skerryd factory-reset -all|-keep-identity   at the next start the gateway is as it came out of the box
+//	skerryd mqtt-password -user NAME   a line for mqtt.passwordFile, of the password on standard input
 //	skerryd version
 //
 // Under the name skerryctl the same binary answers to the same verbs, so that a technician finds them on the gateway.
@@ -57,6 +58,7 @@ const usage = `usage: skerryd VERB [-config FILE] …
   update   a new system: skerryd update status|install FILE|cancel
   diagnose  collect what somebody needs who helps from afar: skerryd diagnose -o FILE.tar.gz
   factory-reset  on an image: be as out of the box from the next start on: skerryd factory-reset -all|-keep-identity
+  mqtt-password  hash a password for the MQTT broker: skerryd mqtt-password -user NAME
   version  print the version
 `
 
@@ -97,7 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	verbs := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "provision": provisionGateway, "factory-reset": factoryReset, "image": image, "device": deviceVerbs, "board": boardVerbs, "diagnose": diagnoseVerb, "boot-backend": bootBackend, "boot-deadline": bootDeadline, "update": updateVerbs,
+		"run": runAgent, "join": join, "status": status, "config": printConfig, "shutdown": shutdown, "provision": provisionGateway, "factory-reset": factoryReset, "image": image, "device": deviceVerbs, "board": boardVerbs, "diagnose": diagnoseVerb, "boot-backend": bootBackend, "boot-deadline": bootDeadline, "update": updateVerbs, "mqtt-password": mqttPassword,
 		"version": func(_ context.Context, _ []string, w, _ io.Writer) error {
 			fmt.Fprintf(w, "skerryd %s %s/%s %s\n", skerry.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil
@@ -105,7 +107,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	verb, ok := verbs[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, provision, factory-reset, image, device, board, diagnose, update, version): %w", args[0], errUsage)
+		return fmt.Errorf("unknown verb %q (known: run, join, status, config, shutdown, provision, factory-reset, image, device, board, diagnose, update, mqtt-password, version): %w", args[0], errUsage)
 	}
 	err := verb(ctx, args[1:], stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {
