@@ -27,11 +27,12 @@ type conn struct {
 	gate   gate // of the goroutine that reads
 	paces  *rate.Limiter
 
-	identity  atomic.Pointer[Identity]
-	session   string       // its client identifier, once the identity is known
-	queued    atomic.Int64 // bytes of messages that wait for the peer, about
-	known     func()       // he has proved who he is
-	published func()       // of the goroutine that reads: what it publishes has been handed out
+	identity    atomic.Pointer[Identity]
+	subscribing uint16       // of the goroutine that reads: the number of a SUBSCRIBE that stands aside for a message's
+	session     string       // its client identifier, once the identity is known
+	queued      atomic.Int64 // bytes of messages that wait for the peer, about
+	known       func()       // he has proved who he is
+	published   func()       // of the goroutine that reads: what it publishes has been handed out
 
 	mu      sync.Mutex
 	changed sync.Cond // of mu: pending shrank, or closing

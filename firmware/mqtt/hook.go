@@ -153,6 +153,11 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	case packets.Connack:
 		pk.Properties.MaximumPacketSize = h.packetSize()
 	case packets.Disconnect:
+	case packets.Suback:
+		if pk.PacketID == 0 {
+			pk.PacketID = c.subscribing
+		}
+		c.awaitRoom()
 	default:
 		c.awaitRoom()
 	}
@@ -163,6 +168,12 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	if cl.Net.Inline {
 		return pk
+	}
+	// Both ends number their packets by themselves (MQTT 3.1.1, 2.3.1); mochi refuses a SUBSCRIBE whose number one of its own messages has.
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		if _, taken := cl.State.Inflight.Get(pk.PacketID); taken {
+			c.subscribing, pk.PacketID = pk.PacketID, 0
+		}
 	}
 	have := cl.State.Subscriptions.GetAll()
 	for i := range pk.Filters {
