@@ -176,7 +176,7 @@ func resolve(d *devicev1.Device, model *devicev1.DeviceModel, drivers table, por
 	}
 	driver := drivers.find(protocol)
 	if driver == nil {
-		p.fail(reasonUnknownProtocol, true, "spec.protocol.protocolName: %q: this agent has no driver for it; allowed: %s; or a mapper of your own, with dmi.enabled in skerryd.yaml (docs/dmi.md)",
+		p.fail(reasonUnknownProtocol, true, "spec.protocol.protocolName: %q: this agent has no driver for it; allowed: %s, or a mapper of your own (dmi.enabled in skerryd.yaml, docs/dmi.md)",
 			protocol, strings.Join(slices.Sorted(maps.Keys(drivers.own)), ", "))
 		return p
 	}
