@@ -41,7 +41,8 @@ type pulls struct {
 	stall    time.Duration
 	held     func() <-chan struct{} // Options.PullsHeld
 	slots    chan struct{}
-	spawn    func(func()) // runs a goroutine that the manager waits for
+	pulled   func(ctx context.Context, ref string) // nil: nobody wants to know what has been fetched
+	spawn    func(func())                          // runs a goroutine that the manager waits for
 	log      *slog.Logger
 
 	mu  sync.Mutex
@@ -168,6 +169,9 @@ func (p *pulls) run(ctx context.Context, one *pull, spec *cri.ImageSpec, creds [
 	begin := time.Now()
 	one.ref, one.used, one.err = p.tryAll(ctx, spec, creds, sandbox)
 	one.took = time.Since(begin)
+	if one.err == nil && p.pulled != nil {
+		p.pulled(ctx, one.ref)
+	}
 	if cause := context.Cause(ctx); one.err != nil && ctx.Err() != nil && p.ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
 		one.err = cause
 	}

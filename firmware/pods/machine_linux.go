@@ -95,6 +95,19 @@ func sizes(st *unix.Statfs_t) (total, free int64) {
 	return int64(st.Blocks) * block, int64(st.Bavail) * block //nolint:gosec // sizes of file systems fit
 }
 
+// flushDisk writes what is in memory of the file system that holds path.
+func flushDisk(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("flush the disk at %s: %w", path, err)
+	}
+	return nil
+}
+
 // diskUsage measures the file system that holds path.
 func diskUsage(path string) (total, free int64, err error) {
 	st, err := statfs(path)

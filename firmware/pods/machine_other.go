@@ -17,4 +17,6 @@ func (LocalMachine) Measure() (Measurement, error) { return Measurement{}, error
 
 func diskUsage(string) (total, free int64, err error) { return 0, 0, errors.ErrUnsupported }
 
+func flushDisk(string) error { return errors.ErrUnsupported }
+
 func fileSystem(string) (FileSystem, error) { return FileSystem{}, errors.ErrUnsupported }

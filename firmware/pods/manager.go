@@ -46,6 +46,7 @@ type Manager struct {
 	resolver *resolver                     // likewise
 	clocks   *clocks                       // likewise
 	pulls    *pulls                        // likewise
+	flusher  *flusher                      // likewise
 	access   *imageAccess                  // likewise
 	offline  string                        // why pods have no network; "" if they have, or nobody knows
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
@@ -121,7 +122,9 @@ func (m *Manager) Run(ctx context.Context) error {
 
 	m.clocks = openClocks(m.o.Dir, m.o.Uptime)
 	m.lookAtClock()
+	m.flusher = newFlusher(&m.o)
 	m.pulls = newPulls(ctx, &m.o, m.wg.Go)
+	m.pulls.pulled = m.flusher.pulled
 	m.access = newImageAccess(m.o.ImageCheck, m.o.ImageRecords, func() (map[string]string, error) { return importedImages(m.o.Dir) }, m.o.Log)
 	m.statics, m.images, m.ids = newStatics(m), newImageKeeper(m), newIDKeeper(&m.o)
 	m.resolver = &resolver{path: filepath.Join(m.o.Dir, resolverFileName), log: m.o.Log}

@@ -157,6 +157,8 @@ type Options struct {
 	ImagePeriod time.Duration
 	// DiskUsage measures the file system that holds path, in bytes. Default: statfs.
 	DiskUsage func(path string) (total, free int64, err error)
+	// FlushDisk writes what is in memory of the file system that holds path. Default: syncfs.
+	FlushDisk func(path string) error
 
 	// Network says what keeps pods from having a network, and what to do; "" if nothing is known. It must not block. nil: nothing is known.
 	Network func() string
@@ -239,6 +241,9 @@ func (o *Options) fill() error {
 	setDefault(&o.ImagePeriod, 5*time.Minute)
 	if o.DiskUsage == nil {
 		o.DiskUsage = diskUsage
+	}
+	if o.FlushDisk == nil {
+		o.FlushDisk = flushDisk
 	}
 	if o.Kill == nil {
 		o.Kill = killProcess

@@ -60,13 +60,21 @@ func uninterrupted(ctx context.Context) (call context.Context, done func()) {
 func (w *worker) runSandbox(ctx context.Context, config *cri.PodSandboxConfig, handler string) (string, error) {
 	call, done := uninterrupted(ctx)
 	defer done()
-	return w.m.o.Runtime.RunPodSandbox(call, config, handler)
+	id, err := w.m.o.Runtime.RunPodSandbox(call, config, handler)
+	if err == nil {
+		w.m.flusher.used(ctx, "of sandboxes "+handler)
+	}
+	return id, err
 }
 
 func (w *worker) createContainer(ctx context.Context, sandbox string, config *cri.ContainerConfig, box *cri.PodSandboxConfig) (string, error) {
 	call, done := uninterrupted(ctx)
 	defer done()
-	return w.m.o.Runtime.CreateContainer(call, sandbox, config, box)
+	id, err := w.m.o.Runtime.CreateContainer(call, sandbox, config, box)
+	if err == nil {
+		w.m.flusher.used(ctx, config.Image.Image)
+	}
+	return id, err
 }
 
 func (w *worker) startContainer(ctx context.Context, id string) error {

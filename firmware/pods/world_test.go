@@ -106,6 +106,8 @@ type world struct {
 	reports map[wire.Key][]byte
 	counts  map[wire.Key]int
 	events  []fakeEvent
+
+	flushes atomic.Int64
 }
 
 func (w *world) Report(key wire.Key, body []byte) {
@@ -228,6 +230,15 @@ func (w *world) logText() string {
 	return w.log.String()
 }
 
+// flushDisk counts how often the images were flushed.
+func (w *world) flushDisk(path string) error {
+	if path != "/images" {
+		w.t.Errorf("%s was flushed", path)
+	}
+	w.flushes.Add(1)
+	return nil
+}
+
 // simulate runs test in a bubble, with a manager that has been started.
 func simulate(t *testing.T, test func(w *world)) {
 	t.Helper()
@@ -241,6 +252,7 @@ func simulate(t *testing.T, test func(w *world)) {
 			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine), ClusterDNS: []string{"10.96.0.10"},
 			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
 			Log: slog.New(slog.NewTextHandler(w, nil)), DiskUsage: func(string) (int64, int64, error) { return 1000, 500, nil },
+			FlushDisk: w.flushDisk,
 			Uptime: func() (string, time.Duration) {
 				return "this boot", time.Since(boot)
 			},
