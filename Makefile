@@ -189,7 +189,7 @@ test-arm: deps-arm ## unit tests of what runs on a gateway, under qemu-user for 
 # --- whole gateways -------------------------------------------------------------------------------------------------
 
 HIL_BOARDS ?= qemu-armv7,qemu-arm64
-HIL         = SKERRY_BIN=$(BIN) HIL_RIG=$(if $(RIG),$(abspath $(RIG))) HIL_BOARDS=$(HIL_BOARDS) go test -json -tags hil -count=1 -timeout 40m $(1) ./hil-tests/scenarios | go run ./hil-tests/scenarios/junit -out build/hil/junit.xml
+HIL         = SKERRY_BIN=$(BIN) HIL_RIG=$(if $(RIG),$(abspath $(RIG))) HIL_BOARDS=$(HIL_BOARDS) go test -json -tags hil -count=1 -timeout 90m $(1) ./hil-tests/scenarios | go run ./hil-tests/scenarios/junit -out build/hil/junit.xml
 
 .PHONY: hil hil-smoke hil-images hil-updates hil-update hil-powercut hil-powercut-images
 hil: rig deps-hil hil-updates ## what happens to a gateway in ten years, on both of QEMU's machines with their images (RIG=file.yaml: on a board; docs/hil.md)
@@ -299,10 +299,16 @@ endif
 powercut: ## N=1000 power cuts while twins and history are written at 100 a second, and one at each operation of a scripted day (root, /dev/fuse)
 	@SKERRY_POWERCUTS=$(if $(filter 20,$(N)),1000,$(N)) go test -tags integration -count=1 -timeout 60m -v ./hil-tests/powercut
 
-.PHONY: bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices bench-opcua
+.PHONY: bench-image bench-memory bench-memory-arm bench-first-light bench-fleet bench-attack bench-pods bench-modbus bench-store bench-devices bench-opcua
 bench-store: ## bytes that a twin update costs the flash, with and without history, on blocks of 4 KiB and 1 KiB, counted at a block device; 1,000 power cuts (root)
 	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
 	@$(BIN)/skerry-bench store
+
+bench-image: rig deps-hil ## size of the images; qemu-armv7 from its first power-on to enrolled, and from a cold start to a running pod (about 6 minutes)
+	@for b in qemu-armv7 qemu-arm64; do $(MAKE) -s image BOARD=$$b; done
+	$(call say,first and cold start of qemu-armv7)
+	@export HIL_FIGURES=$(CURDIR)/build/bench/image.json; $(call HIL,-run 'TestGateway/qemu-armv7/(boot|enrol|stick-and-pod|cold-start)$$')
+	@cat build/bench/image.json
 
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)

@@ -4,11 +4,17 @@ package scenarios_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/rig/target"
 )
 
@@ -29,6 +35,7 @@ var table = []scenario{
 	{"opcua", hasPress, opcuaPress},
 	{"link-cut", nil, linkCut},
 	{"stick-and-pod", nil, stickAndPod},
+	{"cold-start", nil, coldStart},
 	{"full-data", hasLine, fullData},
 	{"clock", isQEMU, clockWithoutBattery},
 	{"watchdog", isQEMU, watchdog},
@@ -107,7 +114,7 @@ func rigs(t *testing.T) []*target.Rig {
 	return out
 }
 
-// writeTimes writes how long things took to build/hil/NAME/times.json, in seconds.
+// writeTimes writes how long things took to build/hil/NAME/times.json, in seconds, and adds it to the file of figures that HIL_FIGURES names.
 func (w *world) writeTimes(t *testing.T) {
 	doc := map[string]float64{}
 	for name, d := range w.times {
@@ -118,7 +125,31 @@ func (w *world) writeTimes(t *testing.T) {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(w.dir, "times.json"), append(text, '\n'), 0o644)
 	}
+	if file := os.Getenv("HIL_FIGURES"); err == nil && file != "" && !t.Failed() {
+		err = addFigures(file, doc)
+	}
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// addFigures puts seconds beside what is in a file of figures (make image writes sizes there), with the load of this computer, which decides about them.
+func addFigures(file string, seconds map[string]float64) error {
+	all := map[string]any{}
+	if text, err := os.ReadFile(file); err == nil {
+		if err := json.Unmarshal(text, &all); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for name, s := range seconds {
+		all[name] = bench.Figure{Value: math.Round(s*10) / 10, Unit: "s"}
+	}
+	all["machine"] = map[string]any{"cpus": runtime.NumCPU(), "load_now": bench.Load(), "written": time.Now().UTC().Format(time.RFC3339)}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, append(text, '\n'), 0o644))
 }

@@ -159,6 +159,44 @@ func stickAndPod(t *testing.T, w *world) {
 	w.times["pod_running_s"] = time.Since(made)
 }
 
+// coldStart: the power of a gateway with a pod goes off and on. The pod runs again, from what is on the gateway's disk.
+func coldStart(t *testing.T, w *world) {
+	before, err := w.container(t.Context())
+	if err != nil {
+		t.Skipf("there is no pod, which comes with a stick: %v", err)
+	}
+	if err := w.target.Off(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	on := time.Now()
+	if err := w.target.On(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, bootPatience, "the pod runs again", func(ctx context.Context) error {
+		now, err := w.container(ctx)
+		if err == nil && now == before {
+			err = fmt.Errorf("Kubernetes knows of no container since %s", now)
+		}
+		return err
+	})
+	w.times["boot_to_pod_s"] = time.Since(on)
+	eventually(t, patience, "the node is Ready", w.ready)
+}
+
+// container returns the ID of the pod's container while it runs. No container outlives a start of the machine.
+func (w *world) container(ctx context.Context) (string, error) {
+	p, err := w.cluster.Core.CoreV1().Pods(namespace).Get(ctx, "hil", metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, c := range p.Status.ContainerStatuses {
+		if c.State.Running != nil && c.ContainerID != "" {
+			return c.ContainerID, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %s %+v", p.Status.Phase, p.Status.Message, p.Status.ContainerStatuses)
+}
+
 func (w *world) podRuns(ctx context.Context) error {
 	p, err := w.cluster.Core.CoreV1().Pods(namespace).Get(ctx, "hil", metav1.GetOptions{})
 	if err == nil && p.Status.Phase != corev1.PodRunning {
