@@ -45,7 +45,7 @@ deps-qemu:
 
 # --- building -------------------------------------------------------------------------------------------------------
 
-.PHONY: build build-host deb kube rig containerd2 crio metrics-server modbus-peers opcua-peers debian-root
+.PHONY: build build-host deb kube rig containerd2 crio metrics-server modbus-peers opcua-peers push-peers debian-root
 build: ## build skerryd for ARMv7, ARMv8 and amd64, the relay and skerryctl for ARMv8 and amd64
 	$(call say,skerryd for linux/arm (GOARM=7))
 	@GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/linux-armv7/ ./firmware/cmd/skerryd
@@ -130,6 +130,9 @@ debian-root: ## a small Debian with systemd, for the tests of packages (once: ab
 	@scripts/deps.sh machine
 	@scripts/build-debian-root.sh $(BIN)/debian-root
 
+push-peers: ## install the broker and the database that values are pushed to in tests
+	@scripts/deps.sh push
+
 opcua-peers: ## fetch the OPC UA servers of the interoperability tests (once: half a minute)
 	@scripts/deps.sh opcua
 	@scripts/build-opcua-peers.sh $(BIN)/opcua-peers
@@ -160,7 +163,7 @@ test-contract:
 	@cd hil-tests/contract/kubelet && go test ./...
 	@cd hil-tests/kube && go test ./pki
 
-test-integration: rig deps-boot metrics-server modbus-peers opcua-peers debian-root
+test-integration: rig deps-boot metrics-server modbus-peers opcua-peers push-peers debian-root
 	$(call say,integration tests on a real control plane, a real containerd and devices of others)
 	@scripts/test-integration.sh $(BIN)
 	$(call say,histories of a bad network (toxiproxy), judged by porcupine)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that one group of targets needs; quiet when everything is there.
-# Usage: deps.sh rig|containerd2|crio|networking|modbus|mqtt|opcua|machine|arm|boot|image|hil|qemu
+# Usage: deps.sh rig|containerd2|crio|networking|modbus|mqtt|opcua|push|machine|arm|boot|image|hil|qemu
 set -euo pipefail
 
 case "${1:-}" in
@@ -11,13 +11,14 @@ crio) want="gcc libc6-dev libseccomp-dev pkg-config conmon runc containernetwork
 modbus) want="gcc libc6-dev libmodbus-dev python3 python3-pymodbus python3-serial python3-serial-asyncio socat" ;;
 mqtt) want="mosquitto-clients" ;;
 opcua) want="" ;;
+push) want="mosquitto mosquitto-clients redis-server" ;;
 machine) want="mmdebstrap procps" ;;
 arm) want="qemu-user-static" ;;
 boot) want="qemu-system-arm u-boot-qemu u-boot-tools fdisk dosfstools mtools e2fsprogs rauc squashfs-tools" ;;
 image) want="debian-archive-keyring dpkg kmod squashfs-tools e2fsprogs dosfstools mtools u-boot-tools cryptsetup-bin rauc openssl" ;;
 qemu) want="qemu-system-arm cpio kmod socat" ;;
 hil) want="qemu-system-arm u-boot-qemu mtools socat" ;;
-*) echo "usage: $0 rig|containerd2|crio|networking|modbus|mqtt|opcua|machine|arm|boot|image|hil|qemu" >&2; exit 2 ;;
+*) echo "usage: $0 rig|containerd2|crio|networking|modbus|mqtt|opcua|push|machine|arm|boot|image|hil|qemu" >&2; exit 2 ;;
 esac
 # Debian's npm brings hundreds of packages, and whoever has Node.js from elsewhere must not get a second one.
 if [[ "$1" = modbus || "$1" = opcua ]] && ! command -v npm >/dev/null; then want="$want nodejs npm"; fi
