@@ -132,13 +132,15 @@ type observer struct {
 	last  time.Time                 // when cache was true; zero: never
 	print uint64                    // fingerprint of what lookAt has seen
 
+	killedForMemory func(container string) bool
+
 	clocks *clocks
 	ipsOf  string // sandbox that ips belong to
 	ips    []string
 }
 
-func newObserver(rt Runtime, node, uid string, c *clocks) *observer {
-	return &observer{rt: rt, node: node, uid: uid, clocks: c, cache: map[string]containerState{}}
+func newObserver(o *Options, uid string, c *clocks) *observer {
+	return &observer{rt: o.Runtime, node: o.Node, uid: uid, killedForMemory: o.KilledForMemory, clocks: c, cache: map[string]containerState{}}
 }
 
 // observe returns what the runtime has now.
@@ -206,7 +208,8 @@ func (v *observer) address(ctx context.Context, id string) error {
 }
 
 // containerd learns of a kill for want of memory and of the exit by two events, in either order, and what is read here is kept: a
-// container that ended by SIGKILL is asked about again for a moment, or it would stay "Error" instead of "OOMKilled".
+// container that ended by SIGKILL is asked about again for a moment, or it would stay "Error" instead of "OOMKilled". With version 1 of cgroups a shim that is
+// slow (seen with 1.6.20) loses the first of them for good, as the cgroup is gone when it looks; then the kernel's log tells.
 const (
 	exitKilled   = 128 + 9
 	reasonOOM    = "OOMKilled"
@@ -222,7 +225,13 @@ func (v *observer) containerStatus(ctx context.Context, id string) (*cri.Contain
 			return nil, err
 		}
 		s := resp.Status
-		if s == nil || s.State != cri.ContainerExited || s.ExitCode != exitKilled || s.Reason == reasonOOM || i == killedAsks {
+		if s == nil || s.State != cri.ContainerExited || s.ExitCode != exitKilled || s.Reason == reasonOOM {
+			return s, nil
+		}
+		if i == killedAsks {
+			if v.killedForMemory(id) {
+				s.Reason = reasonOOM
+			}
 			return s, nil
 		}
 		select {

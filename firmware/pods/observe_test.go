@@ -28,17 +28,19 @@ func TestReasonOfKilledContainer(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		after  int
+		logged bool // in the kernel's log
 		reason string
 		asks   int
 	}{
-		{"known at once", 0, reasonOOM, 1},
-		{"known a moment later", 2, reasonOOM, 3},
-		{"killed for another reason", 1000, "Error", killedAsks + 1},
+		{"known at once", 0, false, reasonOOM, 1},
+		{"known a moment later", 2, false, reasonOOM, 3},
+		{"the runtime has lost it", 1000, true, reasonOOM, killedAsks + 1},
+		{"killed for another reason", 1000, false, "Error", killedAsks + 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			rt := &lateOOM{after: c.after}
 			begin := time.Now()
-			st, err := newObserver(rt, "n", "u", new(clocks)).inspect(t.Context(), cri.Container{ID: "x"})
+			st, err := newObserver(&Options{Runtime: rt, Node: "n", KilledForMemory: func(id string) bool { return c.logged && id == "x" }}, "u", new(clocks)).inspect(t.Context(), cri.Container{ID: "x"})
 			if err != nil || st.reason != c.reason || rt.asks != c.asks {
 				t.Errorf("%s: reason %q after %d questions, %v; want %q after %d", c.what, st.reason, rt.asks, err, c.reason, c.asks)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skerry/skerry/firmware/cri"
+	"github.com/skerry/skerry/firmware/kernellog"
 	"github.com/skerry/skerry/firmware/userids"
 	"github.com/skerry/skerry/firmware/wire"
 	"github.com/skerry/skerry/firmware/wire/corev1"
@@ -163,6 +164,8 @@ type Options struct {
 	// Network says what keeps pods from having a network, and what to do; "" if nothing is known. It must not block. nil: nothing is known.
 	Network func() string
 
+	// KilledForMemory tells whether the kernel killed a process of a container for want of memory. Default: it is asked from the kernel's log.
+	KilledForMemory func(container string) bool
 	// Kill kills a process of a pod that the runtime has lost sight of. Default: SIGKILL.
 	Kill func(pid int) error
 
@@ -244,6 +247,9 @@ func (o *Options) fill() error {
 	}
 	if o.FlushDisk == nil {
 		o.FlushDisk = flushDisk
+	}
+	if o.KilledForMemory == nil {
+		o.KilledForMemory = func(container string) bool { return kernellog.KilledForMemory(kernellog.Path, container) }
 	}
 	if o.Kill == nil {
 		o.Kill = killProcess

@@ -92,7 +92,7 @@ type sharedState struct {
 func newWorker(m *Manager, uid string, before *corev1.PodStatus) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1), log: m.o.Log.With("pod_uid", uid),
-		obs:      newObserver(m.o.Runtime, m.o.Node, uid, m.clocks),
+		obs:      newObserver(&m.o, uid, m.clocks),
 		restarts: map[string]*restartBackoff{}, tries: map[string]*backoff{}, waiting: map[string]waiting{},
 		forced: map[string]bool{}, hooked: map[string]bool{}, outdated: map[string]time.Time{}, left: map[string]bool{}, events: &eventLog{to: m.o.Events, seen: map[string]time.Time{}},
 		status: before,

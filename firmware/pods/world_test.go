@@ -252,7 +252,7 @@ func simulate(t *testing.T, test func(w *world)) {
 			Dir: filepath.Join(dir, "pods"), LogDir: filepath.Join(dir, "logs"), NodeIP: "192.0.2.7", Machine: new(fakeMachine), ClusterDNS: []string{"10.96.0.10"},
 			CgroupRoot: filepath.Join(dir, "cgroup"), Mount: &fakeMounter{dirs: map[string]int64{}}, Version: "v0",
 			Log: slog.New(slog.NewTextHandler(w, nil)), DiskUsage: func(string) (int64, int64, error) { return 1000, 500, nil },
-			FlushDisk: w.flushDisk,
+			FlushDisk: w.flushDisk, KilledForMemory: func(string) bool { return false },
 			Uptime: func() (string, time.Duration) {
 				return "this boot", time.Since(boot)
 			},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/skerry/skerry"
 	"github.com/skerry/skerry/firmware/health/journal"
+	"github.com/skerry/skerry/firmware/kernellog"
 )
 
 // Place is where a machine's sources look.
@@ -135,7 +136,7 @@ func interfaces(_ context.Context, w io.Writer) error {
 }
 
 func (p Place) kernelLog(_ context.Context, w io.Writer) error {
-	lines := journal.KernelLog(filepath.Join(p.Root, "dev/kmsg"), 256<<10)
+	lines := kernellog.Newest(filepath.Join(p.Root, "dev/kmsg"), 256<<10)
 	if lines == nil {
 		return errors.New("the kernel's log cannot be read here")
 	}

@@ -11,10 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/skerry/skerry/firmware/durable"
 	"github.com/skerry/skerry/firmware/health/watchdog"
+	"github.com/skerry/skerry/firmware/kernellog"
 )
 
 func (j *Journal) root(path string) string { return filepath.Join(j.o.Root, path) }
@@ -157,42 +156,12 @@ func panicLine(text string) string {
 // killedForMemory looks in the kernel's log for the end of a process.
 func (j *Journal) killedForMemory(pid int) bool {
 	mark := fmt.Sprintf("Killed process %d (", pid) // mm/oom_kill.c, __oom_kill_process
-	for _, line := range KernelLog(j.root("dev/kmsg"), 1<<20) {
+	for line := range kernellog.Lines(j.root("dev/kmsg")) {
 		if strings.Contains(line, mark) {
 			return true
 		}
 	}
 	return false
-}
-
-// KernelLog returns the newest lines of the kernel's log at path (/dev/kmsg), at most limit bytes; nil if it cannot be read.
-func KernelLog(path string, limit int) []string {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
-	var out []string
-	size := 0
-	buf := make([]byte, 8192) // a record is never longer (CONSOLE_EXT_LOG_MAX)
-	for range 1 << 16 {
-		n, err := unix.Read(fd, buf)
-		if errors.Is(err, unix.EPIPE) { // records were overwritten meanwhile
-			continue
-		}
-		if err != nil || n <= 0 {
-			break
-		}
-		for line := range strings.Lines(string(buf[:n])) {
-			out = append(out, strings.TrimSuffix(line, "\n"))
-			size += len(line)
-		}
-		for size > limit && len(out) > 1 {
-			size -= len(out[0]) + 1
-			out = out[1:]
-		}
-	}
-	return out
 }
 
 // Console puts a line on the console, and into pstore's memory if there is some: for what no disk takes.
