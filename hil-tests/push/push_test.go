@@ -247,7 +247,7 @@ type message struct {
 func subscribe(t *testing.T, port string) *messages {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "mosquitto_sub", "-p", port, "-h", "127.0.0.1", "-u", "gw", "-P", "secret", "-c", "-i", "witness", "-q", "1", "-d", "-t", "skerry/plant/pump/speed")
+	cmd := exec.CommandContext(ctx, "stdbuf", "-oL", "mosquitto_sub", "-p", port, "-h", "127.0.0.1", "-u", "gw", "-P", "secret", "-c", "-i", "witness", "-q", "1", "-d", "-t", "skerry/plant/pump/speed")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
