@@ -47,6 +47,7 @@ type Manager struct {
 	clocks   *clocks                       // likewise
 	pulls    *pulls                        // likewise
 	flusher  *flusher                      // likewise
+	assigned chan struct{}                 // likewise; closed when all pods that were there at the start have their workers
 	access   *imageAccess                  // likewise
 	offline  string                        // why pods have no network; "" if they have, or nobody knows
 	pressure map[string]eviction.Threshold // the node's pressure conditions that are true, and why
@@ -112,6 +113,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	}
 	m.reset()
+	m.assigned = make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.wg.Wait()
 	defer cancel()
@@ -145,6 +147,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.wg.Go(func() { m.statics.run(ctx) })
 	}
 	m.reconcile(ctx) // before the first relist, which takes pods without a worker for pods that nobody wants
+	close(m.assigned)
 	m.adoptStrays(ctx)
 
 	seen := map[string]uint64{}

@@ -218,6 +218,7 @@ func (m *Manager) admitResize(w *worker, want, have *desiredPod) *waiting {
 	if want.file {
 		return &waiting{reason: resizeInfeasible, message: "In-place resize of static pods is not supported: change the pod's file instead"}
 	}
+	<-m.assigned // what pods have that are not known yet is not free
 	need, before := podRequests(&want.pod.Spec), podRequests(&have.pod.Spec)
 	m.mu.Lock()
 	defer m.mu.Unlock()
