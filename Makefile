@@ -311,7 +311,7 @@ bench-image: rig deps-hil ## size of the images; qemu-armv7 from its first power
 	@for b in qemu-armv7 qemu-arm64; do $(MAKE) -s image BOARD=$$b; done
 	$(call say,first and cold start of qemu-armv7)
 	@export HIL_FIGURES=$(CURDIR)/build/bench/image.json; $(call HIL,-run 'TestGateway/qemu-armv7/(boot|enrol|stick-and-pod|cold-start)$$')
-	@cat build/bench/image.json
+	@tr -d '",:{' < build/bench/image.json | awk 'NF == 1 { name = $$1 } $$1 == "value" { value = $$2 } $$1 == "unit" { print name, value, $$2 }'
 
 bench-memory: rig ## resident and proportional memory of agent and relay
 	@$(BIN)/skerry-bench memory -bin $(BIN)
