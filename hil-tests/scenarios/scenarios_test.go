@@ -6,13 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/skerry/skerry/hil-tests/bench"
 	"github.com/skerry/skerry/hil-tests/rig/target"
@@ -133,23 +132,23 @@ func (w *world) writeTimes(t *testing.T) {
 	}
 }
 
-// addFigures puts seconds beside what is in a file of figures (make image writes sizes there), with the load of this computer, which decides about them.
+// addFigures puts seconds beside what is in a file of figures (make image writes sizes there).
 func addFigures(file string, seconds map[string]float64) error {
-	all := map[string]any{}
+	figures := bench.New(strings.TrimSuffix(filepath.Base(file), ".json"), io.Discard)
 	if text, err := os.ReadFile(file); err == nil {
-		if err := json.Unmarshal(text, &all); err != nil {
+		var there map[string]json.RawMessage
+		if err := json.Unmarshal(text, &there); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
+		}
+		delete(there, "machine")
+		for name, value := range there {
+			figures.Attach(name, value)
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	for name, s := range seconds {
-		all[name] = bench.Figure{Value: math.Round(s*10) / 10, Unit: "s"}
+		figures.Add(name, math.Round(s*10)/10, "s")
 	}
-	all["machine"] = map[string]any{"cpus": runtime.NumCPU(), "load_now": bench.Load(), "written": time.Now().UTC().Format(time.RFC3339)}
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, append(text, '\n'), 0o644))
+	return figures.Write(filepath.Dir(file))
 }
