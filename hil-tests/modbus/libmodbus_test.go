@@ -34,7 +34,9 @@ func libmodbus(t *testing.T, mode string, env ...string) {
 func serialServer(t *testing.T, port string) int {
 	t.Helper()
 	n := freePort(t)
-	run(t, process.Spec{Name: "socat", Path: "socat", Args: []string{fmt.Sprintf("tcp-listen:%d,bind=127.0.0.1,reuseaddr,fork,nodelay", n), port + ",raw,echo=0"}})
+	// At most one child, ended as soon as its client has gone (-t 0): two at the port would take each other's replies.
+	listen := fmt.Sprintf("tcp-listen:%d,bind=127.0.0.1,reuseaddr,fork,max-children=1,nodelay", n)
+	run(t, process.Spec{Name: "socat", Path: "socat", Args: []string{"-t", "0", listen, port + ",raw,echo=0"}})
 	return n
 }
 
