@@ -307,7 +307,7 @@ bench-store: ## bytes that a twin update costs the flash, with and without histo
 	@$(GOBUILD) -o $(BIN)/ ./hil-tests/bench/cmd/skerry-bench
 	@$(BIN)/skerry-bench store
 
-bench-image: rig deps-hil ## size of the images; qemu-armv7 from its first power-on to enrolled, and from a cold start to a running pod (about 6 minutes)
+bench-image: rig deps-hil ## size of the images; qemu-armv7 from its first power-on to enrolled, and from a cold start to a running pod (about 3 minutes)
 	@for b in qemu-armv7 qemu-arm64; do $(MAKE) -s image BOARD=$$b; done
 	$(call say,first and cold start of qemu-armv7)
 	@export HIL_FIGURES=$(CURDIR)/build/bench/image.json; $(call HIL,-run 'TestGateway/qemu-armv7/(boot|enrol|stick-and-pod|cold-start)$$')

@@ -33,8 +33,8 @@ var table = []scenario{
 	{"modbus-line", hasLine, modbusLine},
 	{"opcua", hasPress, opcuaPress},
 	{"link-cut", nil, linkCut},
-	{"stick-and-pod", nil, stickAndPod},
-	{"cold-start", nil, coldStart},
+	{"stick-and-pod", hasStick, stickAndPod},
+	{"cold-start", hasStick, coldStart},
 	{"full-data", hasLine, fullData},
 	{"clock", isQEMU, clockWithoutBattery},
 	{"watchdog", isQEMU, watchdog},
@@ -50,6 +50,9 @@ func isQEMU(r *target.Rig) bool { return r.Adapter == target.AdapterQEMU }
 
 // hasSlots: boards whose images have two systems.
 func hasSlots(r *target.Rig) bool { return isQEMU(r) }
+
+// hasStick: something plugs in USB sticks. A pod's images come on one.
+func hasStick(r *target.Rig) bool { return isQEMU(r) || len(r.Stick.Insert) > 0 }
 
 func hasLine(r *target.Rig) bool { return hasKind(r, target.KindRTU) }
 

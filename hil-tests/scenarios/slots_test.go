@@ -3,7 +3,9 @@
 package scenarios_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -17,11 +19,7 @@ func damagedSlot(t *testing.T, w *world) {
 	if !ok {
 		t.Fatal("the machine does not say where its disk is")
 	}
-	// Power cuts before this may have used up slot A's tries.
-	slot, other := "A", "B"
-	if strings.Contains(w.run(t, "cat /proc/cmdline"), "skerry.slot=B") {
-		slot, other = other, slot
-	}
+	slot, other := w.slots(t) // power cuts before this may have used up slot A's tries
 	if err := w.target.Off(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -37,8 +35,8 @@ func damagedSlot(t *testing.T, w *world) {
 	}
 	flip()
 	w.start(t)
-	if cmdline := w.run(t, "cat /proc/cmdline"); !strings.Contains(cmdline, "skerry.slot="+other) {
-		t.Errorf("after slot %s was damaged: %s", slot, cmdline)
+	if err := w.slot(t.Context(), other); err != nil {
+		t.Errorf("after slot %s was damaged: %v", slot, err)
 	}
 	eventually(t, patience, "the agent is connected again", w.connected)
 	eventually(t, patience, "the node is Ready", w.ready)
@@ -58,10 +56,33 @@ func damagedSlot(t *testing.T, w *world) {
 		}
 	}
 	w.start(t)
-	if cmdline := w.run(t, "cat /proc/cmdline"); !strings.Contains(cmdline, "skerry.slot=A") {
-		t.Errorf("with slot %s repaired and a new environment: %s", slot, cmdline)
+	if err := w.slot(t.Context(), "A"); err != nil {
+		t.Errorf("with slot %s repaired and a new environment: %v", slot, err)
 	}
 	eventually(t, patience, "the node is Ready", w.ready)
+}
+
+// slots are the one that the gateway runs from and the other one.
+func (w *world) slots(t *testing.T) (running, other string) {
+	t.Helper()
+	running, other = "A", "B"
+	if w.slot(t.Context(), running) != nil {
+		running, other = other, running
+	}
+	if err := w.slot(t.Context(), running); err != nil {
+		t.Fatalf("the gateway runs neither from slot A nor from B: %v", err)
+	}
+	t.Logf("the gateway runs from slot %s", running)
+	return running, other
+}
+
+// slot is nil while the gateway runs from a slot.
+func (w *world) slot(ctx context.Context, want string) error {
+	line, err := w.exec(ctx, "cat /proc/cmdline")
+	if err == nil && !strings.Contains(line, "skerry.slot="+want) {
+		err = fmt.Errorf("not slot %s: %s", want, line)
+	}
+	return err
 }
 
 // start switches the power on and waits until commands run.

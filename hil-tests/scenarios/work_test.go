@@ -20,7 +20,6 @@ import (
 
 	"github.com/skerry/skerry/hil-tests/rig/images"
 	"github.com/skerry/skerry/hil-tests/rig/stack"
-	"github.com/skerry/skerry/hil-tests/rig/target"
 	"github.com/skerry/skerry/hil-tests/scenarios"
 )
 
@@ -128,10 +127,7 @@ func stickAndPod(t *testing.T, w *world) {
 	if err := scenarios.Stick(t.Context(), stick, 96, map[string]string{"images.tar": tar}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.target.InsertStick(t.Context(), stick); errors.Is(err, target.ErrUnsupported) {
-		w.noStick = true
-		t.Skipf("%v", err) // a bench without a switch for sticks
-	} else if err != nil {
+	if err := w.target.InsertStick(t.Context(), stick); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, patience, "the gateway sees the stick", func(ctx context.Context) error {
@@ -162,9 +158,6 @@ func stickAndPod(t *testing.T, w *world) {
 
 // coldStart: the power of a gateway with a pod goes off and on. The pod runs again, from what is on the gateway's disk.
 func coldStart(t *testing.T, w *world) {
-	if w.noStick {
-		t.Skip("there is no pod without a stick")
-	}
 	before, err := w.container(t.Context())
 	if err != nil {
 		t.Fatalf("the pod that stick-and-pod makes does not run, so nothing can be seen of a cold start: %v", err)

@@ -43,7 +43,6 @@ type world struct {
 	relay   string // host:port as the gateway finds it
 	press   string // URL of the OPC UA server as the gateway finds it
 	port    string // of the Modbus line on the gateway
-	noStick bool   // the bench has no switch for sticks, so there is no pod
 	times   map[string]time.Duration
 	on      time.Time // when the power came on first
 }
